@@ -1,0 +1,1 @@
+//! Multimodal inference on libtorch: checkpoints, forward passes, caches, counters.

@@ -1,0 +1,1 @@
+//! Bounded decoding of images, sounds and clips into plain pixels and samples.
