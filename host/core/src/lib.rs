@@ -1,1 +1,12 @@
 //! The vocabulary of MSAO: types, formulas and the coupled sampler, without I/O.
+//!
+//! Everything that two crates must agree on lives here, so that the crates that know a heavy
+//! dependency (libtorch, a decoder, a database) never need to know each other.
+//!
+//! Read first: [`chat::Message`] (what a client asks), [`inputs::ModelInputs`] (what a processor
+//! hands to an engine) and [`meter::Meter`] (what an engine counts while it works).
+#![forbid(unsafe_code)]
+
+pub mod chat;
+pub mod inputs;
+pub mod meter;

@@ -1,0 +1,65 @@
+//! What a processor hands to an engine, named as Hugging Face names it.
+
+/// A dense array of `f32` in row-major order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Array {
+    /// Length of each axis.
+    pub shape: Vec<usize>,
+    /// `shape.iter().product()` values.
+    pub data: Vec<f32>,
+}
+
+/// The extent of one image or clip in patches: time, height, width.
+///
+/// For an image `t` is 1. `h` and `w` are multiples of the spatial merge size, so the item has
+/// `t * h * w / merge²` tokens in the prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Grid {
+    /// Temporal patches.
+    pub t: usize,
+    /// Rows of patches.
+    pub h: usize,
+    /// Columns of patches.
+    pub w: usize,
+}
+
+impl Grid {
+    /// Patches in the item.
+    pub fn patches(&self) -> usize {
+        self.t * self.h * self.w
+    }
+}
+
+/// The normalised patches of all images (or all clips) of a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Patches {
+    /// `[sum of grid.patches(), channels * temporal_patch * patch * patch]`, items one after the other, each in
+    /// 2x2-merge order.
+    pub values: Array,
+    /// One grid an item.
+    pub grids: Vec<Grid>,
+}
+
+/// The log-mel spectrograms of all sounds of a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mels {
+    /// `[items, mel bins, frames]`, padded on the right to a common length.
+    pub features: Array,
+    /// Frames of each item that are sound, not padding.
+    pub valid_frames: Vec<usize>,
+}
+
+/// Everything a multimodal model reads for one prompt.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelInputs {
+    /// `[L]` token ids; each media token is its own placeholder id.
+    pub input_ids: Vec<u32>,
+    /// `pixel_values` and `image_grid_thw`.
+    pub images: Option<Patches>,
+    /// `pixel_values_videos` and `video_grid_thw`.
+    pub videos: Option<Patches>,
+    /// Seconds that one temporal patch of each clip spans; empty for families that do not use it.
+    pub second_per_grid_ts: Vec<f32>,
+    /// `input_features` and `feature_attention_mask`.
+    pub audio: Option<Mels>,
+}

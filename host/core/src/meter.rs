@@ -1,0 +1,154 @@
+//! Counting what a request costs, from the shapes that ran.
+
+use std::time::Duration;
+
+/// The part of a request's work that a figure belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// The vision encoder, for images and clips.
+    Vision,
+    /// The audio encoder.
+    Audio,
+    /// The language model over the prompt.
+    Prefill,
+    /// The language model over what it generates.
+    Decode,
+}
+
+impl Phase {
+    /// All phases in the order they run.
+    pub const ALL: [Phase; 4] = [Phase::Vision, Phase::Audio, Phase::Prefill, Phase::Decode];
+
+    /// The phase's name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Vision => "vision",
+            Phase::Audio => "audio",
+            Phase::Prefill => "prefill",
+            Phase::Decode => "decode",
+        }
+    }
+}
+
+/// What one phase cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PhaseCost {
+    /// Floating-point operations of matrix products, convolutions and attention: a multiply and an add are two.
+    pub flops: u64,
+    /// Wall-clock time.
+    pub time: Duration,
+    /// Most bytes of intermediate results held at once, counted from the results' shapes block by block; a
+    /// block's results count until the block ends.
+    pub activation_bytes: u64,
+}
+
+/// The running account of one request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Meter {
+    costs: [PhaseCost; 4],
+    held: u64,
+    /// Bytes of the key-value cache at its largest.
+    pub cache_bytes: u64,
+    /// The cache's size integrated over time, in byte-seconds.
+    pub cache_byte_seconds: f64,
+}
+
+impl Meter {
+    /// An account of nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn slot(&mut self, phase: Phase) -> &mut PhaseCost {
+        let [vision, audio, prefill, decode] = &mut self.costs;
+        match phase {
+            Phase::Vision => vision,
+            Phase::Audio => audio,
+            Phase::Prefill => prefill,
+            Phase::Decode => decode,
+        }
+    }
+
+    /// What `phase` cost so far.
+    pub fn cost(&self, phase: Phase) -> PhaseCost {
+        let [vision, audio, prefill, decode] = self.costs;
+        match phase {
+            Phase::Vision => vision,
+            Phase::Audio => audio,
+            Phase::Prefill => prefill,
+            Phase::Decode => decode,
+        }
+    }
+
+    /// Floating-point operations of all phases.
+    pub fn flops(&self) -> u64 {
+        self.costs.iter().map(|cost| cost.flops).sum()
+    }
+
+    /// The largest activation high-water mark of any phase, in bytes.
+    pub fn activation_bytes(&self) -> u64 {
+        self.costs.iter().map(|cost| cost.activation_bytes).max().unwrap_or(0)
+    }
+
+    /// Adds floating-point operations.
+    pub fn add_flops(&mut self, phase: Phase, flops: u64) {
+        self.slot(phase).flops += flops;
+    }
+
+    /// Adds wall-clock time.
+    pub fn add_time(&mut self, phase: Phase, time: Duration) {
+        self.slot(phase).time += time;
+    }
+
+    /// Notes an intermediate result of `bytes`, held until the block that made it ends ([`Meter::release_to`]).
+    pub fn hold(&mut self, phase: Phase, bytes: u64) {
+        self.held += bytes;
+        let held = self.held;
+        let cost = self.slot(phase);
+        cost.activation_bytes = cost.activation_bytes.max(held);
+    }
+
+    /// Bytes held now: the mark that a block hands to [`Meter::release_to`] when it ends.
+    pub fn mark(&self) -> u64 {
+        self.held
+    }
+
+    /// Ends a block: everything held since `mark` was taken is let go.
+    pub fn release_to(&mut self, mark: u64) {
+        self.held = mark.min(self.held);
+    }
+
+    /// Notes that a cache of `bytes` was kept for `time`.
+    pub fn keep_cache(&mut self, bytes: u64, time: Duration) {
+        self.cache_bytes = self.cache_bytes.max(bytes);
+        self.cache_byte_seconds += bytes as f64 * time.as_secs_f64();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn activations_peak_within_blocks_and_do_not_add_up_across_them() {
+        let mut meter = Meter::new();
+        meter.hold(Phase::Prefill, 100);
+        for _ in 0..3 {
+            let mark = meter.mark();
+            meter.hold(Phase::Prefill, 40);
+            meter.hold(Phase::Prefill, 10);
+            meter.release_to(mark);
+        }
+        assert_eq!(meter.cost(Phase::Prefill).activation_bytes, 150);
+        assert_eq!(meter.activation_bytes(), 150);
+    }
+
+    #[test]
+    fn cache_is_integrated_over_time() {
+        let mut meter = Meter::new();
+        meter.keep_cache(1000, Duration::from_millis(500));
+        meter.keep_cache(2000, Duration::from_millis(250));
+        assert_eq!(meter.cache_bytes, 2000);
+        assert!((meter.cache_byte_seconds - 1000.0).abs() < 1e-9);
+    }
+}
