@@ -1,1 +1,105 @@
-fn main() {}
+//! `cargo xtask`: everything a checkout needs beyond what cargo itself does.
+//!
+//! It promises that a fresh machine with rustup, a C++ compiler and Python 3 with pip needs two commands,
+//! `cargo xtask demo` and `cargo xtask test`; that every command may be interrupted and run again; and that what
+//! was fetched once is found again by every other clone of the same user. Read [`setup`] first: the other
+//! commands begin with it. [`libtorch`] knows what is fetched and how it is laid out, [`places`] where it lies.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool speaks by printing"
+)]
+
+mod demo;
+mod doctor;
+mod libtorch;
+mod lock;
+mod metadata;
+mod pip;
+mod places;
+mod prove;
+mod run;
+mod setup;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::places::Places;
+
+/// Set-up, demo, tests and proofs of MSAO.
+///
+/// On a fresh machine start with `cargo xtask demo`: it fetches what is missing, builds, and lets a small model
+/// answer questions about an image, a clip and a sound. Each command does the set-up it needs by itself, so
+/// `setup` is only for those who want it apart (before going off-line, or before opening an editor).
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Environment:
+  LIBTORCH               a libtorch of your own, used instead of fetching one
+  LIBTORCH_USE_PYTORCH   1: use the PyTorch of the active Python environment
+  XDG_CACHE_HOME         where fetched things are kept, in `msao/` (default ~/.cache)
+
+After the set-up plain cargo works too: cargo build, cargo test -p msao-core, rust-analyzer.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fetch and check what the build needs; does nothing when all is there
+    Setup {
+        /// Fetch the CUDA libraries as well (some 2 GB), so that the same binary runs on a GPU
+        #[arg(long)]
+        cuda: bool,
+    },
+    /// Set up, build, and let the demo model answer questions about committed media
+    Demo,
+    /// Set up and run the tests of the workspace
+    ///
+    /// With cargo-nextest installed it runs the tests and cargo the documentation's examples; without it cargo
+    /// runs both. Arguments go to the runner as they are and replace `--workspace`'s documentation examples:
+    ///
+    ///   cargo xtask test -p msao-core          one crate
+    ///   cargo xtask test coupled               tests whose name contains "coupled"
+    #[command(verbatim_doc_comment)]
+    Test {
+        /// Passed on to `cargo nextest run` or `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Set up and show that an aim is met: a row a figure, exit code 1 while one is missed
+    Prove {
+        /// What to prove, for instance `engine`
+        name: String,
+        /// Where the models run: `cpu` or `cuda`
+        #[arg(long, value_parser = ["cpu", "cuda"])]
+        device: Option<String>,
+        /// Passed on to `msao-prove`
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Say what is there, what is missing and what to do about it; changes nothing
+    Doctor,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = Places::find().and_then(|places| match cli.command {
+        Command::Setup { cuda } => setup::command(&places, cuda),
+        Command::Demo => demo::command(&places),
+        Command::Test { args } => test::command(&places, &args),
+        Command::Prove { name, device, args } => {
+            prove::command(&places, &name, device.as_deref(), &args)
+        }
+        Command::Doctor => doctor::command(&places),
+    });
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

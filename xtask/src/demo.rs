@@ -1,0 +1,184 @@
+//! `cargo xtask demo`: real answers about a committed image, clip and sound.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::places::{Places, target_folder};
+use crate::run::{cargo, exit_code, must};
+use crate::setup;
+
+const MODEL: &str = "models/demo-target";
+const MEDIA: &str = "models/demo-media";
+
+/// One question of `models/demo-media/demo.json`; file names are relative to that folder.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Question {
+    #[serde(default)]
+    image: Files,
+    #[serde(default)]
+    video: Files,
+    #[serde(default)]
+    audio: Files,
+    question: String,
+    /// What is really there, for the reader to compare: the model is small and may be wrong.
+    expected: String,
+}
+
+/// One file name or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Files {
+    One(PathBuf),
+    Several(Vec<PathBuf>),
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
+
+impl Files {
+    fn all(&self) -> &[PathBuf] {
+        match self {
+            Self::One(file) => std::slice::from_ref(file),
+            Self::Several(files) => files,
+        }
+    }
+}
+
+impl Question {
+    /// The arguments of `msao chat`, with files relative to the checkout so that a line can be copied.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["chat".to_owned(), "--model".to_owned(), MODEL.to_owned()];
+        for (option, files) in [
+            ("--image", &self.image),
+            ("--video", &self.video),
+            ("--audio", &self.audio),
+        ] {
+            for file in files.all() {
+                let file = Path::new(MEDIA).join(file);
+                arguments.extend([option.to_owned(), file.display().to_string()]);
+            }
+        }
+        arguments.push(self.question.clone());
+        arguments
+    }
+}
+
+/// Sets up, builds `msao`, asks every question of the demo.
+pub fn command(places: &Places) -> Result<ExitCode> {
+    setup::ensure(places, false)?;
+    let questions = questions(places)?;
+
+    println!(
+        "\nBuilding. The first time takes some ten minutes on two cores; later ones take seconds."
+    );
+    let start = Instant::now();
+    // `--workspace` chooses the same features of dependencies as the tests do, so that nothing is built twice.
+    must(
+        cargo()
+            .args(["build", "--workspace", "--bin", "msao"])
+            .current_dir(&places.root),
+    )?;
+    println!("Built in {:.0} s.", start.elapsed().as_secs_f64());
+
+    let msao = target_folder(places)?.join("debug/msao");
+    for question in &questions {
+        let arguments = question.arguments();
+        println!("\n$ msao {}", shown(&arguments));
+        let status = Command::new(&msao)
+            .args(&arguments)
+            .current_dir(&places.root)
+            .status()
+            .with_context(|| format!("cannot run {}", msao.display()))?;
+        if !status.success() {
+            return Ok(exit_code(status));
+        }
+        println!("(really there: {})", question.expected);
+    }
+
+    println!("{}", what_next(&msao, places));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn questions(places: &Places) -> Result<Vec<Question>> {
+    let file = places.root.join(MEDIA).join("demo.json");
+    let text = fs::read_to_string(&file).with_context(|| {
+        format!(
+            "cannot read {}: is the checkout whole (`git status`)?",
+            file.display()
+        )
+    })?;
+    let questions: Vec<Question> = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not understood", file.display()))?;
+    ensure!(!questions.is_empty(), "{} asks nothing", file.display());
+    Ok(questions)
+}
+
+/// A command line that a shell would take.
+fn shown(arguments: &[String]) -> String {
+    arguments
+        .iter()
+        .map(|argument| quoted(argument))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        argument.to_owned()
+    } else {
+        format!("'{}'", argument.replace('\'', r"'\''"))
+    }
+}
+
+fn what_next(msao: &Path, places: &Places) -> String {
+    let msao = msao.strip_prefix(&places.root).unwrap_or(msao).display();
+    format!(
+        "
+What to try next:
+  {msao} chat --model {MODEL} --image YOUR.png \"What is in the picture?\"
+      your own picture; these small models know only a world of shapes, letters and beeps
+  {msao} chat --model DIR --image YOUR.png \"...\"
+      a real checkpoint: a folder of Qwen2-VL, Qwen2.5-VL or Qwen2.5-Omni from Hugging Face
+  {msao} model inspect {MODEL}
+      what a checkpoint holds and what it will cost
+  cargo xtask test"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_becomes_a_command_line() {
+        let questions: Vec<Question> = serde_json::from_str(
+            r#"[{"image": ["a.png", "b.png"], "audio": "c.wav", "question": "What's there?", "expected": "x"}]"#,
+        )
+        .unwrap();
+        assert_eq!(
+            shown(&questions[0].arguments()),
+            "chat --model models/demo-target --image models/demo-media/a.png --image models/demo-media/b.png \
+             --audio models/demo-media/c.wav 'What'\\''s there?'"
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        let text = r#"[{"picture": "a.png", "question": "?", "expected": "x"}]"#;
+        let error = serde_json::from_str::<Vec<Question>>(text).unwrap_err();
+        assert!(
+            error.to_string().contains("unknown field `picture`"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,459 @@
+//! libtorch: whose is used, what is fetched, how it is laid out.
+//!
+//! torch's wheel on PyPI carries libtorch and its headers. torch-sys wants the shape of a libtorch archive, so set-up
+//! makes one of links around the unpacked wheel, with the CPU half alone to link against:
+//!
+//! ```text
+//! ~/.cache/msao/libtorch-2.11.0-cpu/
+//!   wheel/           torch, nvidia (CUDA runtime and CUPTI, which libtorch_cpu.so is linked with)
+//!   lib/             links to the libraries of the CPU half; libtorch.so, a linker script that names them
+//!   include          -> wheel/torch/include
+//!   build-version    2.11.0
+//!   cuda             -> ../libtorch-2.11.0-cuda, after `setup --cuda`
+//! ~/.cache/msao/libtorch-2.11.0-cuda/
+//!   nvidia/          the CUDA libraries that this torch requires
+//!   torch            -> ../libtorch-2.11.0-cpu/wheel/torch
+//! ```
+//!
+//! The CUDA half is never linked. `libtorch_cuda.so` finds the CUDA libraries relative to the path it is opened by
+//! (`$ORIGIN/../../nvidia/...`, which does not follow links), so `cuda/torch/lib/libtorch_cuda.so` opens with all
+//! of them, while the same file opened through `wheel/` would not.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::lock::CacheLock;
+use crate::metadata::cuda_requirements;
+use crate::pip::Pip;
+use crate::places::{Places, relink};
+use crate::run::answer;
+
+/// Moves together with `tch` in the workspace's Cargo.toml.
+pub const VERSION: &str = "2.11.0";
+
+/// What libtorch_cpu.so is linked with beyond its own wheel, as torch 2.11.0's `cuda-toolkit==13.0.2` pins it.
+const CPU_COMPANIONS: [&str; 2] = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
+
+const CPU_FOLDER: &str = "libtorch-2.11.0-cpu";
+const CUDA_FOLDER: &str = "libtorch-2.11.0-cuda";
+
+/// The CUDA half, seen from our libtorch's folder.
+const CUDA_HALF: &str = "cuda/torch/lib/libtorch_cuda.so";
+
+/// Whose libtorch the build uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// `LIBTORCH_USE_PYTORCH`: the PyTorch of the active Python environment.
+    PyTorch,
+    /// `LIBTORCH`: a folder of the user's.
+    User(PathBuf),
+    /// The one that set-up fetches.
+    Ours,
+}
+
+/// What set-up found or made.
+#[derive(Debug)]
+pub struct Libtorch {
+    pub source: Source,
+    /// Its folder; unknown for a PyTorch, which torch-sys asks by itself.
+    pub folder: Option<PathBuf>,
+}
+
+impl Libtorch {
+    /// One line for people.
+    pub fn describe(&self) -> String {
+        let folder = self
+            .folder
+            .as_deref()
+            .map(|folder| folder.display().to_string());
+        let folder = folder.unwrap_or_default();
+        match self.source {
+            Source::PyTorch => "of the active Python's PyTorch (LIBTORCH_USE_PYTORCH)".to_owned(),
+            Source::User(_) => format!("in {folder} (LIBTORCH)"),
+            Source::Ours => format!("in {folder}"),
+        }
+    }
+}
+
+/// Reads the choice from the environment.
+pub fn source(places: &Places) -> Source {
+    choose(
+        env::var_os("LIBTORCH_USE_PYTORCH").is_some(),
+        env::var_os("LIBTORCH"),
+        &places.libtorch_link(),
+    )
+}
+
+/// cargo sets LIBTORCH to our own link (`.cargo/config.toml`) when the user has not set it. torch-sys takes any
+/// LIBTORCH_USE_PYTORCH for a yes, and before LIBTORCH.
+fn choose(use_pytorch: bool, libtorch: Option<OsString>, link: &Path) -> Source {
+    match libtorch.map(PathBuf::from) {
+        _ if use_pytorch => Source::PyTorch,
+        Some(folder) if folder != link => Source::User(folder),
+        _ => Source::Ours,
+    }
+}
+
+/// Looks without changing anything: the libtorch that a build would use now, or why there is none.
+pub fn look(places: &Places) -> Result<Libtorch> {
+    let source = source(places);
+    let folder = match &source {
+        Source::PyTorch => {
+            check_pytorch()?;
+            None
+        }
+        Source::User(folder) => {
+            check(folder).with_context(|| {
+                format!(
+                    "LIBTORCH is {}; set it to a libtorch {VERSION}, or unset it to have one fetched",
+                    folder.display()
+                )
+            })?;
+            Some(folder.clone())
+        }
+        Source::Ours => {
+            let link = places.libtorch_link();
+            check(&link)?;
+            Some(
+                fs::canonicalize(&link)
+                    .with_context(|| format!("cannot follow {}", link.display()))?,
+            )
+        }
+    };
+    Ok(Libtorch { source, folder })
+}
+
+/// Makes sure that there is a libtorch to build with, fetching it where the user has none of their own.
+pub fn ensure_there(places: &Places) -> Result<Libtorch> {
+    if source(places) == Source::Ours && check(&places.libtorch_link()).is_err() {
+        let cached = places.cache.join(CPU_FOLDER);
+        let lock = CacheLock::take(&places.cache)?;
+        // Looked at under the lock: another set-up may just have made it.
+        if check(&cached).is_err() {
+            fetch(&lock)?;
+        }
+        relink(&cached, &places.libtorch_link())?;
+    }
+    look(places)
+}
+
+/// Is this a whole libtorch of our version, headers and all?
+fn check(folder: &Path) -> Result<()> {
+    let include =
+        env::var_os("LIBTORCH_INCLUDE").map_or_else(|| folder.to_path_buf(), PathBuf::from);
+    let lib = env::var_os("LIBTORCH_LIB").map_or_else(|| folder.to_path_buf(), PathBuf::from);
+    for needed in [
+        lib.join("lib/libtorch_cpu.so"),
+        lib.join("lib/libc10.so"),
+        lib.join("lib/libtorch.so"),
+        include.join("include/torch/csrc/api/include/torch/torch.h"),
+    ] {
+        ensure!(needed.exists(), "{} is missing", needed.display());
+    }
+    if env::var_os("LIBTORCH_BYPASS_VERSION_CHECK").is_none()
+        && let Some(version) = version_of(folder)
+    {
+        ensure!(
+            version == VERSION,
+            "{} is libtorch {version}, and this build wants {VERSION}",
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
+/// The version without its `+cu130`: archives say it in `build-version`, Python packages in `version.py`. A
+/// libtorch that says it nowhere is taken at its user's word, as torch-sys does.
+fn version_of(folder: &Path) -> Option<String> {
+    let text = fs::read_to_string(folder.join("build-version"))
+        .ok()
+        .or_else(|| {
+            let script = fs::read_to_string(folder.join("version.py")).ok()?;
+            let value = script
+                .lines()
+                .find_map(|line| line.strip_prefix("__version__ = "))?;
+            Some(value.trim_matches(['\'', '"']).to_owned())
+        })?;
+    text.trim().split('+').next().map(str::to_owned)
+}
+
+fn check_pytorch() -> Result<()> {
+    let script = "import torch; print(torch.__version__.split('+')[0])";
+    // The same choice as torch-sys makes.
+    let python = if env::var_os("VIRTUAL_ENV").is_some() {
+        "python"
+    } else {
+        "python3"
+    };
+    match answer(Command::new(python).args(["-c", script])) {
+        Some(version) if version == VERSION => Ok(()),
+        Some(_) if env::var_os("LIBTORCH_BYPASS_VERSION_CHECK").is_some() => Ok(()),
+        Some(version) => bail!(
+            "LIBTORCH_USE_PYTORCH is set, and `{python}` has torch {version} where {VERSION} is wanted: install \
+             torch=={VERSION}, or unset it to have libtorch fetched"
+        ),
+        None => bail!(
+            "LIBTORCH_USE_PYTORCH is set, and `{python}` cannot import torch: install torch=={VERSION} in the active \
+             environment, or unset it to have libtorch fetched"
+        ),
+    }
+}
+
+fn fetch(lock: &CacheLock) -> Result<PathBuf> {
+    let pip = Pip::find()?;
+    println!(
+        "  libtorch {VERSION} comes from torch's wheel: 0.5 GB to fetch, 1.3 GB on disk, once for all clones"
+    );
+    lock.make_folder(CPU_FOLDER, |folder| {
+        let mut requirements = vec![format!("torch=={VERSION}")];
+        requirements.extend(CPU_COMPANIONS.map(str::to_owned));
+        pip.unpack(&requirements, &folder.join("wheel"), true)?;
+        lay_out(folder)
+    })
+}
+
+/// Builds the shape of a libtorch archive around `folder/wheel`.
+fn lay_out(folder: &Path) -> Result<()> {
+    let lib = folder.join("lib");
+    fs::create_dir_all(&lib).with_context(|| format!("cannot make {}", lib.display()))?;
+    for (from, wanted) in [
+        ("wheel/torch/lib", of_cpu_half as fn(&str) -> bool),
+        ("wheel/nvidia/cu13/lib", of_cpu_companions),
+    ] {
+        let names = fs::read_dir(folder.join(from))
+            .with_context(|| format!("the wheel has no {from}: was its layout changed?"))?;
+        for name in names.flatten().map(|entry| entry.file_name()) {
+            if name.to_str().is_some_and(wanted) {
+                relink(&Path::new("..").join(from).join(&name), &lib.join(&name))?;
+            }
+        }
+    }
+    // `-ltorch` asks for a library that in the wheel pulls in the CUDA half; this script stands in for it.
+    write(&lib.join("libtorch.so"), "INPUT(libtorch_cpu.so)\n")?;
+    relink(Path::new("wheel/torch/include"), &folder.join("include"))?;
+    // Last: `check` takes a folder with a version for a whole one.
+    write(&folder.join("build-version"), &format!("{VERSION}\n"))?;
+    check(folder).context("the wheel does not hold what was expected of it")
+}
+
+/// The libraries in the wheel that libtorch_cpu.so needs. On x86-64 these are c10 and gomp, on aarch64 the Arm
+/// Compute Library and the NVIDIA linear algebra ones as well.
+fn of_cpu_half(name: &str) -> bool {
+    const OTHERS: [&str; 6] = ["cuda", "nvrtc", "nvshmem", "python", "shm", "global_deps"];
+    name.contains(".so") && name != "libtorch.so" && !OTHERS.iter().any(|part| name.contains(part))
+}
+
+fn of_cpu_companions(name: &str) -> bool {
+    name.starts_with("libcudart.so.") || name.starts_with("libcupti.so.")
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// One line on the CUDA half, for people.
+pub fn cuda_state(libtorch: &Libtorch) -> &'static str {
+    let there = match (&libtorch.source, libtorch.folder.as_deref()) {
+        (Source::PyTorch, _) | (_, None) => return "as that PyTorch has them",
+        (Source::User(_), Some(folder)) => folder.join("lib/libtorch_cuda.so").exists(),
+        (Source::Ours, Some(folder)) => folder.join(CUDA_HALF).exists(),
+    };
+    if there {
+        "there"
+    } else {
+        "not there; only a GPU needs them. To have them: cargo xtask setup --cuda"
+    }
+}
+
+/// Adds the CUDA libraries beside our libtorch; for a libtorch of the user's, checks that it has its CUDA half.
+pub fn ensure_cuda(places: &Places, libtorch: &Libtorch) -> Result<String> {
+    match &libtorch.source {
+        Source::PyTorch => Ok("of the active Python's PyTorch".to_owned()),
+        Source::User(folder) => {
+            let library = folder.join("lib/libtorch_cuda.so");
+            ensure!(
+                library.exists(),
+                "{} is missing: this libtorch is for CPUs only. Set LIBTORCH to one with CUDA, or unset it",
+                library.display()
+            );
+            Ok(format!("in {}", folder.display()))
+        }
+        Source::Ours => {
+            let home = libtorch
+                .folder
+                .as_deref()
+                .context("our libtorch has no folder")?;
+            let library = home.join(CUDA_HALF);
+            if !library.exists() {
+                fetch_cuda(places, home)?;
+            }
+            ensure!(
+                library.exists(),
+                "{} is missing after the set-up",
+                library.display()
+            );
+            Ok(format!("in {}", home.join("cuda").display()))
+        }
+    }
+}
+
+/// `home` is the folder of the CPU half, which need not lie in today's cache folder; the CUDA half goes beside it.
+fn fetch_cuda(places: &Places, home: &Path) -> Result<()> {
+    let beside = home.parent().unwrap_or(&places.cache);
+    let lock = CacheLock::take(beside)?;
+    if !beside.join(CUDA_FOLDER).exists() {
+        let metadata = home.join(format!("wheel/torch-{VERSION}.dist-info/METADATA"));
+        let metadata = fs::read_to_string(&metadata)
+            .with_context(|| format!("cannot read {}", metadata.display()))?;
+        let requirements = cuda_requirements(&metadata);
+        ensure!(
+            !requirements.is_empty(),
+            "torch's metadata names no CUDA libraries"
+        );
+        let pip = Pip::find()?;
+        println!(
+            "  the CUDA libraries that torch {VERSION} requires: 2 GB to fetch, 4 GB on disk, once for all clones"
+        );
+        lock.make_folder(CUDA_FOLDER, |folder| {
+            // pip wants a folder of its own; what matters of it is `nvidia`, and its licences stay beside it.
+            let wheels = folder.join("wheel");
+            pip.unpack(&requirements, &wheels, false)?;
+            for entry in fs::read_dir(&wheels)?.flatten() {
+                fs::rename(entry.path(), folder.join(entry.file_name()))?;
+            }
+            fs::remove_dir(&wheels)?;
+            let name = home.file_name().unwrap_or(CPU_FOLDER.as_ref());
+            relink(
+                &Path::new("..").join(name).join("wheel/torch"),
+                &folder.join("torch"),
+            )
+        })?;
+    }
+    relink(&Path::new("..").join(CUDA_FOLDER), &home.join("cuda"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_libtorch_of_the_users_goes_first() {
+        let link = Path::new("/clone/.deps/libtorch");
+        let choose =
+            |pytorch, libtorch: Option<&str>| choose(pytorch, libtorch.map(Into::into), link);
+        assert_eq!(choose(false, None), Source::Ours);
+        assert_eq!(choose(false, Some("/clone/.deps/libtorch")), Source::Ours);
+        assert_eq!(
+            choose(false, Some("/opt/libtorch")),
+            Source::User("/opt/libtorch".into())
+        );
+        assert_eq!(choose(true, Some("/opt/libtorch")), Source::PyTorch);
+    }
+
+    /// A wheel with the names that torch 2.11.0 has.
+    fn wheel(folder: &Path, torch_libs: &[&str]) {
+        let put = |path: String| {
+            let path = folder.join("wheel").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        for name in torch_libs {
+            put(format!("torch/lib/{name}"));
+        }
+        for name in [
+            "libcudart.so.13",
+            "libcupti.so.13",
+            "libnvperf_host.so",
+            "libcudadevrt.a",
+        ] {
+            put(format!("nvidia/cu13/lib/{name}"));
+        }
+        put("torch/include/torch/csrc/api/include/torch/torch.h".to_owned());
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().flatten();
+        let mut names: Vec<_> = entries
+            .map(|e| e.file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_layout_links_the_cpu_half_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let x86_64 = [
+            "libc10.so",
+            "libc10_cuda.so",
+            "libcaffe2_nvrtc.so",
+            "libgomp.so.1",
+            "libshm.so",
+            "libtorch.so",
+            "libtorch_cpu.so",
+            "libtorch_cuda.so",
+            "libtorch_cuda_linalg.so",
+            "libtorch_global_deps.so",
+            "libtorch_nvshmem.so",
+            "libtorch_python.so",
+        ];
+        wheel(folder.path(), &x86_64);
+        lay_out(folder.path()).unwrap();
+        assert_eq!(
+            names(&folder.path().join("lib")),
+            [
+                "libc10.so",
+                "libcudart.so.13",
+                "libcupti.so.13",
+                "libgomp.so.1",
+                "libtorch.so",
+                "libtorch_cpu.so"
+            ]
+        );
+        assert_eq!(
+            fs::read_link(folder.path().join("lib/libtorch_cpu.so")).unwrap(),
+            Path::new("../wheel/torch/lib/libtorch_cpu.so")
+        );
+        check(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_layout_with_a_part_missing_is_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        wheel(folder.path(), &["libc10.so", "libgomp.so.1"]);
+        let error = lay_out(folder.path()).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("libtorch_cpu.so is missing"),
+            "{error:#}"
+        );
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        wheel(folder.path(), &["libc10.so", "libtorch_cpu.so"]);
+        lay_out(folder.path()).unwrap();
+        fs::write(folder.path().join("build-version"), "2.9.0+cpu\n").unwrap();
+        let error = check(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("is libtorch 2.9.0, and this build wants 2.11.0"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_python_package_says_its_version_too() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(
+            folder.path().join("version.py"),
+            "x = 1\n__version__ = '2.11.0+cu130'\n",
+        )
+        .unwrap();
+        assert_eq!(version_of(folder.path()).as_deref(), Some("2.11.0"));
+    }
+}

@@ -1,0 +1,46 @@
+//! Set-up: what every other command begins with. Does nothing when all is there.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::libtorch::{self, VERSION};
+use crate::places::Places;
+use crate::toolchain::{self, WASM_TARGET};
+
+/// `cargo xtask setup`.
+pub fn command(places: &Places, cuda: bool) -> Result<ExitCode> {
+    ensure(places, cuda)?;
+    println!(
+        "\nAll is there. Next: `cargo xtask demo`, `cargo xtask test`, or plain cargo, for instance `cargo build`."
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes sure that the workspace can be built, fetching what is missing.
+pub fn ensure(places: &Places, cuda: bool) -> Result<()> {
+    toolchain::check_platform()?;
+    // Asked first: it is quick, and no one wants to hear of it after half a gigabyte.
+    row("C++ compiler", &toolchain::compilers()?);
+
+    let wasm = if toolchain::ensure_wasm_target(places) {
+        "there".to_owned()
+    } else {
+        format!(
+            "missing; nothing needs it yet. When there is a network: rustup target add {WASM_TARGET}"
+        )
+    };
+    row(WASM_TARGET, &wasm);
+
+    let libtorch = libtorch::ensure_there(places)?;
+    row(&format!("libtorch {VERSION}"), &libtorch.describe());
+    if cuda {
+        row("CUDA libraries", &libtorch::ensure_cuda(places, &libtorch)?);
+    }
+    Ok(())
+}
+
+/// One line of the report: what, and its state.
+pub fn row(what: &str, state: &str) {
+    println!("  {what:<16} {state}");
+}
