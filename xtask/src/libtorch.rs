@@ -11,13 +11,14 @@
 //!   build-version    2.11.0
 //!   cuda             -> ../libtorch-2.11.0-cuda, after `setup --cuda`
 //! ~/.cache/msao/libtorch-2.11.0-cuda/
-//!   nvidia/          the CUDA libraries that this torch requires
-//!   torch            -> ../libtorch-2.11.0-cpu/wheel/torch
+//!   wheel/           the CUDA libraries that this torch requires
+//!   nvidia           -> wheel/nvidia
+//!   torch/lib/       links to the libraries of the CUDA half in torch's wheel
 //! ```
 //!
-//! The CUDA half is never linked. `libtorch_cuda.so` finds the CUDA libraries relative to the path it is opened by
-//! (`$ORIGIN/../../nvidia/...`, which does not follow links), so `cuda/torch/lib/libtorch_cuda.so` opens with all
-//! of them, while the same file opened through `wheel/` would not.
+//! The CUDA half is never linked: a program opens `cuda/torch/lib/libtorch_cuda.so` where it exists. That library
+//! looks for the others in `$ORIGIN/../../nvidia/...`, and the loader takes the folder it was opened in for the
+//! origin. So the same file finds them through this folder, and would not through `wheel/`.
 
 use std::env;
 use std::ffi::OsString;
@@ -28,7 +29,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::lock::CacheLock;
-use crate::metadata::cuda_requirements;
+use crate::metadata::{cuda_requirements, extra_requirements, split_extras};
 use crate::pip::Pip;
 use crate::places::{Places, relink};
 use crate::run::answer;
@@ -212,7 +213,7 @@ fn fetch(lock: &CacheLock) -> Result<PathBuf> {
     lock.make_folder(CPU_FOLDER, |folder| {
         let mut requirements = vec![format!("torch=={VERSION}")];
         requirements.extend(CPU_COMPANIONS.map(str::to_owned));
-        pip.unpack(&requirements, &folder.join("wheel"), true)?;
+        pip.unpack(&requirements, &lock.wheels(), &folder.join("wheel"))?;
         lay_out(folder)
     })
 }
@@ -225,12 +226,8 @@ fn lay_out(folder: &Path) -> Result<()> {
         ("wheel/torch/lib", of_cpu_half as fn(&str) -> bool),
         ("wheel/nvidia/cu13/lib", of_cpu_companions),
     ] {
-        let names = fs::read_dir(folder.join(from))
-            .with_context(|| format!("the wheel has no {from}: was its layout changed?"))?;
-        for name in names.flatten().map(|entry| entry.file_name()) {
-            if name.to_str().is_some_and(wanted) {
-                relink(&Path::new("..").join(from).join(&name), &lib.join(&name))?;
-            }
+        for name in names_in(&folder.join(from), wanted)? {
+            relink(&Path::new("..").join(from).join(&name), &lib.join(&name))?;
         }
     }
     // `-ltorch` asks for a library that in the wheel pulls in the CUDA half; this script stands in for it.
@@ -250,6 +247,23 @@ fn of_cpu_half(name: &str) -> bool {
 
 fn of_cpu_companions(name: &str) -> bool {
     name.starts_with("libcudart.so.") || name.starts_with("libcupti.so.")
+}
+
+/// The libraries in the wheel that a GPU needs beyond the CPU half: `libtorch_cuda.so` and what it opens.
+fn of_cuda_half(name: &str) -> bool {
+    name.contains(".so")
+        && ["cuda", "nvrtc", "nvshmem"]
+            .iter()
+            .any(|part| name.contains(part))
+}
+
+fn names_in(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder)
+        .with_context(|| format!("no {}: was the wheel's layout changed?", folder.display()))?;
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    Ok(names.filter(|name| wanted(name)).collect())
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -307,26 +321,20 @@ fn fetch_cuda(places: &Places, home: &Path) -> Result<()> {
     let beside = home.parent().unwrap_or(&places.cache);
     let lock = CacheLock::take(beside)?;
     if !beside.join(CUDA_FOLDER).exists() {
-        let metadata = home.join(format!("wheel/torch-{VERSION}.dist-info/METADATA"));
-        let metadata = fs::read_to_string(&metadata)
-            .with_context(|| format!("cannot read {}", metadata.display()))?;
-        let requirements = cuda_requirements(&metadata);
-        ensure!(
-            !requirements.is_empty(),
-            "torch's metadata names no CUDA libraries"
-        );
         let pip = Pip::find()?;
         println!(
             "  the CUDA libraries that torch {VERSION} requires: 2 GB to fetch, 4 GB on disk, once for all clones"
         );
         lock.make_folder(CUDA_FOLDER, |folder| {
-            // pip wants a folder of its own; what matters of it is `nvidia`, and its licences stay beside it.
-            let wheels = folder.join("wheel");
-            pip.unpack(&requirements, &wheels, false)?;
-            for entry in fs::read_dir(&wheels)?.flatten() {
-                fs::rename(entry.path(), folder.join(entry.file_name()))?;
-            }
-            fs::remove_dir(&wheels)?;
+            let wheels = lock.wheels();
+            let torch = dist_info(&home.join("wheel"), "torch")?;
+            let requirements = resolve(&torch, |toolkit| {
+                let peek = folder.join("toolkit");
+                pip.unpack(&[toolkit], &wheels, &peek)?;
+                dist_info(&peek, "cuda_toolkit")
+            })?;
+            pip.unpack(&requirements, &wheels, &folder.join("wheel"))?;
+            relink(Path::new("wheel/nvidia"), &folder.join("nvidia"))?;
             let name = home.file_name().unwrap_or(CPU_FOLDER.as_ref());
             relink(
                 &Path::new("..").join(name).join("wheel/torch"),
@@ -335,6 +343,43 @@ fn fetch_cuda(places: &Places, home: &Path) -> Result<()> {
         })?;
     }
     relink(&Path::new("..").join(CUDA_FOLDER), &home.join("cuda"))
+}
+
+/// All wheels that a torch's metadata asks for; `toolkit_metadata` fetches the toolkit's, which names the rest.
+fn resolve(
+    torch: &str,
+    toolkit_metadata: impl Fn(String) -> Result<String>,
+) -> Result<Vec<String>> {
+    let mut wheels = Vec::new();
+    for requirement in cuda_requirements(torch) {
+        match split_extras(&requirement) {
+            Some((extras, toolkit)) => {
+                wheels.extend(extra_requirements(&toolkit_metadata(toolkit)?, &extras));
+            }
+            None => wheels.push(requirement),
+        }
+    }
+    ensure!(
+        !wheels.is_empty(),
+        "torch's metadata names no CUDA libraries"
+    );
+    Ok(wheels)
+}
+
+/// The METADATA of a package among unpacked wheels.
+fn dist_info(wheels: &Path, package: &str) -> Result<String> {
+    let entries =
+        fs::read_dir(wheels).with_context(|| format!("cannot read {}", wheels.display()))?;
+    let folder = entries
+        .flatten()
+        .find(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.starts_with(&format!("{package}-")) && name.ends_with(".dist-info")
+        })
+        .with_context(|| format!("{} holds no {package}", wheels.display()))?;
+    let metadata = folder.path().join("METADATA");
+    fs::read_to_string(&metadata).with_context(|| format!("cannot read {}", metadata.display()))
 }
 
 #[cfg(test)]

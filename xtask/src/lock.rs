@@ -43,7 +43,13 @@ impl CacheLock {
         Ok(lock)
     }
 
+    /// Where fetched wheels wait to be unpacked. They outlive an interrupted set-up.
+    pub fn wheels(&self) -> PathBuf {
+        self.cache.join("wheels")
+    }
+
     /// Makes the folder `name`: `fill` writes into an unfinished one beside it, which is renamed when it is whole.
+    /// The wheels that it was made of are then deleted.
     pub fn make_folder(
         &self,
         name: &str,
@@ -57,6 +63,7 @@ impl CacheLock {
         remove_all(&finished)?;
         fs::rename(&unfinished, &finished)
             .with_context(|| format!("cannot make {}", finished.display()))?;
+        remove_all(&self.wheels())?;
         Ok(finished)
     }
 

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
+use crate::lock::remove_all;
 use crate::run::answer;
 
 /// The Python whose wheels are taken. Only their C++ libraries and headers are used, so any one does, and the
@@ -63,50 +64,72 @@ impl Pip {
         }
     }
 
-    /// Fetches `requirements` and unpacks them into `folder`, which must not exist yet. Scratch space is taken
-    /// beside it, so that the last step is a rename and `/tmp` need not hold gigabytes.
+    /// Fetches the wheels that `requirements` name, without following their dependencies, and unpacks them into
+    /// `folder`, which must not exist yet.
     ///
-    /// `whole` says that `requirements` name all that is wanted, with no dependencies to follow.
-    pub fn unpack(&self, requirements: &[String], folder: &Path, whole: bool) -> Result<()> {
+    /// Each wheel is kept in `wheels` until all are unpacked: a run that was interrupted goes on with the next one,
+    /// whether or not pip's own cache may hold what this index serves. Scratch space is taken beside `folder`, so
+    /// that pip's last step is a rename and `/tmp` need not hold gigabytes.
+    pub fn unpack(&self, requirements: &[String], wheels: &Path, folder: &Path) -> Result<()> {
         let scratch = folder.with_extension("scratch");
         fs::create_dir_all(&scratch)
             .with_context(|| format!("cannot make {}", scratch.display()))?;
-        let mut command = command(self.words);
-        command
-            .args([
-                "install",
-                "--no-compile",
-                "--only-binary=:all:",
-                "--no-warn-conflicts",
-            ])
-            .args(whole.then_some("--no-deps"))
-            .args(["--implementation", "cp", "--python-version", WHEEL_PYTHON])
-            .args(platforms(std::env::consts::ARCH))
+        for requirement in requirements {
+            let mut fetch = self.command("download", &scratch);
+            fetch.arg("--dest").arg(wheels).arg(requirement);
+            self.must(&mut fetch).with_context(|| {
+                format!(
+                    "{requirement} could not be fetched; pip's own message is above. Is there a network, and does \
+                     pip's index carry this version? Run the same command again: it goes on where this one ended"
+                )
+            })?;
+        }
+        let mut install = self.command("install", &scratch);
+        install.args([
+            "--quiet",
+            "--no-compile",
+            "--no-warn-conflicts",
+            "--no-index",
+            "--find-links",
+        ]);
+        install
+            .arg(wheels)
             .arg("--target")
             .arg(folder)
-            .args(requirements)
-            .env("TMPDIR", &scratch)
+            .args(requirements);
+        self.must(&mut install).with_context(|| {
+            format!(
+                "the wheels could not be unpacked; pip's own message is above. Is the disk full? If a wheel is \
+                 damaged, delete {} and run the same command again",
+                wheels.display()
+            )
+        })?;
+        remove_all(&scratch)
+    }
+
+    fn command(&self, verb: &str, scratch: &Path) -> Command {
+        let mut command = command(self.words);
+        command
+            .args([verb, "--no-deps", "--only-binary=:all:"])
+            .args(["--implementation", "cp", "--python-version", WHEEL_PYTHON])
+            .args(platforms(std::env::consts::ARCH))
+            .env("TMPDIR", scratch)
             // A user's own settings about where packages go would clash with --target.
             .env("PIP_USER", "0")
             .env("PIP_REQUIRE_VIRTUALENV", "0")
+            .env("PIP_ROOT_USER_ACTION", "ignore")
             .env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
-        // Not shown as typed: thirty platforms hide what matters.
-        println!(
-            "  fetching {} with {}",
-            requirements.join(", "),
-            self.words.join(" ")
-        );
+        command
+    }
+
+    /// Not shown as typed: thirty platforms hide what matters.
+    fn must(&self, command: &mut Command) -> Result<()> {
+        let words = self.words.join(" ");
         let status = command
             .status()
-            .with_context(|| format!("cannot run {}", self.words.join(" ")))?;
-        if !status.success() {
-            bail!(
-                "pip could not fetch {} (its own message is above). Is there a network, and does pip's index carry \
-                 these versions? Run the same command again: wheels that arrived whole are not fetched twice",
-                requirements.join(", ")
-            );
-        }
-        fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))
+            .with_context(|| format!("cannot run {words}"))?;
+        ensure!(status.success(), "`{words}` ended with {status}");
+        Ok(())
     }
 }
 
