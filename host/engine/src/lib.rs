@@ -1,1 +1,36 @@
-//! Multimodal inference on libtorch: checkpoints, forward passes, caches, counters.
+//! Multimodal inference on libtorch: the only crate that knows tensors.
+//!
+//! It loads a local Hugging Face directory of the Qwen2-VL, Qwen2.5-VL or Qwen2.5-Omni (thinker) family
+//! ([`Model::load`]), reads a prompt with its media ([`Model::prefill`]), goes on token by token
+//! ([`Model::extend`], or [`generate`] for the whole loop) and counts what that costs, from the shapes that ran
+//! ([`msao_core::meter::Meter`]). It computes what Hugging Face transformers 5.17 computes; `tests/golden` holds it
+//! to that.
+//!
+//! A [`Model`] may be shared between threads that only read; each conversation has a [`Sequence`] of its own.
+
+mod attention;
+mod audio;
+mod cache;
+pub mod config;
+mod device;
+mod error;
+mod generate;
+mod language;
+mod model;
+mod nn;
+mod positions;
+mod vision;
+pub mod weights;
+
+pub use cache::KvCache;
+pub use config::{Family, ModelConfig};
+pub use device::{Place, Precision};
+pub use error::{EngineError, Result};
+pub use generate::{GenerateOptions, Generated, Step, Stop, generate};
+pub use model::{LoadOptions, Model, Sequence};
+pub use positions::{Positions, positions};
+
+/// Sets how many threads one operation may use, for the whole process.
+pub fn set_threads(threads: usize) {
+    tch::set_num_threads(threads.clamp(1, 1024) as i32);
+}

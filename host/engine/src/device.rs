@@ -1,0 +1,182 @@
+//! Where tensors live and in what precision.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use tch::{Device, Kind};
+
+use crate::error::{EngineError, Result};
+
+/// A place to compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU, by index.
+    Cuda(usize),
+}
+
+impl std::str::FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Place::Cpu),
+            None if text == "cuda" => Ok(Place::Cuda(0)),
+            Some(("cuda", index)) => index.parse().map(Place::Cuda).map_err(|_| bad_place(text)),
+            _ => Err(bad_place(text)),
+        }
+    }
+}
+
+fn bad_place(text: &str) -> String {
+    format!("\"{text}\" is not a device; use cpu, cuda or cuda:N")
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Cpu => write!(f, "cpu"),
+            Place::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl Place {
+    /// libtorch's device for this place, after opening the CUDA half of libtorch where it is needed.
+    pub(crate) fn device(self) -> Result<Device> {
+        match self {
+            Place::Cpu => Ok(Device::Cpu),
+            Place::Cuda(index) => {
+                open_cuda()?;
+                let count = tch::Cuda::device_count();
+                if (index as i64) < count {
+                    Ok(Device::Cuda(index))
+                } else {
+                    Err(EngineError::Device(format!(
+                        "cuda:{index} was asked for and libtorch sees {count} CUDA devices: check nvidia-smi and the driver"
+                    )))
+                }
+            }
+        }
+    }
+}
+
+/// The precision that weights and activations are held in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As the checkpoint stores them.
+    #[default]
+    Stored,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats with 8 bits of exponent.
+    Bf16,
+    /// 16-bit IEEE floats.
+    F16,
+}
+
+impl std::str::FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "stored" => Ok(Precision::Stored),
+            "f32" => Ok(Precision::F32),
+            "bf16" => Ok(Precision::Bf16),
+            "f16" => Ok(Precision::F16),
+            _ => Err(format!(
+                "\"{text}\" is not a precision; use stored, f32, bf16 or f16"
+            )),
+        }
+    }
+}
+
+impl Precision {
+    pub(crate) fn kind(self, stored: Kind) -> Kind {
+        match self {
+            Precision::Stored => stored,
+            Precision::F32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+            Precision::F16 => Kind::Half,
+        }
+    }
+}
+
+/// The precision's usual short name.
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::BFloat16 => "bf16",
+        Kind::Half => "f16",
+        _ => "f32",
+    }
+}
+
+/// Opens libtorch's CUDA half into this process, once.
+///
+/// The binary links the CPU half alone, so that it runs where there is no GPU. The CUDA half registers its kernels
+/// with the dispatcher when it is loaded, wherever that happens; its symbols must be global for its own companions.
+fn open_cuda() -> Result<()> {
+    static OPENED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+    OPENED
+        .get_or_init(|| load_cuda_library())
+        .clone()
+        .map_err(EngineError::Device)
+}
+
+fn load_cuda_library() -> std::result::Result<(), String> {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+
+    if tch::Cuda::device_count() > 0 {
+        return Ok(());
+    }
+    let advice = "run `cargo xtask setup --cuda`, or point LIBTORCH at a libtorch built for CUDA";
+    let beside = library_folders();
+    for folder in &beside {
+        let file = folder.join("libtorch_cuda.so");
+        if !file.exists() {
+            continue;
+        }
+        // SAFETY: loading runs the library's static initialisers; libtorch's own CUDA half is made to be loaded so.
+        return match unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_GLOBAL) } {
+            Ok(library) => {
+                // Its kernels stay registered for the life of the process.
+                std::mem::forget(library);
+                Ok(())
+            }
+            Err(e) => Err(format!("{}: {e}; {advice}", file.display())),
+        };
+    }
+    let looked: Vec<String> = beside
+        .iter()
+        .map(|folder| folder.display().to_string())
+        .collect();
+    Err(format!(
+        "libtorch_cuda.so is in none of {}; {advice}",
+        looked.join(", ")
+    ))
+}
+
+/// Folders in which libtorch's halves lie: beside the half that this process has mapped, links resolved or not.
+fn library_folders() -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for line in maps.lines() {
+        let Some(start) = line.find('/') else {
+            continue;
+        };
+        let path = PathBuf::from(line.get(start..).unwrap_or_default());
+        if path
+            .file_name()
+            .is_some_and(|name| name == "libtorch_cpu.so")
+        {
+            folders.extend(path.parent().map(PathBuf::from));
+        }
+    }
+    if let Some(libtorch) = std::env::var_os("LIBTORCH") {
+        folders.push(PathBuf::from(libtorch).join("lib"));
+    }
+    folders.dedup();
+    folders
+}

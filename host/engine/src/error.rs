@@ -1,0 +1,82 @@
+//! What can go wrong, and what to do then.
+
+use std::path::{Path, PathBuf};
+
+/// Why a checkpoint was not loaded or a request not run.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A file could not be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of the checkpoint is not what it should be.
+    #[error("{}: {problem}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, naming the key or tensor.
+        problem: String,
+    },
+    /// The checkpoint is of a family that is not built in.
+    #[error(
+        "{}: model_type \"{found}\" is not a family this engine knows; it loads {}",
+        path.display(),
+        crate::config::Family::KNOWN.join(", ")
+    )]
+    UnknownFamily {
+        /// The config file.
+        path: PathBuf,
+        /// Its model_type.
+        found: String,
+    },
+    /// The request does not fit the model.
+    #[error("{0}")]
+    Request(String),
+    /// Prompt and answer together are longer than the model can attend to.
+    #[error(
+        "the prompt has {tokens} tokens, the model's context holds {limit} (max_position_embeddings) and at least \
+         one must be left for the answer: shorten the text, or send smaller or fewer images, clips and sounds"
+    )]
+    TooLong {
+        /// Tokens in the prompt.
+        tokens: usize,
+        /// The model's context.
+        limit: usize,
+    },
+    /// The device that was asked for is not there.
+    #[error("{0}")]
+    Device(String),
+    /// libtorch refused an operation; on a GPU most often for want of memory.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// The sampler could not pick a token.
+    #[error("sampling: {0}")]
+    Sampling(#[from] msao_core::sampling::SampleError),
+}
+
+impl EngineError {
+    pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
+        EngineError::Read {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn checkpoint(path: &Path, problem: impl Into<String>) -> Self {
+        EngineError::Checkpoint {
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn request(problem: impl Into<String>) -> Self {
+        EngineError::Request(problem.into())
+    }
+}
+
+/// This crate's results.
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;

@@ -1,0 +1,267 @@
+//! The few layers that the three families are made of, each counting what it does.
+
+use msao_core::meter::{Meter, Phase};
+use tch::{Kind, Tensor};
+
+use crate::config::Activation;
+use crate::error::Result;
+use crate::weights::Weights;
+
+/// What a forward pass carries along: the account and the phase it is charged to.
+pub(crate) struct Work<'a> {
+    pub meter: &'a mut Meter,
+    pub phase: Phase,
+}
+
+impl Work<'_> {
+    /// Charges floating-point operations.
+    pub fn flops(&mut self, flops: usize) {
+        self.meter.add_flops(self.phase, flops as u64);
+    }
+
+    /// Notes an intermediate result and hands it on.
+    pub fn hold(&mut self, tensor: Tensor) -> Tensor {
+        self.meter.hold(self.phase, bytes(&tensor));
+        tensor
+    }
+
+    /// Runs a block: its intermediate results are let go when it ends, its result counts with the caller's.
+    pub fn block(&mut self, run: impl FnOnce(&mut Self) -> Result<Tensor>) -> Result<Tensor> {
+        let mark = self.meter.mark();
+        let result = run(self)?;
+        self.meter.release_to(mark);
+        Ok(result)
+    }
+}
+
+/// Bytes that a tensor's values take.
+pub(crate) fn bytes(tensor: &Tensor) -> u64 {
+    (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64
+}
+
+/// `y = x W^T + b`.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    /// `[out, in]`.
+    weight: Tensor,
+    /// `[out]`.
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// Loads one matrix, or several stacked along their outputs (so that one product does the work of all).
+    /// `biased` says for each part whether it has a bias; parts without one get zeros where another has.
+    pub fn load(
+        weights: &mut Weights,
+        names: &[&str],
+        outs: &[usize],
+        inputs: usize,
+        biased: &[bool],
+    ) -> Result<Self> {
+        let total: usize = outs.iter().sum();
+        let weight_names: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
+        let refs: Vec<&str> = weight_names.iter().map(String::as_str).collect();
+        let weight = weights.take_rows(&refs, &[total, inputs])?;
+        let bias = if biased.iter().any(|&b| b) {
+            let mut parts = Vec::with_capacity(names.len());
+            for ((name, &out), &has) in names.iter().zip(outs).zip(biased) {
+                parts.push(if has {
+                    weights.take(&format!("{name}.bias"), &[out])?
+                } else {
+                    Tensor::f_zeros([out as i64], (weight.kind(), weight.device()))?
+                });
+            }
+            Some(if parts.len() == 1 {
+                parts.remove(0)
+            } else {
+                Tensor::f_cat(&parts, 0)?
+            })
+        } else {
+            None
+        };
+        Ok(Linear { weight, bias })
+    }
+
+    /// A single matrix `[out, in]`.
+    pub fn single(
+        weights: &mut Weights,
+        name: &str,
+        out: usize,
+        inputs: usize,
+        bias: bool,
+    ) -> Result<Self> {
+        Self::load(weights, &[name], &[out], inputs, &[bias])
+    }
+
+    /// Wraps a matrix that is held elsewhere too.
+    pub fn shared(weight: &Tensor) -> Self {
+        Linear {
+            weight: weight.shallow_clone(),
+            bias: None,
+        }
+    }
+
+    /// A matrix made from another layer's weights.
+    pub fn from_parts(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Linear { weight, bias }
+    }
+
+    /// `[.., in] -> [.., out]`.
+    pub fn forward(&self, x: &Tensor, work: &mut Work) -> Result<Tensor> {
+        work.flops(2 * x.numel() * self.outputs());
+        let y = x.f_linear(&self.weight, self.bias.as_ref())?;
+        Ok(work.hold(y))
+    }
+
+    fn outputs(&self) -> usize {
+        self.weight.size().first().map_or(0, |&n| n as usize)
+    }
+}
+
+/// RMSNorm or LayerNorm over the last axis.
+#[derive(Debug)]
+pub(crate) struct Norm {
+    weight: Tensor,
+    /// LayerNorm's bias; RMSNorm has none.
+    bias: Option<Tensor>,
+    eps: f64,
+}
+
+impl Norm {
+    /// RMSNorm: `x / rms(x) * w`.
+    pub fn rms(weights: &mut Weights, name: &str, width: usize, eps: f64) -> Result<Self> {
+        Ok(Norm {
+            weight: weights.take(&format!("{name}.weight"), &[width])?,
+            bias: None,
+            eps,
+        })
+    }
+
+    /// LayerNorm: `(x - mean) / std * w + b`.
+    pub fn layer(weights: &mut Weights, name: &str, width: usize, eps: f64) -> Result<Self> {
+        let weight = weights.take(&format!("{name}.weight"), &[width])?;
+        let bias = Some(weights.take(&format!("{name}.bias"), &[width])?);
+        Ok(Norm { weight, bias, eps })
+    }
+
+    pub fn forward(&self, x: &Tensor, work: &mut Work) -> Result<Tensor> {
+        let width = self.weight.size();
+        let y = match &self.bias {
+            Some(bias) => {
+                x.f_layer_norm(&width, Some(&self.weight), Some(bias), self.eps, false)?
+            }
+            None => x.f_rms_norm(&width, Some(&self.weight), self.eps)?,
+        };
+        Ok(work.hold(y))
+    }
+}
+
+/// Applies an activation function.
+pub(crate) fn activate(x: &Tensor, activation: Activation, work: &mut Work) -> Result<Tensor> {
+    let y = match activation {
+        Activation::Silu => x.f_silu()?,
+        Activation::Gelu => x.f_gelu("none")?,
+        Activation::QuickGelu => x.f_mul(&x.f_mul_scalar(1.702)?.f_sigmoid()?)?,
+    };
+    Ok(work.hold(y))
+}
+
+/// The gated MLP: `down(act(gate x) * up x)`, gate and up in one matrix.
+#[derive(Debug)]
+pub(crate) struct GatedMlp {
+    gate_up: Linear,
+    down: Linear,
+    width: i64,
+    activation: Activation,
+}
+
+impl GatedMlp {
+    pub fn load(
+        weights: &mut Weights,
+        name: &str,
+        hidden: usize,
+        width: usize,
+        bias: bool,
+        activation: Activation,
+    ) -> Result<Self> {
+        let (gate, up) = (format!("{name}.gate_proj"), format!("{name}.up_proj"));
+        Ok(GatedMlp {
+            gate_up: Linear::load(
+                weights,
+                &[&gate, &up],
+                &[width, width],
+                hidden,
+                &[bias, bias],
+            )?,
+            down: Linear::single(weights, &format!("{name}.down_proj"), hidden, width, bias)?,
+            width: width as i64,
+            activation,
+        })
+    }
+
+    pub fn forward(&self, x: &Tensor, work: &mut Work) -> Result<Tensor> {
+        let both = self.gate_up.forward(x, work)?;
+        let gate = both.f_narrow(-1, 0, self.width)?;
+        let up = both.f_narrow(-1, self.width, self.width)?;
+        let gated = activate(&gate, self.activation, work)?.f_mul(&up)?;
+        self.down.forward(&gated, work)
+    }
+}
+
+/// The plain MLP: `second(act(first x))`.
+#[derive(Debug)]
+pub(crate) struct Mlp {
+    first: Linear,
+    second: Linear,
+    activation: Activation,
+}
+
+impl Mlp {
+    /// Loads `first` (`hidden -> width`) and `second` (`width -> out`), both with bias.
+    pub fn load(
+        weights: &mut Weights,
+        (first, second): (&str, &str),
+        (hidden, width, out): (usize, usize, usize),
+        activation: Activation,
+    ) -> Result<Self> {
+        Ok(Mlp {
+            first: Linear::single(weights, first, width, hidden, true)?,
+            second: Linear::single(weights, second, out, width, true)?,
+            activation,
+        })
+    }
+
+    pub fn forward(&self, x: &Tensor, work: &mut Work) -> Result<Tensor> {
+        let hidden = self.first.forward(x, work)?;
+        let hidden = activate(&hidden, self.activation, work)?;
+        self.second.forward(&hidden, work)
+    }
+}
+
+/// A `[len]` tensor of indices.
+pub(crate) fn index_tensor(indices: &[i64], device: tch::Device) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(indices)?.f_to_device(device)?)
+}
+
+/// Turns pairs by their angles: `x * cos + rotate_half(x) * sin`.
+///
+/// `x`: `[n, heads, d]`; `cos`, `sin`: `[n, 1, d]` in f32 or x's kind; both halves of `d` carry the same angles
+/// (Su et al. 2021, in the half-split layout that Hugging Face checkpoints use). Computed in `cos`'s kind.
+pub(crate) fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let kind = x.kind();
+    let x = if kind == cos.kind() {
+        x.shallow_clone()
+    } else {
+        x.f_to_kind(Kind::Float)?
+    };
+    let half = x.size().last().copied().unwrap_or(0) / 2;
+    let first = x.f_narrow(-1, 0, half)?;
+    let second = x.f_narrow(-1, half, half)?;
+    let turned = Tensor::f_cat(&[second.f_neg()?, first], -1)?;
+    let y = x.f_mul(cos)?.f_add(&turned.f_mul(sin)?)?;
+    Ok(if kind == y.kind() {
+        y
+    } else {
+        y.f_to_kind(kind)?
+    })
+}

@@ -1,0 +1,132 @@
+//! Where each prompt token stands in time, height and width (M-RoPE; Qwen2-VL, arXiv 2409.12191, and TMRoPE;
+//! Qwen2.5-Omni, arXiv 2503.20215), as Hugging Face transformers 5.17 computes it.
+
+use msao_core::inputs::{Grid, ModelInputs};
+
+use crate::config::{Family, ModelConfig};
+use crate::error::{EngineError, Result};
+
+/// The positions of a prompt's tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Positions {
+    /// Time, height and width: `[3, L]`. Text tokens have all three equal.
+    pub axes: [Vec<i64>; 3],
+    /// The position of the first generated token, on all three axes.
+    pub next: i64,
+}
+
+impl Positions {
+    /// Hugging Face's `rope_delta`: what is added to a token's index to get its position while decoding.
+    pub fn delta(&self) -> i64 {
+        let [time, _, _] = &self.axes;
+        self.next - time.len() as i64
+    }
+
+    fn push(&mut self, time: i64, height: i64, width: i64) {
+        let [t, h, w] = &mut self.axes;
+        t.push(time);
+        h.push(height);
+        w.push(width);
+    }
+
+    fn largest(&self) -> i64 {
+        self.axes
+            .iter()
+            .filter_map(|axis| axis.iter().max())
+            .copied()
+            .max()
+            .unwrap_or(-1)
+    }
+}
+
+/// Computes the positions of a prompt, checking that its placeholders match its media.
+pub fn positions(config: &ModelConfig, inputs: &ModelInputs) -> Result<Positions> {
+    let mut images = grids(inputs.images.as_ref().map(|p| p.grids.as_slice()));
+    let mut videos = grids(inputs.videos.as_ref().map(|p| p.grids.as_slice()));
+    let mut seconds = inputs.second_per_grid_ts.iter().copied();
+    let mut positions = Positions::default();
+    let mut next = 0i64;
+    let mut ids = inputs.input_ids.iter().copied().peekable();
+    while let Some(&id) = ids.peek() {
+        let (grid, step) = if id == config.image_token {
+            (images.next().ok_or_else(|| too_many("image"))?, 0.0)
+        } else if id == config.video_token {
+            let grid = videos.next().ok_or_else(|| too_many("video"))?;
+            (grid, seconds_step(config, seconds.next().unwrap_or(1.0)))
+        } else {
+            // Text and sounds: one step a token.
+            positions.push(next, next, next);
+            next += 1;
+            ids.next();
+            continue;
+        };
+        let merge = config.vision.merge_size;
+        let (rows, columns) = (grid.h / merge, grid.w / merge);
+        for _ in 0..grid.t * rows * columns {
+            if ids.next() != Some(id) {
+                return Err(too_few(
+                    if id == config.image_token {
+                        "image"
+                    } else {
+                        "video"
+                    },
+                    grid,
+                    merge,
+                ));
+            }
+        }
+        for t in 0..grid.t {
+            // f32 as in the reference, so that truncation falls on the same side.
+            let time = (t as f32 * step) as i64;
+            for h in 0..rows as i64 {
+                for w in 0..columns as i64 {
+                    positions.push(next + time, next + h, next + w);
+                }
+            }
+        }
+        next = match config.family {
+            // The text after a clip goes on behind its largest position.
+            Family::Qwen2_5Omni => positions.largest() + 1,
+            // The text after a clip goes on behind its larger side, however long the clip is.
+            Family::Qwen2Vl | Family::Qwen2_5Vl => next + rows.max(columns) as i64,
+        };
+    }
+    if images.next().is_some() || videos.next().is_some() {
+        return Err(EngineError::request(
+            "the prompt has fewer placeholders than there are images or clips",
+        ));
+    }
+    positions.next = positions.largest() + 1;
+    Ok(positions)
+}
+
+/// Temporal positions from one frame pair to the next.
+fn seconds_step(config: &ModelConfig, seconds: f32) -> f32 {
+    let per_second = config.positions.per_second as f32;
+    match config.family {
+        Family::Qwen2Vl => 1.0,
+        // The reference drops the fraction of the seconds here.
+        Family::Qwen2_5Vl => per_second * seconds.trunc(),
+        Family::Qwen2_5Omni => seconds * per_second,
+    }
+}
+
+fn grids(grids: Option<&[Grid]>) -> impl Iterator<Item = Grid> + '_ {
+    grids.unwrap_or_default().iter().copied()
+}
+
+fn too_many(what: &str) -> EngineError {
+    EngineError::request(format!(
+        "the prompt has placeholders for more {what}s than were given"
+    ))
+}
+
+fn too_few(what: &str, grid: Grid, merge: usize) -> EngineError {
+    EngineError::request(format!(
+        "a {what} of grid {}x{}x{} needs {} placeholder tokens in a row; the prompt has fewer",
+        grid.t,
+        grid.h,
+        grid.w,
+        grid.patches() / (merge * merge)
+    ))
+}
