@@ -128,7 +128,7 @@ SPECS = [
     Spec(
         "qwen25-vl-windows", "qwen2_5_vl", "nested", "native", "float32",
         _text(32, 56, 2, 4, 2, _rope_nested([1, 1, 2])),
-        _vision25(16, 32, 28, 4, 2, 32, [1, 3], patch=8),
+        _vision25(16, 32, 28, 4, 2, 32, [1, 3], patch=8, tps=11),
         processor="combined", image_pixels=(512, 10240), video_pixels=(512, 2560),
     ),
     Spec(

@@ -6,6 +6,7 @@ import imageio_ffmpeg
 import numpy as np
 import soundfile
 from PIL import Image, ImageOps, ImageSequence
+from scipy.io import wavfile
 from scipy.signal import resample_poly
 
 from . import media
@@ -102,7 +103,7 @@ def sounds():
     stereo = np.stack([0.5 * np.sin(2 * np.pi * 997 * t), 0.3 * np.sin(2 * np.pi * (300 * t + 4000 * t * t))], axis=1)
     pcm = np.rint(mono * 32768.0).clip(-32768, 32767).astype(np.int16)
     media.write_wav16(DECODERS / "mono16k_pcm16.wav", mono)
-    soundfile.write(DECODERS / "mono16k_float.wav", mono.astype(np.float32), 16000, subtype="FLOAT")
+    wavfile.write(DECODERS / "mono16k_float.wav", 16000, mono.astype(np.float32))  # soundfile would add the date
     media.write_wav16(DECODERS / "stereo44k_pcm16.wav", stereo, 44100)
     soundfile.write(DECODERS / "mono16k_pcm24.wav", mono, 16000, subtype="PCM_24")
     soundfile.write(DECODERS / "mono16k.flac", pcm, 16000, subtype="PCM_16")
