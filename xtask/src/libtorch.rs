@@ -28,7 +28,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::lock::CacheLock;
+use crate::lock::{CacheLock, remove_all};
 use crate::metadata::{cuda_requirements, extra_requirements, split_extras};
 use crate::pip::Pip;
 use crate::places::{Places, relink};
@@ -328,18 +328,23 @@ fn fetch_cuda(places: &Places, home: &Path) -> Result<()> {
         lock.make_folder(CUDA_FOLDER, |folder| {
             let wheels = lock.wheels();
             let torch = dist_info(&home.join("wheel"), "torch")?;
+            let peek = folder.join("peek");
             let requirements = resolve(&torch, |toolkit| {
-                let peek = folder.join("toolkit");
                 pip.unpack(&[toolkit], &wheels, &peek)?;
                 dist_info(&peek, "cuda_toolkit")
             })?;
             pip.unpack(&requirements, &wheels, &folder.join("wheel"))?;
+            remove_all(&peek)?;
             relink(Path::new("wheel/nvidia"), &folder.join("nvidia"))?;
             let name = home.file_name().unwrap_or(CPU_FOLDER.as_ref());
-            relink(
-                &Path::new("..").join(name).join("wheel/torch"),
-                &folder.join("torch"),
-            )
+            let libraries = Path::new("../../..").join(name).join("wheel/torch/lib");
+            for library in names_in(&home.join("wheel/torch/lib"), of_cuda_half)? {
+                relink(
+                    &libraries.join(&library),
+                    &folder.join("torch/lib").join(&library),
+                )?;
+            }
+            Ok(())
         })?;
     }
     relink(&Path::new("..").join(CUDA_FOLDER), &home.join("cuda"))
