@@ -1,0 +1,177 @@
+//! From 8-bit frames to the normalised patches that a vision tower reads.
+
+use msao_core::inputs::Grid;
+
+use crate::config::PictureConfig;
+
+/// What each 8-bit value of each colour becomes: rescaled and normalised, computed once for all 256 values.
+///
+/// As Hugging Face's fused form: `(v - mean / rescale) / (std / rescale)` in `f32`.
+#[derive(Clone, Debug)]
+pub(crate) struct ColourTable {
+    tables: [[f32; 256]; 3],
+}
+
+impl ColourTable {
+    pub(crate) fn new(config: &PictureConfig) -> Self {
+        let mut tables = [[0.0; 256]; 3];
+        for (colour, table) in tables.iter_mut().enumerate() {
+            for (value, out) in (0_u16..).zip(table.iter_mut()) {
+                let value = f32::from(value);
+                *out = match (config.normalize, config.rescale) {
+                    (Some((mean, std)), rescale) => {
+                        let pick =
+                            |of: [f64; 3]| of.get(colour).copied().unwrap_or_default() as f32;
+                        let grow = (1.0 / rescale.unwrap_or(1.0)) as f32;
+                        (value - pick(mean) * grow) / (pick(std) * grow)
+                    }
+                    (None, Some(rescale)) => value * rescale as f32,
+                    (None, None) => value,
+                };
+            }
+        }
+        Self { tables }
+    }
+}
+
+/// The grid of `frames` frames of `height` x `width` pixels; `None` unless the sides are whole merged patches.
+pub(crate) fn grid_of(
+    frames: usize,
+    height: usize,
+    width: usize,
+    config: &PictureConfig,
+) -> Option<Grid> {
+    let factor = config.factor();
+    (height.is_multiple_of(factor) && width.is_multiple_of(factor) && height > 0 && width > 0).then(
+        || Grid {
+            t: frames.div_ceil(config.temporal_patch),
+            h: height / config.patch,
+            w: width / config.patch,
+        },
+    )
+}
+
+/// Appends the patches of one temporal patch to `out`.
+///
+/// `frames` are `temporal_patch` frames of `grid.h * patch` rows of `grid.w * patch` RGB pixels. The rows appended are
+/// `[grid.h * grid.w, 3 * temporal_patch * patch * patch]`: patches square by square of `merge x merge`, squares in
+/// reading order; within a patch colour, frame, row, column.
+pub(crate) fn append_patches(
+    frames: &[&[u8]],
+    grid: Grid,
+    config: &PictureConfig,
+    table: &ColourTable,
+    out: &mut Vec<f32>,
+) {
+    let (patch, merge) = (config.patch, config.merge);
+    let stride = grid.w * patch * 3;
+    out.reserve(grid.h * grid.w * config.patch_values());
+    for (y, x) in merged_order(grid, merge) {
+        for (colour, table) in table.tables.iter().enumerate() {
+            for frame in frames {
+                let rows = frame.chunks_exact(stride).skip(y * patch).take(patch);
+                for row in rows {
+                    let pixels = row
+                        .get(x * patch * 3..(x + 1) * patch * 3)
+                        .unwrap_or_default()
+                        .chunks_exact(3);
+                    let values = pixels.filter_map(|pixel| pixel.get(colour));
+                    out.extend(values.filter_map(|&value| table.get(usize::from(value))));
+                }
+            }
+        }
+    }
+}
+
+/// The `(row, column)` of each patch in the order in which a vision tower reads them.
+fn merged_order(grid: Grid, merge: usize) -> impl Iterator<Item = (usize, usize)> {
+    let squares = (0..grid.h / merge)
+        .flat_map(move |y| (0..grid.w / merge).map(move |x| (y * merge, x * merge)));
+    squares.flat_map(move |(y, x)| {
+        (0..merge).flat_map(move |dy| (0..merge).map(move |dx| (y + dy, x + dx)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::{Filter, PixelBounds};
+
+    fn config(patch: usize, temporal_patch: usize, merge: usize) -> PictureConfig {
+        PictureConfig {
+            resize: false,
+            filter: Filter::Bicubic,
+            bounds: PixelBounds {
+                min: 1,
+                max: 1 << 20,
+            },
+            rescale: None,
+            normalize: None,
+            patch,
+            temporal_patch,
+            merge,
+        }
+    }
+
+    /// The inverse of [`append_patches`], written from the layout's definition.
+    fn unpatch(values: &[f32], grid: Grid, config: &PictureConfig) -> Vec<Vec<u8>> {
+        let (p, t, width) = (config.patch, config.temporal_patch, grid.w * config.patch);
+        let mut frames = vec![vec![0; grid.h * p * width * 3]; t];
+        let columns = grid.w / config.merge;
+        for (n, patch) in values.chunks_exact(config.patch_values()).enumerate() {
+            let (square, inner) = (
+                n / (config.merge * config.merge),
+                n % (config.merge * config.merge),
+            );
+            let y = square / columns * config.merge + inner / config.merge;
+            let x = square % columns * config.merge + inner % config.merge;
+            for (k, &value) in patch.iter().enumerate() {
+                let (colour, frame, dy, dx) = (k / (t * p * p), k / (p * p) % t, k / p % p, k % p);
+                frames[frame][((y * p + dy) * width + x * p + dx) * 3 + colour] = value as u8;
+            }
+        }
+        frames
+    }
+
+    #[test]
+    fn white_and_black_are_normalised_as_documented() {
+        let mut config = config(1, 1, 1);
+        config.rescale = Some(1.0 / 255.0);
+        config.normalize = Some(([0.5, 0.25, 0.0], [0.5, 0.5, 2.0]));
+        let mut out = Vec::new();
+        let grid = Grid { t: 1, h: 1, w: 2 };
+        append_patches(
+            &[&[0, 0, 0, 255, 255, 255]],
+            grid,
+            &config,
+            &ColourTable::new(&config),
+            &mut out,
+        );
+        let wanted = [-1.0, -0.5, 0.0, 1.0, 1.5, 0.5];
+        assert!(
+            out.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-6),
+            "{out:?}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn patches_hold_every_pixel_once(
+            h in 1usize..4, w in 1usize..4, p in 1usize..5, t in 1usize..3, m in 1usize..3, seed: u32,
+        ) {
+            let config = config(p, t, m);
+            let grid = Grid { t: 1, h: h * m, w: w * m };
+            let bytes = grid.h * grid.w * p * p * 3;
+            let frames: Vec<Vec<u8>> = (0..t)
+                .map(|f| (0..bytes).map(|i| (seed.wrapping_mul(i as u32 + 1).wrapping_add(f as u32 * 77) >> 7) as u8).collect())
+                .collect();
+            let views: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+            let mut out = Vec::new();
+            append_patches(&views, grid, &config, &ColourTable::new(&config), &mut out);
+            prop_assert_eq!(out.len(), grid.patches() * config.patch_values());
+            prop_assert_eq!(unpatch(&out, grid, &config), frames);
+        }
+    }
+}
