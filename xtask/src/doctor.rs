@@ -4,6 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Result, anyhow};
 
+use crate::cuda;
 use crate::libtorch::{self, Source, VERSION};
 use crate::pip::Pip;
 use crate::places::Places;
@@ -74,7 +75,7 @@ impl Diagnosis {
         match libtorch::look(places) {
             Ok(libtorch) => {
                 row(&what, &libtorch.describe());
-                row("CUDA libraries", libtorch::cuda_state(&libtorch));
+                self.must("CUDA libraries", cuda::state(&libtorch));
             }
             // Ours can be fetched, so what matters is whether it can be.
             Err(_) if libtorch::source(places) == Source::Ours => {

@@ -9,16 +9,9 @@
 //!   lib/             links to the libraries of the CPU half; libtorch.so, a linker script that names them
 //!   include          -> wheel/torch/include
 //!   build-version    2.11.0
-//!   cuda             -> ../libtorch-2.11.0-cuda, after `setup --cuda`
-//! ~/.cache/msao/libtorch-2.11.0-cuda/
-//!   wheel/           the CUDA libraries that this torch requires
-//!   nvidia           -> wheel/nvidia
-//!   torch/lib/       links to the libraries of the CUDA half in torch's wheel
 //! ```
 //!
-//! The CUDA half is never linked: a program opens `cuda/torch/lib/libtorch_cuda.so` where it exists. That library
-//! looks for the others in `$ORIGIN/../../nvidia/...`, and the loader takes the folder it was opened in for the
-//! origin. So the same file finds them through this folder, and would not through `wheel/`.
+//! The CUDA half of the same wheel is never linked; [`crate::cuda`] adds what it needs to be opened.
 
 use std::env;
 use std::ffi::OsString;
@@ -28,8 +21,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::lock::{CacheLock, remove_all};
-use crate::metadata::{cuda_requirements, extra_requirements, split_extras};
+use crate::lock::CacheLock;
 use crate::pip::Pip;
 use crate::places::{Places, relink};
 use crate::run::answer;
@@ -41,10 +33,6 @@ pub const VERSION: &str = "2.11.0";
 const CPU_COMPANIONS: [&str; 2] = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
 
 const CPU_FOLDER: &str = "libtorch-2.11.0-cpu";
-const CUDA_FOLDER: &str = "libtorch-2.11.0-cuda";
-
-/// The CUDA half, seen from our libtorch's folder.
-const CUDA_HALF: &str = "cuda/torch/lib/libtorch_cuda.so";
 
 /// Whose libtorch the build uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,15 +237,8 @@ fn of_cpu_companions(name: &str) -> bool {
     name.starts_with("libcudart.so.") || name.starts_with("libcupti.so.")
 }
 
-/// The libraries in the wheel that a GPU needs beyond the CPU half: `libtorch_cuda.so` and what it opens.
-fn of_cuda_half(name: &str) -> bool {
-    name.contains(".so")
-        && ["cuda", "nvrtc", "nvshmem"]
-            .iter()
-            .any(|part| name.contains(part))
-}
-
-fn names_in(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+/// The names in `folder` that are wanted.
+pub fn names_in(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
     let entries = fs::read_dir(folder)
         .with_context(|| format!("no {}: was the wheel's layout changed?", folder.display()))?;
     let names = entries
@@ -268,123 +249,6 @@ fn names_in(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>>
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// One line on the CUDA half, for people.
-pub fn cuda_state(libtorch: &Libtorch) -> &'static str {
-    let there = match (&libtorch.source, libtorch.folder.as_deref()) {
-        (Source::PyTorch, _) | (_, None) => return "as that PyTorch has them",
-        (Source::User(_), Some(folder)) => folder.join("lib/libtorch_cuda.so").exists(),
-        (Source::Ours, Some(folder)) => folder.join(CUDA_HALF).exists(),
-    };
-    if there {
-        "there"
-    } else {
-        "not there; only a GPU needs them. To have them: cargo xtask setup --cuda"
-    }
-}
-
-/// Adds the CUDA libraries beside our libtorch; for a libtorch of the user's, checks that it has its CUDA half.
-pub fn ensure_cuda(places: &Places, libtorch: &Libtorch) -> Result<String> {
-    match &libtorch.source {
-        Source::PyTorch => Ok("of the active Python's PyTorch".to_owned()),
-        Source::User(folder) => {
-            let library = folder.join("lib/libtorch_cuda.so");
-            ensure!(
-                library.exists(),
-                "{} is missing: this libtorch is for CPUs only. Set LIBTORCH to one with CUDA, or unset it",
-                library.display()
-            );
-            Ok(format!("in {}", folder.display()))
-        }
-        Source::Ours => {
-            let home = libtorch
-                .folder
-                .as_deref()
-                .context("our libtorch has no folder")?;
-            let library = home.join(CUDA_HALF);
-            if !library.exists() {
-                fetch_cuda(places, home)?;
-            }
-            ensure!(
-                library.exists(),
-                "{} is missing after the set-up",
-                library.display()
-            );
-            Ok(format!("in {}", home.join("cuda").display()))
-        }
-    }
-}
-
-/// `home` is the folder of the CPU half, which need not lie in today's cache folder; the CUDA half goes beside it.
-fn fetch_cuda(places: &Places, home: &Path) -> Result<()> {
-    let beside = home.parent().unwrap_or(&places.cache);
-    let lock = CacheLock::take(beside)?;
-    if !beside.join(CUDA_FOLDER).exists() {
-        let pip = Pip::find()?;
-        println!(
-            "  the CUDA libraries that torch {VERSION} requires: 2 GB to fetch, 4 GB on disk, once for all clones"
-        );
-        lock.make_folder(CUDA_FOLDER, |folder| {
-            let wheels = lock.wheels();
-            let torch = dist_info(&home.join("wheel"), "torch")?;
-            let peek = folder.join("peek");
-            let requirements = resolve(&torch, |toolkit| {
-                pip.unpack(&[toolkit], &wheels, &peek)?;
-                dist_info(&peek, "cuda_toolkit")
-            })?;
-            pip.unpack(&requirements, &wheels, &folder.join("wheel"))?;
-            remove_all(&peek)?;
-            relink(Path::new("wheel/nvidia"), &folder.join("nvidia"))?;
-            let name = home.file_name().unwrap_or(CPU_FOLDER.as_ref());
-            let libraries = Path::new("../../..").join(name).join("wheel/torch/lib");
-            for library in names_in(&home.join("wheel/torch/lib"), of_cuda_half)? {
-                relink(
-                    &libraries.join(&library),
-                    &folder.join("torch/lib").join(&library),
-                )?;
-            }
-            Ok(())
-        })?;
-    }
-    relink(&Path::new("..").join(CUDA_FOLDER), &home.join("cuda"))
-}
-
-/// All wheels that a torch's metadata asks for; `toolkit_metadata` fetches the toolkit's, which names the rest.
-fn resolve(
-    torch: &str,
-    toolkit_metadata: impl Fn(String) -> Result<String>,
-) -> Result<Vec<String>> {
-    let mut wheels = Vec::new();
-    for requirement in cuda_requirements(torch) {
-        match split_extras(&requirement) {
-            Some((extras, toolkit)) => {
-                wheels.extend(extra_requirements(&toolkit_metadata(toolkit)?, &extras));
-            }
-            None => wheels.push(requirement),
-        }
-    }
-    ensure!(
-        !wheels.is_empty(),
-        "torch's metadata names no CUDA libraries"
-    );
-    Ok(wheels)
-}
-
-/// The METADATA of a package among unpacked wheels.
-fn dist_info(wheels: &Path, package: &str) -> Result<String> {
-    let entries =
-        fs::read_dir(wheels).with_context(|| format!("cannot read {}", wheels.display()))?;
-    let folder = entries
-        .flatten()
-        .find(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name.starts_with(&format!("{package}-")) && name.ends_with(".dist-info")
-        })
-        .with_context(|| format!("{} holds no {package}", wheels.display()))?;
-    let metadata = folder.path().join("METADATA");
-    fs::read_to_string(&metadata).with_context(|| format!("cannot read {}", metadata.display()))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
     reason = "a command-line tool speaks by printing"
 )]
 
+mod cuda;
 mod demo;
 mod doctor;
 mod libtorch;

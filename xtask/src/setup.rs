@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::cuda;
 use crate::libtorch::{self, VERSION};
 use crate::places::Places;
 use crate::toolchain::{self, WASM_TARGET};
@@ -18,7 +19,7 @@ pub fn command(places: &Places, cuda: bool) -> Result<ExitCode> {
 }
 
 /// Makes sure that the workspace can be built, fetching what is missing.
-pub fn ensure(places: &Places, cuda: bool) -> Result<()> {
+pub fn ensure(places: &Places, with_cuda: bool) -> Result<()> {
     toolchain::check_platform()?;
     // Asked first: it is quick, and no one wants to hear of it after half a gigabyte.
     row("C++ compiler", &toolchain::compilers()?);
@@ -34,8 +35,8 @@ pub fn ensure(places: &Places, cuda: bool) -> Result<()> {
 
     let libtorch = libtorch::ensure_there(places)?;
     row(&format!("libtorch {VERSION}"), &libtorch.describe());
-    if cuda {
-        row("CUDA libraries", &libtorch::ensure_cuda(places, &libtorch)?);
+    if with_cuda {
+        row("CUDA libraries", &cuda::ensure_there(&libtorch)?);
     }
     Ok(())
 }
