@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod decode;
 mod detokenize;
 mod error;
 mod family;
@@ -34,6 +35,7 @@ mod tokenizer;
 mod video;
 
 pub use config::{ClipConfig, Filter, MediaConfig, PictureConfig, PixelBounds, SoundConfig};
+pub use decode::DecodeError;
 pub use detokenize::DetokenStream;
 pub use error::ProcessorError;
 pub use family::Family;

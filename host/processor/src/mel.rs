@@ -228,7 +228,9 @@ mod tests {
     #[test]
     fn a_tone_is_loudest_in_its_own_bin() {
         let extractor = MelExtractor::new(&config());
-        let tone: Vec<f32> = (0..8000).map(|i| (i as f32 * 0.392_699).sin()).collect(); // 1000 Hz
+        let tone: Vec<f32> = (0..8000)
+            .map(|i| (i as f32 * std::f32::consts::FRAC_PI_8).sin())
+            .collect(); // 1000 Hz
         let spectrogram = extractor.extract(&tone);
         let column: Vec<f32> = spectrogram
             .features

@@ -209,12 +209,6 @@ impl Processor {
             ));
         }
         let kept = clip.frames.len();
-        let most = config.max_frames.max(config.num_frames.unwrap_or(0));
-        if kept > most {
-            return Err(format!(
-                "{kept} frames, and at most {most} are taken; give those of frames_to_sample"
-            ));
-        }
         let family = self.family.rules();
         let bounds = self
             .options

@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(smart_resize(42, 70, 28, bounds), Ok((56, 56)));
         assert_eq!(
             smart_resize(14, 28, 28, bounds),
-            Ok((28, 56)),
+            Ok((28, 28)),
             "nothing rounds to zero"
         );
     }

@@ -90,10 +90,15 @@ fn by_rate(total: usize, fps: f64, rate: f64, config: &ClipConfig) -> Result<Vec
 }
 
 /// `torch.arange(0, total, total / frames).int()`: products in double precision, kept in single.
+///
+/// Rounding can make that list one longer than `frames`. Where the additional index is beyond the clip, Hugging Face
+/// fails on it; here it is left out.
 fn spread(total: usize, frames: usize) -> Vec<usize> {
     let step = total as f64 / frames as f64;
-    (0..frames)
-        .map(|i| ((i as f64 * step) as f32 as usize).min(total - 1))
+    let length = (total as f64 / step).ceil() as usize;
+    (0..length)
+        .map(|i| (i as f64 * step) as f32 as usize)
+        .filter(|&index| index < total)
         .collect()
 }
 
@@ -208,8 +213,7 @@ mod tests {
         #[test]
         fn sampled_indices_rise_within_the_clip(total in 1usize..4000, fps in 1.0f64..120.0, rate in 0.1f64..60.0) {
             if let Ok(indices) = frames_to_sample(total, fps, &config(), VideoSampling::Fps(rate)) {
-                prop_assert!(indices.is_sorted() && indices.len() % 2 == 0 && indices.len() <= 768);
-                prop_assert!(indices.windows(2).all(|pair| pair[0] < pair[1]));
+                prop_assert!(indices.len() <= 769 && indices.windows(2).all(|pair| pair[0] < pair[1]));
                 prop_assert!(indices.iter().all(|&i| i < total));
             }
         }
