@@ -22,10 +22,9 @@ use crate::error::MediaError;
 use crate::guard::shielded;
 use crate::limits::Limits;
 use crate::sniff::{Format, MediaKind, expect};
+use crate::webp::WebP;
 
-mod complete;
-
-pub(crate) use self::complete::{check_webp_frame, riff_chunk};
+mod jpeg_end;
 
 /// Rows of red, green and blue bytes, top row first.
 #[derive(Clone, PartialEq, Eq)]
@@ -67,11 +66,15 @@ pub fn decode_image(bytes: &[u8], limits: &Limits) -> Result<RgbImage, MediaErro
             let decoder =
                 JpegDecoder::new(Cursor::new(bytes)).map_err(|error| translate(format, error))?;
             check_size(&decoder, format, limits)?;
-            complete::check_jpeg(bytes)?;
+            jpeg_end::check(bytes)?;
             decode(decoder, format, limits)
         }
         Format::WebP => {
-            complete::check_webp(bytes)?;
+            let webp = WebP::open(bytes)?;
+            limits.check_pixels(webp.size.0, webp.size.1)?;
+            if let Some(first) = webp.composed().next() {
+                return first;
+            }
             let decoder =
                 WebPDecoder::new(Cursor::new(bytes)).map_err(|error| translate(format, error))?;
             decode(decoder, format, limits)

@@ -32,6 +32,7 @@ mod image;
 mod limits;
 mod sniff;
 mod video;
+mod webp;
 
 pub use self::audio::{AudioClip, SAMPLE_RATE, decode_audio};
 pub use self::error::{FileError, MediaError};

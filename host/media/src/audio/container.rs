@@ -6,8 +6,8 @@
 
 use crate::bytes::Bytes;
 use crate::error::MediaError;
-use crate::image::riff_chunk;
 use crate::sniff::{Format, after_id3};
+use crate::webp::riff_chunk;
 
 /// The bytes that the decoder needs.
 pub(super) fn essential(format: Format, bytes: &[u8]) -> Result<Vec<u8>, MediaError> {

@@ -8,53 +8,48 @@
 
 use std::io::Cursor;
 
-use image::AnimationDecoder;
-use image::codecs::{gif::GifDecoder, webp::WebPDecoder};
-use image::{Frames, ImageDecoder};
+use image::codecs::gif::GifDecoder;
+use image::{AnimationDecoder, ImageDecoder};
 
 use super::keeper::Keeper;
 use super::{VideoInfo, info};
 use crate::bytes::Bytes;
 use crate::error::MediaError;
-use crate::image::{
-    RgbImage, check_webp_frame, decode_image, library_limits, riff_chunk, translate,
-};
+use crate::image::{RgbImage, decode_image, library_limits, translate};
 use crate::limits::Limits;
 use crate::sniff::Format;
+use crate::webp::WebP;
 
 /// A clip whose frames have been counted.
 pub(super) struct Animation {
     pub(super) info: VideoInfo,
     pub(super) format: Format,
-    /// Whether the file is a single picture that the animation reader of the library does not take.
-    still: bool,
 }
 
-/// What the container says.
+/// What a container says.
 #[derive(Debug, Default, PartialEq)]
 struct List {
     size: (u32, u32),
     frames: u64,
     millis: u64,
-    still: bool,
 }
 
 impl Animation {
     pub(super) fn open(format: Format, bytes: &[u8], limits: &Limits) -> Result<Self, MediaError> {
         let list = if format == Format::Gif {
             list_gif(bytes)
+                .ok_or_else(|| MediaError::corrupt(format, "it ends before its last frame does"))?
         } else {
-            list_webp(bytes).transpose()?
+            list_webp(&WebP::open(bytes)?)
         };
-        let list =
-            list.ok_or_else(|| MediaError::corrupt(format, "it ends before its last frame does"))?;
-        let seconds = list.millis as f64 / 1000.0;
-        let info = info(format, list.size, list.frames, seconds, limits)?;
-        Ok(Self {
-            info,
+        let info = info(
             format,
-            still: list.still,
-        })
+            list.size,
+            list.frames,
+            list.millis as f64 / 1000.0,
+            limits,
+        )?;
+        Ok(Self { info, format })
     }
 
     pub(super) fn decode(
@@ -63,54 +58,73 @@ impl Animation {
         limits: &Limits,
         keeper: &mut Keeper,
     ) -> Result<(), MediaError> {
-        if self.still {
+        if self.format == Format::Gif {
+            return self.collect(gif_frames(bytes, limits)?, keeper);
+        }
+        let webp = WebP::open(bytes)?;
+        if webp.frames.is_empty() {
             keeper.keep(0, decode_image(bytes, limits)?);
             return Ok(());
         }
-        let failed = |error| translate(self.format, error);
-        let frames = if self.format == Format::Gif {
-            let mut decoder = GifDecoder::new(Cursor::new(bytes)).map_err(failed)?;
-            decoder.set_limits(library_limits(limits)).map_err(failed)?;
-            decoder.into_frames()
-        } else {
-            WebPDecoder::new(Cursor::new(bytes))
-                .map_err(failed)?
-                .into_frames()
-        };
-        self.collect(frames, keeper)
+        self.collect(webp.composed(), keeper)
     }
 
-    fn collect(&self, frames: Frames<'_>, keeper: &mut Keeper) -> Result<(), MediaError> {
-        let size = (self.info.width, self.info.height);
+    fn collect(
+        &self,
+        frames: impl Iterator<Item = Result<RgbImage, MediaError>>,
+        keeper: &mut Keeper,
+    ) -> Result<(), MediaError> {
         for (index, frame) in frames.take(self.info.frames).enumerate() {
-            let frame = frame
-                .map_err(|error| translate(self.format, error))?
-                .into_buffer();
-            if frame.dimensions() != size {
+            let frame = frame?;
+            if (frame.width, frame.height) != (self.info.width, self.info.height) {
                 return Err(MediaError::corrupt(
                     self.format,
                     "its frames differ in size",
                 ));
             }
             if keeper.wants(index) {
-                let data = frame
-                    .pixels()
-                    .flat_map(|&image::Rgba([r, g, b, _])| [r, g, b])
-                    .collect();
-                keeper.keep(
-                    index,
-                    RgbImage {
-                        width: size.0,
-                        height: size.1,
-                        data,
-                    },
-                );
+                keeper.keep(index, frame);
             }
             if keeper.done() {
                 break;
             }
         }
         Ok(())
+    }
+}
+
+fn gif_frames(
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<impl Iterator<Item = Result<RgbImage, MediaError>>, MediaError> {
+    let failed = |error| translate(Format::Gif, error);
+    let mut decoder = GifDecoder::new(Cursor::new(bytes)).map_err(failed)?;
+    decoder.set_limits(library_limits(limits)).map_err(failed)?;
+    Ok(decoder.into_frames().map(move |frame| {
+        let frame = frame.map_err(failed)?.into_buffer();
+        let (width, height) = frame.dimensions();
+        let data = frame
+            .pixels()
+            .flat_map(|&image::Rgba([r, g, b, _])| [r, g, b])
+            .collect();
+        Ok(RgbImage {
+            width,
+            height,
+            data,
+        })
+    }))
+}
+
+/// A still picture is one frame without duration.
+fn list_webp(webp: &WebP<'_>) -> List {
+    let delays = webp
+        .frames
+        .iter()
+        .map(|frame| u64::from(if frame.millis == 0 { 100 } else { frame.millis }));
+    List {
+        size: webp.size,
+        frames: webp.frames.len().max(1) as u64,
+        millis: delays.sum(),
     }
 }
 
@@ -172,72 +186,4 @@ fn skip_blocks(reader: &mut Bytes<'_>) -> Option<()> {
             size => reader.take(usize::from(size))?,
         };
     }
-}
-
-/// Walks the chunks of a WebP.
-fn list_webp(bytes: &[u8]) -> Option<Result<List, MediaError>> {
-    const ANIMATED: u8 = 0x02;
-    let mut reader = Bytes::new(bytes);
-    reader.take(4)?;
-    let size = usize::try_from(reader.le32()?).ok()?;
-    let mut chunks = Bytes::new(reader.take(size)?);
-    chunks.take(4)?;
-    let mut list = List::default();
-    while chunks.rest().len() >= 8 {
-        let (name, body) = riff_chunk(&mut chunks)?;
-        let mut reader = Bytes::new(body);
-        match &name {
-            b"VP8X" => {
-                list.still = reader.u8()? & ANIMATED == 0;
-                reader.take(3)?;
-                list.size = (reader.le24()? + 1, reader.le24()? + 1);
-            }
-            b"VP8 " if list.frames == 0 => {
-                reader.take(6)?;
-                let size = (
-                    u32::from(reader.le16()? & 0x3fff),
-                    u32::from(reader.le16()? & 0x3fff),
-                );
-                list = List {
-                    size,
-                    frames: 1,
-                    millis: 0,
-                    still: true,
-                };
-            }
-            b"VP8L" if list.frames == 0 => {
-                reader.u8()?;
-                let word = reader.le32()?;
-                let size = ((word & 0x3fff) + 1, (word >> 14 & 0x3fff) + 1);
-                list = List {
-                    size,
-                    frames: 1,
-                    millis: 0,
-                    still: true,
-                };
-            }
-            b"ANMF" if !list.still => {
-                reader.take(12)?;
-                let delay = u64::from(reader.le24()?);
-                list.frames += 1;
-                list.millis += if delay == 0 { 100 } else { delay };
-                reader.u8()?;
-                if let Err(error) = check_frame(reader, list.size) {
-                    return Some(Err(error));
-                }
-            }
-            _ => {}
-        }
-    }
-    Some(Ok(list))
-}
-
-/// The lossy picture inside a frame must fit the canvas.
-fn check_frame(mut chunks: Bytes<'_>, canvas: (u32, u32)) -> Result<(), MediaError> {
-    while let Some((name, body)) = riff_chunk(&mut chunks) {
-        if &name == b"VP8 " {
-            check_webp_frame(body, canvas)?;
-        }
-    }
-    Ok(())
 }

@@ -1,8 +1,12 @@
-//! YUV 4:2:0 to RGB.
+//! YUV 4:2:0 to RGB, with the arithmetic of ffmpeg's `swscale`.
+//!
+//! Every library that clips are usually read with (PyAV, decord, torchcodec) converts with it, so its results are what
+//! a model has seen. Its vector code for `yuv420p` to `rgb24` at one size repeats chroma over its two by two pixels
+//! and rounds every product down, which makes pictures about one level darker than exact arithmetic would; done the
+//! same way here, frames agree with ffmpeg on x86-64 in every bit.
 //!
 //! Which matrix and range a clip uses is signalled in the stream or in the container; without a signal BT.601 and
-//! the limited range are meant, as ffmpeg takes it whatever the size. Chroma is repeated over its two by two pixels,
-//! which is what ffmpeg's `swscale` does for `yuv420p` to `rgb24` at one size.
+//! the limited range are meant, as ffmpeg takes it whatever the size.
 
 use crate::image::RgbImage;
 
@@ -39,7 +43,8 @@ pub(super) struct Planes<'a> {
     pub(super) uv_stride: usize,
 }
 
-/// Fixed-point factors with 16 bits after the point: 255 levels times the largest factor stay far below 2^31.
+/// Factors with 13 bits after the point. The products have 16 bits cut off and their other factor 3 bits added, all of
+/// which fits in 32 bits with room to spare.
 struct Factors {
     luma: i32,
     black: i32,
@@ -58,7 +63,7 @@ impl Factors {
         } else {
             (219.0, 224.0, 16)
         };
-        let fixed = |factor: f64| (factor * 65536.0).round() as i32;
+        let fixed = |factor: f64| (factor * 8192.0).round() as i32;
         let chroma = 255.0 / chroma_span;
         Self {
             luma: fixed(255.0 / luma_span),
@@ -70,20 +75,23 @@ impl Factors {
         }
     }
 
-    /// What two chroma values add to red, green and blue; half a level is added for rounding.
+    fn product(value: i32, factor: i32) -> i32 {
+        (8 * value * factor) >> 16
+    }
+
+    /// What two chroma values add to red, green and blue.
     fn chroma(&self, u: u8, v: u8) -> [i32; 3] {
         let (u, v) = (i32::from(u) - 128, i32::from(v) - 128);
-        let half = 1 << 15;
         [
-            self.red_v * v + half,
-            self.green_u * u + self.green_v * v + half,
-            self.blue_u * u + half,
+            Self::product(v, self.red_v),
+            Self::product(u, self.green_u) + Self::product(v, self.green_v),
+            Self::product(u, self.blue_u),
         ]
     }
 
     fn pixel(&self, y: u8, chroma: [i32; 3]) -> [u8; 3] {
-        let luma = (i32::from(y) - self.black) * self.luma;
-        chroma.map(|chroma| ((luma + chroma) >> 16).clamp(0, 255) as u8)
+        let luma = Self::product(i32::from(y) - self.black, self.luma);
+        chroma.map(|chroma| (luma + chroma).clamp(0, 255) as u8)
     }
 }
 
@@ -160,7 +168,7 @@ mod tests {
                 .zip(&rgb)
                 .map(|(a, b): (&u8, &u8)| a.abs_diff(*b))
                 .max();
-            assert!(far <= Some(2), "{yuv:?}: {got:?}, not {rgb:?}");
+            assert!(far <= Some(3), "{yuv:?}: {got:?}, not {rgb:?}");
         }
         let full = Colour {
             matrix: 6,

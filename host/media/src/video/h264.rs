@@ -1,8 +1,7 @@
 //! H.264 out of an MP4: length-prefixed units to the byte stream that the decoder reads, one sample at a time.
 //!
-//! The decoder (openh264) guesses the order of display from picture counts, and guesses wrong for streams whose count
-//! goes up by one a frame. So it is asked for every picture as soon as it is decoded, which is the order of the
-//! samples, and the container's composition times say which one it is.
+//! The decoder gives every picture as soon as it is decoded ([`sps::in_order_of_decoding`]), which is the order of the
+//! samples, and the container's composition times say where it is shown.
 
 mod sps;
 
@@ -10,7 +9,7 @@ use openh264::OpenH264API;
 use openh264::decoder::{DecodedYUV, Decoder, DecoderConfig, Flush};
 use openh264::formats::YUVSource;
 
-use self::sps::Sps;
+use self::sps::{Sps, in_order_of_decoding};
 use super::colour::{Colour, Planes, to_rgb};
 use super::keeper::Keeper;
 use super::mp4::{self, Sample};
@@ -113,7 +112,7 @@ impl Configuration {
                 Err(error) => return Some(Err(error)),
             }
             parameters.extend_from_slice(&START_CODE);
-            parameters.extend_from_slice(unit);
+            parameters.extend(in_order_of_decoding(unit)?);
         }
         let pictures = reader.u8()?;
         for _ in 0..pictures {
@@ -137,7 +136,7 @@ pub(super) fn decode(bytes: &[u8], movie: &Movie, keeper: &mut Keeper) -> Result
             movie.info.frames
         ))
     };
-    let config = DecoderConfig::new().flush_after_decode(Flush::Flush);
+    let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
     let mut decoder =
         Decoder::with_api_config(OpenH264API::from_source(), config).map_err(|error| {
             MediaError::unsupported(Format::Mp4, format!("this build of the decoder ({error})"))
@@ -147,7 +146,8 @@ pub(super) fn decode(bytes: &[u8], movie: &Movie, keeper: &mut Keeper) -> Result
     let mut packet = Vec::new();
     for (number, (sample, shown)) in movie.samples.iter().zip(positions).enumerate() {
         let units = sample_bytes(bytes, sample).ok_or_else(|| broken(number))?;
-        fill_packet(&mut packet, units, movie, &mut sps).unwrap_or_else(|| Err(broken(number)))?;
+        fill_packet(&mut packet, units, number == 0, movie, &mut sps)
+            .unwrap_or_else(|| Err(broken(number)))?;
         let picture = decoder.decode(&packet).map_err(|_| broken(number))?;
         if keeper.wants(shown) {
             let colour = colour_of(sps, movie.colour);
@@ -180,53 +180,67 @@ fn display_positions(samples: &[Sample]) -> Vec<usize> {
     positions.into_iter().map(|(_, shown)| shown).collect()
 }
 
-/// One sample as a byte stream: units of the picture and their parameters, nothing else. `None` where a length runs
-/// past the sample.
+/// One sample as a byte stream: the header's parameters where decoding may start, then the units of the picture and the
+/// parameters among them. `None` where a length runs past the sample.
 fn fill_packet(
     packet: &mut Vec<u8>,
     sample: &[u8],
+    first: bool,
     movie: &Movie,
     sps: &mut Option<Sps>,
 ) -> Option<Result<(), MediaError>> {
     packet.clear();
-    let mut reader = Bytes::new(sample);
-    let mut parameters_sent = false;
-    while !reader.rest().is_empty() {
-        let length = reader
-            .take(movie.prefix)?
-            .iter()
-            .fold(0usize, |length, byte| (length << 8) | usize::from(*byte));
-        let unit = reader.take(length)?;
-        let Some(first) = unit.first() else { continue };
-        match first & 0x1f {
-            unit::IDR_SLICE if !parameters_sent => {
-                packet.extend_from_slice(&movie.parameters);
-                parameters_sent = true;
+    if first
+        || units(sample, movie.prefix)
+            .any(|unit| unit.is_some_and(|unit| kind(unit) == unit::IDR_SLICE))
+    {
+        packet.extend_from_slice(&movie.parameters);
+    }
+    for unit in units(sample, movie.prefix) {
+        let unit = unit?;
+        match kind(unit) {
+            unit::SLICE | unit::IDR_SLICE | unit::PICTURE_PARAMETERS => {
+                packet.extend_from_slice(&START_CODE);
+                packet.extend_from_slice(unit);
             }
-            unit::SLICE | unit::IDR_SLICE | unit::PICTURE_PARAMETERS => {}
-            unit::SEQUENCE_PARAMETERS => match same_size(unit, movie) {
-                // Sets inside the sample come after those of the header, which they may replace.
-                Ok(new) => {
-                    if !parameters_sent {
-                        packet.extend_from_slice(&movie.parameters);
-                        parameters_sent = true;
-                    }
-                    *sps = Some(new);
+            unit::SEQUENCE_PARAMETERS => {
+                match same_size(unit, movie) {
+                    Ok(new) => *sps = Some(new),
+                    Err(error) => return Some(Err(error)),
                 }
-                Err(error) => return Some(Err(error)),
-            },
+                packet.extend_from_slice(&START_CODE);
+                packet.extend(in_order_of_decoding(unit)?);
+            }
             unit::PARTITION_A..=unit::PARTITION_C => {
                 return Some(Err(MediaError::unsupported(
                     Format::Mp4,
                     "H.264 in data partitions",
                 )));
             }
-            _ => continue,
+            _ => {}
         }
-        packet.extend_from_slice(&START_CODE);
-        packet.extend_from_slice(unit);
     }
     Some(Ok(()))
+}
+
+/// The units of a sample; one `None` at the end where a length runs past it.
+fn units(sample: &[u8], prefix: usize) -> impl Iterator<Item = Option<&[u8]>> {
+    let mut reader = Some(Bytes::new(sample));
+    std::iter::from_fn(move || {
+        let mut bytes = reader.take().filter(|bytes| !bytes.rest().is_empty())?;
+        let length = bytes.take(prefix).map(|prefix| {
+            prefix
+                .iter()
+                .fold(0, |length, byte| length << 8 | usize::from(*byte))
+        });
+        let unit = length.and_then(|length| bytes.take(length));
+        reader = unit.map(|_| bytes);
+        Some(unit)
+    })
+}
+
+fn kind(unit: &[u8]) -> u8 {
+    unit.first().map_or(0, |header| header & 0x1f)
 }
 
 /// Parameters inside the stream must not ask for pictures that were not held against the limits.
@@ -293,6 +307,22 @@ mod tests {
             ..Sample::default()
         });
         assert_eq!(display_positions(&same), [0, 1, 2]);
+    }
+
+    #[test]
+    fn units_end_with_the_sample() {
+        let lengths = |sample: &[u8]| {
+            units(sample, 2)
+                .map(|unit| unit.map(<[u8]>::len))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            lengths(&[0, 1, 9, 0, 0, 0, 2, 7, 7]),
+            [Some(1), Some(0), Some(2)]
+        );
+        assert_eq!(lengths(&[0, 1, 9, 0, 2, 7]), [Some(1), None]);
+        assert_eq!(lengths(&[0]), [None]);
+        assert_eq!(lengths(&[]), []);
     }
 
     #[test]

@@ -31,6 +31,66 @@ impl Sps {
     }
 }
 
+/// The unit as the decoder has to see it: with the profile changed to Scalable Baseline (83).
+///
+/// The decoder (openh264) holds pictures back to put them in order of display, from heuristics over picture counts
+/// that fail for streams that count by one, and its way to ask for them early loses their buffers. It does neither for
+/// the two baseline profiles. Profile 66 would change how reference lists are made; 83 changes nothing else, has the
+/// same syntax as High, and its own extensions are in units that are never passed on.
+pub(super) fn in_order_of_decoding(unit: &[u8]) -> Option<Vec<u8>> {
+    const BASELINE: u8 = 66;
+    const MAIN: u8 = 77;
+    const EXTENDED: u8 = 88;
+    const SCALABLE_BASELINE: u8 = 83;
+    let [header, profile, constraints, level, rest @ ..] = unit else {
+        return None;
+    };
+    let mut out = vec![*header, SCALABLE_BASELINE, *constraints, *level];
+    match *profile {
+        BASELINE => return Some(unit.to_vec()),
+        MAIN | EXTENDED => out.extend(escape(&with_high_syntax(&unescape(rest))?)),
+        _ => out.extend_from_slice(rest),
+    }
+    Some(out)
+}
+
+/// Puts what High says and Main leaves out behind the first code: 4:2:0, 8 bits, no bypass, no scaling lists.
+fn with_high_syntax(payload: &[u8]) -> Option<Vec<u8>> {
+    const ADDED: [bool; 7] = [false, true, false, true, true, false, false];
+    let mut bits = Bits {
+        bytes: payload,
+        at: 0,
+    };
+    bits.exp()?;
+    let id = bits.at;
+    // The stop bit ends the payload; what follows it is padding.
+    let stop = payload.len() * 8 - payload.last()?.trailing_zeros() as usize;
+    bits.at = 0;
+    let mut all: Vec<bool> = (0..stop).map(|_| bits.flag()).collect::<Option<_>>()?;
+    all.splice(id..id, ADDED);
+    let byte = |bits: &[bool]| {
+        bits.iter()
+            .zip((0..8).rev())
+            .fold(0, |byte, (bit, at)| byte | u8::from(*bit) << at)
+    };
+    Some(all.chunks(8).map(byte).collect())
+}
+
+/// The opposite of [`unescape`].
+fn escape(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + 4);
+    let mut zeros = 0;
+    for &byte in payload {
+        if zeros >= 2 && byte <= 3 {
+            out.push(3);
+            zeros = 0;
+        }
+        zeros = if byte == 0 { zeros + 1 } else { 0 };
+        out.push(byte);
+    }
+    out
+}
+
 fn unsupported(detail: String) -> MediaError {
     MediaError::unsupported(
         Format::Mp4,
@@ -269,6 +329,23 @@ mod tests {
         for end in 1..9 {
             assert!(Sps::parse(&unit[..end]).is_err(), "{end}");
         }
+    }
+
+    #[test]
+    fn the_changed_profile_says_the_same() {
+        // x264, Main profile, 36 x 28.
+        let main = [
+            0x67, 0x4d, 0x40, 0x0a, 0xec, 0xa6, 0xbc, 0xf7, 0x08, 0x00, 0x00, 0x03, 0x00, 0x08,
+            0x00, 0x00, 0x03, 0x01, 0x90, 0x78, 0x91, 0x2c, 0xb0,
+        ];
+        assert_eq!(Sps::parse(&main).unwrap().size, (36, 28));
+        let changed = in_order_of_decoding(&main).unwrap();
+        assert_eq!(changed.get(1), Some(&83));
+        assert_eq!(Sps::parse(&changed).unwrap(), Sps::parse(&main).unwrap());
+        let baseline = [0x67, 0x42, 0xc0, 0x0a, 0xda, 0x0b];
+        assert_eq!(in_order_of_decoding(&baseline).unwrap(), baseline);
+        assert_eq!(in_order_of_decoding(&[0x67, 0x4d]), None);
+        assert_eq!(in_order_of_decoding(&[0x67, 0x4d, 0, 0, 0]), None);
     }
 
     #[test]
