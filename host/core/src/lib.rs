@@ -4,9 +4,11 @@
 //! dependency (libtorch, a decoder, a database) never need to know each other.
 //!
 //! Read first: [`chat::Message`] (what a client asks), [`inputs::ModelInputs`] (what a processor
-//! hands to an engine) and [`meter::Meter`] (what an engine counts while it works).
+//! hands to an engine), [`meter::Meter`] (what an engine counts while it works) and [`sampling::Sampler`] (how the
+//! next token is chosen, alike on both nodes).
 #![forbid(unsafe_code)]
 
 pub mod chat;
 pub mod inputs;
 pub mod meter;
+pub mod sampling;
