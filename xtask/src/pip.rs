@@ -14,8 +14,8 @@ use crate::run::answer;
 /// Python that runs pip need not be of this version.
 const WHEEL_PYTHON: &str = "3.12";
 
-/// pip 21 is the first that takes several `--platform`.
-const OLDEST: u32 = 21;
+/// The first that takes several `--platform`.
+const OLDEST: (u32, u32) = (20, 3);
 
 const INSTALL_HINT: &str = "\
 libtorch is fetched with pip, and no Python 3 with pip was found. Install it, then run this again:
@@ -47,16 +47,17 @@ impl Pip {
             let Some(version) = answer(command(words).arg("--version")) else {
                 continue;
             };
-            match major(&version) {
-                Some(major) if major >= OLDEST => return Ok(Self { words, version }),
+            match number(&version) {
+                Some(number) if number >= OLDEST => return Ok(Self { words, version }),
                 _ => too_old = Some((words, version)),
             }
         }
         match too_old {
             Some((words, version)) => {
                 let words = words.join(" ");
+                let (major, minor) = OLDEST;
                 bail!(
-                    "`{words}` is {version}, and pip {OLDEST} or newer is needed. Upgrade it: \
+                    "`{words}` is {version}, and pip {major}.{minor} or newer is needed. Upgrade it: \
                      {words} install --user --upgrade pip"
                 )
             }
@@ -140,14 +141,10 @@ fn command(words: &[&str]) -> Command {
     command
 }
 
-/// The major version in `pip 23.0.1 from /usr/lib/... (python 3.11)`, if the Python is a 3.
-fn major(version: &str) -> Option<u32> {
-    let number = version
-        .strip_prefix("pip ")?
-        .split(['.', ' '])
-        .next()?
-        .parse()
-        .ok()?;
+/// The version in `pip 23.0.1 from /usr/lib/... (python 3.11)`, if the Python is a 3.
+fn number(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.strip_prefix("pip ")?.split(['.', ' ']);
+    let number = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
     version.contains("(python 3").then_some(number)
 }
 
@@ -171,15 +168,17 @@ mod tests {
 
     #[test]
     fn reads_the_version_of_a_pip_for_python_3() {
+        let path = "from /usr/lib/python3/dist-packages/pip";
         assert_eq!(
-            major("pip 23.0.1 from /usr/lib/python3/dist-packages/pip (python 3.11)"),
-            Some(23)
+            number(&format!("pip 23.0.1 {path} (python 3.11)")),
+            Some((23, 0))
         );
         assert_eq!(
-            major("pip 20.3.4 from /usr/lib/python2.7/dist-packages/pip (python 2.7)"),
-            None
+            number(&format!("pip 21.0 {path} (python 3.11)")),
+            Some((21, 0))
         );
-        assert_eq!(major("something else"), None);
+        assert_eq!(number(&format!("pip 20.3.4 {path} (python 2.7)")), None);
+        assert_eq!(number("something else"), None);
     }
 
     #[test]
