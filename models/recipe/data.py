@@ -1,0 +1,174 @@
+"""Writes held-out data: VQAv2 questions and annotations with their media, and an MMBench table.
+
+    python data.py OUT_DIR [--scale 1.0] [--first 1]
+
+Scenes have seeds from 1 up, training scenes lie above 1,000,000,000: nothing is in both. `--scale 10` makes ten times as
+much, `--first` starts at another scene. A third of the pictures are 448x448 (256 visual tokens). Some mixes of modalities
+never occur in training; their questions have split "unseen-mix".
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import json
+import random
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+from PIL import Image
+
+import world
+
+# mix -> (scenes, short questions a scene, share of scenes that are described)
+PLAN = {
+    ("image",): (120, 8, 0.51),
+    ("image", "audio"): (50, 11, 0.72),
+    ("audio",): (30, 4, 0.75),
+    ("video",): (42, 5, 0.8),
+    (): (24, 7, 0.0),
+    ("image", "video"): (16, 6, 0.2),
+    ("video", "audio"): (12, 5, 0.2),
+    ("image", "video", "audio"): (8, 6, 0.2),
+}
+SEEN = {("image",), ("image", "audio"), ("audio",), ("video",), ()}
+CHOICE_SCENES = 32  # pictures in the MMBench table
+
+
+def write_clip(path: Path, frames: np.ndarray) -> None:
+    """H.264 in MP4, yuv420p, STORED_FPS frames a second."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=world.STORED_FPS, options={"crf": "26", "preset": "slow", "threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        for frame in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
+                out.mux(packet)
+        for packet in stream.encode():
+            out.mux(packet)
+
+
+def write_sound(path: Path, wave: np.ndarray) -> None:
+    """PCM of 10 bits in 16 (FLAC stores the six empty bits for nothing), or MP3, by the name's ending."""
+    if path.suffix == ".mp3":
+        soundfile.write(path, wave, world.SAMPLE_RATE, format="MP3")
+    else:
+        pcm = np.clip(np.round(wave * 511), -511, 511).astype(np.int16) * 64
+        soundfile.write(path, pcm, world.SAMPLE_RATE, subtype="PCM_16")
+
+
+def vqa(out: Path, scale: float, first: int) -> list[world.Scene]:
+    questions, annotations, scenes = [], [], []
+    number = first
+    for folder in ("images", "clips", "sounds"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    pictures = 0
+    for media, (count, many, described) in PLAN.items():
+        for i in range(round(count * scale)):
+            rng = random.Random(number * 77 + 5)
+            size = (112, 112)
+            if "image" in media:
+                size = (448, 448) if pictures % 3 == 0 else world.SIZES[pictures * 7 // 3 % 5]
+                pictures += 1
+            scene = world.make_scene(number, media, size, rng.choice([2.0, 3.0, 4.0]), rng.choice([1.0, 1.2, 1.4, 1.6, 1.8, 2.0]))
+            scenes.append(scene)
+            files: dict = {}
+            if "image" in media:
+                name = f"images/COCO_demo_{number:012d}.jpg"
+                Image.fromarray(world.render_image(scene)).save(out / name, quality=66)
+                files["images"] = [name]
+            if "video" in media:
+                name = f"clips/demo_{number:012d}.mp4"
+                write_clip(out / name, world.render_clip(scene, world.STORED_FPS))
+                files["video"] = name
+            if "audio" in media:
+                ending = "wav" if i % 28 == 26 else "mp3" if i % 2 == 1 else "flac"
+                name = f"sounds/demo_{number:012d}.{ending}"
+                write_sound(out / name, world.render_sound(scene))
+                files["audio"] = name
+            pool = world.questions(scene, rng)
+            text_only = world.text_questions(rng)
+            if media:
+                chosen = rng.sample(pool, min(many, len(pool)))
+                if rng.random() < 0.35:
+                    chosen.append(rng.choice(text_only))
+            else:
+                chosen = text_only + world.text_questions(rng)[: many - len(text_only)]
+            if rng.random() < described:
+                chosen += world.long_questions(scene, rng)
+            seen_texts: set[str] = set()
+            for q in chosen:
+                if q.text in seen_texts:
+                    continue
+                seen_texts.add(q.text)
+                qid = number * 1000 + len(seen_texts) - 1
+                questions.append(
+                    {"image_id": number, "question": q.text, "question_id": qid, **files, "needs": q.needs, "kind": q.kind,
+                     "answer_length": "long" if q.long else "short", "mix": "+".join(media) or "text",
+                     "split": "heldout" if media in SEEN else "unseen-mix"}
+                )
+                answer_type = "yes/no" if q.answer in ("yes", "no") else "number" if q.answer.isdigit() else "other"
+                annotations.append(
+                    {"question_id": qid, "image_id": number, "question_type": q.kind, "answer_type": answer_type,
+                     "multiple_choice_answer": q.answer,
+                     "answers": [{"answer": q.answer, "answer_confidence": "yes", "answer_id": k + 1} for k in range(10)]}
+                )
+            number += 1
+    info = {"description": "Synthetic scenes with pictures, clips and sounds", "version": "1", "year": 2026}
+    license_ = {"name": "MIT OR Apache-2.0"}
+    shared = {"info": info, "license": license_, "data_type": "demo", "data_subtype": "demo"}
+    (out / "v2_OpenEnded_mscoco_demo_questions.json").write_text(
+        json.dumps({**shared, "task_type": "Open-Ended", "questions": questions}, separators=(",", ":")) + "\n"
+    )
+    (out / "v2_mscoco_demo_annotations.json").write_text(
+        json.dumps({**shared, "annotations": annotations}, separators=(",", ":")) + "\n"
+    )
+    return scenes
+
+
+def mmbench(out: Path, scenes: list[world.Scene], scale: float) -> None:
+    """Multiple choice about pictures: every question in four rotations, index + 1,000,000 * rotation."""
+    pictured = [s for s in scenes if s.media == ["image"]]
+    pictured = pictured[: round(CHOICE_SCENES * scale)]
+    rows, index = [], 1
+    for scene in pictured:
+        rng = random.Random(scene.seed * 99 + 1)
+        found = [q for q in world.image_questions(scene, rng) if len(q.choices) >= 3]
+        encoded = base64.b64encode((out / f"images/COCO_demo_{scene.seed:012d}.jpg").read_bytes()).decode()
+        home = None
+        for q in rng.sample(found, min(3, len(found))):
+            options = [q.answer] + q.choices[:3]
+            rng.shuffle(options)
+            for turn in range(4):
+                turned = options[turn:] + options[:turn]
+                row = index + 1_000_000 * turn
+                if home is None:
+                    image, home = encoded, row
+                else:
+                    image = str(home)  # the picture is that of an earlier row
+                rows.append([row, q.text, "", *turned, "ABCD"[turned.index(q.answer)], q.kind, image, "demo", "perception", "dev"])
+            index += 1
+    with (out / "mmbench_demo.tsv").open("w", newline="") as f:
+        writer = csv.writer(f, delimiter="\t", lineterminator="\n")
+        writer.writerow(["index", "question", "hint", "A", "B", "C", "D", "answer", "category", "image", "source", "l2-category", "split"])
+        writer.writerows(rows)
+
+
+def main() -> None:
+    ap = argparse.ArgumentParser()
+    ap.add_argument("out", type=Path)
+    ap.add_argument("--scale", type=float, default=1.0)
+    ap.add_argument("--first", type=int, default=1)
+    args = ap.parse_args()
+    scenes = vqa(args.out, args.scale, args.first)
+    mmbench(args.out, scenes, args.scale)
+    loaded = json.loads((args.out / "v2_OpenEnded_mscoco_demo_questions.json").read_text())["questions"]
+    total = sum(p.stat().st_size for p in args.out.rglob("*") if p.is_file())
+    print(len(scenes), "scenes", sum(q["answer_length"] == "short" for q in loaded), "short questions",
+          sum(q["answer_length"] == "long" for q in loaded), "long ones", total, "bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Writes trained weights as a Hugging Face directory: bf16 weights, config, tokenizer, processor and generation settings.
+
+    python export.py --which target --weights RUN/model.pt OUT_DIR
+
+`--weights` may also be a checkpoint (ckpt.pt).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from fast import build
+from tokenizer import build as build_tokenizer, write
+
+
+def main() -> None:
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--which", choices=["target", "draft"], required=True)
+    ap.add_argument("--weights", type=Path, required=True)
+    ap.add_argument("out", type=Path)
+    args = ap.parse_args()
+    tok = build_tokenizer()
+    model = build(args.which, tok)
+    state = torch.load(args.weights)
+    model.load_state_dict(state.get("model", state))
+    model.to(torch.bfloat16).save_pretrained(args.out)
+    write(args.out, tok)
+    config = json.loads((args.out / "config.json").read_text())
+    config["architectures"] = ["Qwen2_5OmniThinkerForConditionalGeneration"]
+    (args.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (args.out / "model.safetensors").chmod(0o644)
+    size = sum(p.stat().st_size for p in args.out.iterdir())
+    print(args.out, sum(p.numel() for p in model.parameters()), "parameters,", size, "bytes")
+
+
+if __name__ == "__main__":
+    main()

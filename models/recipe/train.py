@@ -1,0 +1,233 @@
+"""Trains one of the two models on freshly drawn scenes.
+
+    python train.py --which target --steps 3000 --out RUN
+    python train.py --which draft --steps 2500 --out RUN2 --teacher RUN/model.pt
+
+Every scene is new, so the accuracy in the log is that of unseen scenes. RUN/log.txt gets a line every 50 steps,
+RUN/ckpt.pt is written every few minutes (--resume goes on from it), RUN/model.pt at the end.
+The matrices of the layers are trained with Muon, everything else with AdamW.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import world
+from batches import Maker
+from fast import Aux, Batch, build, forward, vision
+from tokenizer import build as build_tokenizer
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """An endless stream of steps, each a list of batches."""
+
+    def __init__(self, tok_json: str, seed: int, first: int, steps: int, weights_file: Path, hard: float):
+        self.tok_json, self.seed, self.first, self.steps, self.weights_file, self.hard = tok_json, seed, first, steps, weights_file, hard
+
+    def __iter__(self):
+        from tokenizers import Tokenizer
+
+        torch.set_num_threads(1)
+        maker = Maker(Tokenizer.from_str(self.tok_json), self.seed + self.first, self.weights_file)
+        rng = random.Random(self.seed * 31 + self.first)
+        torch.manual_seed(self.seed + self.first)
+        for step in range(self.first, self.steps):
+            p = max(step / self.steps, self.hard)
+            large = 0.04 if p < 0.15 else 0.2 if p < 0.5 else 0.33
+            small = 0.6 if p < 0.1 else 0.3
+            drop = 0.15 if p < 0.6 else 0.5
+            long_share = 0.6 if p < 0.3 else 0.4
+            u = rng.random()
+            size = (448, 448) if u < large else (112, 112) if u < large + small else rng.choice(world.SIZES[1:5])
+            area = size[0] * size[1]
+            n = 7 if area > 120_000 else 16 if area > 40_000 else 24
+            media = ("image", "audio") if rng.random() < 0.5 else ("image",)
+            sound = rng.choice([1.0, 1.2, 1.4, 1.6, 1.8, 2.0])
+            out = [maker.make(media, n, size, 2.0, sound, many=8 if len(media) == 1 else 9, long_share=long_share, drop=drop)]
+            if rng.random() < 0.5:
+                out.append(maker.make(("audio",), 14, sound=sound, many=6, long_share=0.3, drop=drop))
+            else:
+                out.append(maker.make(("video",), 12, duration=rng.choice([2.0, 3.0, 4.0]), many=5, long_share=0.4, drop=drop))
+            if step % 2 == 0:
+                out.append(maker.make((), 4, many=12))
+            if p < 0.85:
+                out.append(maker.crowd(6))
+            yield out
+
+
+class Crowds(Stream):
+    """An endless stream of crowded pictures, for the vision tower alone."""
+
+    def __iter__(self):
+        from tokenizers import Tokenizer
+
+        torch.set_num_threads(1)
+        maker = Maker(Tokenizer.from_str(self.tok_json), self.seed + 20 + self.first)
+        for step in range(self.steps):
+            yield maker.crowd(14) if step % 2 else maker.crowd(40, (112, 112))
+
+
+def main() -> None:
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--which", choices=["target", "draft"], required=True)
+    ap.add_argument("--steps", type=int, required=True)
+    ap.add_argument("--out", type=Path, required=True)
+    ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--lr", type=float, default=3e-3)
+    ap.add_argument("--teacher", type=Path, help="distil from this target as well")
+    ap.add_argument("--init", type=Path, help="start from these weights")
+    ap.add_argument("--hard", type=float, default=0.0, help="start the curriculum from this share of it")
+    ap.add_argument("--vision-steps", type=int, default=0, help="first so many steps for the vision tower alone")
+    ap.add_argument("--resume", action="store_true")
+    ap.add_argument("--threads", type=int, default=2)
+    args = ap.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    tok = build_tokenizer()
+    model = build(args.which, tok).train()
+    aux = Aux(model.config.text_config.hidden_size)
+    if args.init:
+        model.load_state_dict(torch.load(args.init))
+    teacher = None
+    if args.teacher:
+        teacher = build("target", tok).eval()
+        teacher.load_state_dict(torch.load(args.teacher))
+    matrices, rest = [], []
+    for name, p in model.named_parameters():
+        inner = any(s in name for s in (".layers.", ".blocks.", ".merger.mlp."))
+        (matrices if p.ndim == 2 and inner else rest).append(p)
+    opts = [
+        torch.optim.Muon(matrices, lr=args.lr, weight_decay=0.03, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest + list(aux.parameters()), lr=args.lr * 0.7, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+    base = [o.param_groups[0]["lr"] for o in opts]
+    first, spent = 0, 0.0
+    ckpt = args.out / "ckpt.pt"
+    if args.resume and ckpt.exists():
+        state = torch.load(ckpt)
+        model.load_state_dict(state["model"])
+        aux.load_state_dict(state["aux"], strict=False)
+        try:
+            for o, s in zip(opts, state["opts"]):
+                o.load_state_dict(s)
+        except ValueError:
+            pass  # other auxiliary heads than then: the optimisers start afresh
+        first, spent = state["step"], state["spent"]
+    weights_file = args.out / "weights.json"
+    stream = Stream(tok.to_str(), args.seed, first, args.steps, weights_file, args.hard)
+    loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=4)
+    log = (args.out / "log.txt").open("a")
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+        log.write(text + "\n")
+        log.flush()
+
+    def save(step: int) -> None:
+        state = {"model": model.state_dict(), "aux": aux.state_dict(), "opts": [o.state_dict() for o in opts], "step": step,
+                 "spent": spent + time.time() - began}
+        torch.save(state, ckpt.with_suffix(".tmp"))
+        ckpt.with_suffix(".tmp").rename(ckpt)
+
+    say(f"{args.which} {sum(p.numel() for p in model.parameters())} parameters, {vars(args)}")
+    began = saved = time.time()
+    right, asked = defaultdict(float), defaultdict(int)
+    acc: dict[str, float] = {}
+    losses: list[float] = []
+    waited = 0.0
+    if args.vision_steps:
+        crowds = Crowds(tok.to_str(), args.seed, first, args.vision_steps, weights_file, 0)
+        losses_v: list[float] = []
+        for step, b in enumerate(torch.utils.data.DataLoader(crowds, batch_size=None, num_workers=1, prefetch_factor=6)):
+            f = step / args.vision_steps
+            for o, b0 in zip(opts, base):
+                o.param_groups[0]["lr"] = b0 * min(1.0, (step + 1) / 50) * (1 - 0.7 * f)
+                o.zero_grad(set_to_none=True)
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = aux.cells(vision(model.visual, b.image, *b.image_grid), b.image_aux, aux.image)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for o in opts:
+                o.step()
+            losses_v.append(loss.item())
+            if (step + 1) % 100 == 0:
+                say(f"vision step {step + 1} loss {sum(losses_v) / 100:.4f} {(time.time() - began) / 60:.1f} min")
+                losses_v = []
+        save(first)
+    it = iter(loader)
+    for step in range(first, args.steps):
+        t = time.time()
+        batches: list[Batch] = next(it)
+        waited += time.time() - t
+        f = step / args.steps
+        rate = min(1.0, (step + 1 - first) / 100) * min(1.0, (1 - f) / 0.45) ** 1.0
+        for o, b0 in zip(opts, base):
+            o.param_groups[0]["lr"] = b0 * max(rate, 0.01)
+            o.zero_grad(set_to_none=True)
+        aux_weight = 0.0 if f > 0.85 else max(0.15, 0.5 * (1 - f / 0.6))
+        loss_sum = 0.0
+        total = sum(float(b.weights().sum()) for b in batches if b.seg)
+        for b in batches:
+            if not b.seg:
+                with torch.autocast("cpu", torch.bfloat16):
+                    aux_loss = aux.cells(vision(model.visual, b.image, *b.image_grid), b.image_aux, aux.image)
+                (aux_weight * 0.5 * aux_loss).backward()
+                continue
+            labels, w = b.labels(), b.weights()
+            with torch.autocast("cpu", torch.bfloat16):
+                logits, aux_loss = forward(model, b, aux if aux_weight > 0 else None)
+                if teacher is not None:
+                    with torch.no_grad():
+                        guide = forward(teacher, b)[0].float()
+            logits = logits.float()
+            each = F.cross_entropy(logits, labels, reduction="none")
+            loss = (each * w).sum() / total
+            if teacher is not None:
+                soft = F.kl_div(F.log_softmax(logits, -1), F.log_softmax(guide, -1), reduction="none", log_target=True).sum(-1)
+                loss = 0.4 * loss + (soft * torch.where(w < 1, 1.0, w)).sum() / total
+            (loss + aux_weight * aux_loss / len(batches)).backward()
+            loss_sum += loss.item()
+            good = (logits.argmax(-1) == labels).float()
+            owner, names = b.owners()
+            bad = torch.zeros(len(names)).index_add(0, owner, 1 - good)
+            for name, x in zip(names, bad.tolist()):
+                if name:
+                    asked[name] += 1
+                    right[name] += x == 0
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for o in opts:
+            o.step()
+        losses.append(loss_sum)
+        if (step + 1) % 50 == 0:
+            now = time.time() - began
+            short = [k for k in asked if k not in ("describe", "choice")]
+            mean = sum(right[k] for k in short) / max(1, sum(asked[k] for k in short))
+            say(f"step {step + 1} loss {sum(losses) / len(losses):.4f} short {mean:.3f} {(spent + now) / 60:.1f} min, "
+                f"{now / (step + 1 - first):.2f} s a step, waited {waited / (step + 1 - first):.2f}")
+            losses = []
+        if (step + 1) % 150 == 0:
+            acc = {k: right[k] / asked[k] for k in sorted(asked)}
+            say("  " + " ".join(f"{k} {v:.2f}" for k, v in acc.items()))
+            weights_file.with_suffix(".tmp").write_text(json.dumps({k: min(1.5, 0.2 + 2.5 * (1 - v)) for k, v in acc.items()}))
+            weights_file.with_suffix(".tmp").rename(weights_file)
+            right.clear()
+            asked.clear()
+        if time.time() - saved > 240:
+            save(step + 1)
+            saved = time.time()
+    save(args.steps)
+    torch.save(model.state_dict(), args.out / "model.pt")
+    say(f"done in {(spent + time.time() - began) / 60:.1f} min")
+
+
+if __name__ == "__main__":
+    main()
