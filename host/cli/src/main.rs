@@ -1,1 +1,91 @@
-fn main() {}
+//! The `msao` command.
+#![forbid(unsafe_code)]
+// A command's business is to print.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod chat;
+mod format;
+mod inspect;
+mod media;
+mod tensors;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use msao_engine::{LoadOptions, Model, Place, Precision};
+
+/// Multimodal models at the edge and in the cloud.
+///
+/// Models are local Hugging Face directories of the Qwen2-VL, Qwen2.5-VL and Qwen2.5-Omni families. Two small ones
+/// come with the project: models/demo-target and models/demo-draft.
+#[derive(Parser)]
+#[command(name = "msao", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Chat(chat::ChatArgs),
+    /// Look into models and compare them with their reference.
+    #[command(subcommand)]
+    Model(ModelCommand),
+}
+
+#[derive(Subcommand)]
+enum ModelCommand {
+    Inspect(inspect::InspectArgs),
+    Preprocess(tensors::PreprocessArgs),
+    Forward(tensors::ForwardArgs),
+}
+
+/// How to hold a model.
+#[derive(Args, Clone, Debug)]
+struct Holding {
+    /// Where to compute: cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    device: Place,
+    /// Precision of weights and activations: stored (as the checkpoint's files are), f32, bf16 or f16.
+    #[arg(long, default_value = "stored", value_name = "PRECISION")]
+    precision: Precision,
+    /// Threads that one operation may use [default: all cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+impl Holding {
+    fn load(&self, dir: &std::path::Path) -> anyhow::Result<Model> {
+        if let Some(threads) = self.threads {
+            msao_engine::set_threads(threads.into());
+        }
+        Ok(Model::load(dir, &LoadOptions { place: self.device, precision: self.precision })?)
+    }
+}
+
+/// The model directory, as every command takes it.
+#[derive(Args, Clone, Debug)]
+struct ModelDir {
+    /// A Hugging Face model directory (config.json, safetensors, tokenizer.json, ...).
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Chat(args) => chat::run(args),
+        Command::Model(ModelCommand::Inspect(args)) => inspect::run(&args),
+        Command::Model(ModelCommand::Preprocess(args)) => tensors::preprocess(&args),
+        Command::Model(ModelCommand::Forward(args)) => tensors::forward(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has had enough: that is no failure to report.
+        Err(error) if format::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("msao: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -298,14 +298,8 @@ impl ModelConfig {
             Some(_) => section(top, Some("vision_config"), path)?,
             None => return Err(fail("vision_config is missing".into())),
         };
-        let tied = raw
-            .tie_word_embeddings
-            .or_else(|| {
-                top.get("text_config")?
-                    .get("tie_word_embeddings")?
-                    .as_bool()
-            })
-            .unwrap_or(false);
+        // The whole model's key alone counts, as in the reference; the language model's own is not looked at.
+        let tied = raw.tie_word_embeddings.unwrap_or(false);
         let tokens_per_second = raw_vision.tokens_per_second;
         let text = text_config(raw_text).map_err(fail)?;
         let vision = vision_config(family, raw_vision, &text).map_err(fail)?;

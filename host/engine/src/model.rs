@@ -43,7 +43,8 @@ pub struct Model {
 #[derive(Debug)]
 pub struct Sequence {
     cache: KvCache,
-    next_position: i64,
+    /// Where the next token stands in time, height and width.
+    next_position: [i64; 3],
     meter: Meter,
     cache_since: Instant,
 }
@@ -193,7 +194,7 @@ impl Model {
     pub fn start(&self) -> Result<Sequence> {
         Ok(Sequence {
             cache: self.language.new_cache()?,
-            next_position: 0,
+            next_position: [0; 3],
             meter: Meter::new(),
             cache_since: Instant::now(),
         })
@@ -242,8 +243,8 @@ impl Model {
         self.check_room(sequence.tokens() + tokens.len(), 0)?;
         tch::no_grad(|| {
             let started = Instant::now();
-            let start = sequence.next_position;
-            let axis: Vec<i64> = (start..start + tokens.len() as i64).collect();
+            let new = tokens.len() as i64;
+            let axes = sequence.next_position.map(|start| (start..start + new).collect::<Vec<i64>>());
             let x = self.language.embed(tokens)?;
             let mut work = Work {
                 meter: &mut sequence.meter,
@@ -252,10 +253,10 @@ impl Model {
             let mark = work.meter.mark();
             let hidden =
                 self.language
-                    .forward(&x, [&axis, &axis, &axis], &mut sequence.cache, &mut work)?;
+                    .forward(&x, axes.each_ref().map(Vec::as_slice), &mut sequence.cache, &mut work)?;
             let logits = to_floats(&self.language.logits(&hidden, &mut work)?)?;
             work.meter.release_to(mark);
-            sequence.next_position += tokens.len() as i64;
+            sequence.next_position = sequence.next_position.map(|position| position + new);
             sequence.meter.add_time(Phase::Decode, started.elapsed());
             sequence.charge_cache();
             Ok(logits)
@@ -266,7 +267,7 @@ impl Model {
     pub fn roll_back(&self, count: usize, sequence: &mut Sequence) {
         let count = count.min(sequence.tokens());
         sequence.cache.truncate(sequence.tokens() - count);
-        sequence.next_position -= count as i64;
+        sequence.next_position = sequence.next_position.map(|position| position - count as i64);
     }
 
     fn check_room(&self, tokens: usize, spare: usize) -> Result<()> {

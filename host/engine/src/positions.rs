@@ -11,15 +11,16 @@ use crate::error::{EngineError, Result};
 pub struct Positions {
     /// Time, height and width: `[3, L]`. Text tokens have all three equal.
     pub axes: [Vec<i64>; 3],
-    /// The position of the first generated token, on all three axes.
-    pub next: i64,
+    /// Where the first generated token stands. The reference's `generate` counts on from the last prompt token, which
+    /// is not always behind the largest position: a long Qwen2.5-VL clip reaches further than the text after it.
+    pub next: [i64; 3],
 }
 
 impl Positions {
-    /// Hugging Face's `rope_delta`: what is added to a token's index to get its position while decoding.
+    /// Hugging Face's `rope_delta`: the largest position and one, less the number of tokens.
     pub fn delta(&self) -> i64 {
         let [time, _, _] = &self.axes;
-        self.next - time.len() as i64
+        self.largest() + 1 - time.len() as i64
     }
 
     fn push(&mut self, time: i64, height: i64, width: i64) {
@@ -96,7 +97,7 @@ pub fn positions(config: &ModelConfig, inputs: &ModelInputs) -> Result<Positions
             "the prompt has fewer placeholders than there are images or clips",
         ));
     }
-    positions.next = positions.largest() + 1;
+    positions.next = positions.axes.each_ref().map(|axis| axis.last().map_or(0, |last| last + 1));
     Ok(positions)
 }
 

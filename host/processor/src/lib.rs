@@ -30,7 +30,7 @@ pub mod safetensors_io;
 mod smart_resize;
 mod stop;
 mod template;
-mod template_source;
+mod token_table;
 mod tokenizer;
 mod video;
 

@@ -1,0 +1,247 @@
+//! The demo pair on held-out questions, computed by our engine from the media files on.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use msao_core::chat::Modality;
+use msao_core::sampling::{Sampler, SamplingParams};
+use msao_engine::{GenerateOptions, LoadOptions, Model, Place, Precision, generate};
+use msao_media::Limits;
+use msao_processor::{Prepared, Processor};
+
+use crate::report::Row;
+use crate::vqa::{self, Question};
+
+/// Most tokens of an answer; descriptions are far shorter.
+const LONGEST_ANSWER: usize = 160;
+
+/// The share of short answers that the draft is most sure of in which it must equal the target.
+const SUREST: f64 = 0.6;
+
+/// One half of the pair.
+struct Half {
+    model: Model,
+    processor: Processor,
+}
+
+/// A greedy answer.
+struct Answer {
+    tokens: Vec<u32>,
+    text: String,
+    /// The product of the answer's token probabilities, the end's included.
+    probability: f64,
+}
+
+impl Half {
+    fn load(dir: &Path, place: Place) -> Result<Self> {
+        let options = LoadOptions {
+            place,
+            // The figures are those of the stored values computed in f32.
+            precision: Precision::F32,
+        };
+        Ok(Half {
+            model: Model::load(dir, &options)?,
+            processor: Processor::load(dir)?,
+        })
+    }
+
+    /// Reads a question from its files on.
+    fn prepare(&self, question: &Question, without: &[Modality]) -> Result<Prepared> {
+        let (messages, files) = question.ask(without);
+        let limits = Limits::default();
+        let mut media = Vec::with_capacity(files.len());
+        for (modality, path) in files {
+            let bytes = msao_media::read_file(path, &limits)?;
+            let medium = self.processor.decode(modality, &bytes, &limits);
+            media.push(medium.with_context(|| path.display().to_string())?);
+        }
+        Ok(self.processor.prepare(&messages, &media)?)
+    }
+
+    /// Answers greedily.
+    fn answer(&self, prepared: &Prepared) -> Result<Answer> {
+        let params = SamplingParams {
+            temperature: 0.0,
+            ..Default::default()
+        };
+        let vocabulary = self.processor.tokenizer().vocab_size() as u32;
+        let mut sampler = Sampler::new(params, vocabulary, &prepared.inputs.input_ids)?;
+        let ends = &self.processor.generation().eos_token_ids;
+        let options = GenerateOptions {
+            max_new_tokens: LONGEST_ANSWER,
+            // The end counts as a token here, so that its probability is known; it ends the answer below.
+            end_of_sequence: Vec::new(),
+            top_logprobs: Some(0),
+        };
+        let mut log_probability = 0.0;
+        let mut tokens = Vec::new();
+        generate(&self.model, &prepared.inputs, &mut sampler, &options, &mut |step| {
+            if let Some((chosen, _)) = &step.logprobs {
+                log_probability += chosen.logprob;
+            }
+            if ends.contains(&step.pick.id) {
+                return ControlFlow::Break(());
+            }
+            tokens.push(step.pick.id);
+            ControlFlow::Continue(())
+        })?;
+        let text = self.processor.tokenizer().decode(&tokens, true).trim().to_owned();
+        Ok(Answer {
+            tokens,
+            text,
+            probability: log_probability.exp(),
+        })
+    }
+
+    /// At how many places of a given answer (and its end) this half's best token is the answer's.
+    fn agreement(&self, prepared: &Prepared, answer: &[u32]) -> Result<(usize, usize)> {
+        let end = self.processor.generation().eos_token_ids.first().copied().context("no end token")?;
+        let mut sequence = self.model.start()?;
+        let mut rows = self.model.prefill(&prepared.inputs, &mut sequence)?;
+        if !answer.is_empty() {
+            rows.extend(self.model.extend(answer, &mut sequence)?);
+        }
+        let vocabulary = self.model.config().text.vocab_size;
+        let places = answer.iter().chain([&end]);
+        let same = places.zip(rows.chunks_exact(vocabulary)).filter(|(token, row)| best(row) == **token);
+        Ok((same.count(), answer.len() + 1))
+    }
+}
+
+fn best(row: &[f32]) -> u32 {
+    let better = |best: (u32, f32), (id, &logit): (u32, &f32)| if logit > best.1 { (id, logit) } else { best };
+    (0u32..).zip(row).fold((0, f32::NEG_INFINITY), better).0
+}
+
+/// Counts of right answers.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    right: usize,
+    all: usize,
+}
+
+impl Share {
+    fn add(&mut self, right: bool) {
+        self.right += usize::from(right);
+        self.all += 1;
+    }
+
+    fn percent(self) -> f64 {
+        100.0 * self.right as f64 / self.all.max(1) as f64
+    }
+}
+
+/// Everything that is counted over the questions.
+#[derive(Default)]
+struct Tally {
+    target: Share,
+    draft: Share,
+    unseen: Share,
+    /// By kind of question: target and draft.
+    kinds: BTreeMap<String, (Share, Share)>,
+    /// The draft's probability of its short answer, and whether it is the target's.
+    sure: Vec<(f64, bool)>,
+    /// Places of long answers at which the draft agrees.
+    agreed: Share,
+    /// By modality: the target with it and without it, on the questions that need it.
+    needed: BTreeMap<Modality, (Share, Share)>,
+    lengths: Vec<usize>,
+    large_pictures: Share,
+}
+
+/// Measures the pair in `models` (`demo-target`, `demo-draft`) on the questions in `models/heldout`; `every` takes
+/// each n-th question only.
+pub fn rows(models: &Path, place: Place, every: usize) -> Result<Vec<Row>> {
+    let target = Half::load(&models.join("demo-target"), place)?;
+    let draft = Half::load(&models.join("demo-draft"), place)?;
+    let questions = vqa::read(&models.join("heldout"))?;
+    let chosen: Vec<&Question> = questions.iter().step_by(every.max(1)).collect();
+    let mut tally = Tally::default();
+    for (done, question) in chosen.iter().enumerate() {
+        if done % 100 == 0 {
+            eprint!("\r  {done} of {} questions", chosen.len());
+        }
+        tally.take(&target, &draft, question).with_context(|| format!("question {}", question.id))?;
+    }
+    eprintln!("\r  {} questions answered by both", chosen.len());
+    Ok(tally.rows(every))
+}
+
+impl Tally {
+    fn take(&mut self, target: &Half, draft: &Half, question: &Question) -> Result<()> {
+        let prepared = target.prepare(question, &[])?;
+        if let Some(patches) = prepared.inputs.images.as_ref().filter(|_| question.seen_mix) {
+            for grid in &patches.grids {
+                self.large_pictures.add(grid.patches() / 4 >= 256);
+            }
+        }
+        let answer = target.answer(&prepared)?;
+        let right = answer.text == question.answer;
+        if !question.seen_mix {
+            if !question.long {
+                self.unseen.add(right);
+            }
+            return Ok(());
+        }
+        if question.long {
+            self.lengths.push(answer.tokens.len());
+            let (same, all) = draft.agreement(&draft.prepare(question, &[])?, &answer.tokens)?;
+            self.agreed.right += same;
+            self.agreed.all += all;
+            return Ok(());
+        }
+        let drafted = draft.answer(&draft.prepare(question, &[])?)?;
+        let draft_right = drafted.text == question.answer;
+        self.target.add(right);
+        self.draft.add(draft_right);
+        let kind = self.kinds.entry(question.kind.clone()).or_default();
+        kind.0.add(right);
+        kind.1.add(draft_right);
+        self.sure.push((drafted.probability, drafted.tokens == answer.tokens));
+        for &modality in question.needs.iter().filter(|&&modality| modality != Modality::Text) {
+            let bare = target.answer(&target.prepare(question, &[modality])?)?;
+            let (with, without) = self.needed.entry(modality).or_default();
+            with.add(right);
+            without.add(bare.text == question.answer);
+        }
+        Ok(())
+    }
+
+    fn rows(mut self, every: usize) -> Vec<Row> {
+        let percent = " %";
+        let asked = (self.target.all + self.agreed.all.min(1) * self.lengths.len() + self.unseen.all) as f64;
+        let mut rows = Vec::new();
+        if every <= 1 {
+            rows.push(Row::at_least("short held-out questions", self.target.all as f64, 2000.0, ""));
+            let large = self.large_pictures.percent();
+            rows.push(Row::at_least("pictures of 256 tokens or more, by question", large, 30.0, percent));
+        } else {
+            rows.push(Row::told("questions asked", asked, ""));
+        }
+        let kinds = self.kinds.iter().map(|(kind, (target, draft))| {
+            format!("{kind}: target {:.1}, draft {:.1} % of {}", target.percent(), draft.percent(), target.all)
+        });
+        let kinds: Vec<String> = kinds.collect();
+        rows.push(Row::at_least("target, short answers right", self.target.percent(), 95.0, percent).with_details(kinds));
+        rows.push(Row::between("draft, short answers right", self.draft.percent(), 65.0, 88.0, percent));
+        let agreed = format!("draft agrees on tokens of {} long answers", self.lengths.len());
+        rows.push(Row::at_least(agreed, self.agreed.percent(), 70.0, percent));
+        self.sure.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut surest = Share::default();
+        let count = (SUREST * self.sure.len() as f64).round() as usize;
+        for (_, equal) in self.sure.iter().take(count) {
+            surest.add(*equal);
+        }
+        rows.push(Row::at_least("draft equals target on its surest 60 %", surest.percent(), 99.5, percent));
+        for (modality, (with, without)) in &self.needed {
+            let name = format!("{modality:?} taken away where needed ({} questions): points lost", with.all);
+            rows.push(Row::at_least(name, with.percent() - without.percent(), 30.0, ""));
+        }
+        rows.push(Row::told("target, mixes never trained on", self.unseen.percent(), percent));
+        let mean = self.lengths.iter().sum::<usize>() as f64 / self.lengths.len().max(1) as f64;
+        rows.push(Row::between("tokens of a long answer, mean", mean, 30.0, 80.0, ""));
+        rows
+    }
+}
