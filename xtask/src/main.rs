@@ -74,14 +74,18 @@ enum Command {
         args: Vec<String>,
     },
     /// Set up and show that an aim is met: a row a figure, exit code 1 while one is missed
+    ///
+    /// Builds optimised, runs `msao-prove` with all that follows, and writes the figures as JSON under target/prove:
+    ///
+    ///   cargo xtask prove engine                  on the processor
+    ///   cargo xtask prove engine --device cuda    on a GPU, fetching the CUDA libraries if need be
+    ///   cargo xtask prove engine --help           what else this proof takes
+    #[command(verbatim_doc_comment)]
     Prove {
         /// What to prove, for instance `engine`
         name: String,
-        /// Where the models run: `cpu` or `cuda`
-        #[arg(long, value_parser = ["cpu", "cuda"])]
-        device: Option<String>,
         /// Passed on to `msao-prove`
-        #[arg(last = true)]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
     /// Say what is there, what is missing and what to do about it; changes nothing
@@ -94,9 +98,7 @@ fn main() -> ExitCode {
         Command::Setup { cuda } => setup::command(&places, cuda),
         Command::Demo => demo::command(&places),
         Command::Test { args } => test::command(&places, &args),
-        Command::Prove { name, device, args } => {
-            prove::command(&places, &name, device.as_deref(), &args)
-        }
+        Command::Prove { name, args } => prove::command(&places, &name, &args),
         Command::Doctor => doctor::command(&places),
     });
     outcome.unwrap_or_else(|error| {

@@ -8,40 +8,47 @@ use crate::places::{Places, target_folder};
 use crate::run::{cargo, exit_code, must, run};
 use crate::setup;
 
-/// Sets up, builds the prover optimised, runs it and ends as it ended: 1 while an aim is missed.
-pub fn command(
-    places: &Places,
-    name: &str,
-    device: Option<&str>,
-    args: &[String],
-) -> Result<ExitCode> {
-    setup::ensure(places, device == Some("cuda"))?;
+/// Sets up, builds the prover optimised, runs it and ends as it ended: 1 while an aim is missed. The prover itself says
+/// where it has written its figures.
+pub fn command(places: &Places, name: &str, args: &[String]) -> Result<ExitCode> {
+    setup::ensure(places, wants_cuda(args))?;
     println!();
+    // Some proofs run `msao` too, and look for it beside the prover.
+    let programs = ["--bin", "msao-prove", "--bin", "msao"];
     must(
         cargo()
-            .args([
-                "build",
-                "--release",
-                "--package",
-                "msao-bench",
-                "--bin",
-                "msao-prove",
-            ])
+            .args(["build", "--release", "--workspace"])
+            .args(programs)
             .current_dir(&places.root),
     )?;
-    let target = target_folder(places)?;
-    let mut prover = Command::new(target.join("release/msao-prove"));
-    prover.arg(name).current_dir(&places.root);
-    if let Some(device) = device {
-        prover.args(["--device", device]);
+    let mut prover = Command::new(target_folder(places)?.join("release/msao-prove"));
+    prover.arg(name).args(args).current_dir(&places.root);
+    Ok(exit_code(run(&mut prover)?))
+}
+
+/// `--device cuda`, `--device cuda:1` or `--device=cuda`.
+fn wants_cuda(args: &[String]) -> bool {
+    let devices = args.windows(2).filter_map(|pair| match pair {
+        [option, device] if option == "--device" => Some(device.as_str()),
+        _ => None,
+    });
+    devices
+        .chain(args.iter().filter_map(|arg| arg.strip_prefix("--device=")))
+        .any(|device| device.starts_with("cuda"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cuda_device_is_noticed_however_it_is_written() {
+        let wants =
+            |line: &str| wants_cuda(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert!(wants("--device cuda"));
+        assert!(wants("--only pair --device cuda:1"));
+        assert!(wants("--device=cuda"));
+        assert!(!wants("--device cpu"));
+        assert!(!wants("--out cuda"));
     }
-    let status = run(prover.args(args))?;
-    let figures = places
-        .root
-        .join("target/prove")
-        .join(format!("{name}.json"));
-    if figures.is_file() {
-        println!("\nThe figures as JSON: {}", figures.display());
-    }
-    Ok(exit_code(status))
 }
