@@ -79,7 +79,7 @@ enum Command {
     ///
     ///   cargo xtask prove engine                  on the processor
     ///   cargo xtask prove engine --device cuda    on a GPU, fetching the CUDA libraries if need be
-    ///   cargo xtask prove engine --help           what else this proof takes
+    ///   cargo xtask prove engine -- --help        what else this proof takes
     #[command(verbatim_doc_comment)]
     Prove {
         /// What to prove, for instance `engine`
