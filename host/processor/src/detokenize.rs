@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::tokenizer::TokenTable;
+use crate::token_table::TokenTable;
 
 /// Turns ids into text as they come. A character whose bytes come in several tokens is held back until it is whole.
 ///

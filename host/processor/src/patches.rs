@@ -53,8 +53,8 @@ pub(crate) fn grid_of(
 
 /// Appends the patches of one temporal patch to `out`.
 ///
-/// `frames` are `temporal_patch` frames of `grid.h * patch` rows of `grid.w * patch` RGB pixels. The rows appended are
-/// `[grid.h * grid.w, 3 * temporal_patch * patch * patch]`: patches square by square of `merge x merge`, squares in
+/// `frames` are `temporal_patch` frames of `grid.h * patch` rows of `grid.w * patch` RGB pixels; if they are fewer (a
+/// picture, a clip's last frame), the last is repeated. The rows appended are `[grid.h * grid.w, 3 * temporal_patch * patch * patch]`: patches square by square of `merge x merge`, squares in
 /// reading order; within a patch colour, frame, row, column.
 pub(crate) fn append_patches(
     frames: &[&[u8]],
@@ -73,14 +73,25 @@ pub(crate) fn append_patches(
                 for row in rows {
                     let pixels = row
                         .get(x * patch * 3..(x + 1) * patch * 3)
-                        .unwrap_or_default()
-                        .chunks_exact(3);
-                    let values = pixels.filter_map(|pixel| pixel.get(colour));
-                    out.extend(values.filter_map(|&value| table.get(usize::from(value))));
+                        .unwrap_or_default();
+                    out.extend(
+                        pixels
+                            .chunks_exact(3)
+                            .map(|pixel| look_up(table, pixel, colour)),
+                    );
                 }
+            }
+            for _ in frames.len()..config.temporal_patch {
+                out.extend_from_within(out.len() - patch * patch..);
             }
         }
     }
+}
+
+/// What one colour of a pixel becomes. Neither index can miss, which the optimiser sees for the table.
+fn look_up(table: &[f32; 256], pixel: &[u8], colour: usize) -> f32 {
+    let value = pixel.get(colour).copied().unwrap_or_default();
+    table.get(usize::from(value)).copied().unwrap_or_default()
 }
 
 /// The `(row, column)` of each patch in the order in which a vision tower reads them.
@@ -133,6 +144,21 @@ mod tests {
             }
         }
         frames
+    }
+
+    #[test]
+    fn a_lone_frame_fills_its_patch() {
+        let config = config(1, 3, 1);
+        let grid = Grid { t: 1, h: 1, w: 1 };
+        let mut out = Vec::new();
+        append_patches(
+            &[&[1, 2, 3], &[4, 5, 6]],
+            grid,
+            &config,
+            &ColourTable::new(&config),
+            &mut out,
+        );
+        assert_eq!(out, [1.0, 4.0, 4.0, 2.0, 5.0, 5.0, 3.0, 6.0, 6.0]);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Sizes come first: every grid and token count is known, and held against the limits, before a pixel is touched.
 
+use std::borrow::Cow;
+
 use msao_core::chat::{Message, Modality};
 use msao_core::inputs::{Array, Grid, Mels, ModelInputs, Patches};
 use msao_media::{AudioClip, RgbImage, VideoClip};
@@ -354,23 +356,14 @@ fn patches_of(
     let mut data = Vec::with_capacity(rows * config.patch_values());
     for plan in plans {
         for group in plan.frames.chunks(config.temporal_patch) {
-            let resized: Vec<Vec<u8>> = group
+            let resized: Vec<Cow<[u8]>> = group
                 .iter()
                 .map(|frame| {
-                    resize_rgb(
-                        &frame.data,
-                        frame.height as usize,
-                        frame.width as usize,
-                        plan.size,
-                        config.filter,
-                    )
+                    let (height, width) = (frame.height as usize, frame.width as usize);
+                    resize_rgb(&frame.data, height, width, plan.size, config.filter)
                 })
                 .collect();
-            // A picture, and a clip's last frame, fill the temporal patch by repetition.
-            let mut frames: Vec<&[u8]> = resized.iter().map(Vec::as_slice).collect();
-            if let Some(&last) = frames.last() {
-                frames.resize(config.temporal_patch, last);
-            }
+            let frames: Vec<&[u8]> = resized.iter().map(AsRef::as_ref).collect();
             append_patches(&frames, plan.grid, config, colours, &mut data);
         }
     }

@@ -13,8 +13,7 @@ use crate::generation::{self, GenerationDefaults};
 use crate::mel::MelExtractor;
 use crate::patches::ColourTable;
 use crate::placeholders::{self, LoadedPlaceholder};
-use crate::template::ChatTemplate;
-use crate::template_source;
+use crate::template::{self, ChatTemplate};
 use crate::tokenizer::Tokenizer;
 use crate::video::{self, VideoSampling};
 
@@ -81,7 +80,7 @@ impl Processor {
         let tokenizer_config = read_json(&dir.join("tokenizer_config.json"))?;
         let tokenizer = Tokenizer::load(dir, tokenizer_config.as_ref())?;
         let placeholders = placeholders::load(family, &tokenizer, &config, &config_path)?;
-        let template = match template_source::find(dir, tokenizer_config.as_ref()) {
+        let template = match template::source::find(dir, tokenizer_config.as_ref()) {
             Ok((source, path)) => Some(ChatTemplate::new(
                 &source,
                 &path,

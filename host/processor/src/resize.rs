@@ -4,6 +4,8 @@
 //! `native/cpu/UpSampleKernel.cpp` (`compute_indices_int16_weights_aa`, `basic_loop_aa_*<uint8_t>`), which follows
 //! Pillow-SIMD; reached through `torchvision.transforms.v2.functional.resize` on `uint8` tensors.
 
+use std::borrow::Cow;
+
 use crate::config::Filter;
 
 impl Filter {
@@ -78,25 +80,24 @@ fn to_u8(sum: i32, bits: u32) -> u8 {
 
 /// Resizes `height` rows of `width` RGB pixels to `to = (height, width)`.
 ///
-/// `pixels` has `height * width * 3` bytes, the result `to.0 * to.1 * 3`.
+/// `pixels` has `height * width * 3` bytes, the result `to.0 * to.1 * 3`; it is `pixels` where nothing changes.
 pub(crate) fn resize_rgb(
     pixels: &[u8],
     height: usize,
     width: usize,
     to: (usize, usize),
     filter: Filter,
-) -> Vec<u8> {
+) -> Cow<'_, [u8]> {
     let (tall, wide) = to;
-    let narrowed = if wide == width {
-        None
+    let pixels = if wide == width {
+        Cow::Borrowed(pixels)
     } else {
-        Some(rows(pixels, height, width, wide, filter))
+        Cow::Owned(rows(pixels, height, width, wide, filter))
     };
-    let pixels = narrowed.as_deref().unwrap_or(pixels);
     if tall == height {
-        pixels.to_vec()
+        pixels
     } else {
-        columns(pixels, height, wide, tall, filter)
+        Cow::Owned(columns(&pixels, height, wide, tall, filter))
     }
 }
 

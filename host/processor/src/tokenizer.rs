@@ -1,6 +1,7 @@
 //! Text to token ids and back, by the model's own `tokenizer.json`.
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use tokenizers::decoders::DecoderWrapper;
 use crate::detokenize::DetokenStream;
 use crate::error::ProcessorError;
 use crate::files::{MAX_TOKENIZER_BYTES, lookup, read_required, typed};
+use crate::token_table::{Kind, TokenTable};
 
 /// Largest token id that is accepted; a table of all ids is kept.
 const MAX_ID: u32 = 1 << 22;
@@ -21,92 +23,6 @@ pub struct Tokenizer {
     table: Arc<TokenTable>,
     special_tokens: Vec<(String, String)>,
     path: PathBuf,
-}
-
-/// The bytes that each id stands for.
-#[derive(Debug, Default)]
-pub(crate) struct TokenTable {
-    bytes: Vec<u8>,
-    /// By id: the end of its bytes, and what it is. Its bytes begin where those of the id before end.
-    entries: Vec<(usize, Kind)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// No token has this id.
-    Missing,
-    Text,
-    /// A special token: left out of a text meant for people.
-    Special,
-}
-
-impl TokenTable {
-    /// The bytes of an id; empty for an id that no token has, and for special tokens if they are to be skipped.
-    pub(crate) fn bytes(&self, id: u32, skip_special: bool) -> &[u8] {
-        let Some((bytes, kind)) = self.entry(id) else {
-            return &[];
-        };
-        if skip_special && kind == Kind::Special {
-            &[]
-        } else {
-            bytes
-        }
-    }
-
-    fn entry(&self, id: u32) -> Option<(&[u8], Kind)> {
-        let id = usize::try_from(id).ok()?;
-        let &(end, kind) = self.entries.get(id)?;
-        let start = id
-            .checked_sub(1)
-            .and_then(|before| self.entries.get(before))
-            .map_or(0, |&(end, _)| end);
-        if kind == Kind::Missing {
-            None
-        } else {
-            self.bytes.get(start..end).map(|bytes| (bytes, kind))
-        }
-    }
-
-    fn new(mut tokens: Vec<(u32, String, Kind)>) -> Self {
-        tokens.sort_by_key(|&(id, _, _)| id);
-        let mut table = Self::default();
-        for (id, token, kind) in tokens {
-            let id = id as usize;
-            if id < table.entries.len() {
-                continue; // two texts for one id: the first stays
-            }
-            table.entries.resize(id, (table.bytes.len(), Kind::Missing));
-            table.bytes.extend(token_bytes(&token));
-            table.entries.push((table.bytes.len(), kind));
-        }
-        table
-    }
-}
-
-/// The bytes of a token as it is written in the vocabulary.
-///
-/// Byte-level BPE writes each byte as one printable character. A token with any other character stands for itself
-/// (`ByteLevel::decode_chain` of the tokenizers crate does the same).
-fn token_bytes(token: &str) -> Vec<u8> {
-    token
-        .chars()
-        .map(byte_of)
-        .collect::<Option<Vec<u8>>>()
-        .unwrap_or_else(|| token.as_bytes().to_vec())
-}
-
-/// The byte that a character of a byte-level vocabulary stands for (GPT-2's `bytes_to_unicode`, inverted): printable
-/// Latin-1 stands for itself, the other bytes have the characters from U+0100 on, in their order.
-fn byte_of(character: char) -> Option<u8> {
-    let code = u32::from(character);
-    let byte = match code {
-        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => code,
-        0x100..=0x120 => code - 0x100,
-        0x121..=0x142 => code - 0x121 + 0x7F,
-        0x143 => 0xAD,
-        _ => return None,
-    };
-    u8::try_from(byte).ok()
 }
 
 /// The keys of `tokenizer_config.json` that name a special token.
@@ -156,8 +72,10 @@ impl Tokenizer {
             path: path.clone(),
             message,
         };
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| fail(error.to_string()))?;
+        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
+            .map_err(|error| fail(format!("not valid JSON: {error}")))?;
+        let mut inner = shielded(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(&fail)?;
+        drop(bytes);
         if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
             return Err(fail(
                 "its decoder is not ByteLevel, the only one that is supported".to_owned(),
@@ -214,12 +132,12 @@ impl Tokenizer {
     /// # Errors
     /// If the text defeats the vocabulary's own splitting pattern.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, ProcessorError> {
-        self.inner
-            .encode_fast(text, true)
+        let encoding = shielded(|| self.inner.encode_fast(text, true));
+        encoding
             .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|error| ProcessorError::Tokenizer {
+            .map_err(|message| ProcessorError::Tokenizer {
                 path: self.path.clone(),
-                message: error.to_string(),
+                message,
             })
     }
 
@@ -242,7 +160,7 @@ impl Tokenizer {
     ///
     /// Models often have more rows of logits than this; an id from here on has no text.
     pub fn vocab_size(&self) -> usize {
-        self.table.entries.len()
+        self.table.len()
     }
 
     /// The bytes that an id stands for: often a part of a character. `None` for an id without a token.
@@ -283,6 +201,18 @@ impl Tokenizer {
     /// Whether the id is matched before the text is split, so that repeating its text repeats its id.
     pub(crate) fn is_added(&self, id: u32) -> bool {
         self.inner.get_added_tokens_decoder().contains_key(&id)
+    }
+}
+
+/// Runs the tokenizers crate, which panics on some damaged files and states what it expected.
+///
+/// The panic hook still prints: a panic in a dependency is worth reporting to its authors.
+fn shielded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => {
+            Err("its content makes no tokenizer: the tokenizers library gave up on it".to_owned())
+        }
     }
 }
 
@@ -367,6 +297,7 @@ fn special_tokens(config: &Value, path: &Path) -> Result<Vec<(String, String)>, 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::token_table::byte_of;
 
     /// A tokenizer of single bytes, with one special token and one merge.
     pub(crate) fn bytes_tokenizer() -> Tokenizer {
@@ -421,22 +352,6 @@ pub(crate) mod tests {
         assert!(tokenizer.is_special(257) && !tokenizer.is_special(258));
         assert_eq!(tokenizer.special_token("eos_token"), Some("<|end|>"));
         assert_eq!(tokenizer.special_token("image_token"), Some("<|i|>"));
-    }
-
-    #[test]
-    fn every_byte_has_one_character() {
-        let mut bytes: Vec<u8> = (0..0x200)
-            .filter_map(char::from_u32)
-            .filter_map(byte_of)
-            .collect();
-        bytes.sort_unstable();
-        assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
-        assert_eq!(token_bytes("Ġthe"), b" the");
-        assert_eq!(
-            token_bytes("two words"),
-            b"two words",
-            "a blank is in no vocabulary: the token stands for itself"
-        );
     }
 
     #[test]

@@ -2,6 +2,13 @@
 //!
 //! What is asked for is ids and grids equal, pixels within 2/255 (1e-3 on average) and mel features within 1e-3. The
 //! pixels are in fact equal before normalisation, which is what is held here; mel features agree within 1e-4.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test, its helpers included"
+)]
 
 mod golden;
 

@@ -10,12 +10,16 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, Output};
+use minijinja::value::Value;
+use minijinja::{Environment, Error, ErrorKind};
 use msao_core::chat::{Content, Message, Part};
-use serde::Serialize;
 
 use crate::error::ProcessorError;
+
+mod python;
+pub(crate) mod source;
+
+use self::python::{format_as_python, to_json};
 
 /// Instructions that one rendering may execute.
 pub const FUEL: u64 = 5_000_000;
@@ -203,80 +207,6 @@ impl Write for Bounded {
     }
 }
 
-/// Prints `True`, `False` and `None` where minijinja has its own spelling.
-fn format_as_python(
-    out: &mut Output,
-    state: &minijinja::State,
-    value: &Value,
-) -> Result<(), Error> {
-    let text = match value.kind() {
-        ValueKind::Bool if value.is_true() => "True",
-        ValueKind::Bool => "False",
-        ValueKind::None => "None",
-        _ => return minijinja::escape_formatter(out, state, value),
-    };
-    out.write_str(text).map_err(Error::from)
-}
-
-/// `json.dumps(value, ensure_ascii=False, indent=indent)`.
-fn to_json(value: &Value, kwargs: Kwargs) -> Result<Value, Error> {
-    let indent: Option<usize> = kwargs.get("indent")?;
-    // Accepted where they ask for what is done anyway.
-    let _: Option<bool> = kwargs.get("ensure_ascii")?;
-    kwargs.assert_all_used()?;
-    let mut out = Vec::new();
-    let spaces = " ".repeat(indent.unwrap_or(0).min(64));
-    let done = match indent {
-        Some(_) => {
-            let format = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(
-                &mut out, format,
-            ))
-        }
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(
-            &mut out, OneLine,
-        )),
-    };
-    let fail = |error: String| Error::new(ErrorKind::BadSerialization, error);
-    done.map_err(|error| fail(error.to_string()))?;
-    String::from_utf8(out)
-        .map(Value::from_safe_string)
-        .map_err(|error| fail(error.to_string()))
-}
-
-/// JSON on one line with a blank after each comma and colon, as Python writes it.
-struct OneLine;
-
-impl serde_json::ser::Formatter for OneLine {
-    fn begin_array_value<W: ?Sized + Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
-    }
-
-    fn begin_object_key<W: ?Sized + Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
-    }
-
-    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-        writer.write_all(b": ")
-    }
-}
-
 /// `{% generation %}` marks what an assistant said and prints its body; `{% if true %}` does the latter.
 fn transparent_generation(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
@@ -329,6 +259,76 @@ mod tests {
         assert_eq!(
             render(source, &[user(" a ")]).unwrap(),
             "A|True\nNoneNone<|im_end|>"
+        );
+    }
+
+    fn picture_and_clip() -> Message {
+        let parts = vec![
+            Part::Image { image: "a".into() },
+            Part::Text {
+                text: "hi\n".into(),
+            },
+            Part::Video { video: "b".into() },
+        ];
+        Message {
+            role: "user".to_owned(),
+            content: Content::Parts(parts),
+        }
+    }
+
+    /// The template of the published Qwen2-VL and Qwen2.5-VL checkpoints; the expected text is Jinja's.
+    #[test]
+    fn the_published_template_gives_the_same_prompt() {
+        let source = "{% set image_count = namespace(value=0) %}{% set video_count = namespace(value=0) %}{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' or 'image' in content or 'image_url' in content %}{% set image_count.value = image_count.value + 1 %}{% if add_vision_id %}Picture {{ image_count.value }}: {% endif %}<|vision_start|><|image_pad|><|vision_end|>{% elif content['type'] == 'video' or 'video' in content %}{% set video_count.value = video_count.value + 1 %}{% if add_vision_id %}Video {{ video_count.value }}: {% endif %}<|vision_start|><|video_pad|><|vision_end|>{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+        let answer = Message {
+            role: "assistant".to_owned(),
+            content: Content::Text("ok ".to_owned()),
+        };
+        let wanted = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|><|image_pad|>\
+                      <|vision_end|>hi\n<|vision_start|><|video_pad|><|vision_end|><|im_end|>\n<|im_start|>assistant\nok <|im_end|>\n\
+                      <|im_start|>assistant\n";
+        assert_eq!(
+            render(source, &[picture_and_clip(), answer]).unwrap(),
+            wanted
+        );
+    }
+
+    /// What templates use of Jinja and Python; the expected text is what Hugging Face's environment renders.
+    #[test]
+    fn jinja_is_rendered_as_hugging_face_does() {
+        let source = r#"{# c #}
+{%- macro show(x, sep=', ') -%}
+  {%- for i in x %}{{ i }}{{ sep if not loop.last }}{% endfor -%}
+{%- endmacro %}
+{% set ns = namespace(found=false, text='') %}
+{%- for m in messages[::-1] %}
+    {%- if m.role == 'user' and not ns.found %}
+        {%- set ns.found = true %}
+        {%- set ns.text = m.content if m.content is string else m.content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join(' ') %}
+    {%- endif %}
+{%- endfor %}
+{{ ns.text | trim }}|{{ show([1, 'b', none, true, 2.0]) }}
+{{ messages | length }} {{ messages[0]['role'] | upper }} {{ 'a,b'.split(',') }} {{ {'a': 1, 'b': [true, none]} }}
+{% if tools is defined and tools %}T{% else %}no tools{% endif %} {{ messages[-1]['content'][:2] }} {{ 'x' in 'xyz' }} {{ messages[0].get('nope', 'dflt') }} {{ 7 // 2 }} {{ 7 / 2 }} {{ 2 ** 3 }} {{ 'ab' ~ 1 }} {{ 'abc' | replace('b', 'Z') }} {{ loop is defined }} {{ 'a b'.title() }} {{ ' x '.lstrip() }}|
+{%- for k, v in {'q': 1}.items() %}{{ k }}={{ v }}{% endfor %}
+{% filter upper %}x{% endfilter %}
+   {% if true %}   
+   kept
+   {% endif %}
+"#;
+        let answer = Message {
+            role: "assistant".to_owned(),
+            content: Content::Text("ok ".to_owned()),
+        };
+        let wanted = "hi|1, b, None, True, 2.0\n2 USER ['a', 'b'] {'a': 1, 'b': [True, None]}\nno tools ok True dflt 3 3.5 8 ab1 \
+                      aZc False A B x |q=1X   \n   kept\n";
+        assert_eq!(
+            render(source, &[picture_and_clip(), answer]).unwrap(),
+            wanted
+        );
+        assert_eq!(
+            render("{{ ['it\\'s', 'a\\n'] }}", &[]).unwrap(),
+            r#"["it's", 'a\n']"#
         );
     }
 
