@@ -18,6 +18,7 @@ use std::io::Cursor;
 use image::codecs::{gif::GifDecoder, jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder};
 use image::{DynamicImage, ImageDecoder, ImageError};
 
+use crate::bytes::Bytes;
 use crate::error::MediaError;
 use crate::guard::shielded;
 use crate::limits::Limits;
@@ -54,6 +55,10 @@ pub fn decode_image(bytes: &[u8], limits: &Limits) -> Result<RgbImage, MediaErro
     let format = expect(bytes, MediaKind::Image)?;
     shielded(format, || match format {
         Format::Png => {
+            // Before the library sees it: for a size beyond its memory it would not say which size that is.
+            if let Some((width, height)) = png_size(bytes) {
+                limits.check_pixels(width, height)?;
+            }
             let allowed = library_limits(limits);
             let decoder = PngDecoder::with_limits(Cursor::new(bytes), allowed);
             decode(
@@ -85,6 +90,13 @@ pub fn decode_image(bytes: &[u8], limits: &Limits) -> Result<RgbImage, MediaErro
             decode(decoder, format, limits)
         }
     })
+}
+
+/// Width and height of the header chunk, which always comes first.
+fn png_size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let mut reader = Bytes::new(bytes);
+    reader.take(16)?;
+    reader.be32().zip(reader.be32())
 }
 
 fn decode<D: ImageDecoder>(

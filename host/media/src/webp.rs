@@ -205,13 +205,13 @@ fn over(above: [u8; 4], below: [u8; 4]) -> [u8; 4] {
         0 => below,
         _ => {
             let [.., below_alpha] = below;
-            let rest = u32::from(below_alpha) * (256 - u32::from(alpha)) >> 8;
+            let rest = (u32::from(below_alpha) * (256 - u32::from(alpha))) >> 8;
             let sum = u32::from(alpha) + rest;
             let scale = (1 << 24) / sum;
             let mut out = [0; 4];
             for ((out, above), below) in out.iter_mut().zip(above).zip(below) {
                 let weighted = u32::from(above) * u32::from(alpha) + u32::from(below) * rest;
-                *out = (u64::from(weighted) * u64::from(scale) >> 24) as u8;
+                *out = ((u64::from(weighted) * u64::from(scale)) >> 24) as u8;
             }
             let [r, g, b, _] = out;
             [r, g, b, sum as u8]

@@ -1,5 +1,15 @@
 //! Reference arrays and the ways to compare with them.
 
+// Every test file is a crate of its own and uses only some of this.
+#![allow(dead_code)]
+// Helpers of tests are tests too.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
+
 use std::path::{Path, PathBuf};
 
 use msao_media::{

@@ -116,7 +116,9 @@ fn read(bits: &mut Bits<'_>) -> Option<Result<Sps, MediaError>> {
         if depth > 0 {
             return Some(Err(unsupported(format!("{} bits", depth.checked_add(8)?))));
         }
-        bits.flag()?;
+        if bits.flag()? {
+            return Some(Err(unsupported("lossless mode".to_owned())));
+        }
         if bits.flag()? {
             for list in 0..8 {
                 if bits.flag()? {
