@@ -3,8 +3,8 @@
 //!
 //! A [`Processor`] is loaded from a Hugging Face directory of Qwen2-VL, Qwen2.5-VL or Qwen2.5-Omni (the thinker) by
 //! the directory's own files, and gives what the family's own processor gives (transformers 5.17): equal ids and
-//! grids, pixels equal before normalisation, mel features within 1e-3. It never panics on files or requests, and what it allocates is
-//! bounded by the model's context and by [`Options::max_media_bytes`].
+//! grids, pixels equal before normalisation, mel features within 1e-4. It never panics on files or requests, and what
+//! it allocates is bounded by the model's context and by [`Options::max_media_bytes`].
 //!
 //! Read first: [`Processor`], [`Prepared`], [`Tokenizer`]. What differs between families is in `family/`, one module
 //! each. Position ids are the engine's business.

@@ -197,3 +197,16 @@ impl Processor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_and_its_streams_go_between_threads() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<Processor>();
+        check::<crate::DetokenStream>();
+        check::<crate::StopStrings>();
+    }
+}
