@@ -73,6 +73,13 @@ fn decode(format: Format, bytes: Vec<u8>, limits: &Limits) -> Result<AudioClip, 
     check_rate(format, rate)?;
     let seconds = |frames: u64| frames as f64 / f64::from(rate);
     if let Some(frames) = params.n_frames {
+        // The reader takes delay and padding from the frame count of an MP3 without looking which is larger.
+        if frames > u64::MAX / 2 {
+            return Err(MediaError::corrupt(
+                format,
+                "its tag states more padding than sound",
+            ));
+        }
         limits.check_audio_seconds(seconds(frames))?;
     }
     let mut decoder = make_decoder(format, &params).map_err(|error| translate(format, error))?;

@@ -10,8 +10,8 @@
 //! - The orientation of EXIF is applied (JPEG, WebP, PNG).
 //! - Of an animation the first frame is taken.
 //!
-//! PNG, GIF and lossless WebP are exact. JPEG differs from libjpeg-turbo by rounding in the inverse cosine transform
-//! and the colour conversion.
+//! PNG, GIF and WebP are exact. JPEG differs from libjpeg-turbo by rounding (up to 3 levels) and by how subsampled chroma
+//! is scaled up at edges of colour (up to 8; with 4:2:2 more in the last column).
 
 use std::io::Cursor;
 

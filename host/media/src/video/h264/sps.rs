@@ -5,6 +5,9 @@ use super::super::colour::Colour;
 use crate::error::MediaError;
 use crate::sniff::Format;
 
+/// Pixels of the largest picture that the decoder takes: 36,864 macroblocks (level 5.2).
+const LARGEST: u64 = 36_864 * 256;
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Sps {
     /// Width and height in pixels after cropping.
@@ -94,7 +97,7 @@ fn escape(payload: &[u8]) -> Vec<u8> {
 fn unsupported(detail: String) -> MediaError {
     MediaError::unsupported(
         Format::Mp4,
-        format!("H.264 in {detail}; convert it to 8 bits, 4:2:0, progressive"),
+        format!("H.264 in {detail}; convert it to 8 bits, 4:2:0, progressive, at most 4096 x 2304"),
     )
 }
 
@@ -150,6 +153,12 @@ fn read(bits: &mut Bits<'_>) -> Option<Result<Sps, MediaError>> {
     bits.exp()?;
     bits.flag()?;
     let coded = (macroblocks(bits.exp()?)?, macroblocks(bits.exp()?)?);
+    if u64::from(coded.0) * u64::from(coded.1) > LARGEST {
+        return Some(Err(unsupported(format!(
+            "pictures of {} x {}",
+            coded.0, coded.1
+        ))));
+    }
     if !bits.flag()? {
         return Some(Err(unsupported("interlaced coding".to_owned())));
     }

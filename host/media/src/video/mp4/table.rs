@@ -75,8 +75,7 @@ fn place(samples: &mut [Sample], mut stsc: Bytes<'_>, offsets: &[u64]) -> Result
     let mut placed = 0;
     let total = rest.len();
     for (chunk, &offset) in (1u32..).zip(offsets) {
-        if let Some((first, count)) = next.filter(|(first, _)| *first <= chunk) {
-            debug_assert!(first <= chunk);
+        if let Some((_, count)) = next.filter(|(first, _)| *first <= chunk) {
             per_chunk = count;
             next = run(&mut left);
         }
