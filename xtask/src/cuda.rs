@@ -11,13 +11,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::libtorch::{Libtorch, Source, VERSION, names_in};
+use crate::libtorch::{Libtorch, Source, VERSION, folder_name, names_in};
 use crate::lock::{CacheLock, remove_all};
 use crate::metadata::{cuda_requirements, extra_requirements, split_extras};
 use crate::pip::Pip;
 use crate::places::relink;
-
-const FOLDER: &str = "libtorch-2.11.0-cuda";
 
 /// One line on the CUDA half, for people.
 pub fn state(libtorch: &Libtorch) -> Result<String> {
@@ -69,7 +67,7 @@ pub fn ensure_there(libtorch: &Libtorch) -> Result<String> {
 
 /// Beside the libtorch that they are for, which need not lie in the cache folder of today's environment.
 fn fetched(home: &Path) -> PathBuf {
-    home.with_file_name(FOLDER)
+    home.with_file_name(folder_name("cuda"))
 }
 
 fn fetch(home: &Path, cuda: &Path) -> Result<()> {
@@ -83,7 +81,7 @@ fn fetch(home: &Path, cuda: &Path) -> Result<()> {
     println!(
         "  the CUDA libraries that torch {VERSION} requires: 2 GB to fetch, 3 GB on disk, once for all clones"
     );
-    lock.make_folder(FOLDER, |folder| {
+    lock.make_folder(&folder_name("cuda"), |folder| {
         let wheels = lock.wheels();
         let torch = metadata(&home.join("wheel"), "torch")?;
         let peek = folder.join("peek");

@@ -32,7 +32,10 @@ pub const VERSION: &str = "2.11.0";
 /// What libtorch_cpu.so is linked with beyond its own wheel, as torch 2.11.0's `cuda-toolkit==13.0.2` pins it.
 const CPU_COMPANIONS: [&str; 2] = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
 
-const CPU_FOLDER: &str = "libtorch-2.11.0-cpu";
+/// The name of a folder in the cache: with its version, so that checkouts of different age do not disturb each other.
+pub fn folder_name(half: &str) -> String {
+    format!("libtorch-{VERSION}-{half}")
+}
 
 /// Whose libtorch the build uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +123,7 @@ pub fn look(places: &Places) -> Result<Libtorch> {
 /// Makes sure that there is a libtorch to build with, fetching it where the user has none of their own.
 pub fn ensure_there(places: &Places) -> Result<Libtorch> {
     if source(places) == Source::Ours && check(&places.libtorch_link()).is_err() {
-        let cached = places.cache.join(CPU_FOLDER);
+        let cached = places.cache.join(folder_name("cpu"));
         let lock = CacheLock::take(&places.cache)?;
         // Looked at under the lock: another set-up may just have made it.
         if check(&cached).is_err() {
@@ -198,7 +201,7 @@ fn fetch(lock: &CacheLock) -> Result<PathBuf> {
     println!(
         "  libtorch {VERSION} comes from torch's wheel: 0.5 GB to fetch, 1.3 GB on disk, once for all clones"
     );
-    lock.make_folder(CPU_FOLDER, |folder| {
+    lock.make_folder(&folder_name("cpu"), |folder| {
         let mut requirements = vec![format!("torch=={VERSION}")];
         requirements.extend(CPU_COMPANIONS.map(str::to_owned));
         pip.unpack(&requirements, &lock.wheels(), &folder.join("wheel"))?;

@@ -63,10 +63,10 @@ enum Command {
     /// Set up and run the tests of the workspace
     ///
     /// With cargo-nextest installed it runs the tests and cargo the documentation's examples; without it cargo
-    /// runs both. Arguments go to the runner as they are and replace `--workspace`'s documentation examples:
+    /// runs both. Arguments go to nextest or cargo as they are, and with nextest the examples are then left out:
     ///
     ///   cargo xtask test -p msao-core          one crate
-    ///   cargo xtask test coupled               tests whose name contains "coupled"
+    ///   cargo xtask test coupled               the tests whose name contains "coupled"
     #[command(verbatim_doc_comment)]
     Test {
         /// Passed on to `cargo nextest run` or `cargo test`
