@@ -1,12 +1,15 @@
 //! `cargo xtask test`.
 
-use std::process::ExitCode;
+use std::env;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
 use crate::places::Places;
 use crate::run::{answer, cargo, exit_code, run};
 use crate::setup;
+
+const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 
 /// Sets up and runs the tests: all of the workspace, or what `args` tell the runner.
 pub fn command(places: &Places, args: &[String]) -> Result<ExitCode> {
@@ -17,14 +20,12 @@ pub fn command(places: &Places, args: &[String]) -> Result<ExitCode> {
 
     // nextest does not run the documentation's examples. They go first, so that the summary comes last.
     if nextest && everything {
-        let status = run(cargo()
-            .args(["test", "--workspace", "--doc"])
-            .current_dir(&places.root))?;
+        let status = run(tester(places).args(["test", "--workspace", "--doc"]))?;
         if !status.success() {
             return Ok(exit_code(status));
         }
     }
-    let mut tests = cargo();
+    let mut tests = tester(places);
     if nextest {
         tests.args(["nextest", "run"]);
     } else {
@@ -33,5 +34,17 @@ pub fn command(places: &Places, args: &[String]) -> Result<ExitCode> {
     if everything {
         tests.arg("--workspace");
     }
-    Ok(exit_code(run(tests.args(args).current_dir(&places.root))?))
+    Ok(exit_code(run(tests.args(args))?))
+}
+
+/// cargo, for tests. Those run side by side, each with an OpenMP team as large as the machine. Threads that spin while
+/// they wait then take the processor from the ones that they wait for: on a busy machine a thousandfold slowdown was
+/// measured. So they sleep, unless the user has said otherwise.
+fn tester(places: &Places) -> Command {
+    let mut cargo = cargo();
+    cargo.current_dir(&places.root);
+    if env::var_os(WAIT_POLICY).is_none() {
+        cargo.env(WAIT_POLICY, "passive");
+    }
+    cargo
 }
