@@ -31,7 +31,10 @@ struct Outcome {
 /// `model` must be a Qwen2.5-Omni checkpoint, so that every modality is taken.
 pub fn rows(msao: &Path, model: &Path) -> Result<Vec<Row>> {
     let dir = tempfile::tempdir().context("a folder for broken files")?;
-    let base = run(msao, &["chat", "--model", "/nonexistent", "x"].map(String::from))?;
+    let base = run(
+        msao,
+        &["chat", "--model", "/nonexistent", "x"].map(String::from),
+    )?;
     let mut rows = Vec::new();
     let mut largest = (0f64, "");
     for attack in attacks(dir.path(), model)? {
@@ -53,20 +56,37 @@ pub fn rows(msao: &Path, model: &Path) -> Result<Vec<Row>> {
         if outcome.peak_mb > largest.0 {
             largest = (outcome.peak_mb, attack.name);
         }
-        let says = outcome.message.lines().next().unwrap_or_default().to_owned();
+        let says = outcome
+            .message
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         rows.push(Row {
             name: attack.name.to_owned(),
-            figure: if problems.is_empty() { "refused".into() } else { "wrong".into() },
+            figure: if problems.is_empty() {
+                "refused".into()
+            } else {
+                "wrong".into()
+            },
             value: outcome.code.map(f64::from),
             aim: "refused".into(),
             met: problems.is_empty(),
-            details: problems.into_iter().chain([format!("says: {says}")]).collect(),
+            details: problems
+                .into_iter()
+                .chain([format!("says: {says}")])
+                .collect(),
         });
     }
     let (peak, name) = largest;
     rows.push(
-        Row::at_most("most memory above a run that reads nothing", peak - base.peak_mb, MEMORY_LIMIT_MB, " MB")
-            .with_details(vec![format!("by: {name}")]),
+        Row::at_most(
+            "most memory above a run that reads nothing",
+            peak - base.peak_mb,
+            MEMORY_LIMIT_MB,
+            " MB",
+        )
+        .with_details(vec![format!("by: {name}")]),
     );
     Ok(rows)
 }
@@ -105,7 +125,14 @@ impl Attacks<'_> {
     }
 
     /// A file of these bytes, given as a medium of that kind; the message must name it and say `says`.
-    fn media(&mut self, name: &'static str, kind: &str, file: &str, bytes: &[u8], says: &[&str]) -> Result<()> {
+    fn media(
+        &mut self,
+        name: &'static str,
+        kind: &str,
+        file: &str,
+        bytes: &[u8],
+        says: &[&str],
+    ) -> Result<()> {
         let path = self.dir.join(file);
         std::fs::write(&path, bytes)?;
         let (model, flag, path) = (text(self.model), format!("--{kind}"), text(&path));
@@ -115,7 +142,13 @@ impl Attacks<'_> {
     }
 
     /// A copy of the checkpoint in which one file has other bytes, or is gone; the message must say `says`.
-    fn checkpoint(&mut self, name: &'static str, file: &str, bytes: Option<Vec<u8>>, says: &[&str]) -> Result<()> {
+    fn checkpoint(
+        &mut self,
+        name: &'static str,
+        file: &str,
+        bytes: Option<Vec<u8>>,
+        says: &[&str],
+    ) -> Result<()> {
         let copy = self.dir.join(name.replace(' ', "-"));
         std::fs::create_dir_all(&copy)?;
         for entry in std::fs::read_dir(self.model)? {
@@ -145,38 +178,106 @@ fn attacks(dir: &Path, model: &Path) -> Result<Vec<Attack>> {
     let picture = std::fs::read(&picture).with_context(|| text(&picture))?;
     let half = picture.get(..picture.len() / 2).unwrap_or_default();
     attacks.media("broken JPEG", "image", "broken.jpg", half, &[])?;
-    attacks.media("100-megapixel PNG", "image", "huge.png", &png_header(10_000, 10_000), &["10000", "33177600"])?;
-    attacks.media("3-hour WAV", "audio", "long.wav", &wav_header(3 * 3600), &["600"])?;
+    attacks.media(
+        "100-megapixel PNG",
+        "image",
+        "huge.png",
+        &png_header(10_000, 10_000),
+        &["10000", "33177600"],
+    )?;
+    attacks.media(
+        "3-hour WAV",
+        "audio",
+        "long.wav",
+        &wav_header(3 * 3600),
+        &["600"],
+    )?;
     attacks.media("empty picture", "image", "empty.png", b"", &["empty"])?;
     attacks.media("empty clip", "video", "empty.mp4", b"", &["empty"])?;
     attacks.media("empty sound", "audio", "empty.wav", b"", &["empty"])?;
-    attacks.media("text named .mp4", "video", "notes.mp4", b"This is not a clip.\n", &["MP4"])?;
-    attacks.media("picture as sound", "audio", "picture.wav", &picture, &["WAV"])?;
+    attacks.media(
+        "text named .mp4",
+        "video",
+        "notes.mp4",
+        b"This is not a clip.\n",
+        &["MP4"],
+    )?;
+    attacks.media(
+        "picture as sound",
+        "audio",
+        "picture.wav",
+        &picture,
+        &["WAV"],
+    )?;
     let gone = text(&dir.join("gone.png"));
     attacks.add(
         "missing picture",
-        &["chat", "--model", &text(model), "--image", &gone, "What is it?"],
+        &[
+            "chat",
+            "--model",
+            &text(model),
+            "--image",
+            &gone,
+            "What is it?",
+        ],
         &["gone.png"],
     );
 
-    let weights = std::fs::read(model.join("model.safetensors")).context("the checkpoint to break")?;
+    let weights =
+        std::fs::read(model.join("model.safetensors")).context("the checkpoint to break")?;
     let config = std::fs::read_to_string(model.join("config.json"))?;
-    let cut = weights.get(..weights.len() * 2 / 3).unwrap_or_default().to_vec();
+    let cut = weights
+        .get(..weights.len() * 2 / 3)
+        .unwrap_or_default()
+        .to_vec();
     let file = "model.safetensors";
-    attacks.checkpoint("truncated safetensors", file, Some(cut), &[file, "fetch it again"])?;
-    let renamed = replace(&weights, b"layers.0.mlp.down_proj", b"layers.0.mlp.drop_proj");
-    attacks.checkpoint("missing tensor", file, Some(renamed), &[file, "layers.0.mlp.down_proj", "missing"])?;
+    attacks.checkpoint(
+        "truncated safetensors",
+        file,
+        Some(cut),
+        &[file, "fetch it again"],
+    )?;
+    let renamed = replace(
+        &weights,
+        b"layers.0.mlp.down_proj",
+        b"layers.0.mlp.drop_proj",
+    );
+    attacks.checkpoint(
+        "missing tensor",
+        file,
+        Some(renamed),
+        &[file, "layers.0.mlp.down_proj", "missing"],
+    )?;
     let mut wider: serde_json::Value = serde_json::from_str(&config)?;
     widen(&mut wider);
     let wider = serde_json::to_vec(&wider)?;
     // It is the weights that have the wrong shape, by the config's word.
-    attacks.checkpoint("wrong shape", "config.json", Some(wider), &[file, "has shape", "config.json"])?;
+    attacks.checkpoint(
+        "wrong shape",
+        "config.json",
+        Some(wider),
+        &[file, "has shape", "config.json"],
+    )?;
     let llama = br#"{"model_type": "llama"}"#.to_vec();
-    attacks.checkpoint("unknown family", "config.json", Some(llama), &["config.json", "llama", "qwen2_5_vl"])?;
-    attacks.checkpoint("config that is not JSON", "config.json", Some(b"{".to_vec()), &["config.json"])?;
+    attacks.checkpoint(
+        "unknown family",
+        "config.json",
+        Some(llama),
+        &["config.json", "llama", "qwen2_5_vl"],
+    )?;
+    attacks.checkpoint(
+        "config that is not JSON",
+        "config.json",
+        Some(b"{".to_vec()),
+        &["config.json"],
+    )?;
     attacks.checkpoint("no tokenizer", "tokenizer.json", None, &["tokenizer.json"])?;
     let endless = "one two three ".repeat(8000);
-    attacks.add("prompt longer than the context", &["chat", "--model", &text(model), &endless], &["context"]);
+    attacks.add(
+        "prompt longer than the context",
+        &["chat", "--model", &text(model), &endless],
+        &["context"],
+    );
     Ok(attacks.all)
 }
 
@@ -198,7 +299,9 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
 /// PNG's checksum (ISO 3309), bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
     })
 }
 
@@ -228,7 +331,10 @@ fn wav_header(seconds: u32) -> Vec<u8> {
 fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut out = bytes.to_vec();
     let mut at = 0;
-    while let Some(found) = out.get(at..).and_then(|rest| rest.windows(from.len()).position(|window| window == from)) {
+    while let Some(found) = out
+        .get(at..)
+        .and_then(|rest| rest.windows(from.len()).position(|window| window == from))
+    {
         at += found;
         for (byte, new) in out.iter_mut().skip(at).zip(to) {
             *byte = *new;
@@ -240,7 +346,10 @@ fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 /// Makes the language model's MLP four wider than its weights, wherever the layout keeps it.
 fn widen(config: &mut serde_json::Value) {
     for path in ["/thinker_config/text_config", "/text_config", ""] {
-        if let Some(width) = config.pointer_mut(path).and_then(|text| text.get_mut("intermediate_size")) {
+        if let Some(width) = config
+            .pointer_mut(path)
+            .and_then(|text| text.get_mut("intermediate_size"))
+        {
             *width = serde_json::json!(width.as_u64().unwrap_or(0) + 4);
             return;
         }

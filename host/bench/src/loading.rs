@@ -24,16 +24,29 @@ pub fn rows(prover: &Path) -> Result<Vec<Row>> {
     write_checkpoint(dir.path())?;
     let mut rows = Vec::new();
     for precision in ["bf16", "f32"] {
-        let output = Command::new(prover).arg(LOAD_COMMAND).arg(dir.path()).arg(precision).output()?;
+        let output = Command::new(prover)
+            .arg(LOAD_COMMAND)
+            .arg(dir.path())
+            .arg(precision)
+            .output()?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let mut numbers = text.split_whitespace().filter_map(|word| word.parse::<f64>().ok());
+        let mut numbers = text
+            .split_whitespace()
+            .filter_map(|word| word.parse::<f64>().ok());
         let name = format!("peak anonymous memory while loading bf16 files as {precision}");
         match (numbers.next(), numbers.next()) {
             (Some(weights), Some(peak)) => rows.push(
-                Row::at_most(name, peak / weights, AIM, " x weights")
-                    .with_details(vec![format!("{:.0} MB for {:.0} MB of weights", peak / 1e6, weights / 1e6)]),
+                Row::at_most(name, peak / weights, AIM, " x weights").with_details(vec![format!(
+                    "{:.0} MB for {:.0} MB of weights",
+                    peak / 1e6,
+                    weights / 1e6
+                )]),
             ),
-            _ => rows.push(Row::failed(name, "<= 1.2", String::from_utf8_lossy(&output.stderr))),
+            _ => rows.push(Row::failed(
+                name,
+                "<= 1.2",
+                String::from_utf8_lossy(&output.stderr),
+            )),
         }
     }
     Ok(rows)
@@ -64,20 +77,34 @@ pub fn load_and_tell(dir: &Path, precision: &str) -> Result<()> {
         let peak = watcher.join().map_err(|_| anyhow!("the watcher failed"))?;
         anyhow::Ok((loaded?, peak))
     })?;
-    println!("{} {}", loaded.weight_bytes(), peak.max(anonymous_bytes()?).saturating_sub(before));
+    println!(
+        "{} {}",
+        loaded.weight_bytes(),
+        peak.max(anonymous_bytes()?).saturating_sub(before)
+    );
     Ok(())
 }
 
 fn anonymous_bytes() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .context("no RssAnon")?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1024)
 }
 
 /// A Qwen2-VL checkpoint of realistic proportions whose weights are all zero, in bf16.
 fn write_checkpoint(dir: &Path) -> Result<()> {
-    let (hidden, mlp, vocabulary, layers, vision, patch) = (1024usize, 2816usize, 32_768usize, 8usize, 256usize, 1176usize);
+    let (hidden, mlp, vocabulary, layers, vision, patch) = (
+        1024usize,
+        2816usize,
+        32_768usize,
+        8usize,
+        256usize,
+        1176usize,
+    );
     let config = serde_json::json!({
         "model_type": "qwen2_vl", "vocab_size": vocabulary, "hidden_size": hidden, "intermediate_size": mlp,
         "num_hidden_layers": layers, "num_attention_heads": 16, "num_key_value_heads": 4,
@@ -92,16 +119,27 @@ fn write_checkpoint(dir: &Path) -> Result<()> {
         ("model.embed_tokens.weight".into(), vec![vocabulary, hidden]),
         ("model.norm.weight".into(), vec![hidden]),
         ("lm_head.weight".into(), vec![vocabulary, hidden]),
-        ("visual.patch_embed.proj.weight".into(), vec![vision, 3, 2, 14, 14]),
-        ("visual.merger.mlp.0.weight".into(), vec![4 * vision, 4 * vision]),
+        (
+            "visual.patch_embed.proj.weight".into(),
+            vec![vision, 3, 2, 14, 14],
+        ),
+        (
+            "visual.merger.mlp.0.weight".into(),
+            vec![4 * vision, 4 * vision],
+        ),
         ("visual.merger.mlp.0.bias".into(), vec![4 * vision]),
-        ("visual.merger.mlp.2.weight".into(), vec![hidden, 4 * vision]),
+        (
+            "visual.merger.mlp.2.weight".into(),
+            vec![hidden, 4 * vision],
+        ),
         ("visual.merger.mlp.2.bias".into(), vec![hidden]),
         ("visual.merger.ln_q.weight".into(), vec![vision]),
         ("visual.merger.ln_q.bias".into(), vec![vision]),
     ];
     for layer in 0..layers {
-        let mut add = |name: &str, shape: &[usize]| shapes.push((format!("model.layers.{layer}.{name}"), shape.to_vec()));
+        let mut add = |name: &str, shape: &[usize]| {
+            shapes.push((format!("model.layers.{layer}.{name}"), shape.to_vec()))
+        };
         for (name, out) in [("q", hidden), ("k", kv), ("v", kv)] {
             add(&format!("self_attn.{name}_proj.weight"), &[out, hidden]);
             add(&format!("self_attn.{name}_proj.bias"), &[out]);
@@ -114,10 +152,15 @@ fn write_checkpoint(dir: &Path) -> Result<()> {
         add("post_attention_layernorm.weight", &[hidden]);
     }
     for block in 0..2 {
-        let mut add = |name: &str, shape: &[usize]| shapes.push((format!("visual.blocks.{block}.{name}"), shape.to_vec()));
-        for (name, out, inputs) in
-            [("attn.qkv", 3 * vision, vision), ("attn.proj", vision, vision), ("mlp.fc1", 4 * vision, vision), ("mlp.fc2", vision, 4 * vision)]
-        {
+        let mut add = |name: &str, shape: &[usize]| {
+            shapes.push((format!("visual.blocks.{block}.{name}"), shape.to_vec()))
+        };
+        for (name, out, inputs) in [
+            ("attn.qkv", 3 * vision, vision),
+            ("attn.proj", vision, vision),
+            ("mlp.fc1", 4 * vision, vision),
+            ("mlp.fc2", vision, 4 * vision),
+        ] {
             add(&format!("{name}.weight"), &[out, inputs]);
             add(&format!("{name}.bias"), &[out]);
         }
@@ -127,12 +170,18 @@ fn write_checkpoint(dir: &Path) -> Result<()> {
         }
     }
     debug_assert_eq!(patch, 3 * 2 * 14 * 14);
-    let largest = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).max().unwrap_or(0);
+    let largest = shapes
+        .iter()
+        .map(|(_, shape)| shape.iter().product::<usize>())
+        .max()
+        .unwrap_or(0);
     let zeros = vec![0u8; 2 * largest];
     let views: Vec<(String, TensorView)> = shapes
         .into_iter()
         .map(|(name, shape)| {
-            let bytes = zeros.get(..2 * shape.iter().product::<usize>()).unwrap_or_default();
+            let bytes = zeros
+                .get(..2 * shape.iter().product::<usize>())
+                .unwrap_or_default();
             Ok((name, TensorView::new(Dtype::BF16, shape, bytes)?))
         })
         .collect::<Result<_>>()?;

@@ -55,7 +55,9 @@ fn main() -> ExitCode {
             println!("{tokens}");
             true
         }),
-        Proof::LoadMemory { dir, precision } => loading::load_and_tell(&dir, &precision).map(|()| true),
+        Proof::LoadMemory { dir, precision } => {
+            loading::load_and_tell(&dir, &precision).map(|()| true)
+        }
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -74,18 +76,39 @@ fn engine(args: &EngineArgs) -> Result<bool> {
     let omni = msao_golden::root().join("models/omni-thinker");
     type Part<'a> = (&'a str, &'a str, Box<dyn Fn() -> Result<Vec<Row>> + 'a>);
     let parts: [Part; 5] = [
-        ("parity", "Parity with Hugging Face transformers on tiny random checkpoints", Box::new(parity::rows)),
-        ("sampler", "The coupled sampler against the softmax", Box::new(|| sampler::rows(&prover))),
-        ("input", "Bad input", Box::new(|| hostile::rows(need(&msao)?, &omni))),
-        ("loading", "Memory while loading", Box::new(|| loading::rows(&prover))),
-        ("pair", "The demo pair on held-out questions", Box::new(|| pair::rows(&models, args.device, args.every))),
+        (
+            "parity",
+            "Parity with Hugging Face transformers on tiny random checkpoints",
+            Box::new(parity::rows),
+        ),
+        (
+            "sampler",
+            "The coupled sampler against the softmax",
+            Box::new(|| sampler::rows(&prover)),
+        ),
+        (
+            "input",
+            "Bad input",
+            Box::new(|| hostile::rows(need(&msao)?, &omni)),
+        ),
+        (
+            "loading",
+            "Memory while loading",
+            Box::new(|| loading::rows(&prover)),
+        ),
+        (
+            "pair",
+            "The demo pair on held-out questions",
+            Box::new(|| pair::rows(&models, args.device, args.every)),
+        ),
     ];
     let mut sections = Vec::new();
     for (name, title, run) in &parts {
         if !args.only.is_empty() && !args.only.iter().any(|only| only == name) {
             continue;
         }
-        let rows = run().unwrap_or_else(|error| vec![Row::failed(*title, "measured", format!("{error:#}"))]);
+        let rows = run()
+            .unwrap_or_else(|error| vec![Row::failed(*title, "measured", format!("{error:#}"))]);
         let section = Section {
             title: (*title).to_owned(),
             rows,
@@ -93,17 +116,33 @@ fn engine(args: &EngineArgs) -> Result<bool> {
         print(&section);
         sections.push(section);
     }
-    let command = std::env::args().skip(1).fold("cargo xtask prove".to_owned(), |all, word| all + " " + &word);
+    let command = std::env::args()
+        .skip(1)
+        .fold("cargo xtask prove".to_owned(), |all, word| {
+            all + " " + &word
+        });
     let report = Report::new("engine", command, sections);
     report.write(&args.out)?;
     let rows = report.sections.iter().flat_map(|section| &section.rows);
     let missed = rows.filter(|row| !row.met).count();
-    println!("\n{}; written to {}", if missed == 0 { "every aim is met".into() } else { format!("{missed} missed") }, args.out.display());
+    println!(
+        "\n{}; written to {}",
+        if missed == 0 {
+            "every aim is met".into()
+        } else {
+            format!("{missed} missed")
+        },
+        args.out.display()
+    );
     Ok(report.met)
 }
 
 /// The path, if there is such a file.
 fn need(path: &Path) -> Result<&Path> {
-    anyhow::ensure!(path.is_file(), "{} is missing: cargo build --release --package msao-cli", path.display());
+    anyhow::ensure!(
+        path.is_file(),
+        "{} is missing: cargo build --release --package msao-cli",
+        path.display()
+    );
     Ok(path)
 }

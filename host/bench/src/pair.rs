@@ -77,17 +77,28 @@ impl Half {
         };
         let mut log_probability = 0.0;
         let mut tokens = Vec::new();
-        generate(&self.model, &prepared.inputs, &mut sampler, &options, &mut |step| {
-            if let Some((chosen, _)) = &step.logprobs {
-                log_probability += chosen.logprob;
-            }
-            if ends.contains(&step.pick.id) {
-                return ControlFlow::Break(());
-            }
-            tokens.push(step.pick.id);
-            ControlFlow::Continue(())
-        })?;
-        let text = self.processor.tokenizer().decode(&tokens, true).trim().to_owned();
+        generate(
+            &self.model,
+            &prepared.inputs,
+            &mut sampler,
+            &options,
+            &mut |step| {
+                if let Some((chosen, _)) = &step.logprobs {
+                    log_probability += chosen.logprob;
+                }
+                if ends.contains(&step.pick.id) {
+                    return ControlFlow::Break(());
+                }
+                tokens.push(step.pick.id);
+                ControlFlow::Continue(())
+            },
+        )?;
+        let text = self
+            .processor
+            .tokenizer()
+            .decode(&tokens, true)
+            .trim()
+            .to_owned();
         Ok(Answer {
             tokens,
             text,
@@ -97,7 +108,13 @@ impl Half {
 
     /// At how many places of a given answer (and its end) this half's best token is the answer's.
     fn agreement(&self, prepared: &Prepared, answer: &[u32]) -> Result<(usize, usize)> {
-        let end = self.processor.generation().eos_token_ids.first().copied().context("no end token")?;
+        let end = self
+            .processor
+            .generation()
+            .eos_token_ids
+            .first()
+            .copied()
+            .context("no end token")?;
         let mut sequence = self.model.start()?;
         let mut rows = self.model.prefill(&prepared.inputs, &mut sequence)?;
         if !answer.is_empty() {
@@ -105,13 +122,17 @@ impl Half {
         }
         let vocabulary = self.model.config().text.vocab_size;
         let places = answer.iter().chain([&end]);
-        let same = places.zip(rows.chunks_exact(vocabulary)).filter(|(token, row)| best(row) == **token);
+        let same = places
+            .zip(rows.chunks_exact(vocabulary))
+            .filter(|(token, row)| best(row) == **token);
         Ok((same.count(), answer.len() + 1))
     }
 }
 
 fn best(row: &[f32]) -> u32 {
-    let better = |best: (u32, f32), (id, &logit): (u32, &f32)| if logit > best.1 { (id, logit) } else { best };
+    let better = |best: (u32, f32), (id, &logit): (u32, &f32)| {
+        if logit > best.1 { (id, logit) } else { best }
+    };
     (0u32..).zip(row).fold((0, f32::NEG_INFINITY), better).0
 }
 
@@ -163,7 +184,9 @@ pub fn rows(models: &Path, place: Place, every: usize) -> Result<Vec<Row>> {
         if done % 100 == 0 {
             eprint!("\r  {done} of {} questions", chosen.len());
         }
-        tally.take(&target, &draft, question).with_context(|| format!("question {}", question.id))?;
+        tally
+            .take(&target, &draft, question)
+            .with_context(|| format!("question {}", question.id))?;
     }
     eprintln!("\r  {} questions answered by both", chosen.len());
     Ok(tally.rows(every))
@@ -172,7 +195,12 @@ pub fn rows(models: &Path, place: Place, every: usize) -> Result<Vec<Row>> {
 impl Tally {
     fn take(&mut self, target: &Half, draft: &Half, question: &Question) -> Result<()> {
         let prepared = target.prepare(question, &[])?;
-        if let Some(patches) = prepared.inputs.images.as_ref().filter(|_| question.seen_mix) {
+        if let Some(patches) = prepared
+            .inputs
+            .images
+            .as_ref()
+            .filter(|_| question.seen_mix)
+        {
             for grid in &patches.grids {
                 self.large_pictures.add(grid.patches() / 4 >= 256);
             }
@@ -199,8 +227,13 @@ impl Tally {
         let kind = self.kinds.entry(question.kind.clone()).or_default();
         kind.0.add(right);
         kind.1.add(draft_right);
-        self.sure.push((drafted.probability, drafted.tokens == answer.tokens));
-        for &modality in question.needs.iter().filter(|&&modality| modality != Modality::Text) {
+        self.sure
+            .push((drafted.probability, drafted.tokens == answer.tokens));
+        for &modality in question
+            .needs
+            .iter()
+            .filter(|&&modality| modality != Modality::Text)
+        {
             let bare = target.answer(&target.prepare(question, &[modality])?)?;
             let (with, without) = self.needed.entry(modality).or_default();
             with.add(right);
@@ -211,22 +244,56 @@ impl Tally {
 
     fn rows(mut self, every: usize) -> Vec<Row> {
         let percent = " %";
-        let asked = (self.target.all + self.agreed.all.min(1) * self.lengths.len() + self.unseen.all) as f64;
+        let asked = (self.target.all
+            + self.agreed.all.min(1) * self.lengths.len()
+            + self.unseen.all) as f64;
         let mut rows = Vec::new();
         if every <= 1 {
-            rows.push(Row::at_least("short held-out questions", self.target.all as f64, 2000.0, ""));
+            rows.push(Row::at_least(
+                "short held-out questions",
+                self.target.all as f64,
+                2000.0,
+                "",
+            ));
             let large = self.large_pictures.percent();
-            rows.push(Row::at_least("pictures of 256 tokens or more, by question", large, 30.0, percent));
+            rows.push(Row::at_least(
+                "pictures of 256 tokens or more, by question",
+                large,
+                30.0,
+                percent,
+            ));
         } else {
             rows.push(Row::told("questions asked", asked, ""));
         }
         let kinds = self.kinds.iter().map(|(kind, (target, draft))| {
-            format!("{kind}: target {:.1}, draft {:.1} % of {}", target.percent(), draft.percent(), target.all)
+            format!(
+                "{kind}: target {:.1}, draft {:.1} % of {}",
+                target.percent(),
+                draft.percent(),
+                target.all
+            )
         });
         let kinds: Vec<String> = kinds.collect();
-        rows.push(Row::at_least("target, short answers right", self.target.percent(), 95.0, percent).with_details(kinds));
-        rows.push(Row::between("draft, short answers right", self.draft.percent(), 65.0, 88.0, percent));
-        let agreed = format!("draft agrees on tokens of {} long answers", self.lengths.len());
+        rows.push(
+            Row::at_least(
+                "target, short answers right",
+                self.target.percent(),
+                95.0,
+                percent,
+            )
+            .with_details(kinds),
+        );
+        rows.push(Row::between(
+            "draft, short answers right",
+            self.draft.percent(),
+            65.0,
+            88.0,
+            percent,
+        ));
+        let agreed = format!(
+            "draft agrees on tokens of {} long answers",
+            self.lengths.len()
+        );
         rows.push(Row::at_least(agreed, self.agreed.percent(), 70.0, percent));
         self.sure.sort_by(|a, b| b.0.total_cmp(&a.0));
         let mut surest = Share::default();
@@ -234,14 +301,37 @@ impl Tally {
         for (_, equal) in self.sure.iter().take(count) {
             surest.add(*equal);
         }
-        rows.push(Row::at_least("draft equals target on its surest 60 %", surest.percent(), 99.5, percent));
+        rows.push(Row::at_least(
+            "draft equals target on its surest 60 %",
+            surest.percent(),
+            99.5,
+            percent,
+        ));
         for (modality, (with, without)) in &self.needed {
-            let name = format!("{modality:?} taken away where needed ({} questions): points lost", with.all);
-            rows.push(Row::at_least(name, with.percent() - without.percent(), 30.0, ""));
+            let name = format!(
+                "{modality:?} taken away where needed ({} questions): points lost",
+                with.all
+            );
+            rows.push(Row::at_least(
+                name,
+                with.percent() - without.percent(),
+                30.0,
+                "",
+            ));
         }
-        rows.push(Row::told("target, mixes never trained on", self.unseen.percent(), percent));
+        rows.push(Row::told(
+            "target, mixes never trained on",
+            self.unseen.percent(),
+            percent,
+        ));
         let mean = self.lengths.iter().sum::<usize>() as f64 / self.lengths.len().max(1) as f64;
-        rows.push(Row::between("tokens of a long answer, mean", mean, 30.0, 80.0, ""));
+        rows.push(Row::between(
+            "tokens of a long answer, mean",
+            mean,
+            30.0,
+            80.0,
+            "",
+        ));
         rows
     }
 }

@@ -6,7 +6,9 @@ use anyhow::Result;
 use msao_core::inputs::Patches;
 use msao_core::sampling::{Sampler, SamplingParams};
 use msao_engine::{GenerateOptions, LoadOptions, Model, Precision, generate};
-use msao_golden::{Case, Tensors, cases, cases_of, json, media, messages, models, processor_for, root};
+use msao_golden::{
+    Case, Tensors, cases, cases_of, json, media, messages, models, processor_for, root,
+};
 
 use crate::report::Row;
 
@@ -39,14 +41,29 @@ fn processing() -> Vec<Row> {
         if Some(prepared.text.as_str()) != case.get("prompt").and_then(|prompt| prompt.as_str()) {
             prompts.push(path.clone());
         }
-        let our_ids = prepared.inputs.input_ids.iter().map(|&id| i64::from(id)).collect();
+        let our_ids = prepared
+            .inputs
+            .input_ids
+            .iter()
+            .map(|&id| i64::from(id))
+            .collect();
         if expected.i64("input_ids") != Some(our_ids) {
             ids.push(path.clone());
         }
         let config = processor.media_config();
         let pairs = [
-            (&prepared.inputs.images, &config.image, "image_grid_thw", "pixel_values_u8"),
-            (&prepared.inputs.videos, &config.video.picture, "video_grid_thw", "pixel_values_videos_u8"),
+            (
+                &prepared.inputs.images,
+                &config.image,
+                "image_grid_thw",
+                "pixel_values_u8",
+            ),
+            (
+                &prepared.inputs.videos,
+                &config.video.picture,
+                "video_grid_thw",
+                "pixel_values_videos_u8",
+            ),
         ];
         for (ours, picture, grid_name, pixel_name) in pairs {
             if ours.as_ref().map(|patches| patches.grids.clone()) != expected.grids(grid_name) {
@@ -72,8 +89,18 @@ fn processing() -> Vec<Row> {
         Row::all("prompts equal", all.len(), prompts),
         Row::all("input ids equal", all.len(), ids),
         Row::all("grids equal", all.len(), grids),
-        Row::at_most("largest pixel difference (0 to 1)", pixel_worst, 2.0 / 255.0, ""),
-        Row::at_most("mean pixel difference (0 to 1)", pixel_sum / pixel_count.max(1) as f64, 1e-3, ""),
+        Row::at_most(
+            "largest pixel difference (0 to 1)",
+            pixel_worst,
+            2.0 / 255.0,
+            "",
+        ),
+        Row::at_most(
+            "mean pixel difference (0 to 1)",
+            pixel_sum / pixel_count.max(1) as f64,
+            1e-3,
+            "",
+        ),
         Row::at_most("largest mel difference", mel_worst, 1e-3, ""),
         Row::all("picture sizes equal", sizes, wrong_sizes(&table)),
     ]
@@ -93,22 +120,40 @@ fn pixel_differences<'a>(
         .chunks_exact((plane * frames).max(1))
         .enumerate()
         .flat_map(move |(n, channel)| std::iter::repeat_n((n % 3, channel), repeats))
-        .flat_map(|(n, channel)| channel.iter().map(move |&byte| (n, f64::from(byte) / 255.0)));
-    ours.values.data.iter().zip(expected).map(move |(&value, (channel, wanted))| {
-        let (mean, std) = (mean.get(channel), std.get(channel));
-        let colour = f64::from(value) * std.copied().unwrap_or(1.0) + mean.copied().unwrap_or(0.0);
-        (colour - wanted).abs()
-    })
+        .flat_map(|(n, channel)| {
+            channel
+                .iter()
+                .map(move |&byte| (n, f64::from(byte) / 255.0))
+        });
+    ours.values
+        .data
+        .iter()
+        .zip(expected)
+        .map(move |(&value, (channel, wanted))| {
+            let (mean, std) = (mean.get(channel), std.get(channel));
+            let colour =
+                f64::from(value) * std.copied().unwrap_or(1.0) + mean.copied().unwrap_or(0.0);
+            (colour - wanted).abs()
+        })
 }
 
 fn mel_difference(mels: &msao_core::inputs::Mels, case: &serde_json::Value, file: &Tensors) -> f64 {
     let frames = mels.features.shape.last().copied().unwrap_or(1).max(1);
     let bins = mels.features.shape.get(1).copied().unwrap_or(1).max(1);
-    let sounds = case.get("audios").and_then(|audios| audios.as_array()).into_iter().flatten();
+    let sounds = case
+        .get("audios")
+        .and_then(|audios| audios.as_array())
+        .into_iter()
+        .flatten();
     let mut worst = 0f64;
     for (sound, ours) in sounds.zip(mels.features.data.chunks_exact(frames * bins)) {
-        let path = sound.get("path").and_then(|path| path.as_str()).unwrap_or_default();
-        let stem = std::path::Path::new(path).file_stem().and_then(|stem| stem.to_str());
+        let path = sound
+            .get("path")
+            .and_then(|path| path.as_str())
+            .unwrap_or_default();
+        let stem = std::path::Path::new(path)
+            .file_stem()
+            .and_then(|stem| stem.to_str());
         let (shape, expected) = file.f32(stem.unwrap_or_default());
         let length = shape.last().copied().unwrap_or(1).max(1);
         for (ours, expected) in ours.chunks_exact(frames).zip(expected.chunks_exact(length)) {
@@ -129,7 +174,12 @@ fn wrong_sizes(table: &serde_json::Value) -> Vec<String> {
             min: number("min_pixels"),
             max: number("max_pixels"),
         };
-        let ours = msao_processor::smart_resize(number("height"), number("width"), number("factor"), bounds);
+        let ours = msao_processor::smart_resize(
+            number("height"),
+            number("width"),
+            number("factor"),
+            bounds,
+        );
         match (ours, row.get("out")) {
             (Ok((h, w)), Some(out)) => *out != serde_json::json!([h, w]),
             (Err(_), None) => false,
@@ -170,7 +220,8 @@ fn computing() -> Result<Vec<Row>> {
     Ok(vec![
         Row::told("checkpoints of three families", names.len() as f64, ""),
         Row::all("position ids equal", checked, positions),
-        Row::at_most("largest logit difference, f32", worst, 2e-4, "").with_details(vec![format!("in {worst_case}")]),
+        Row::at_most("largest logit difference, f32", worst, 2e-4, "")
+            .with_details(vec![format!("in {worst_case}")]),
         Row::all("64 greedy tokens equal", checked, tokens),
     ])
 }
@@ -180,8 +231,14 @@ fn logit_difference(model: &Model, case: &Case) -> Result<f64> {
     let logits = model.forward(&case.prepared.inputs)?;
     let rows: Vec<&[f32]> = logits.data.chunks_exact(vocabulary).collect();
     let mut worst = 0f64;
-    for (expected, &position) in case.logits.chunks_exact(vocabulary).zip(&case.logits_positions) {
-        let Some(ours) = rows.get(position) else { return Ok(f64::NAN) };
+    for (expected, &position) in case
+        .logits
+        .chunks_exact(vocabulary)
+        .zip(&case.logits_positions)
+    {
+        let Some(ours) = rows.get(position) else {
+            return Ok(f64::NAN);
+        };
         for (a, b) in ours.iter().zip(expected) {
             let difference = f64::from((a - b).abs());
             if difference > worst || difference.is_nan() {
@@ -198,10 +255,17 @@ fn greedy(model: &Model, case: &Case) -> Result<Vec<u32>> {
         ..Default::default()
     };
     let inputs = &case.prepared.inputs;
-    let mut sampler = Sampler::new(params, model.config().text.vocab_size as u32, &inputs.input_ids)?;
+    let mut sampler = Sampler::new(
+        params,
+        model.config().text.vocab_size as u32,
+        &inputs.input_ids,
+    )?;
     let options = GenerateOptions {
         max_new_tokens: case.greedy_tokens.len(),
         ..Default::default()
     };
-    Ok(generate(model, inputs, &mut sampler, &options, &mut |_| ControlFlow::Continue(()))?.tokens)
+    Ok(generate(model, inputs, &mut sampler, &options, &mut |_| {
+        ControlFlow::Continue(())
+    })?
+    .tokens)
 }

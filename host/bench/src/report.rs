@@ -26,12 +26,24 @@ pub struct Row {
 impl Row {
     /// A figure that may not exceed `limit`.
     pub fn at_most(name: impl Into<String>, value: f64, limit: f64, unit: &str) -> Self {
-        Row::judged(name, value, format!("<= {}{unit}", short(limit)), value <= limit, unit)
+        Row::judged(
+            name,
+            value,
+            format!("<= {}{unit}", short(limit)),
+            value <= limit,
+            unit,
+        )
     }
 
     /// A figure that may not fall below `limit`.
     pub fn at_least(name: impl Into<String>, value: f64, limit: f64, unit: &str) -> Self {
-        Row::judged(name, value, format!(">= {}{unit}", short(limit)), value >= limit, unit)
+        Row::judged(
+            name,
+            value,
+            format!(">= {}{unit}", short(limit)),
+            value >= limit,
+            unit,
+        )
     }
 
     /// A figure that must lie between two limits, both included.
@@ -94,8 +106,17 @@ fn short(value: f64) -> String {
     if value == value.trunc() && size < 1e9 {
         format!("{value:.0}")
     } else if (0.01..1e6).contains(&size) {
-        let digits = if size >= 100.0 { 1 } else if size >= 10.0 { 2 } else { 3 };
-        format!("{value:.digits$}").trim_end_matches('0').trim_end_matches('.').to_owned()
+        let digits = if size >= 100.0 {
+            1
+        } else if size >= 10.0 {
+            2
+        } else {
+            3
+        };
+        format!("{value:.digits$}")
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned()
     } else {
         format!("{value:.1e}")
     }
@@ -139,7 +160,10 @@ impl Report {
                 .and_then(|line| line.split_once(':'))
                 .map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned()),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
-            met: sections.iter().flat_map(|section| &section.rows).all(|row| row.met),
+            met: sections
+                .iter()
+                .flat_map(|section| &section.rows)
+                .all(|row| row.met),
             sections,
         }
     }
@@ -170,7 +194,10 @@ pub fn print(section: &Section) {
             (false, true) => "met",
             (false, false) => "MISSED",
         };
-        println!("  {:<name$}  {:>figure$}  {:<aim$}  {verdict}", row.name, row.figure, row.aim);
+        println!(
+            "  {:<name$}  {:>figure$}  {:<aim$}  {verdict}",
+            row.name, row.figure, row.aim
+        );
         for detail in row.details.iter().take(8) {
             println!("      {detail}");
         }

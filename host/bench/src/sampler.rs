@@ -28,17 +28,26 @@ pub fn rows(prover: &Path) -> Result<Vec<Row>> {
         })
         .collect();
     let run = || -> Result<String> {
-        let output = Command::new(prover).arg(TOKENS_COMMAND).output().context("starting the prover again")?;
+        let output = Command::new(prover)
+            .arg(TOKENS_COMMAND)
+            .output()
+            .context("starting the prover again")?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let (first, second, here) = (run()?, run()?, tokens()?);
     let mut different = Vec::new();
     for (name, other) in [("a second process", &second), ("this process", &here)] {
         if *other != first || first.is_empty() {
-            different.push(format!("{name} picked other tokens: {other} instead of {first}"));
+            different.push(format!(
+                "{name} picked other tokens: {other} instead of {first}"
+            ));
         }
     }
-    rows.push(Row::all("same seed, same tokens across processes", 2, different));
+    rows.push(Row::all(
+        "same seed, same tokens across processes",
+        2,
+        different,
+    ));
     Ok(rows)
 }
 
@@ -63,11 +72,16 @@ pub fn tokens() -> Result<String> {
     for index in 0..256u32 {
         // Any fixed logits will do; these vary with the place and the last token.
         let last = picked.last().copied().unwrap_or(0u32);
-        let logits: Vec<f32> =
-            (0..1024u32).map(|id| ((id * 37 + index * 11 + last * 5) % 101) as f32 / 12.0).collect();
+        let logits: Vec<f32> = (0..1024u32)
+            .map(|id| ((id * 37 + index * 11 + last * 5) % 101) as f32 / 12.0)
+            .collect();
         let pick = sampler.pick(&logits, index, None, &mut scratch)?;
         sampler.commit(pick.id);
         picked.push(pick.id);
     }
-    Ok(picked.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+    Ok(picked
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" "))
 }

@@ -70,15 +70,29 @@ pub fn read(dir: &Path) -> Result<Vec<Question>> {
         Ok((path, bytes))
     };
     let (path, bytes) = load("v2_mscoco_demo_annotations.json")?;
-    let annotations: Annotations = serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?;
-    let mut answers: HashMap<u64, String> =
-        annotations.annotations.into_iter().map(|a| (a.question_id, a.multiple_choice_answer)).collect();
+    let annotations: Annotations =
+        serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?;
+    let mut answers: HashMap<u64, String> = annotations
+        .annotations
+        .into_iter()
+        .map(|a| (a.question_id, a.multiple_choice_answer))
+        .collect();
     let (path, bytes) = load("v2_OpenEnded_mscoco_demo_questions.json")?;
-    let questions: Questions = serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?;
+    let questions: Questions =
+        serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?;
     let each = questions.questions.into_iter().map(|raw| {
-        let images = raw.images.iter().map(|file| (Modality::Image, dir.join(file)));
-        let video = raw.video.iter().map(|file| (Modality::Video, dir.join(file)));
-        let audio = raw.audio.iter().map(|file| (Modality::Audio, dir.join(file)));
+        let images = raw
+            .images
+            .iter()
+            .map(|file| (Modality::Image, dir.join(file)));
+        let video = raw
+            .video
+            .iter()
+            .map(|file| (Modality::Video, dir.join(file)));
+        let audio = raw
+            .audio
+            .iter()
+            .map(|file| (Modality::Audio, dir.join(file)));
         Ok(Question {
             media: images.chain(video).chain(audio).collect(),
             answer: answers

@@ -11,7 +11,9 @@ use msao_core::chat::{Content, Message, Modality, Part};
 use msao_core::meter::{Meter, Phase};
 use msao_core::sampling::{Sampler, SamplingParams};
 use msao_engine::{GenerateOptions, Generated, Model, Stop, generate};
-use msao_processor::{GenerationDefaults, Media, Prepared, Processor, ProcessorError, StopStrings};
+use msao_processor::{
+    GenerationDefaults, Media, Prepared, Processor, ProcessorError, StopStrings, VideoSampling,
+};
 use serde_json::{Value, json};
 
 use crate::format::{anonymous_memory, bytes, duration, si};
@@ -32,6 +34,9 @@ pub struct ChatArgs {
     /// A clip: MP4 with H.264, animated GIF or WebP. May be given several times.
     #[arg(long, value_name = "FILE")]
     video: Vec<PathBuf>,
+    /// Frames a second to look at in clips [default: the model's, else 2].
+    #[arg(long, value_name = "FPS")]
+    fps: Option<f64>,
     /// A sound: WAV, MP3 or FLAC. May be given several times.
     #[arg(long, value_name = "FILE")]
     audio: Vec<PathBuf>,
@@ -75,18 +80,29 @@ pub struct ChatArgs {
 pub fn run(args: ChatArgs) -> Result<()> {
     let question = question(&args)?;
     let processor = Processor::load(&args.model.model)?;
+    // Hugging Face keeps every frame of a clip where the model's files say nothing, which nobody wants to wait for.
+    let silent = processor.options().sampling == VideoSampling::Model
+        && !processor.media_config().video.sample;
+    let processor = media::sample_at(processor, args.fps.or(silent.then_some(media::USUAL_FPS)))?;
     let files = files(&args);
     let messages = messages(&args, &files, question);
     let started = Instant::now();
-    let media: Vec<Media> =
-        files.iter().map(|(modality, path)| media::load(&processor, *modality, path)).collect::<Result<_>>()?;
-    let prepared = processor.prepare(&messages, &media).map_err(|error| name_file(error, &files))?;
+    let media: Vec<Media> = files
+        .iter()
+        .map(|(modality, path)| media::load(&processor, *modality, path))
+        .collect::<Result<_>>()?;
+    let prepared = processor
+        .prepare(&messages, &media)
+        .map_err(|error| name_file(error, &files))?;
     let preparing = started.elapsed();
     for note in &prepared.notes {
         eprintln!("note: {note}");
     }
     let model = args.holding.load(&args.model.model)?;
-    let vocabulary = processor.tokenizer().vocab_size().min(model.config().text.vocab_size) as u32;
+    let vocabulary = processor
+        .tokenizer()
+        .vocab_size()
+        .min(model.config().text.vocab_size) as u32;
     let params = sampling(&args, processor.generation())?;
     let mut sampler = Sampler::new(params, vocabulary, &prepared.inputs.input_ids)?;
     let mut answer = Answer::new(&args, &processor);
@@ -96,15 +112,19 @@ pub fn run(args: ChatArgs) -> Result<()> {
         top_logprobs: args.logprobs,
     };
     let mut failed = None;
-    let generated = generate(&model, &prepared.inputs, &mut sampler, &options, &mut |step| {
-        match answer.push(step, &processor) {
+    let generated = generate(
+        &model,
+        &prepared.inputs,
+        &mut sampler,
+        &options,
+        &mut |step| match answer.push(step, &processor) {
             Ok(flow) => flow,
             Err(error) => {
                 failed = Some(error);
                 ControlFlow::Break(())
             }
-        }
-    })?;
+        },
+    )?;
     if let Some(error) = failed {
         return Err(error);
     }
@@ -135,7 +155,10 @@ fn question(args: &ChatArgs) -> Result<String> {
         bail!("no question: write it as the last argument, in quotes, or pipe it in");
     }
     let mut text = String::new();
-    std::io::stdin().take(1 << 20).read_to_string(&mut text).context("the question on standard input")?;
+    std::io::stdin()
+        .take(1 << 20)
+        .read_to_string(&mut text)
+        .context("the question on standard input")?;
     if text.trim().is_empty() {
         bail!("the question on standard input is empty");
     }
@@ -144,8 +167,14 @@ fn question(args: &ChatArgs) -> Result<String> {
 
 /// The media files in the order of the prompt.
 fn files(args: &ChatArgs) -> Vec<(Modality, &Path)> {
-    let kinds = [(Modality::Image, &args.image), (Modality::Video, &args.video), (Modality::Audio, &args.audio)];
-    let each = kinds.into_iter().flat_map(|(modality, paths)| paths.iter().map(move |path| (modality, path.as_path())));
+    let kinds = [
+        (Modality::Image, &args.image),
+        (Modality::Video, &args.video),
+        (Modality::Audio, &args.audio),
+    ];
+    let each = kinds
+        .into_iter()
+        .flat_map(|(modality, paths)| paths.iter().map(move |path| (modality, path.as_path())));
     each.collect()
 }
 
@@ -162,14 +191,25 @@ fn messages(args: &ChatArgs, files: &[(Modality, &Path)], question: String) -> V
         })
         .collect();
     parts.push(Part::Text { text: question });
-    let system = args.system.clone().map(|text| Message { role: "system".into(), content: Content::Text(text) });
-    system.into_iter().chain([Message { role: "user".into(), content: Content::Parts(parts) }]).collect()
+    let system = args.system.clone().map(|text| Message {
+        role: "system".into(),
+        content: Content::Text(text),
+    });
+    system
+        .into_iter()
+        .chain([Message {
+            role: "user".into(),
+            content: Content::Parts(parts),
+        }])
+        .collect()
 }
 
 /// Puts the file's name before an error about one of the media.
 fn name_file(error: ProcessorError, files: &[(Modality, &Path)]) -> anyhow::Error {
     let file = match &error {
-        ProcessorError::Media { index, .. } => files.get(*index).map(|(_, path)| path.display().to_string()),
+        ProcessorError::Media { index, .. } => files
+            .get(*index)
+            .map(|(_, path)| path.display().to_string()),
         _ => None,
     };
     match file {
@@ -181,20 +221,38 @@ fn name_file(error: ProcessorError, files: &[(Modality, &Path)]) -> anyhow::Erro
 /// The model's own sampling settings, with what the command line says instead.
 fn sampling(args: &ChatArgs, defaults: &GenerationDefaults) -> Result<SamplingParams> {
     // A wish to sample without a temperature samples at 1, as in Hugging Face.
-    let own_temperature = if defaults.do_sample { f64::from(defaults.temperature) } else { 0.0 };
+    let own_temperature = if defaults.do_sample {
+        f64::from(defaults.temperature)
+    } else {
+        0.0
+    };
     let asked = args.top_k.is_some() || args.top_p.is_some();
-    let temperature =
-        args.temperature.unwrap_or(if asked && own_temperature == 0.0 { 1.0 } else { own_temperature });
-    let own_top_k = u32::try_from(defaults.top_k).ok().filter(|&k| k > 0 && defaults.do_sample);
-    let own_top_p = if defaults.do_sample { f64::from(defaults.top_p) } else { 1.0 };
+    let temperature = args
+        .temperature
+        .unwrap_or(if asked && own_temperature == 0.0 {
+            1.0
+        } else {
+            own_temperature
+        });
+    let own_top_k = u32::try_from(defaults.top_k)
+        .ok()
+        .filter(|&k| k > 0 && defaults.do_sample);
+    let own_top_p = if defaults.do_sample {
+        f64::from(defaults.top_p)
+    } else {
+        1.0
+    };
     Ok(SamplingParams {
         temperature,
         top_k: args.top_k.or(own_top_k),
         top_p: args.top_p.unwrap_or(own_top_p),
-        repetition_penalty: args.repetition_penalty.unwrap_or(f64::from(defaults.repetition_penalty)),
+        repetition_penalty: args
+            .repetition_penalty
+            .unwrap_or(f64::from(defaults.repetition_penalty)),
         seed: match args.seed {
             Some(seed) => seed,
-            None => getrandom::u64().map_err(|error| anyhow::anyhow!("drawing a seed: {error}; give --seed"))?,
+            None => getrandom::u64()
+                .map_err(|error| anyhow::anyhow!("drawing a seed: {error}; give --seed"))?,
         },
         ..SamplingParams::default()
     })
@@ -224,20 +282,24 @@ impl Answer {
 
     fn push(&mut self, step: &msao_engine::Step, processor: &Processor) -> Result<ControlFlow<()>> {
         if let Some((chosen, top)) = &step.logprobs {
-            let named = |token: &msao_core::sampling::TokenLogprob| {
-                json!({ "token": processor.tokenizer().token_text(token.id), "id": token.id, "logprob": token.logprob })
-            };
+            let named = |token: &msao_core::sampling::TokenLogprob| json!({ "token": processor.tokenizer().token_text(token.id), "id": token.id, "logprob": token.logprob });
             let mut entry = named(chosen);
             if let Value::Object(entry) = &mut entry {
                 entry.insert("top_logprobs".into(), top.iter().map(named).collect());
             }
             self.logprobs.push(entry);
         }
-        let Some(text) = self.stream.push(step.pick.id) else { return Ok(ControlFlow::Continue(())) };
+        let Some(text) = self.stream.push(step.pick.id) else {
+            return Ok(ControlFlow::Continue(()));
+        };
         let emitted = self.stops.push(&text);
         self.emit(&emitted.text)?;
         self.stopped_by = emitted.stop;
-        Ok(if self.stops.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(if self.stops.stopped() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
     }
 
     fn finish(&mut self) -> Result<()> {
@@ -279,12 +341,21 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn tokens_per_second(&self) -> Option<f64> {
-        let after_first = self.generated.tokens.len().checked_sub(1).filter(|&tokens| tokens > 0)?;
+        let after_first = self
+            .generated
+            .tokens
+            .len()
+            .checked_sub(1)
+            .filter(|&tokens| tokens > 0)?;
         Some(after_first as f64 / self.generated.decode_time.as_secs_f64())
     }
 
     fn media_tokens(&self, modality: Modality) -> usize {
-        let spans = self.prepared.spans.iter().filter(|span| span.modality == modality);
+        let spans = self
+            .prepared
+            .spans
+            .iter()
+            .filter(|span| span.modality == modality);
         spans.map(|span| span.tokens.len()).sum()
     }
 
@@ -306,18 +377,33 @@ impl Report<'_> {
         let prompt = self.prepared.inputs.input_ids.len();
         let media: Vec<String> = [Modality::Image, Modality::Video, Modality::Audio]
             .into_iter()
-            .map(|modality| (self.media_tokens(modality), format!("{modality:?}").to_lowercase()))
+            .map(|modality| {
+                (
+                    self.media_tokens(modality),
+                    format!("{modality:?}").to_lowercase(),
+                )
+            })
             .filter(|(count, _)| *count > 0)
             .map(|(count, name)| format!("{count} {name}"))
             .collect();
-        let of_which = if media.is_empty() { String::new() } else { format!(" ({})", media.join(", ")) };
+        let of_which = if media.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", media.join(", "))
+        };
         let end = match (&self.stop, self.generated.stop) {
             (Some(text), _) => format!("ended by stop text {text:?}"),
             (None, Stop::EndOfSequence) => "ended by the model".to_owned(),
             (None, _) => "ended by the limit of tokens".to_owned(),
         };
-        eprintln!("\n  tokens      {prompt} prompt{of_which}, {} answer, {end}", self.generated.tokens.len());
-        let speed = self.tokens_per_second().map(|rate| format!(", then {rate:.1} tokens/s")).unwrap_or_default();
+        eprintln!(
+            "\n  tokens      {prompt} prompt{of_which}, {} answer, {end}",
+            self.generated.tokens.len()
+        );
+        let speed = self
+            .tokens_per_second()
+            .map(|rate| format!(", then {rate:.1} tokens/s"))
+            .unwrap_or_default();
         eprintln!(
             "  time        {} to the first token{speed}; decoding media took {} before",
             duration(self.generated.time_to_first_token),
@@ -327,10 +413,23 @@ impl Report<'_> {
             .into_iter()
             .map(|phase| (phase, self.meter().cost(phase)))
             .filter(|(_, cost)| cost.flops > 0)
-            .map(|(phase, cost)| format!("{} {} in {}", phase.name(), si(cost.flops as f64), duration(cost.time)))
+            .map(|(phase, cost)| {
+                format!(
+                    "{} {} in {}",
+                    phase.name(),
+                    si(cost.flops as f64),
+                    duration(cost.time)
+                )
+            })
             .collect();
-        eprintln!("  FLOPs       {}: {}", si(self.meter().flops() as f64), phases.join(", "));
-        let process = anonymous_memory().map(|held| format!("; process {}", bytes(held))).unwrap_or_default();
+        eprintln!(
+            "  FLOPs       {}: {}",
+            si(self.meter().flops() as f64),
+            phases.join(", ")
+        );
+        let process = anonymous_memory()
+            .map(|held| format!("; process {}", bytes(held)))
+            .unwrap_or_default();
         eprintln!(
             "  memory      weights {} ({}), cache {}, activations {}{process}",
             bytes(self.model.weight_bytes()),

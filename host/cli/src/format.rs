@@ -14,27 +14,54 @@ pub fn si(value: f64) -> String {
         s if s >= 10.0 => 1,
         _ => 2,
     };
-    format!("{scaled:.decimals$} {prefix}").trim_end().to_owned()
+    format!("{scaled:.decimals$} {prefix}")
+        .trim_end()
+        .to_owned()
 }
 
 /// `1.2 MB`.
 pub fn bytes(count: u64) -> String {
     let text = si(count as f64);
-    if text.contains(' ') { format!("{text}B") } else { format!("{text} B") }
+    if text.contains(' ') {
+        format!("{text}B")
+    } else {
+        format!("{text} B")
+    }
 }
 
 /// `12.3 ms` or `4.56 s`.
 pub fn duration(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1e3;
-    if ms < 1000.0 { format!("{ms:.1} ms") } else { format!("{:.2} s", ms / 1e3) }
+    if ms < 1000.0 {
+        format!("{ms:.1} ms")
+    } else {
+        format!("{:.2} s", ms / 1e3)
+    }
 }
 
 /// Anonymous memory that this process holds now, in bytes, where the system tells.
 pub fn anonymous_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// An error and its causes on one line, each said once: some errors already quote their cause.
+pub fn error_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&text);
+        }
+    }
+    line
 }
 
 /// Whether an error is only that the reader of our output has gone.
@@ -47,6 +74,14 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn causes_are_said_once() {
+        let error = anyhow::anyhow!("no such file")
+            .context("a.png: no such file")
+            .context("reading");
+        assert_eq!(error_line(&error), "reading: a.png: no such file");
+    }
 
     #[test]
     fn numbers_read_well() {

@@ -34,7 +34,10 @@ fn parts(stored: &[StoredTensor]) -> BTreeMap<&'static str, u64> {
             "vision"
         } else if name.starts_with("audio_tower.") {
             "audio"
-        } else if name.starts_with("model.") || name.starts_with("language_model.") || name.starts_with("lm_head.") {
+        } else if name.starts_with("model.")
+            || name.starts_with("language_model.")
+            || name.starts_with("lm_head.")
+        {
             "language"
         } else {
             "not used"
@@ -48,7 +51,8 @@ fn parts(stored: &[StoredTensor]) -> BTreeMap<&'static str, u64> {
 fn types(stored: &[StoredTensor]) -> BTreeMap<&str, u64> {
     let mut counts = BTreeMap::new();
     for tensor in stored {
-        *counts.entry(tensor.dtype.as_str()).or_default() += tensor.shape.iter().product::<usize>() as u64;
+        *counts.entry(tensor.dtype.as_str()).or_default() +=
+            tensor.shape.iter().product::<usize>() as u64;
     }
     counts
 }
@@ -58,7 +62,10 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let stored = Weights::open(&args.dir)?.stored();
     let processor = Processor::load(&args.dir)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&as_json(args, &config, &stored, &processor))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&as_json(args, &config, &stored, &processor))?
+        );
     } else {
         print(args, &config, &stored, &processor);
     }
@@ -72,15 +79,31 @@ fn cache_per_token(config: &ModelConfig) -> u64 {
 
 fn print(args: &InspectArgs, config: &ModelConfig, stored: &[StoredTensor], processor: &Processor) {
     let parts = parts(stored);
-    let used: u64 = parts.iter().filter(|(part, _)| **part != "not used").map(|(_, count)| count).sum();
+    let used: u64 = parts
+        .iter()
+        .filter(|(part, _)| **part != "not used")
+        .map(|(_, count)| count)
+        .sum();
     let text = &config.text;
-    println!("{}: {}, {} parameters", args.dir.display(), config.family.name(), si(used as f64));
+    println!(
+        "{}: {}, {} parameters",
+        args.dir.display(),
+        config.family.name(),
+        si(used as f64)
+    );
     for (part, count) in &parts {
         println!("  {part:<11}{}", si(*count as f64));
     }
-    let kinds: Vec<String> = types(stored).iter().map(|(kind, count)| format!("{} {kind}", si(*count as f64))).collect();
+    let kinds: Vec<String> = types(stored)
+        .iter()
+        .map(|(kind, count)| format!("{} {kind}", si(*count as f64)))
+        .collect();
     println!("stored       {}", kinds.join(", "));
-    println!("weights take {} in f32, {} in bf16 or f16", bytes(used * 4), bytes(used * 2));
+    println!(
+        "weights take {} in f32, {} in bf16 or f16",
+        bytes(used * 4),
+        bytes(used * 2)
+    );
     println!(
         "language     {} layers of width {} (MLP {}), {} heads on {} key heads of {}, vocabulary {}{}",
         text.layers,
@@ -90,12 +113,23 @@ fn print(args: &InspectArgs, config: &ModelConfig, stored: &[StoredTensor], proc
         text.kv_heads,
         text.head_dim,
         text.vocab_size,
-        if config.tied { ", output tied to the embedding" } else { "" }
+        if config.tied {
+            ", output tied to the embedding"
+        } else {
+            ""
+        }
     );
-    println!("context      {} tokens, {} of cache a token in 16 bit", text.max_positions, bytes(cache_per_token(config)));
+    println!(
+        "context      {} tokens, {} of cache a token in 16 bit",
+        text.max_positions,
+        bytes(cache_per_token(config))
+    );
     if let Some(window) = text.windows.iter().flatten().next() {
         let windowed = text.windows.iter().flatten().count();
-        println!("window       {windowed} of {} layers see the last {window} tokens only", text.layers);
+        println!(
+            "window       {windowed} of {} layers see the last {window} tokens only",
+            text.layers
+        );
     }
     let vision = &config.vision;
     println!(
@@ -107,7 +141,10 @@ fn print(args: &InspectArgs, config: &ModelConfig, stored: &[StoredTensor], proc
         vision.merge_size,
         vision.merge_size,
         match &vision.windows {
-            Some(windows) => format!(", windows of {} pixels but in blocks {:?}", windows.size, windows.full_blocks),
+            Some(windows) => format!(
+                ", windows of {} pixels but in blocks {:?}",
+                windows.size, windows.full_blocks
+            ),
             None => String::new(),
         }
     );
@@ -127,26 +164,43 @@ fn print(args: &InspectArgs, config: &ModelConfig, stored: &[StoredTensor], proc
         if generation.do_sample {
             format!(
                 "samples at temperature {}, top-k {}, top-p {}, repetition penalty {}",
-                generation.temperature, generation.top_k, generation.top_p, generation.repetition_penalty
+                generation.temperature,
+                generation.top_k,
+                generation.top_p,
+                generation.repetition_penalty
             )
         } else {
-            format!("greedy, repetition penalty {}", generation.repetition_penalty)
+            format!(
+                "greedy, repetition penalty {}",
+                generation.repetition_penalty
+            )
         }
     );
     println!("tokenizer    {} ids", processor.tokenizer().vocab_size());
     if args.tensors {
         for tensor in stored {
-            println!("{:<5} {:<20} {}", tensor.dtype, format!("{:?}", tensor.shape), tensor.name);
+            println!(
+                "{:<5} {:<20} {}",
+                tensor.dtype,
+                format!("{:?}", tensor.shape),
+                tensor.name
+            );
         }
     }
 }
 
-fn as_json(args: &InspectArgs, config: &ModelConfig, stored: &[StoredTensor], processor: &Processor) -> Value {
+fn as_json(
+    args: &InspectArgs,
+    config: &ModelConfig,
+    stored: &[StoredTensor],
+    processor: &Processor,
+) -> Value {
     let text = &config.text;
     let generation = processor.generation();
     let tensors: Option<Vec<Value>> = args.tensors.then(|| {
         let each = stored.iter();
-        each.map(|t| json!({ "name": t.name, "dtype": t.dtype, "shape": t.shape })).collect()
+        each.map(|t| json!({ "name": t.name, "dtype": t.dtype, "shape": t.shape }))
+            .collect()
     });
     json!({
         "family": config.family.name(),

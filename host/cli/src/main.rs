@@ -60,7 +60,13 @@ impl Holding {
         if let Some(threads) = self.threads {
             msao_engine::set_threads(threads.into());
         }
-        Ok(Model::load(dir, &LoadOptions { place: self.device, precision: self.precision })?)
+        Ok(Model::load(
+            dir,
+            &LoadOptions {
+                place: self.device,
+                precision: self.precision,
+            },
+        )?)
     }
 }
 
@@ -84,7 +90,7 @@ fn main() -> ExitCode {
         // Whoever reads our output has had enough: that is no failure to report.
         Err(error) if format::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("msao: {error:#}");
+            eprintln!("msao: {}", format::error_line(&error));
             ExitCode::FAILURE
         }
     }

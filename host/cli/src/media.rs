@@ -5,13 +5,32 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use msao_core::chat::{Message, Modality};
 use msao_media::Limits;
-use msao_processor::{Media, Processor};
+use msao_processor::{Media, Options, Processor, VideoSampling};
+
+/// Frames a second that Qwen's own tools sample.
+pub const USUAL_FPS: f64 = 2.0;
+
+/// Has the processor sample clips at `fps`, where that is given.
+pub fn sample_at(processor: Processor, fps: Option<f64>) -> Result<Processor> {
+    let Some(fps) = fps else { return Ok(processor) };
+    anyhow::ensure!(
+        fps > 0.0 && fps <= 240.0,
+        "--fps is {fps}; it must be above 0 and at most 240"
+    );
+    let options = Options {
+        sampling: VideoSampling::Fps(fps),
+        ..processor.options().clone()
+    };
+    Ok(processor.with_options(options))
+}
 
 /// Reads and decodes one file as a medium of the given kind.
 pub fn load(processor: &Processor, modality: Modality, path: &Path) -> Result<Media> {
     let limits = Limits::default();
     let bytes = msao_media::read_file(path, &limits)?;
-    processor.decode(modality, &bytes, &limits).with_context(|| path.display().to_string())
+    processor
+        .decode(modality, &bytes, &limits)
+        .with_context(|| path.display().to_string())
 }
 
 /// Reads and decodes every file that the messages name, in order; paths are relative to `base`.

@@ -21,6 +21,9 @@ pub struct PreprocessArgs {
     /// The chat, a JSON list of messages.
     #[arg(long, value_name = "FILE")]
     messages: PathBuf,
+    /// Frames a second to look at in clips [default: the model's, else every frame, as Hugging Face does].
+    #[arg(long, value_name = "FPS")]
+    fps: Option<f64>,
     /// The safetensors file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -48,9 +51,9 @@ pub struct ForwardArgs {
 pub fn preprocess(args: &PreprocessArgs) -> Result<()> {
     let named = || args.messages.display().to_string();
     let text = std::fs::read_to_string(&args.messages).with_context(named)?;
-    let messages: Vec<Message> =
-        serde_json::from_str(&text).with_context(|| format!("{}: not a list of messages", named()))?;
-    let processor = Processor::load(&args.model.model)?;
+    let messages: Vec<Message> = serde_json::from_str(&text)
+        .with_context(|| format!("{}: not a list of messages", named()))?;
+    let processor = media::sample_at(Processor::load(&args.model.model)?, args.fps)?;
     let base = args.messages.parent().unwrap_or_else(|| ".".as_ref());
     let media = media::load_all(&processor, &messages, base)?;
     let prepared = processor.prepare(&messages, &media)?;
@@ -58,19 +61,37 @@ pub fn preprocess(args: &PreprocessArgs) -> Result<()> {
         eprintln!("note: {note}");
     }
     safetensors_io::write(&args.out, &prepared.inputs, processor.family())?;
-    println!("{}: {} tokens, {} media", args.out.display(), prepared.inputs.input_ids.len(), media.len());
+    println!(
+        "{}: {} tokens, {} media",
+        args.out.display(),
+        prepared.inputs.input_ids.len(),
+        media.len()
+    );
     Ok(())
 }
 
 pub fn forward(args: &ForwardArgs) -> Result<()> {
     let inputs = safetensors_io::read(&args.inputs)?;
     let model = args.holding.load(&args.model.model)?;
-    let logits = model.forward(&inputs).with_context(|| args.inputs.display().to_string())?;
-    let bytes: Vec<u8> = logits.data.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let shape = std::iter::once(1).chain(logits.shape.iter().copied()).collect();
+    let logits = model
+        .forward(&inputs)
+        .with_context(|| args.inputs.display().to_string())?;
+    let bytes: Vec<u8> = logits
+        .data
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let shape = std::iter::once(1)
+        .chain(logits.shape.iter().copied())
+        .collect();
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes)?;
     safetensors::serialize_to_file([("logits", view)], None, &args.out)
         .with_context(|| args.out.display().to_string())?;
-    println!("{}: logits {:?} in {}", args.out.display(), logits.shape, model.precision());
+    println!(
+        "{}: logits {:?} in {}",
+        args.out.display(),
+        logits.shape,
+        model.precision()
+    );
     Ok(())
 }

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn msao(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_msao")).args(args).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_msao"))
+        .args(args)
+        .output()
+        .unwrap()
 }
 
 fn golden(path: &str) -> String {
@@ -12,14 +15,32 @@ fn golden(path: &str) -> String {
 }
 
 fn stdout(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 fn chat(more: &[&str]) -> serde_json::Value {
-    let (model, image, audio) =
-        (golden("models/omni-thinker"), golden("media/a.png"), golden("media/chirp_0s64.wav"));
-    let fixed = ["chat", "--model", &model, "--image", &image, "--audio", &audio, "--json", "--max-new-tokens", "24"];
+    let (model, image, audio) = (
+        golden("models/omni-thinker"),
+        golden("media/a.png"),
+        golden("media/chirp_0s64.wav"),
+    );
+    let fixed = [
+        "chat",
+        "--model",
+        &model,
+        "--image",
+        &image,
+        "--audio",
+        &audio,
+        "--json",
+        "--max-new-tokens",
+        "24",
+    ];
     let output = msao(&[&fixed, more, &["Tell me."]].concat());
     serde_json::from_str(&stdout(&output)).unwrap()
 }
@@ -30,7 +51,10 @@ fn chat_tells_what_it_cost() {
     assert_eq!(told["tokens"]["answer"], 24);
     assert_eq!(told["finish_reason"], "length");
     for phase in ["vision", "audio", "prefill", "decode"] {
-        assert!(told["phases"][phase]["flops"].as_u64().unwrap() > 0, "{phase}");
+        assert!(
+            told["phases"][phase]["flops"].as_u64().unwrap() > 0,
+            "{phase}"
+        );
     }
     let total: u64 = ["vision", "audio", "prefill", "decode"]
         .iter()
@@ -43,7 +67,9 @@ fn chat_tells_what_it_cost() {
 
 #[test]
 fn the_same_seed_gives_the_same_answer_in_another_process() {
-    let sample = |seed: &str| chat(&["--temperature", "1.2", "--top-p", "0.9", "--seed", seed])["answer"].clone();
+    let sample = |seed: &str| {
+        chat(&["--temperature", "1.2", "--top-p", "0.9", "--seed", seed])["answer"].clone()
+    };
     assert_eq!(sample("7"), sample("7"));
     assert_ne!(sample("7"), sample("8"));
 }
@@ -52,13 +78,23 @@ fn the_same_seed_gives_the_same_answer_in_another_process() {
 fn a_drawn_seed_is_told_and_repeats_the_answer() {
     let first = chat(&["--temperature", "1"]);
     let seed = first["seed"].to_string();
-    assert_eq!(chat(&["--temperature", "1", "--seed", &seed])["answer"], first["answer"]);
+    assert_eq!(
+        chat(&["--temperature", "1", "--seed", &seed])["answer"],
+        first["answer"]
+    );
 }
 
 #[test]
 fn a_stop_string_ends_the_answer_before_itself() {
-    let whole = chat(&["--temperature", "0"])["answer"].as_str().unwrap().to_owned();
-    let middle: String = whole.chars().skip(whole.chars().count() / 2).take(2).collect();
+    let whole = chat(&["--temperature", "0"])["answer"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let middle: String = whole
+        .chars()
+        .skip(whole.chars().count() / 2)
+        .take(2)
+        .collect();
     let cut = chat(&["--temperature", "0", "--stop", &middle]);
     let expected = &whole[..whole.find(&middle).unwrap()];
     assert_eq!(cut["answer"], expected);
@@ -89,9 +125,24 @@ fn preprocess_and_forward_meet_in_files() {
     let chat = r#"[{"role": "user", "content": [{"type": "image", "image": "b.png"}, {"type": "text", "text": "What?"}]}]"#;
     std::fs::write(dir.path().join("chat.json"), chat).unwrap();
     let model = golden("models/qwen25-vl-windows");
-    let (messages, inputs, out) = (path("chat.json"), path("x.safetensors"), path("y.safetensors"));
-    stdout(&msao(&["model", "preprocess", "--model", &model, "--messages", &messages, "--out", &inputs]));
-    stdout(&msao(&["model", "forward", "--model", &model, "--inputs", &inputs, "--out", &out]));
+    let (messages, inputs, out) = (
+        path("chat.json"),
+        path("x.safetensors"),
+        path("y.safetensors"),
+    );
+    stdout(&msao(&[
+        "model",
+        "preprocess",
+        "--model",
+        &model,
+        "--messages",
+        &messages,
+        "--out",
+        &inputs,
+    ]));
+    stdout(&msao(&[
+        "model", "forward", "--model", &model, "--inputs", &inputs, "--out", &out,
+    ]));
     let bytes = std::fs::read(&inputs).unwrap();
     let inputs = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let length = inputs.tensor("input_ids").unwrap().shape()[1];
@@ -105,7 +156,12 @@ fn preprocess_and_forward_meet_in_files() {
 
 #[test]
 fn inspect_tells_the_parts() {
-    let told = stdout(&msao(&["model", "inspect", &golden("models/omni-whole"), "--json"]));
+    let told = stdout(&msao(&[
+        "model",
+        "inspect",
+        &golden("models/omni-whole"),
+        "--json",
+    ]));
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert_eq!(told["family"], "Qwen2.5-Omni thinker");
     for part in ["vision", "audio", "language", "not used"] {
@@ -115,7 +171,10 @@ fn inspect_tells_the_parts() {
 
 #[test]
 fn help_teaches() {
-    for (args, word) in [(vec!["--help"], "models/demo-target"), (vec!["chat", "--help"], "generation_config.json")] {
+    for (args, word) in [
+        (vec!["--help"], "models/demo-target"),
+        (vec!["chat", "--help"], "generation_config.json"),
+    ] {
         assert!(stdout(&msao(&args)).contains(word));
     }
     let output = msao(&[]);

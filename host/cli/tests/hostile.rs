@@ -9,7 +9,14 @@ fn bad_input_is_refused_by_name() {
     let missed: Vec<String> = rows
         .iter()
         .filter(|row| !row.met)
-        .map(|row| format!("{}: {}\n    {}", row.name, row.figure, row.details.join("\n    ")))
+        .map(|row| {
+            format!(
+                "{}: {}\n    {}",
+                row.name,
+                row.figure,
+                row.details.join("\n    ")
+            )
+        })
         .collect();
     assert!(rows.len() > 15, "only {} attacks", rows.len());
     assert!(missed.is_empty(), "\n{}", missed.join("\n"));

@@ -87,7 +87,11 @@ impl Meter {
 
     /// The largest activation high-water mark of any phase, in bytes.
     pub fn activation_bytes(&self) -> u64 {
-        self.costs.iter().map(|cost| cost.activation_bytes).max().unwrap_or(0)
+        self.costs
+            .iter()
+            .map(|cost| cost.activation_bytes)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Adds floating-point operations.

@@ -244,16 +244,21 @@ impl Model {
         tch::no_grad(|| {
             let started = Instant::now();
             let new = tokens.len() as i64;
-            let axes = sequence.next_position.map(|start| (start..start + new).collect::<Vec<i64>>());
+            let axes = sequence
+                .next_position
+                .map(|start| (start..start + new).collect::<Vec<i64>>());
             let x = self.language.embed(tokens)?;
             let mut work = Work {
                 meter: &mut sequence.meter,
                 phase: Phase::Decode,
             };
             let mark = work.meter.mark();
-            let hidden =
-                self.language
-                    .forward(&x, axes.each_ref().map(Vec::as_slice), &mut sequence.cache, &mut work)?;
+            let hidden = self.language.forward(
+                &x,
+                axes.each_ref().map(Vec::as_slice),
+                &mut sequence.cache,
+                &mut work,
+            )?;
             let logits = to_floats(&self.language.logits(&hidden, &mut work)?)?;
             work.meter.release_to(mark);
             sequence.next_position = sequence.next_position.map(|position| position + new);
@@ -267,7 +272,9 @@ impl Model {
     pub fn roll_back(&self, count: usize, sequence: &mut Sequence) {
         let count = count.min(sequence.tokens());
         sequence.cache.truncate(sequence.tokens() - count);
-        sequence.next_position = sequence.next_position.map(|position| position - count as i64);
+        sequence.next_position = sequence
+            .next_position
+            .map(|position| position - count as i64);
     }
 
     fn check_room(&self, tokens: usize, spare: usize) -> Result<()> {

@@ -97,7 +97,10 @@ pub fn positions(config: &ModelConfig, inputs: &ModelInputs) -> Result<Positions
             "the prompt has fewer placeholders than there are images or clips",
         ));
     }
-    positions.next = positions.axes.each_ref().map(|axis| axis.last().map_or(0, |last| last + 1));
+    positions.next = positions
+        .axes
+        .each_ref()
+        .map(|axis| axis.last().map_or(0, |last| last + 1));
     Ok(positions)
 }
 

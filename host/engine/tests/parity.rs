@@ -40,13 +40,18 @@ fn for_all_cases(check: impl Fn(&Model, &Case) -> Result<(), String>) {
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
-    differences.fold(0.0, |worst, d| if d > worst || d.is_nan() { d } else { worst })
+    differences.fold(
+        0.0,
+        |worst, d| if d > worst || d.is_nan() { d } else { worst },
+    )
 }
 
 #[test]
 fn positions_equal_the_reference() {
     for_all_cases(|model, case| {
-        let positions = model.positions(&case.prepared.inputs).map_err(|e| e.to_string())?;
+        let positions = model
+            .positions(&case.prepared.inputs)
+            .map_err(|e| e.to_string())?;
         if positions.axes != case.position_ids {
             return Err(format!(
                 "positions {:?}\nexpected  {:?}",
@@ -67,7 +72,9 @@ fn positions_equal_the_reference() {
 #[test]
 fn logits_equal_the_reference() {
     for_all_cases(|model, case| {
-        let logits = model.forward(&case.prepared.inputs).map_err(|e| e.to_string())?;
+        let logits = model
+            .forward(&case.prepared.inputs)
+            .map_err(|e| e.to_string())?;
         let vocabulary = model.config().text.vocab_size;
         let mut worst = 0f32;
         for (row, &position) in case.logits.chunks(vocabulary).zip(&case.logits_positions) {
@@ -90,7 +97,8 @@ fn greedy_tokens_equal_the_reference() {
         };
         let vocabulary = model.config().text.vocab_size as u32;
         let inputs = &case.prepared.inputs;
-        let mut sampler = Sampler::new(params, vocabulary, &inputs.input_ids).map_err(|e| e.to_string())?;
+        let mut sampler =
+            Sampler::new(params, vocabulary, &inputs.input_ids).map_err(|e| e.to_string())?;
         let options = GenerateOptions {
             max_new_tokens: case.greedy_tokens.len(),
             ..Default::default()
@@ -121,11 +129,15 @@ fn tokens_read_at_once_equal_tokens_read_one_by_one() {
         model
             .prefill(&case.prepared.inputs, &mut sequence)
             .map_err(|e| e.to_string())?;
-        let rows = model.extend(draft, &mut sequence).map_err(|e| e.to_string())?;
+        let rows = model
+            .extend(draft, &mut sequence)
+            .map_err(|e| e.to_string())?;
         // Roll all of it back and read it again, one by one: the cache must have forgotten.
         model.roll_back(draft.len(), &mut sequence);
         for (token, row) in draft.iter().zip(rows.chunks(vocabulary)) {
-            let alone = model.extend(&[*token], &mut sequence).map_err(|e| e.to_string())?;
+            let alone = model
+                .extend(&[*token], &mut sequence)
+                .map_err(|e| e.to_string())?;
             let worst = largest_difference(&alone, row);
             if worst > OWN_TOLERANCE || worst.is_nan() {
                 return Err(format!("a pass over eight tokens differs by {worst}"));

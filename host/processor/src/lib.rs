@@ -27,6 +27,7 @@ mod prepare;
 mod processor;
 mod resize;
 pub mod safetensors_io;
+mod serving;
 mod smart_resize;
 mod stop;
 mod template;

@@ -105,7 +105,7 @@ impl Processor {
             image_colours: ColourTable::new(&media.image),
             frame_colours: ColourTable::new(&media.video.picture),
             mel: media.audio.as_ref().map(MelExtractor::new),
-            options: Options::default(),
+            options: crate::serving::options(dir)?,
             dir: dir.to_owned(),
             family,
             tokenizer,
@@ -116,7 +116,7 @@ impl Processor {
         })
     }
 
-    /// Replaces the options.
+    /// Replaces the options, those of the directory's `msao.json` too: start from [`Processor::options`] to keep them.
     #[must_use]
     pub fn with_options(mut self, options: Options) -> Self {
         self.options = options;
