@@ -77,15 +77,15 @@ pub struct ChatArgs {
     holding: Holding,
 }
 
-pub fn run(args: ChatArgs) -> Result<()> {
-    let question = question(&args)?;
+pub fn run(args: &ChatArgs) -> Result<()> {
+    let question = question(args)?;
     let processor = Processor::load(&args.model.model)?;
     // Hugging Face keeps every frame of a clip where the model's files say nothing, which nobody wants to wait for.
     let silent = processor.options().sampling == VideoSampling::Model
         && !processor.media_config().video.sample;
     let processor = media::sample_at(processor, args.fps.or(silent.then_some(media::USUAL_FPS)))?;
-    let files = files(&args);
-    let messages = messages(&args, &files, question);
+    let files = files(args);
+    let messages = messages(args, &files, question);
     let started = Instant::now();
     let media: Vec<Media> = files
         .iter()
@@ -103,9 +103,9 @@ pub fn run(args: ChatArgs) -> Result<()> {
         .tokenizer()
         .vocab_size()
         .min(model.config().text.vocab_size) as u32;
-    let params = sampling(&args, processor.generation())?;
+    let params = sampling(args, processor.generation())?;
     let mut sampler = Sampler::new(params, vocabulary, &prepared.inputs.input_ids)?;
-    let mut answer = Answer::new(&args, &processor);
+    let mut answer = Answer::new(args, &processor);
     let options = GenerateOptions {
         max_new_tokens: args.max_new_tokens,
         end_of_sequence: processor.generation().eos_token_ids.clone(),

@@ -28,7 +28,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Chat(chat::ChatArgs),
+    Chat(Box<chat::ChatArgs>),
     /// Look into models and compare them with their reference.
     #[command(subcommand)]
     Model(ModelCommand),
@@ -80,7 +80,7 @@ struct ModelDir {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Chat(args) => chat::run(args),
+        Command::Chat(args) => chat::run(&args),
         Command::Model(ModelCommand::Inspect(args)) => inspect::run(&args),
         Command::Model(ModelCommand::Preprocess(args)) => tensors::preprocess(&args),
         Command::Model(ModelCommand::Forward(args)) => tensors::forward(&args),

@@ -1,4 +1,5 @@
 //! The built command as people and scripts use it, on a golden checkpoint.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test's helpers may panic
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

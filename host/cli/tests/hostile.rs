@@ -1,4 +1,5 @@
 //! Bad input to the built command: the very attacks that `cargo xtask prove engine` counts.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test's helpers may panic
 
 use std::path::Path;
 

@@ -434,12 +434,11 @@ fn text_config(raw: RawText) -> std::result::Result<TextConfig, String> {
         ));
     }
     let rope = raw.rope_parameters;
-    if let Some(kind) = rope.as_ref().and_then(|rope| rope.rope_type.as_deref()) {
-        if !matches!(kind, "default" | "mrope") {
-            return Err(format!(
-                "rope type \"{kind}\" is not supported; \"default\" and \"mrope\" are"
-            ));
-        }
+    let kind = rope.as_ref().and_then(|rope| rope.rope_type.as_deref());
+    if let Some(kind) = kind.filter(|kind| !matches!(*kind, "default" | "mrope")) {
+        return Err(format!(
+            "rope type \"{kind}\" is not supported; \"default\" and \"mrope\" are"
+        ));
     }
     let rope_theta = rope
         .as_ref()

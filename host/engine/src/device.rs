@@ -120,7 +120,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
 fn open_cuda() -> Result<()> {
     static OPENED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     OPENED
-        .get_or_init(|| load_cuda_library())
+        .get_or_init(load_cuda_library)
         .clone()
         .map_err(EngineError::Device)
 }
