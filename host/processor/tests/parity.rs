@@ -10,11 +10,9 @@
     reason = "a test, its helpers included"
 )]
 
-mod golden;
-
-use golden::{Tensors, bytes_of, cases, json, media, messages, options, root};
 use msao_core::chat::{Content, Message, Modality, Part};
 use msao_core::inputs::Patches;
+use msao_golden::{Tensors, bytes_of, cases, json, media, messages, options, root};
 use msao_media::{AudioClip, VideoInfo};
 use msao_processor::{
     Family, Media, Options, PictureConfig, PixelBounds, Processor, VideoSampling, safetensors_io,
@@ -268,14 +266,14 @@ fn pictures_are_resized_to_the_same_bytes() {
                 Part::Image {
                     image: path.to_owned(),
                 },
-                Media::Image(golden::picture(path)),
+                Media::Image(msao_golden::picture(path)),
             )
         } else {
             (
                 Part::Video {
                     video: path.to_owned(),
                 },
-                Media::Video(golden::clip(path, 10.0, &[0, 1])),
+                Media::Video(msao_golden::clip(path, 10.0, &[0, 1])),
             )
         };
         let inputs = processor.prepare(&ask(part), &[medium]).unwrap().inputs;
@@ -326,7 +324,7 @@ fn mel_features_agree() {
             AudioClip {
                 samples: vec![0.0; samples],
             },
-            golden::sound,
+            msao_golden::sound,
         );
         let prepared = processor
             .prepare(&ask(part()), &[Media::Audio(clip)])

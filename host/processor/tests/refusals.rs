@@ -7,16 +7,10 @@
     reason = "a test, its helpers included"
 )]
 
-#[expect(
-    dead_code,
-    reason = "shared with the parity tests, which use all of it"
-)]
-mod golden;
-
 use std::path::Path;
 
-use golden::{picture, root};
 use msao_core::chat::{Content, Message, Part};
+use msao_golden::{picture, root};
 use msao_media::{AudioClip, RgbImage, VideoClip, VideoInfo};
 use msao_processor::{Media, Options, Processor};
 use proptest::prelude::*;

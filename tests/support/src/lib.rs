@@ -282,7 +282,9 @@ pub fn processor_for(case: &Value) -> Processor {
 
 /// The cases of one checkpoint.
 pub fn cases_of(model: &str) -> Vec<Case> {
-    let all = cases().into_iter().filter(|(_, case)| case["model"] == model);
+    let all = cases()
+        .into_iter()
+        .filter(|(_, case)| case["model"] == model);
     all.map(|(path, case)| {
         let expected = Tensors::read(&format!("{path}.safetensors"));
         let processor = processor_for(&case);
