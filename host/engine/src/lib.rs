@@ -6,7 +6,8 @@
 //! ([`msao_core::meter::Meter`]). It computes what Hugging Face transformers 5.17 computes; `tests/golden` holds it
 //! to that.
 //!
-//! A [`Model`] may be shared between threads that only read; each conversation has a [`Sequence`] of its own.
+//! A [`Model`] belongs to one thread at a time, since libtorch's tensors do; each conversation has a [`Sequence`] of its
+//! own.
 
 mod attention;
 mod audio;
