@@ -172,24 +172,107 @@ struct Tally {
     large_pictures: Share,
 }
 
+/// What the pair was measured to do; shares in percent.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// Short questions of mixes that the recipe trains on.
+    pub short_questions: usize,
+    /// Of the pictures in those questions, those of 256 tokens or more.
+    pub large_pictures: f64,
+    /// The target's right answers.
+    pub target: f64,
+    /// The draft's right answers.
+    pub draft: f64,
+    /// Places of the target's long answers at which the draft's best token is the target's.
+    pub agreement: f64,
+    /// Of the short answers that the draft is most sure of, those that are the target's.
+    pub surest_equal: f64,
+    /// By modality: questions that need it, and the points that taking it away costs the target.
+    pub needed: BTreeMap<Modality, (usize, f64)>,
+    /// The target's right answers on mixes of modalities that the recipe never trains on.
+    pub unseen: f64,
+    /// Long answers, and their mean length in tokens.
+    pub long: (usize, f64),
+    /// A line for each kind of question.
+    pub kinds: Vec<String>,
+}
+
 /// Measures the pair in `models` (`demo-target`, `demo-draft`) on the questions in `models/heldout`; `every` takes
-/// each n-th question only.
-pub fn rows(models: &Path, place: Place, every: usize) -> Result<Vec<Row>> {
+/// each n-th question only. `progress` is told how many questions of how many are done.
+pub fn measure(
+    models: &Path,
+    place: Place,
+    every: usize,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Figures> {
     let target = Half::load(&models.join("demo-target"), place)?;
     let draft = Half::load(&models.join("demo-draft"), place)?;
     let questions = vqa::read(&models.join("heldout"))?;
     let chosen: Vec<&Question> = questions.iter().step_by(every.max(1)).collect();
     let mut tally = Tally::default();
     for (done, question) in chosen.iter().enumerate() {
-        if done % 100 == 0 {
-            eprint!("\r  {done} of {} questions", chosen.len());
-        }
-        tally
-            .take(&target, &draft, question)
-            .with_context(|| format!("question {}", question.id))?;
+        progress(done, chosen.len());
+        let taken = tally.take(&target, &draft, question);
+        taken.with_context(|| format!("question {}", question.id))?;
     }
-    eprintln!("\r  {} questions answered by both", chosen.len());
-    Ok(tally.rows(every))
+    progress(chosen.len(), chosen.len());
+    Ok(tally.figures())
+}
+
+/// [`measure`], as rows beside their aims.
+pub fn rows(models: &Path, place: Place, every: usize) -> Result<Vec<Row>> {
+    let figures = measure(models, place, every, &mut |done, all| {
+        if done % 100 == 0 || done == all {
+            eprint!("\r  {done} of {all} questions");
+        }
+    })?;
+    eprintln!();
+    let percent = " %";
+    let mut rows = Vec::new();
+    let short = figures.short_questions as f64;
+    if every <= 1 {
+        rows.push(Row::at_least("short held-out questions", short, 2000.0, ""));
+        let name = "pictures of 256 tokens or more, by question";
+        rows.push(Row::at_least(name, figures.large_pictures, 33.0, percent));
+    } else {
+        rows.push(Row::told("short questions asked", short, ""));
+    }
+    let right = Row::at_least("target, short answers right", figures.target, 95.0, percent);
+    rows.push(right.with_details(figures.kinds));
+    rows.push(Row::between(
+        "draft, short answers right",
+        figures.draft,
+        65.0,
+        88.0,
+        percent,
+    ));
+    let (long, length) = figures.long;
+    let name = format!("draft agrees on tokens of {long} long answers");
+    rows.push(Row::at_least(name, figures.agreement, 70.0, percent));
+    rows.push(Row::at_least(
+        "draft equals target on its surest 60 %",
+        figures.surest_equal,
+        99.5,
+        percent,
+    ));
+    for (modality, (questions, points)) in &figures.needed {
+        let name =
+            format!("{modality:?} taken away where needed ({questions} questions): points lost");
+        rows.push(Row::at_least(name, *points, 30.0, ""));
+    }
+    rows.push(Row::told(
+        "target, mixes never trained on",
+        figures.unseen,
+        percent,
+    ));
+    rows.push(Row::between(
+        "tokens of a long answer, mean",
+        length,
+        30.0,
+        80.0,
+        "",
+    ));
+    Ok(rows)
 }
 
 impl Tally {
@@ -242,96 +325,41 @@ impl Tally {
         Ok(())
     }
 
-    fn rows(mut self, every: usize) -> Vec<Row> {
-        let percent = " %";
-        let asked = (self.target.all
-            + self.agreed.all.min(1) * self.lengths.len()
-            + self.unseen.all) as f64;
-        let mut rows = Vec::new();
-        if every <= 1 {
-            rows.push(Row::at_least(
-                "short held-out questions",
-                self.target.all as f64,
-                2000.0,
-                "",
-            ));
-            let large = self.large_pictures.percent();
-            rows.push(Row::at_least(
-                "pictures of 256 tokens or more, by question",
-                large,
-                30.0,
-                percent,
-            ));
-        } else {
-            rows.push(Row::told("questions asked", asked, ""));
-        }
-        let kinds = self.kinds.iter().map(|(kind, (target, draft))| {
-            format!(
-                "{kind}: target {:.1}, draft {:.1} % of {}",
-                target.percent(),
-                draft.percent(),
-                target.all
-            )
-        });
-        let kinds: Vec<String> = kinds.collect();
-        rows.push(
-            Row::at_least(
-                "target, short answers right",
-                self.target.percent(),
-                95.0,
-                percent,
-            )
-            .with_details(kinds),
-        );
-        rows.push(Row::between(
-            "draft, short answers right",
-            self.draft.percent(),
-            65.0,
-            88.0,
-            percent,
-        ));
-        let agreed = format!(
-            "draft agrees on tokens of {} long answers",
-            self.lengths.len()
-        );
-        rows.push(Row::at_least(agreed, self.agreed.percent(), 70.0, percent));
+    fn figures(mut self) -> Figures {
         self.sure.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut surest = Share::default();
         let count = (SUREST * self.sure.len() as f64).round() as usize;
+        let mut surest = Share::default();
         for (_, equal) in self.sure.iter().take(count) {
             surest.add(*equal);
         }
-        rows.push(Row::at_least(
-            "draft equals target on its surest 60 %",
-            surest.percent(),
-            99.5,
-            percent,
-        ));
-        for (modality, (with, without)) in &self.needed {
-            let name = format!(
-                "{modality:?} taken away where needed ({} questions): points lost",
-                with.all
-            );
-            rows.push(Row::at_least(
-                name,
-                with.percent() - without.percent(),
-                30.0,
-                "",
-            ));
+        let lost =
+            |(with, without): &(Share, Share)| (with.all, with.percent() - without.percent());
+        let long = self.lengths.len();
+        let kinds = self.kinds.iter().map(|(kind, (target, draft))| {
+            let (of_target, of_draft) = (target.percent(), draft.percent());
+            format!(
+                "{kind}: target {of_target:.1}, draft {of_draft:.1} % of {}",
+                target.all
+            )
+        });
+        Figures {
+            short_questions: self.target.all,
+            large_pictures: self.large_pictures.percent(),
+            target: self.target.percent(),
+            draft: self.draft.percent(),
+            agreement: self.agreed.percent(),
+            surest_equal: surest.percent(),
+            needed: self
+                .needed
+                .iter()
+                .map(|(modality, shares)| (*modality, lost(shares)))
+                .collect(),
+            unseen: self.unseen.percent(),
+            long: (
+                long,
+                self.lengths.iter().sum::<usize>() as f64 / long.max(1) as f64,
+            ),
+            kinds: kinds.collect(),
         }
-        rows.push(Row::told(
-            "target, mixes never trained on",
-            self.unseen.percent(),
-            percent,
-        ));
-        let mean = self.lengths.iter().sum::<usize>() as f64 / self.lengths.len().max(1) as f64;
-        rows.push(Row::between(
-            "tokens of a long answer, mean",
-            mean,
-            30.0,
-            80.0,
-            "",
-        ));
-        rows
     }
 }
