@@ -14,12 +14,17 @@ const LOGIT_TOLERANCE: f32 = 2e-4;
 /// What two ways of computing the same logits may differ by in f32.
 const OWN_TOLERANCE: f32 = 1e-4;
 
-/// Runs `check` on every case, each model loaded once, and reports all failures together.
+/// Runs `check` on every case in f32.
 fn for_all_cases(check: impl Fn(&Model, &Case) -> Result<(), String>) {
+    for_all_cases_in(Precision::F32, check);
+}
+
+/// Runs `check` on every case, each model loaded once, and reports all failures together.
+fn for_all_cases_in(precision: Precision, check: impl Fn(&Model, &Case) -> Result<(), String>) {
     // The matrices are tiny: more threads would only wait for each other.
     msao_engine::set_threads(1);
     let options = LoadOptions {
-        precision: Precision::F32,
+        precision,
         ..Default::default()
     };
     let mut failures = Vec::new();
@@ -146,4 +151,33 @@ fn tokens_read_at_once_equal_tokens_read_one_by_one() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn sixteen_bits_stay_close_to_thirty_two() {
+    // Random weights of large gain magnify rounding, so closeness is that of directions: bf16 keeps 8 bits of
+    // mantissa, f16 11.
+    for (precision, least) in [(Precision::Bf16, 0.98), (Precision::F16, 0.999)] {
+        for_all_cases_in(precision, |model, case| {
+            let logits = model
+                .forward(&case.prepared.inputs)
+                .map_err(|e| e.to_string())?;
+            let vocabulary = model.config().text.vocab_size;
+            let last = *case.logits_positions.last().unwrap();
+            let row = case.logits.chunks(vocabulary).next_back().unwrap();
+            let ours = &logits.data[last * vocabulary..(last + 1) * vocabulary];
+            let dot = |a: &[f32], b: &[f32]| -> f64 {
+                a.iter()
+                    .zip(b)
+                    .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                    .sum()
+            };
+            let cosine = dot(row, ours) / (dot(row, row) * dot(ours, ours)).sqrt();
+            if cosine > least {
+                Ok(())
+            } else {
+                Err(format!("{}: cosine {cosine}", model.precision()))
+            }
+        });
+    }
 }
