@@ -41,9 +41,9 @@ struct EngineArgs {
     /// Ask the demo pair only each N-th held-out question.
     #[arg(long, value_name = "N", default_value_t = 1)]
     every: usize,
-    /// Where the figures are written.
-    #[arg(long, value_name = "FILE", default_value = "target/prove/engine.json")]
-    out: PathBuf,
+    /// Where the figures are written [default: target/prove/engine.json; engine-partial.json for a part].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 const PARTS: [&str; 5] = ["parity", "pair", "sampler", "input", "loading"];
@@ -70,6 +70,8 @@ fn main() -> ExitCode {
 }
 
 fn engine(args: &EngineArgs) -> Result<bool> {
+    // Before anything else with libtorch: see there.
+    args.device.open()?;
     let prover = std::env::current_exe().context("this program's own path")?;
     let msao = prover.with_file_name("msao");
     let models = msao_golden::root().join("../../models");
@@ -121,19 +123,23 @@ fn engine(args: &EngineArgs) -> Result<bool> {
         .fold("cargo xtask prove".to_owned(), |all, word| {
             all + " " + &word
         });
-    let report = Report::new("engine", command, sections);
-    report.write(&args.out)?;
+    // Part of a proof proves nothing: it is told and written down as such, beside the whole one.
+    let partial = !args.only.is_empty() || args.every > 1;
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None if partial => "target/prove/engine-partial.json".into(),
+        None => "target/prove/engine.json".into(),
+    };
+    let report = Report::new("engine", command, partial, sections);
+    report.write(&out)?;
     let rows = report.sections.iter().flat_map(|section| &section.rows);
     let missed = rows.filter(|row| !row.met).count();
-    println!(
-        "\n{}; written to {}",
-        if missed == 0 {
-            "every aim is met".into()
-        } else {
-            format!("{missed} missed")
-        },
-        args.out.display()
-    );
+    let verdict = match (missed, partial) {
+        (0, false) => "every aim is met".to_owned(),
+        (0, true) => "every aim of this part is met".to_owned(),
+        _ => format!("{missed} missed"),
+    };
+    println!("\n{verdict}; written to {}", out.display());
     Ok(report.met)
 }
 

@@ -142,7 +142,9 @@ pub struct Report {
     pub machine: String,
     /// Processor cores.
     pub cores: usize,
-    /// Whether every aim is met.
+    /// Whether only a part of the proof ran.
+    pub partial: bool,
+    /// Whether every aim of what ran is met.
     pub met: bool,
     /// The parts.
     pub sections: Vec<Section>,
@@ -150,7 +152,7 @@ pub struct Report {
 
 impl Report {
     /// Gathers finished sections.
-    pub fn new(name: &str, command: String, sections: Vec<Section>) -> Self {
+    pub fn new(name: &str, command: String, partial: bool, sections: Vec<Section>) -> Self {
         let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpu.lines().find(|line| line.starts_with("model name"));
         Report {
@@ -160,6 +162,7 @@ impl Report {
                 .and_then(|line| line.split_once(':'))
                 .map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned()),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
+            partial,
             met: sections
                 .iter()
                 .flat_map(|section| &section.rows)

@@ -11,9 +11,7 @@ use msao_core::chat::{Content, Message, Modality, Part};
 use msao_core::meter::{Meter, Phase};
 use msao_core::sampling::{Sampler, SamplingParams};
 use msao_engine::{GenerateOptions, Generated, Model, Stop, generate};
-use msao_processor::{
-    GenerationDefaults, Media, Prepared, Processor, ProcessorError, StopStrings, VideoSampling,
-};
+use msao_processor::{GenerationDefaults, Media, Prepared, Processor, StopStrings, VideoSampling};
 use serde_json::{Value, json};
 
 use crate::format::{anonymous_memory, bytes, duration, si};
@@ -66,8 +64,9 @@ pub struct ChatArgs {
     /// End the answer before this text. May be given several times.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// Tell each token's log-probability and its N most likely alternatives (with --json, or on standard error).
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0",
+    /// Tell each token's log-probability and the N most likely tokens in its place: --logprobs=5. With --json in the
+    /// object, else on standard error.
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "0",
           value_parser = clap::value_parser!(u32).range(0..=20))]
     logprobs: Option<u32>,
     /// Print one JSON object instead of streaming.
@@ -91,9 +90,13 @@ pub fn run(args: &ChatArgs) -> Result<()> {
         .iter()
         .map(|(modality, path)| media::load(&processor, *modality, path))
         .collect::<Result<_>>()?;
-    let prepared = processor
-        .prepare(&messages, &media)
-        .map_err(|error| name_file(error, &files))?;
+    let prepared = processor.prepare(&messages, &media).map_err(|error| {
+        let names: Vec<String> = files
+            .iter()
+            .map(|(_, path)| path.display().to_string())
+            .collect();
+        media::name_file(error, &names)
+    })?;
     let preparing = started.elapsed();
     for note in &prepared.notes {
         eprintln!("note: {note}");
@@ -202,20 +205,6 @@ fn messages(args: &ChatArgs, files: &[(Modality, &Path)], question: String) -> V
             content: Content::Parts(parts),
         }])
         .collect()
-}
-
-/// Puts the file's name before an error about one of the media.
-fn name_file(error: ProcessorError, files: &[(Modality, &Path)]) -> anyhow::Error {
-    let file = match &error {
-        ProcessorError::Media { index, .. } => files
-            .get(*index)
-            .map(|(_, path)| path.display().to_string()),
-        _ => None,
-    };
-    match file {
-        Some(file) => anyhow::Error::new(error).context(file),
-        None => error.into(),
-    }
 }
 
 /// The model's own sampling settings, with what the command line says instead.

@@ -1,6 +1,8 @@
 //! `msao model inspect`: what a model directory holds, without loading its weights.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -61,15 +63,15 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let config = ModelConfig::load(&args.dir)?;
     let stored = Weights::open(&args.dir)?.stored();
     let processor = Processor::load(&args.dir)?;
-    if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&as_json(args, &config, &stored, &processor))?
-        );
+    let mut text = if args.json {
+        serde_json::to_string_pretty(&as_json(args, &config, &stored, &processor))?
     } else {
-        print(args, &config, &stored, &processor);
-    }
-    Ok(())
+        let mut text = String::new();
+        describe(&mut text, args, &config, &stored, &processor)?;
+        text.trim_end().to_owned()
+    };
+    text.push('\n');
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
 /// Bytes of key-value cache that one token takes in 16-bit precision.
@@ -77,7 +79,13 @@ fn cache_per_token(config: &ModelConfig) -> u64 {
     (2 * 2 * config.text.layers * config.text.kv_heads * config.text.head_dim) as u64
 }
 
-fn print(args: &InspectArgs, config: &ModelConfig, stored: &[StoredTensor], processor: &Processor) {
+fn describe(
+    out: &mut String,
+    args: &InspectArgs,
+    config: &ModelConfig,
+    stored: &[StoredTensor],
+    processor: &Processor,
+) -> std::fmt::Result {
     let parts = parts(stored);
     let used: u64 = parts
         .iter()
@@ -85,26 +93,29 @@ fn print(args: &InspectArgs, config: &ModelConfig, stored: &[StoredTensor], proc
         .map(|(_, count)| count)
         .sum();
     let text = &config.text;
-    println!(
+    writeln!(
+        out,
         "{}: {}, {} parameters",
         args.dir.display(),
         config.family.name(),
         si(used as f64)
-    );
+    )?;
     for (part, count) in &parts {
-        println!("  {part:<11}{}", si(*count as f64));
+        writeln!(out, "  {part:<11}{}", si(*count as f64))?;
     }
     let kinds: Vec<String> = types(stored)
         .iter()
         .map(|(kind, count)| format!("{} {kind}", si(*count as f64)))
         .collect();
-    println!("stored       {}", kinds.join(", "));
-    println!(
+    writeln!(out, "stored       {}", kinds.join(", "))?;
+    writeln!(
+        out,
         "weights take {} in f32, {} in bf16 or f16",
         bytes(used * 4),
         bytes(used * 2)
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "language     {} layers of width {} (MLP {}), {} heads on {} key heads of {}, vocabulary {}{}",
         text.layers,
         text.hidden_size,
@@ -113,26 +124,29 @@ fn print(args: &InspectArgs, config: &ModelConfig, stored: &[StoredTensor], proc
         text.kv_heads,
         text.head_dim,
         text.vocab_size,
-        if config.tied {
+        if config.tied == Some(true) {
             ", output tied to the embedding"
         } else {
             ""
         }
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "context      {} tokens, {} of cache a token in 16 bit",
         text.max_positions,
         bytes(cache_per_token(config))
-    );
+    )?;
     if let Some(window) = text.windows.iter().flatten().next() {
         let windowed = text.windows.iter().flatten().count();
-        println!(
+        writeln!(
+            out,
             "window       {windowed} of {} layers see the last {window} tokens only",
             text.layers
-        );
+        )?;
     }
     let vision = &config.vision;
-    println!(
+    writeln!(
+        out,
         "vision       {} blocks of width {}, patches of {} pixels and {} frames, {}x{} to a token{}",
         vision.depth,
         vision.hidden_size,
@@ -147,18 +161,20 @@ fn print(args: &InspectArgs, config: &ModelConfig, stored: &[StoredTensor], proc
             ),
             None => String::new(),
         }
-    );
+    )?;
     if let Some(audio) = &config.audio {
-        println!(
+        writeln!(
+            out,
             "audio        {} layers of width {}, {} mel bins, chunks of {} ms",
             audio.layers,
             audio.hidden_size,
             audio.mel_bins,
             20 * audio.half_chunk
-        );
+        )?;
     }
     let generation = processor.generation();
-    println!(
+    writeln!(
+        out,
         "generation   ends at {:?}, {}",
         generation.eos_token_ids,
         if generation.do_sample {
@@ -175,18 +191,24 @@ fn print(args: &InspectArgs, config: &ModelConfig, stored: &[StoredTensor], proc
                 generation.repetition_penalty
             )
         }
-    );
-    println!("tokenizer    {} ids", processor.tokenizer().vocab_size());
+    )?;
+    writeln!(
+        out,
+        "tokenizer    {} ids",
+        processor.tokenizer().vocab_size()
+    )?;
     if args.tensors {
         for tensor in stored {
-            println!(
+            writeln!(
+                out,
                 "{:<5} {:<20} {}",
                 tensor.dtype,
                 format!("{:?}", tensor.shape),
                 tensor.name
-            );
+            )?;
         }
     }
+    Ok(())
 }
 
 fn as_json(

@@ -57,6 +57,8 @@ struct Holding {
 
 impl Holding {
     fn load(&self, dir: &std::path::Path) -> anyhow::Result<Model> {
+        // Before anything else with libtorch: see there.
+        self.device.open()?;
         if let Some(threads) = self.threads {
             msao_engine::set_threads(threads.into());
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use msao_core::chat::{Message, Modality};
 use msao_media::Limits;
-use msao_processor::{Media, Options, Processor, VideoSampling};
+use msao_processor::{Media, Options, Processor, ProcessorError, VideoSampling};
 
 /// Frames a second that Qwen's own tools sample.
 pub const USUAL_FPS: f64 = 2.0;
@@ -43,4 +43,16 @@ pub fn load_all(processor: &Processor, messages: &[Message], base: &Path) -> Res
         }
     }
     Ok(media)
+}
+
+/// Puts the file's name before an error about one of the media.
+pub fn name_file(error: ProcessorError, files: &[String]) -> anyhow::Error {
+    let file = match &error {
+        ProcessorError::Media { index, .. } => files.get(*index).cloned(),
+        _ => None,
+    };
+    match file {
+        Some(file) => anyhow::Error::new(error).context(file),
+        None => error.into(),
+    }
 }

@@ -1,5 +1,6 @@
 //! `msao model preprocess` and `msao model forward`: our half of a comparison with Hugging Face, as tensor files.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -56,17 +57,25 @@ pub fn preprocess(args: &PreprocessArgs) -> Result<()> {
     let processor = media::sample_at(Processor::load(&args.model.model)?, args.fps)?;
     let base = args.messages.parent().unwrap_or_else(|| ".".as_ref());
     let media = media::load_all(&processor, &messages, base)?;
-    let prepared = processor.prepare(&messages, &media)?;
+    let files: Vec<String> = messages
+        .iter()
+        .flat_map(Message::parts)
+        .filter_map(|part| Some(part.modality().1?.to_owned()))
+        .collect();
+    let prepared = processor
+        .prepare(&messages, &media)
+        .map_err(|error| media::name_file(error, &files))?;
     for note in &prepared.notes {
         eprintln!("note: {note}");
     }
     safetensors_io::write(&args.out, &prepared.inputs, processor.family())?;
-    println!(
+    writeln!(
+        std::io::stdout(),
         "{}: {} tokens, {} media",
         args.out.display(),
         prepared.inputs.input_ids.len(),
         media.len()
-    );
+    )?;
     Ok(())
 }
 
@@ -87,11 +96,12 @@ pub fn forward(args: &ForwardArgs) -> Result<()> {
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes)?;
     safetensors::serialize_to_file([("logits", view)], None, &args.out)
         .with_context(|| args.out.display().to_string())?;
-    println!(
+    writeln!(
+        std::io::stdout(),
         "{}: logits {:?} in {}",
         args.out.display(),
         logits.shape,
         model.precision()
-    );
+    )?;
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! The built command as people and scripts use it, on a golden checkpoint.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test's helpers may panic
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -105,7 +105,7 @@ fn a_stop_string_ends_the_answer_before_itself() {
 
 #[test]
 fn logprobs_are_those_of_the_model() {
-    let told = chat(&["--temperature", "0", "--logprobs", "3"]);
+    let told = chat(&["--temperature", "0", "--logprobs=3"]);
     let each = told["logprobs"].as_array().unwrap();
     assert_eq!(each.len(), 24);
     for place in each {
@@ -180,4 +180,88 @@ fn help_teaches() {
     }
     let output = msao(&[]);
     assert!(!output.status.success());
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_failure() {
+    use std::io::Read;
+    use std::process::Stdio;
+
+    let model = golden("models/omni-whole");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_msao"))
+        .args(["model", "inspect", &model, "--tensors"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(said, "");
+}
+
+#[test]
+fn hostile_numbers_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = msao_golden::root().join("models/omni-thinker");
+    for entry in std::fs::read_dir(&model).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    let config = std::fs::read_to_string(model.join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let half = u64::MAX / 2 + 1;
+    let attacks = [
+        (
+            "/text_config/rope_parameters/mrope_section",
+            serde_json::json!([half, half, 2]),
+            "mrope_section",
+        ),
+        (
+            "/text_config/num_hidden_layers",
+            serde_json::json!(u64::MAX),
+            "num_hidden_layers",
+        ),
+        (
+            "/text_config/hidden_size",
+            serde_json::json!(0),
+            "hidden_size",
+        ),
+        (
+            "/position_id_per_seconds",
+            serde_json::json!(1e300),
+            "per second",
+        ),
+        (
+            "/vision_config/spatial_merge_size",
+            serde_json::json!(0),
+            "spatial_merge_size",
+        ),
+        (
+            "/audio_config/n_window",
+            serde_json::json!(1u64 << 40),
+            "n_window",
+        ),
+    ];
+    let path = dir.path().display().to_string();
+    for (pointer, value, named) in attacks {
+        let mut broken = config.clone();
+        *broken
+            .pointer_mut(pointer)
+            .unwrap_or_else(|| panic!("{pointer}")) = value;
+        std::fs::write(dir.path().join("config.json"), broken.to_string()).unwrap();
+        let output = msao(&["chat", "--model", &path, "Hello"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{pointer}: {said}");
+        assert!(
+            said.contains("config.json") && said.contains(named),
+            "{pointer}: {said}"
+        );
+    }
 }

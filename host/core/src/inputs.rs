@@ -24,10 +24,17 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Patches in the item.
+    /// Patches in the item. Saturates: a grid read from a file may claim anything.
     pub fn patches(&self) -> usize {
-        self.t * self.h * self.w
+        self.t.saturating_mul(self.h).saturating_mul(self.w)
     }
+}
+
+/// Patches of several items together; saturates as [`Grid::patches`] does.
+pub fn patch_count(grids: &[Grid]) -> usize {
+    grids
+        .iter()
+        .fold(0, |sum: usize, grid| sum.saturating_add(grid.patches()))
 }
 
 /// The normalised patches of all images (or all clips) of a request.

@@ -134,6 +134,7 @@ impl AudioEncoder {
             .f_reshape([items as i64, bins as i64, frames as i64])?
             .f_to_device(self.device)?
             .f_to_kind(self.kind)?;
+        let features = work.hold(features);
         let mut rows = Vec::new();
         let mut chunks = Vec::new();
         for (item, &valid) in mels.valid_frames.iter().enumerate() {
@@ -152,10 +153,10 @@ impl AudioEncoder {
             )?);
         }
         let segments = Segments::new(&chunks, self.device)?;
-        let mut x = Tensor::f_cat(&rows, 0)?;
-        for layer in &self.layers {
-            x = work.block(|work| layer.forward(&x, &segments, self.config.heads as i64, work))?;
-        }
+        let x = work.hold(Tensor::f_cat(&rows, 0)?);
+        let x = work.stack(&self.layers, x, |work, layer, x| {
+            layer.forward(x, &segments, self.config.heads as i64, work)
+        })?;
         let mut pooled = Vec::new();
         let mut start = 0i64;
         for &valid in &mels.valid_frames {
@@ -261,6 +262,7 @@ impl Layer {
             work,
         )?;
         let x = x.f_add(&self.out.forward(&attended, work)?)?;
+        let x = work.hold(x);
         let normed = self.norm2.forward(&x, work)?;
         let x = x.f_add(&self.mlp.forward(&normed, work)?)?;
         if x.kind() != Kind::Half {

@@ -176,8 +176,9 @@ pub struct ModelConfig {
     pub video_token: u32,
     /// Placeholder of one audio token.
     pub audio_token: Option<u32>,
-    /// Whether the output matrix is the embedding.
-    pub tied: bool,
+    /// Whether the output matrix is the embedding. Where the file does not say, it is if there is no other: the
+    /// default has changed between versions of transformers.
+    pub tied: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -253,7 +254,7 @@ impl ModelConfig {
     /// Reads `config.json` of a checkpoint directory.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| EngineError::read(&path, e))?;
+        let text = read_text(&path)?;
         Self::parse(&text, &path)
     }
 
@@ -299,7 +300,7 @@ impl ModelConfig {
             None => return Err(fail("vision_config is missing".into())),
         };
         // The whole model's key alone counts, as in the reference; the language model's own is not looked at.
-        let tied = raw.tie_word_embeddings.unwrap_or(false);
+        let tied = raw.tie_word_embeddings;
         let tokens_per_second = raw_vision.tokens_per_second;
         let text = text_config(raw_text).map_err(fail)?;
         let vision = vision_config(family, raw_vision, &text).map_err(fail)?;
@@ -316,6 +317,11 @@ impl ModelConfig {
             Family::Qwen2_5Vl => tokens_per_second.unwrap_or(4.0),
             Family::Qwen2_5Omni => raw.position_id_per_seconds.unwrap_or(25.0),
         };
+        if !(per_second > 0.0 && per_second <= 1e4) {
+            return Err(fail(format!(
+                "positions per second of video are {per_second}; they must be above 0 and at most 10000"
+            )));
+        }
         let config = ModelConfig {
             family,
             positions: PositionConfig { family, per_second },
@@ -394,6 +400,25 @@ fn section<T: serde::de::DeserializeOwned>(
     serde_json::from_value(Value::Object(modernise(object))).map_err(|e| fail(e.to_string()))
 }
 
+/// Largest configuration file that is read; those of the known families have some kilobytes, an index of shards some
+/// hundred.
+const MAX_CONFIG_BYTES: u64 = 16 << 20;
+
+/// Reads a configuration file, which may not be larger than one can be.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    use std::io::Read;
+
+    let file = std::fs::File::open(path).map_err(|e| EngineError::read(path, e))?;
+    let mut text = String::new();
+    let read = file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text);
+    let bytes = read.map_err(|e| EngineError::read(path, e))? as u64;
+    if bytes > MAX_CONFIG_BYTES {
+        let problem = format!("more than {MAX_CONFIG_BYTES} bytes, which no such file has");
+        return Err(EngineError::checkpoint(path, problem));
+    }
+    Ok(text)
+}
+
 /// Refuses numbers that no model has, before anything is sized by them.
 fn bounded(name: &str, value: usize, limit: usize) -> std::result::Result<usize, String> {
     if value == 0 || value > limit {
@@ -452,13 +477,16 @@ fn text_config(raw: RawText) -> std::result::Result<TextConfig, String> {
         .as_slice()
         .try_into()
         .map_err(|_| format!("mrope_section {section:?} must have three entries"))?;
-    if mrope_section.iter().sum::<usize>() != head_dim / 2 {
+    if mrope_section.iter().any(|&n| n > head_dim)
+        || mrope_section.iter().sum::<usize>() != head_dim / 2
+    {
         return Err(format!(
             "mrope_section {section:?} must sum to half of head_dim {head_dim}"
         ));
     }
     let window = if raw.use_sliding_window.unwrap_or(false) {
-        raw.sliding_window
+        let window = raw.sliding_window.unwrap_or(4096);
+        Some(bounded("sliding_window", window, 1 << 28)?)
     } else {
         None
     };
@@ -618,7 +646,7 @@ fn audio_config(raw: RawAudio, text: &TextConfig) -> std::result::Result<AudioCo
     let half_chunk = bounded(
         "audio_config n_window",
         raw.n_window.unwrap_or(100),
-        1 << 16,
+        1 << 12,
     )?;
     let max_positions = bounded(
         "audio_config max_source_positions",

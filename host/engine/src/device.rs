@@ -1,6 +1,6 @@
 //! Where tensors live and in what precision.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use tch::{Device, Kind};
@@ -44,6 +44,20 @@ impl std::fmt::Display for Place {
 }
 
 impl Place {
+    /// Makes the place ready. A process that will use a GPU does this before anything else with libtorch, which
+    /// settles at the first question whether there is CUDA.
+    pub fn open(self) -> Result<()> {
+        self.device().map(|_| ())
+    }
+
+    /// Waits until the place has done all that it was given: a GPU works behind the caller's back, and a clock that
+    /// is read meanwhile shows nothing.
+    pub(crate) fn wait(self) {
+        if let Place::Cuda(index) = self {
+            tch::Cuda::synchronize(index as i64);
+        }
+    }
+
     /// libtorch's device for this place, after opening the CUDA half of libtorch where it is needed.
     pub(crate) fn device(self) -> Result<Device> {
         match self {
@@ -128,13 +142,15 @@ fn open_cuda() -> Result<()> {
 fn load_cuda_library() -> std::result::Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-    if tch::Cuda::device_count() > 0 {
+    // Nothing may ask libtorch about CUDA before its CUDA half is in: the first question settles the answer.
+    let mapped = mapped_libraries();
+    if mapped.iter().any(|path| named(path, CUDA_HALF)) {
         return Ok(());
     }
     let advice = "run `cargo xtask setup --cuda`, or point LIBTORCH at a libtorch built for CUDA";
-    let beside = library_folders();
+    let beside = library_folders(&mapped);
     for folder in &beside {
-        let file = folder.join("libtorch_cuda.so");
+        let file = folder.join(CUDA_HALF);
         if !file.exists() {
             continue;
         }
@@ -153,27 +169,35 @@ fn load_cuda_library() -> std::result::Result<(), String> {
         .map(|folder| folder.display().to_string())
         .collect();
     Err(format!(
-        "libtorch_cuda.so is in none of {}; {advice}",
+        "{CUDA_HALF} is in none of {}; {advice}",
         looked.join(", ")
     ))
 }
 
-/// Folders in which libtorch's halves lie: beside the half that this process has mapped, links resolved or not.
-fn library_folders() -> Vec<PathBuf> {
-    let mut folders = Vec::new();
+/// The file name of libtorch's CUDA half.
+const CUDA_HALF: &str = "libtorch_cuda.so";
+
+fn named(path: &Path, name: &str) -> bool {
+    path.file_name().is_some_and(|file| file == name)
+}
+
+/// Files that this process has mapped.
+fn mapped_libraries() -> Vec<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    for line in maps.lines() {
-        let Some(start) = line.find('/') else {
-            continue;
-        };
-        let path = PathBuf::from(line.get(start..).unwrap_or_default());
-        if path
-            .file_name()
-            .is_some_and(|name| name == "libtorch_cpu.so")
-        {
-            folders.extend(path.parent().map(PathBuf::from));
-        }
-    }
+    let paths = maps
+        .lines()
+        .filter_map(|line| line.find('/').and_then(|start| line.get(start..)));
+    let mut paths: Vec<PathBuf> = paths.map(PathBuf::from).collect();
+    paths.dedup();
+    paths
+}
+
+/// Folders in which libtorch's halves lie: beside the half that this process has mapped, and where LIBTORCH says.
+fn library_folders(mapped: &[PathBuf]) -> Vec<PathBuf> {
+    let cpu_half = mapped.iter().filter(|path| named(path, "libtorch_cpu.so"));
+    let mut folders: Vec<PathBuf> = cpu_half
+        .filter_map(|path| path.parent().map(PathBuf::from))
+        .collect();
     if let Some(libtorch) = std::env::var_os("LIBTORCH") {
         folders.push(PathBuf::from(libtorch).join("lib"));
     }

@@ -51,11 +51,21 @@ pub enum EngineError {
     #[error("{0}")]
     Device(String),
     /// libtorch refused an operation; on a GPU most often for want of memory.
-    #[error("libtorch: {0}")]
+    #[error("libtorch: {}", first_lines(.0))]
     Torch(#[from] tch::TchError),
     /// The sampler could not pick a token.
     #[error("sampling: {0}")]
     Sampling(#[from] msao_core::sampling::SampleError),
+}
+
+/// What libtorch says before it tells where in its own code it was.
+fn first_lines(error: &tch::TchError) -> String {
+    let text = error.to_string();
+    let said = text
+        .split("\nException raised from")
+        .next()
+        .unwrap_or_default();
+    said.trim().replace('\n', " ")
 }
 
 impl EngineError {

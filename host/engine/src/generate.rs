@@ -118,6 +118,7 @@ pub fn generate(
         }
     }
     let ended = Instant::now();
+    sequence.charge_cache();
     let first = first.unwrap_or(ended);
     Ok(Generated {
         tokens,

@@ -153,12 +153,14 @@ impl LanguageModel {
             device: self.device,
             made: Vec::new(),
         };
-        let mut x = x.shallow_clone();
-        for (index, layer) in self.layers.iter().enumerate() {
-            x = work.block(|work| {
-                self.layer(layer, index, &x, (&cos, &sin), cache, &mut masks, work)
-            })?;
-        }
+        let start = work.hold(x.shallow_clone());
+        let x = work.stack(
+            self.layers.iter().enumerate(),
+            start,
+            |work, (index, layer), x| {
+                self.layer(layer, index, x, (&cos, &sin), cache, &mut masks, work)
+            },
+        )?;
         cache.advance(new);
         Ok(x)
     }
@@ -202,6 +204,7 @@ impl LanguageModel {
         )?;
         let attended = self.attend(&q, &k, &v, layer.window, masks, work)?;
         let x = x.f_add(&layer.out.forward(&attended, work)?)?;
+        let x = work.hold(x);
         let normed = layer.norm2.forward(&x, work)?;
         Ok(x.f_add(&layer.mlp.forward(&normed, work)?)?)
     }
@@ -234,22 +237,29 @@ impl LanguageModel {
             sdpa(&q, &last(k)?, &last(v)?, None, false)?.f_reshape([1, heads * dim])?
         } else {
             let group = heads / kv_heads;
-            let spread = |x: &Tensor| -> Result<Tensor> {
-                Ok(x.f_unsqueeze(1)?
-                    .f_expand([kv_heads, group, all, dim], false)?
-                    .f_reshape([1, heads, all, dim])?)
-            };
-            let q = q.f_transpose(0, 1)?.f_unsqueeze(0)?;
             let causal = masks.held == 0 && window.is_none_or(|window| window >= masks.new);
-            let mask = if causal {
-                None
+            let out = if causal {
+                // Keys and values are as many as the queries here: spread once over the heads that share them.
+                let mut spread = |x: &Tensor| -> Result<Tensor> {
+                    let wide = x
+                        .f_unsqueeze(1)?
+                        .f_expand([kv_heads, group, all, dim], false)?
+                        .f_reshape([1, heads, all, dim])?;
+                    Ok(work.hold(wide))
+                };
+                let q = q.f_transpose(0, 1)?.f_unsqueeze(0)?;
+                sdpa(&q, &spread(k)?, &spread(v)?, None, true)?.f_squeeze_dim(0)?
             } else {
-                Some(masks.get(window)?)
+                // Few queries on a long cache: fold the heads that share a key head into the queries instead.
+                let q = q
+                    .f_reshape([rows, kv_heads, group, dim])?
+                    .f_permute([1, 2, 0, 3])?
+                    .f_reshape([1, kv_heads, group * rows, dim])?;
+                let mask = work.hold(masks.get(window)?.f_repeat([group, 1])?);
+                let (k, v) = (k.f_unsqueeze(0)?, v.f_unsqueeze(0)?);
+                sdpa(&q, &k, &v, Some(&mask), false)?.f_reshape([heads, rows, dim])?
             };
-            let out = sdpa(&q, &spread(k)?, &spread(v)?, mask.as_ref(), causal)?;
-            out.f_squeeze_dim(0)?
-                .f_transpose(0, 1)?
-                .f_reshape([rows, heads * dim])?
+            out.f_transpose(0, 1)?.f_reshape([rows, heads * dim])?
         };
         Ok(work.hold(out))
     }
@@ -264,7 +274,7 @@ struct Masks {
 }
 
 impl Masks {
-    /// Pairs of query and key that are computed.
+    /// Pairs of query and key that see each other.
     fn visible(&self, window: Option<usize>) -> usize {
         (self.held + 1..=self.held + self.new)
             .map(|seen| window.map_or(seen, |window| seen.min(window)))

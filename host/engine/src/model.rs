@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use msao_core::inputs::{Array, Grid, ModelInputs};
+use msao_core::inputs::{Array, ModelInputs, patch_count};
 use msao_core::meter::{Meter, Phase};
 use tch::{Kind, Tensor};
 
@@ -17,6 +17,9 @@ use crate::nn::{Work, index_tensor};
 use crate::positions::{Positions, positions};
 use crate::vision::VisionEncoder;
 use crate::weights::Weights;
+
+/// Most bytes of logits that [`Model::forward`] makes: they are held a few times over on their way to a file.
+const MAX_LOGIT_BYTES: usize = 4 << 30;
 
 /// How to hold a model.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +48,10 @@ pub struct Sequence {
     cache: KvCache,
     /// Where the next token stands in time, height and width.
     next_position: [i64; 3],
+    /// Tokens of the prompt, which stay.
+    prompt_tokens: usize,
     meter: Meter,
+    /// When the cache was last charged for.
     cache_since: Instant,
 }
 
@@ -60,8 +66,8 @@ impl Sequence {
         &self.meter
     }
 
-    /// Charges the cache's bytes for the time since the last charge.
-    fn charge_cache(&mut self) {
+    /// Charges the cache's bytes, as they are now, for the time since the last charge.
+    pub(crate) fn charge_cache(&mut self) {
         let now = Instant::now();
         self.meter
             .keep_cache(self.cache.bytes(), now - self.cache_since);
@@ -77,7 +83,7 @@ struct Names {
     root: &'static str,
 }
 
-const LAYOUTS: [Names; 4] = [
+const LAYOUTS: [Names; 3] = [
     Names {
         root: "",
         visual: "model.visual",
@@ -92,11 +98,6 @@ const LAYOUTS: [Names; 4] = [
         root: "thinker.",
         visual: "visual",
         language: "model",
-    },
-    Names {
-        root: "",
-        visual: "visual",
-        language: "language_model.model",
     },
 ];
 
@@ -134,6 +135,9 @@ impl Model {
             })?;
         let named = |part: &str| format!("{}{part}", layout.root);
         let head = named("lm_head");
+        let tied = config
+            .tied
+            .unwrap_or(!weights.has(&format!("{head}.weight")));
         let vision = VisionEncoder::load(
             &mut weights,
             &named(layout.visual),
@@ -151,7 +155,7 @@ impl Model {
         let language = LanguageModel::load(
             &mut weights,
             &named(layout.language),
-            if config.tied { None } else { Some(&head) },
+            if tied { None } else { Some(&head) },
             &config.text,
         )?;
         Ok(Model {
@@ -195,6 +199,7 @@ impl Model {
         Ok(Sequence {
             cache: self.language.new_cache()?,
             next_position: [0; 3],
+            prompt_tokens: 0,
             meter: Meter::new(),
             cache_since: Instant::now(),
         })
@@ -205,29 +210,31 @@ impl Model {
         tch::no_grad(|| {
             let hidden = self.read_prompt(inputs, sequence, 1)?;
             let last = hidden.f_narrow(0, hidden.size().first().copied().unwrap_or(1) - 1, 1)?;
-            let started = Instant::now();
-            let mut work = Work {
-                meter: &mut sequence.meter,
-                phase: Phase::Prefill,
-            };
-            let logits = to_floats(&work.block_logits(&self.language, &last)?)?;
-            sequence.meter.add_time(Phase::Prefill, started.elapsed());
-            sequence.charge_cache();
-            Ok(logits)
+            let logits = self.timed(sequence, Phase::Prefill, |_, work| {
+                self.language.logits(&last, work)
+            })?;
+            to_floats(&logits)
         })
     }
 
     /// The logits of every prompt position, `[L, vocab_size]`, as a plain forward pass of the reference gives them.
     pub fn forward(&self, inputs: &ModelInputs) -> Result<Array> {
+        let shape = vec![inputs.input_ids.len(), self.config.text.vocab_size];
+        let bytes = 4 * shape.iter().product::<usize>();
+        if bytes > MAX_LOGIT_BYTES {
+            return Err(EngineError::request(format!(
+                "logits for {} tokens of a vocabulary of {} take {bytes} bytes, and {MAX_LOGIT_BYTES} are allowed: \
+                 give a shorter prompt",
+                inputs.input_ids.len(),
+                self.config.text.vocab_size
+            )));
+        }
         tch::no_grad(|| {
             let mut sequence = self.start()?;
             let hidden = self.read_prompt(inputs, &mut sequence, 0)?;
-            let mut work = Work {
-                meter: &mut sequence.meter,
-                phase: Phase::Prefill,
-            };
-            let logits = self.language.logits(&hidden, &mut work)?;
-            let shape = vec![inputs.input_ids.len(), self.config.text.vocab_size];
+            let logits = self.timed(&mut sequence, Phase::Prefill, |_, work| {
+                self.language.logits(&hidden, work)
+            })?;
             Ok(Array {
                 shape,
                 data: to_floats(&logits)?,
@@ -240,41 +247,42 @@ impl Model {
         if tokens.is_empty() {
             return Err(EngineError::request("no tokens to go on with"));
         }
+        if sequence.prompt_tokens == 0 {
+            return Err(EngineError::request(
+                "no prompt has been read to go on from",
+            ));
+        }
         self.check_room(sequence.tokens() + tokens.len(), 0)?;
         tch::no_grad(|| {
-            let started = Instant::now();
             let new = tokens.len() as i64;
             let axes = sequence
                 .next_position
                 .map(|start| (start..start + new).collect::<Vec<i64>>());
             let x = self.language.embed(tokens)?;
-            let mut work = Work {
-                meter: &mut sequence.meter,
-                phase: Phase::Decode,
-            };
-            let mark = work.meter.mark();
-            let hidden = self.language.forward(
-                &x,
-                axes.each_ref().map(Vec::as_slice),
-                &mut sequence.cache,
-                &mut work,
-            )?;
-            let logits = to_floats(&self.language.logits(&hidden, &mut work)?)?;
-            work.meter.release_to(mark);
+            let logits = self.timed(sequence, Phase::Decode, |cache, work| {
+                let axes = axes.each_ref().map(Vec::as_slice);
+                let hidden = self.language.forward(&x, axes, cache, work)?;
+                self.language.logits(&hidden, work)
+            })?;
             sequence.next_position = sequence.next_position.map(|position| position + new);
-            sequence.meter.add_time(Phase::Decode, started.elapsed());
-            sequence.charge_cache();
-            Ok(logits)
+            to_floats(&logits)
         })
     }
 
-    /// Forgets the last `count` tokens that were added by [`Model::extend`].
-    pub fn roll_back(&self, count: usize, sequence: &mut Sequence) {
-        let count = count.min(sequence.tokens());
+    /// Forgets the last `count` tokens that were added by [`Model::extend`]. The prompt cannot be forgotten in part.
+    pub fn roll_back(&self, count: usize, sequence: &mut Sequence) -> Result<()> {
+        let added = sequence.tokens() - sequence.prompt_tokens;
+        if count > added {
+            return Err(EngineError::request(format!(
+                "{count} tokens to forget, and only {added} were added behind the prompt"
+            )));
+        }
+        sequence.charge_cache();
         sequence.cache.truncate(sequence.tokens() - count);
         sequence.next_position = sequence
             .next_position
             .map(|position| position - count as i64);
+        Ok(())
     }
 
     fn check_room(&self, tokens: usize, spare: usize) -> Result<()> {
@@ -309,9 +317,9 @@ impl Model {
         ] {
             if let Some(patches) = patches {
                 let unit = self.config.vision.merge_size * self.config.vision.merge_size;
-                let tokens = patches.grids.iter().map(Grid::patches).sum::<usize>() / unit;
+                let tokens = patch_count(&patches.grids) / unit;
                 let places = self.places(inputs, placeholder, tokens, what)?;
-                let features = timed(sequence, Phase::Vision, |work| {
+                let features = self.timed(sequence, Phase::Vision, |_, work| {
                     self.vision.encode(patches, work)
                 })?;
                 x = x.f_index_copy(0, &places, &features)?;
@@ -330,26 +338,41 @@ impl Model {
                 .map(|&frames| token_count(frames))
                 .sum();
             let places = self.places(inputs, placeholder, tokens, "audio")?;
-            let features = timed(sequence, Phase::Audio, |work| encoder.encode(mels, work))?;
+            let features =
+                self.timed(sequence, Phase::Audio, |_, work| encoder.encode(mels, work))?;
             x = x.f_index_copy(0, &places, &features)?;
         } else if let Some(placeholder) = self.config.audio_token {
             let _none = self.places(inputs, placeholder, 0, "audio")?;
         }
         let axes = positions.axes.each_ref().map(Vec::as_slice);
+        let hidden = self.timed(sequence, Phase::Prefill, |cache, work| {
+            self.language.forward(&x, axes, cache, work)
+        })?;
+        sequence.next_position = positions.next;
+        sequence.prompt_tokens = inputs.input_ids.len();
+        Ok(hidden)
+    }
+
+    /// Runs one phase of a sequence by the clock, charging the cache for the time at the size that it had before.
+    fn timed(
+        &self,
+        sequence: &mut Sequence,
+        phase: Phase,
+        run: impl FnOnce(&mut KvCache, &mut Work) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let started = Instant::now();
+        sequence.charge_cache();
         let mut work = Work {
             meter: &mut sequence.meter,
-            phase: Phase::Prefill,
+            phase,
         };
         let mark = work.meter.mark();
-        let hidden = self
-            .language
-            .forward(&x, axes, &mut sequence.cache, &mut work)?;
+        let result = run(&mut sequence.cache, &mut work);
         work.meter.release_to(mark);
-        sequence.next_position = positions.next;
-        sequence.meter.add_time(Phase::Prefill, started.elapsed());
+        self.place.wait();
+        sequence.meter.add_time(phase, started.elapsed());
         sequence.charge_cache();
-        Ok(hidden)
+        result
     }
 
     /// Indices of the placeholders, of which there must be `count`.
@@ -375,30 +398,6 @@ impl Model {
         }
         index_tensor(&places, self.place.device()?)
     }
-}
-
-impl Work<'_> {
-    fn block_logits(&mut self, language: &LanguageModel, hidden: &Tensor) -> Result<Tensor> {
-        self.block(|work| language.logits(hidden, work))
-    }
-}
-
-/// Runs one phase of a sequence by the clock.
-fn timed(
-    sequence: &mut Sequence,
-    phase: Phase,
-    run: impl FnOnce(&mut Work) -> Result<Tensor>,
-) -> Result<Tensor> {
-    let started = Instant::now();
-    let mut work = Work {
-        meter: &mut sequence.meter,
-        phase,
-    };
-    let mark = work.meter.mark();
-    let result = run(&mut work)?;
-    work.meter.release_to(mark);
-    sequence.meter.add_time(phase, started.elapsed());
-    Ok(result)
 }
 
 /// A tensor's values in f32, in order.

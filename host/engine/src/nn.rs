@@ -25,12 +25,31 @@ impl Work<'_> {
         tensor
     }
 
-    /// Runs a block: its intermediate results are let go when it ends, its result counts with the caller's.
+    /// Runs a block: its intermediate results are let go when it ends, even by an error. Its result counts with the
+    /// caller's.
     pub fn block(&mut self, run: impl FnOnce(&mut Self) -> Result<Tensor>) -> Result<Tensor> {
         let mark = self.meter.mark();
-        let result = run(self)?;
+        let result = run(self);
         self.meter.release_to(mark);
-        Ok(result)
+        result.map(|tensor| self.hold(tensor))
+    }
+
+    /// Runs `layers` one after the other, each as a block on the last one's result. Of the results between only one
+    /// is held at a time.
+    pub fn stack<L>(
+        &mut self,
+        layers: impl IntoIterator<Item = L>,
+        start: Tensor,
+        mut run: impl FnMut(&mut Self, L, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let mark = self.meter.mark();
+        let mut x = start;
+        for layer in layers {
+            let next = self.block(|work| run(work, layer, &x))?;
+            self.meter.release_to(mark);
+            x = self.hold(next);
+        }
+        Ok(x)
     }
 }
 
@@ -204,6 +223,7 @@ impl GatedMlp {
         let gate = both.f_narrow(-1, 0, self.width)?;
         let up = both.f_narrow(-1, self.width, self.width)?;
         let gated = activate(&gate, self.activation, work)?.f_mul(&up)?;
+        let gated = work.hold(gated);
         self.down.forward(&gated, work)
     }
 }

@@ -53,7 +53,7 @@ pub fn positions(config: &ModelConfig, inputs: &ModelInputs) -> Result<Positions
             (images.next().ok_or_else(|| too_many("image"))?, 0.0)
         } else if id == config.video_token {
             let grid = videos.next().ok_or_else(|| too_many("video"))?;
-            (grid, seconds_step(config, seconds.next().unwrap_or(1.0)))
+            (grid, seconds_step(config, seconds.next().unwrap_or(1.0))?)
         } else {
             // Text and sounds: one step a token.
             positions.push(next, next, next);
@@ -63,7 +63,8 @@ pub fn positions(config: &ModelConfig, inputs: &ModelInputs) -> Result<Positions
         };
         let merge = config.vision.merge_size;
         let (rows, columns) = (grid.h / merge, grid.w / merge);
-        for _ in 0..grid.t * rows * columns {
+        // Ends with the ids, whatever the grid claims.
+        for _ in 0..grid.patches() / (merge * merge) {
             if ids.next() != Some(id) {
                 return Err(too_few(
                     if id == config.image_token {
@@ -104,15 +105,23 @@ pub fn positions(config: &ModelConfig, inputs: &ModelInputs) -> Result<Positions
     Ok(positions)
 }
 
+/// Most seconds that one temporal patch of a clip can span.
+const MAX_SECONDS: f32 = 1e5;
+
 /// Temporal positions from one frame pair to the next.
-fn seconds_step(config: &ModelConfig, seconds: f32) -> f32 {
+fn seconds_step(config: &ModelConfig, seconds: f32) -> Result<f32> {
+    if !(0.0..=MAX_SECONDS).contains(&seconds) {
+        return Err(EngineError::request(format!(
+            "second_per_grid_ts is {seconds}; it must be from 0 to {MAX_SECONDS}"
+        )));
+    }
     let per_second = config.positions.per_second as f32;
-    match config.family {
+    Ok(match config.family {
         Family::Qwen2Vl => 1.0,
         // The reference drops the fraction of the seconds here.
         Family::Qwen2_5Vl => per_second * seconds.trunc(),
         Family::Qwen2_5Omni => seconds * per_second,
-    }
+    })
 }
 
 fn grids(grids: Option<&[Grid]>) -> impl Iterator<Item = Grid> + '_ {

@@ -1,6 +1,6 @@
 //! The vision encoder of the three families: patches in, merged tokens out.
 
-use msao_core::inputs::{Grid, Patches};
+use msao_core::inputs::{Grid, Patches, patch_count};
 use tch::{Device, Kind, Tensor};
 
 use crate::attention::Segments;
@@ -151,11 +151,12 @@ impl VisionEncoder {
             None => (None, None),
         };
 
-        let rows = patches.grids.iter().map(Grid::patches).sum::<usize>() as i64;
+        let rows = patch_count(&patches.grids) as i64;
         let pixels = Tensor::f_from_slice(&patches.values.data)?
             .f_reshape([rows, self.config.patch_values() as i64])?
             .f_to_device(self.device)?
             .f_to_kind(self.kind)?;
+        let pixels = work.hold(pixels);
         let mut x = self.patch_embedding.forward(&pixels, work)?;
         let (mut cos, mut sin) = self.rotary(&patches.grids)?;
         if let Some(order) = &order {
@@ -171,16 +172,11 @@ impl VisionEncoder {
             cos = permute(&cos)?;
             sin = permute(&sin)?;
         }
-        for block in &self.blocks {
-            let segments = if block.windowed {
-                windows.as_ref().unwrap_or(&frames)
-            } else {
-                &frames
-            };
-            x = work.block(|work| {
-                block.forward(&x, segments, (&cos, &sin), self.config.heads as i64, work)
-            })?;
-        }
+        x = work.stack(&self.blocks, x, |work, block, x| {
+            let seen = windows.as_ref().filter(|_| block.windowed);
+            let heads = self.config.heads as i64;
+            block.forward(x, seen.unwrap_or(&frames), (&cos, &sin), heads, work)
+        })?;
         let merged = self
             .merge_norm
             .forward(&x, work)?
@@ -201,10 +197,10 @@ impl VisionEncoder {
     }
 
     fn check(&self, patches: &Patches) -> Result<()> {
-        let rows: usize = patches.grids.iter().map(Grid::patches).sum();
+        let rows = patch_count(&patches.grids);
         let wanted = [rows, self.config.patch_values()];
         if patches.values.shape != wanted
-            || patches.values.data.len() != rows * self.config.patch_values()
+            || patches.values.data.len() != rows.saturating_mul(self.config.patch_values())
         {
             return Err(EngineError::request(format!(
                 "pixel values have shape {:?}; the grids and the model ask for {wanted:?}",
@@ -281,6 +277,7 @@ impl Block {
         );
         let attended = segments.attend(&q, &k, &qkv.f_select(1, 2)?, work)?;
         let x = x.f_add(&self.proj.forward(&attended, work)?)?;
+        let x = work.hold(x);
         let normed = self.norm2.forward(&x, work)?;
         let out = match &self.mlp {
             BlockMlp::Gated(mlp) => mlp.forward(&normed, work)?,

@@ -197,10 +197,11 @@ impl Weights {
             })?;
             found.push((*name, entry));
         }
-        let total: usize = found
+        // Saturating: a file may claim any number of rows of width 0.
+        let total = found
             .iter()
             .filter_map(|(_, entry)| entry.shape.first())
-            .sum();
+            .fold(0usize, |sum, rows| sum.saturating_add(*rows));
         for (name, entry) in &found {
             if entry.shape.get(1..) != Some(row_shape) || total != *rows {
                 let path = self
@@ -315,7 +316,7 @@ fn shard_names(index: &Path) -> Result<Vec<String>> {
     struct Index {
         weight_map: std::collections::BTreeMap<String, String>,
     }
-    let text = std::fs::read_to_string(index).map_err(|e| EngineError::read(index, e))?;
+    let text = crate::config::read_text(index)?;
     let parsed: Index = serde_json::from_str(&text)
         .map_err(|e| EngineError::checkpoint(index, format!("weight_map: {e}")))?;
     let mut files: Vec<String> = parsed.weight_map.into_values().collect();

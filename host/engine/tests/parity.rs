@@ -42,14 +42,22 @@ fn for_all_cases_in(precision: Precision, check: impl Fn(&Model, &Case) -> Resul
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
-/// The largest difference; NaN where either has one.
+/// The larger of two differences, where NaN is the largest of all.
+fn worse(a: f32, b: f32) -> f32 {
+    if b > a || b.is_nan() { b } else { a }
+}
+
+/// The largest difference.
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
-    differences.fold(
-        0.0,
-        |worst, d| if d > worst || d.is_nan() { d } else { worst },
-    )
+    differences.fold(0.0, |worst, difference| {
+        if worst.is_nan() {
+            worst
+        } else {
+            worse(worst, difference)
+        }
+    })
 }
 
 #[test]
@@ -85,7 +93,7 @@ fn logits_equal_the_reference() {
         let mut worst = 0f32;
         for (row, &position) in case.logits.chunks(vocabulary).zip(&case.logits_positions) {
             let ours = &logits.data[position * vocabulary..(position + 1) * vocabulary];
-            worst = worst.max(largest_difference(row, ours));
+            worst = worse(worst, largest_difference(row, ours));
         }
         if worst > LOGIT_TOLERANCE || worst.is_nan() {
             return Err(format!("logits differ by {worst}"));
@@ -139,7 +147,9 @@ fn tokens_read_at_once_equal_tokens_read_one_by_one() {
             .extend(draft, &mut sequence)
             .map_err(|e| e.to_string())?;
         // Roll all of it back and read it again, one by one: the cache must have forgotten.
-        model.roll_back(draft.len(), &mut sequence);
+        model
+            .roll_back(draft.len(), &mut sequence)
+            .map_err(|e| e.to_string())?;
         for (token, row) in draft.iter().zip(rows.chunks(vocabulary)) {
             let alone = model
                 .extend(&[*token], &mut sequence)
@@ -180,4 +190,85 @@ fn sixteen_bits_stay_close_to_thirty_two() {
             }
         });
     }
+}
+
+#[test]
+fn part_of_a_draft_is_forgotten_and_the_prompt_is_not() {
+    for_all_cases(|model, case| {
+        let vocabulary = model.config().text.vocab_size;
+        let draft = &case.greedy_tokens[..6];
+        let read = |sequence: &mut _| {
+            model
+                .prefill(&case.prepared.inputs, sequence)
+                .map_err(|e| e.to_string())
+        };
+        let mut straight = model.start().map_err(|e| e.to_string())?;
+        read(&mut straight)?;
+        let expected = model
+            .extend(draft, &mut straight)
+            .map_err(|e| e.to_string())?;
+        let mut sequence = model.start().map_err(|e| e.to_string())?;
+        read(&mut sequence)?;
+        // Two right tokens, four wrong ones, back, and the right ones in two passes.
+        let wrong = [draft[0], draft[1], 0, 1, 2, 3];
+        model
+            .extend(&wrong, &mut sequence)
+            .map_err(|e| e.to_string())?;
+        model
+            .roll_back(4, &mut sequence)
+            .map_err(|e| e.to_string())?;
+        let mut rows = model
+            .extend(&draft[2..5], &mut sequence)
+            .map_err(|e| e.to_string())?;
+        rows.extend(
+            model
+                .extend(&draft[5..], &mut sequence)
+                .map_err(|e| e.to_string())?,
+        );
+        let worst = largest_difference(&rows, &expected[2 * vocabulary..]);
+        if worst > OWN_TOLERANCE || worst.is_nan() {
+            return Err(format!("after a rollback logits differ by {worst}"));
+        }
+        match model.roll_back(draft.len() + 1, &mut sequence) {
+            Ok(()) => Err("a token of the prompt was forgotten".to_owned()),
+            Err(_) => Ok(()),
+        }
+    });
+}
+
+#[test]
+fn the_meter_counts_what_ran() {
+    for_all_cases(|model, case| {
+        let mut sequence = model.start().map_err(|e| e.to_string())?;
+        model
+            .prefill(&case.prepared.inputs, &mut sequence)
+            .map_err(|e| e.to_string())?;
+        let text = &model.config().text;
+        if text.windows.iter().any(Option::is_some) {
+            return Ok(());
+        }
+        // By hand: each matrix costs 2 a weight and token, attention 4 a head's width for each visible pair, and the
+        // output matrix runs once.
+        let tokens = case.prepared.inputs.input_ids.len();
+        let (heads, kv) = (text.heads * text.head_dim, text.kv_heads * text.head_dim);
+        let layer = text.hidden_size * (2 * heads + 2 * kv + 3 * text.intermediate_size);
+        let pairs = tokens * (tokens + 1) / 2;
+        let by_hand = text.layers * (2 * layer * tokens + 4 * heads * pairs)
+            + 2 * text.hidden_size * text.vocab_size;
+        let counted = sequence
+            .meter()
+            .cost(msao_core::meter::Phase::Prefill)
+            .flops;
+        if counted != by_hand as u64 {
+            return Err(format!("{counted} FLOPs counted, {by_hand} by hand"));
+        }
+        let cache = 2 * 4 * kv * text.layers * tokens;
+        if sequence.meter().cache_bytes != cache as u64 {
+            return Err(format!(
+                "cache of {} bytes, {cache} by hand",
+                sequence.meter().cache_bytes
+            ));
+        }
+        Ok(())
+    });
 }
