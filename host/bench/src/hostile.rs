@@ -272,11 +272,53 @@ fn attacks(dir: &Path, model: &Path) -> Result<Vec<Attack>> {
         &["config.json"],
     )?;
     attacks.checkpoint("no tokenizer", "tokenizer.json", None, &["tokenizer.json"])?;
+    // The other commands.
+    let words = dir.join("words.safetensors");
+    std::fs::write(&words, "These are not tensors, whatever the name says.")?;
+    let (words, out) = (text(&words), text(&dir.join("out.safetensors")));
+    let args = [
+        "model",
+        "forward",
+        "--model",
+        &text(model),
+        "--inputs",
+        &words,
+        "--out",
+        &out,
+    ];
+    attacks.add(
+        "forward over a text file",
+        &args,
+        &["words.safetensors", "safetensors"],
+    );
+    let chat = dir.join("chat.json");
+    std::fs::write(
+        &chat,
+        r#"[{"role": "user", "content": [{"type": "image", "image": "gone.png"}]}]"#,
+    )?;
+    let chat = text(&chat);
+    let args = [
+        "model",
+        "preprocess",
+        "--model",
+        &text(model),
+        "--messages",
+        &chat,
+        "--out",
+        &out,
+    ];
+    attacks.add("chat that names a missing picture", &args, &["gone.png"]);
+    attacks.checkpoint(
+        "inspecting a truncated tokenizer",
+        "tokenizer.json",
+        Some(b"{\"model\":".to_vec()),
+        &["tokenizer.json"],
+    )?;
     let endless = "one two three ".repeat(8000);
     attacks.add(
         "prompt longer than the context",
         &["chat", "--model", &text(model), &endless],
-        &["context"],
+        &["context", "4096"],
     );
     Ok(attacks.all)
 }

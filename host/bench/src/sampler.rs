@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use msao_core::sampling::check::chi_square_rows;
-use msao_core::sampling::{Sampler, SamplingParams, Scratch};
+use msao_core::sampling::{Noise, Sampler, SamplingParams, Scratch};
 
 use crate::report::Row;
 
@@ -43,12 +43,48 @@ pub fn rows(prover: &Path) -> Result<Vec<Row>> {
             ));
         }
     }
+    rows.push(golden_noise()?);
     rows.push(Row::all(
         "same seed, same tokens across processes",
         2,
         different,
     ));
     Ok(rows)
+}
+
+/// The noise against values that an independent script computed (`host/core/tests/golden/make_noise.py`).
+fn golden_noise() -> Result<Row> {
+    #[derive(serde::Deserialize)]
+    struct File {
+        noise: Vec<Value>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Value {
+        seed: String,
+        choice: u32,
+        output_index: u32,
+        id: u32,
+        bits: String,
+        gumbel: f64,
+    }
+    let path = msao_golden::root().join("../../host/core/tests/golden/noise.json");
+    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    let file: File = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+    let mut different = Vec::new();
+    for value in &file.noise {
+        let noise = Noise::at(value.seed.parse()?, value.choice, value.output_index);
+        // Python's logarithm and ours may differ in the last place.
+        let near =
+            (noise.gumbel(value.id) - value.gumbel).abs() <= 1e-14 * value.gumbel.abs().max(1.0);
+        if noise.bits(value.id).to_string() != value.bits || !near {
+            different.push(format!("seed {} id {}", value.seed, value.id));
+        }
+    }
+    Ok(Row::all(
+        "golden values of the noise",
+        file.noise.len(),
+        different,
+    ))
 }
 
 /// The hidden command that prints [`tokens`].
