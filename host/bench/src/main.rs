@@ -41,6 +41,9 @@ struct EngineArgs {
     /// Ask the demo pair only each N-th held-out question.
     #[arg(long, value_name = "N", default_value_t = 1)]
     every: usize,
+    /// The folder that holds demo-target, demo-draft and heldout [default: this checkout's models].
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
     /// Where the figures are written [default: target/prove/engine.json; engine-partial.json for a part].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -74,7 +77,8 @@ fn engine(args: &EngineArgs) -> Result<bool> {
     args.device.open()?;
     let prover = std::env::current_exe().context("this program's own path")?;
     let msao = prover.with_file_name("msao");
-    let models = msao_golden::root().join("../../models");
+    let own = || msao_golden::root().join("../../models");
+    let models = args.models.clone().unwrap_or_else(own);
     let omni = msao_golden::root().join("models/omni-thinker");
     type Part<'a> = (&'a str, &'a str, Box<dyn Fn() -> Result<Vec<Row>> + 'a>);
     let parts: [Part; 5] = [
