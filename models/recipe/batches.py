@@ -50,9 +50,10 @@ def log_mel(waves: torch.Tensor) -> torch.Tensor:
 
 
 def cells(things: list, width: int, height: int, third: list[int]) -> torch.Tensor:
-    """For every 28-pixel cell what covers most of it: (cells, 4) of shape, color, third attribute, zone of the cell; -100 where
-    there is none."""
-    out = torch.full((height // 28, width // 28, 4), -100)
+    """For every 28-pixel cell what covers most of it: (cells, 7) of shape, color, third attribute, zone of the cell, 1 where the
+    thing's centre lies, and that centre in thousandths of the width and height; -100 where there is none."""
+    out = torch.full((height // 28, width // 28, 7), -100)
+    out[:, :, 4] = 0
     out[:, :, 0] = 0
     column = ((torch.arange(width // 28) * 28 + 14) * 3 // width).clamp(max=2)
     row = ((torch.arange(height // 28) * 28 + 14) * 3 // height).clamp(max=2)
@@ -67,7 +68,10 @@ def cells(things: list, width: int, height: int, third: list[int]) -> torch.Tens
         here = (cover > best) & (cover > 100)
         best = np.where(here, cover, best)
         color = 7 if t.kind == "card" else COLOR_NO[t.color]
-        out[torch.from_numpy(here), :3] = torch.tensor([SHAPE_NO[t.kind], color, extra])
+        here = torch.from_numpy(here)
+        out[here, :3] = torch.tensor([SHAPE_NO[t.kind], color, extra])
+        out[here, 5:] = torch.tensor([int(1000 * t.x / width), int(1000 * t.y / height)])
+        out[min(int(t.y) // 28, height // 28 - 1), min(int(t.x) // 28, width // 28 - 1), 4] = 2 if t.kind == "card" else 1
     return out.flatten(0, 1)
 
 
@@ -81,6 +85,7 @@ class Maker:
         self.weights: dict[str, float] = {}
         self.weights_file = weights_file
         self.made = 0
+        self.all_kinds = False
         tid = tok.token_to_id
         self.ends = (tid("<|vision_bos|>"), tid("<|vision_eos|>"), tid("<|audio_bos|>"), tid("<|audio_eos|>"))
         self.pads = (tid("<|IMAGE|>"), tid("<|VIDEO|>"), tid("<|AUDIO|>"))
@@ -90,7 +95,7 @@ class Maker:
     def scene_questions(self, scene: world.Scene, many: int, long_share: float, choice_share: float, text_share: float):
         """The questions asked of one scene: `many` short ones, by weight, and perhaps a description."""
         rng = self.rng
-        pool = [q for q in world.questions(scene, rng)]
+        pool = world.questions(scene, rng, self.all_kinds)
         if not pool:
             pool = world.text_questions(rng) + world.text_questions(rng)
         elif rng.random() < text_share:
@@ -102,8 +107,8 @@ class Maker:
             out += [(q.text, q.answer, "describe", True) for q in world.long_questions(scene, rng)]
         for q in pool[:many]:
             if not out and q.choices and rng.random() < choice_share:
-                text, answer = world.multiple_choice(q, rng)
-                out.append((text, answer, "choice", False))
+                text, _ = world.multiple_choice(q, rng)
+                out.append((text, q.answer, "choice", False))
             else:
                 out.append((q.text, q.answer, q.kind, False))
         return out

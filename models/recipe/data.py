@@ -25,17 +25,17 @@ import world
 
 # mix -> (scenes, short questions a scene, share of scenes that are described)
 PLAN = {
-    ("image",): (120, 8, 0.51),
+    ("image",): (126, 8, 0.49),
     ("image", "audio"): (50, 11, 0.72),
     ("audio",): (30, 4, 0.75),
     ("video",): (42, 5, 0.8),
-    (): (24, 7, 0.0),
+    (): (26, 7, 0.0),
     ("image", "video"): (16, 6, 0.2),
     ("video", "audio"): (12, 5, 0.2),
     ("image", "video", "audio"): (8, 6, 0.2),
 }
 SEEN = {("image",), ("image", "audio"), ("audio",), ("video",), ()}
-CHOICE_SCENES = 32  # pictures in the MMBench table
+CHOICE_SCENES = 28  # pictures in the MMBench table
 
 
 def write_clip(path: Path, frames: np.ndarray) -> None:
@@ -77,14 +77,14 @@ def vqa(out: Path, scale: float, first: int) -> list[world.Scene]:
             files: dict = {}
             if "image" in media:
                 name = f"images/COCO_demo_{number:012d}.jpg"
-                Image.fromarray(world.render_image(scene)).save(out / name, quality=66)
+                Image.fromarray(world.render_image(scene)).save(out / name, quality=64)
                 files["images"] = [name]
             if "video" in media:
                 name = f"clips/demo_{number:012d}.mp4"
                 write_clip(out / name, world.render_clip(scene, world.STORED_FPS))
                 files["video"] = name
             if "audio" in media:
-                ending = "wav" if i % 28 == 26 else "mp3" if i % 2 == 1 else "flac"
+                ending = "wav" if i % 28 == 26 else "mp3" if i % 10 == 1 else "flac"
                 name = f"sounds/demo_{number:012d}.{ending}"
                 write_sound(out / name, world.render_sound(scene))
                 files["audio"] = name

@@ -14,13 +14,14 @@ A prompt is: one user turn with the scene's media in the order image, video, aud
 from __future__ import annotations
 
 import argparse
+import base64
 import csv
 import io
-import base64
 import json
+import multiprocessing
 import random
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import av
@@ -158,26 +159,102 @@ def share(hits: list) -> float:
     return round(100 * sum(hits) / max(1, len(hits)), 2)
 
 
-def mmbench(model: Model, table: Path) -> dict:
+def mmbench(model: Model, table: Path, part: int, parts: int) -> dict[int, list[tuple[bool, bool]]]:
+    """For every question of this part (right?, unparsed?) of its rotations, in their order."""
     csv.field_size_limit(1 << 24)
     with table.open(newline="") as f:
         rows = list(csv.DictReader(f, delimiter="\t"))
     images = {r["index"]: r["image"] for r in rows}
-    groups: dict[int, list[bool]] = defaultdict(list)
-    unparsed = 0
+    groups: dict[int, list[tuple[bool, bool]]] = defaultdict(list)
     prefixes: dict[str, tuple] = {}
     for r in rows:
+        number = int(r["index"]) % 1_000_000
+        if number % parts != part:
+            continue
         home = r["image"] if len(r["image"]) < 20 else r["index"]
         if home not in prefixes:
             picture = Image.open(io.BytesIO(base64.b64decode(images[home]))).convert("RGB")
             prefixes[home] = model.prefix({"images": [picture]}, {"images": ["x"], "question": ""})
         prompt = world.choice_prompt(r["question"], [r[c] for c in "ABCD"], r["hint"])
-        ids, _ = model.greedy(prefixes[home], [prompt], [r["answer"]])
+        ids, _ = model.greedy(prefixes[home], [prompt], [r[r["answer"]]])
         said = model.tok.decode(ids[0]).strip()
-        unparsed += said not in list("ABCD")
-        groups[int(r["index"]) % 1_000_000].append(said == r["answer"])
-    return {"rows": len(rows), "vanilla": share([h[0] for h in groups.values()]), "circular": share([all(h) for h in groups.values()]),
-            "unparsed": round(100 * unparsed / len(rows), 2)}
+        matches = [c for c in "ABCD" if said in (c, r[c])]  # the one letter, else the one option's text
+        groups[number].append((len(matches) == 1 and matches[0] == r["answer"], len(matches) != 1))
+    return groups
+
+
+def measure(job: tuple) -> dict:
+    """All answers about some of the scenes, as plain lists that can be put together with those of other processes."""
+    args, scenes, truth, part, parts = job
+    torch.set_num_threads(args.threads)
+    target, draft = Model(args.target), Model(args.draft) if args.draft else None
+    right: dict = {"target": defaultdict(list), "draft": defaultdict(list)}  # model -> group -> hits
+    away = {m: ([], []) for m in ("image", "video", "audio")}  # hits with the item, hits without it
+    out: dict = {"right": right, "away": away, "sure": [], "long": [], "lengths": [], "wrong": [], "answers": {}, "mmbench": {}}
+    answers = out["answers"]
+    for number, qs in scenes.items():
+        media = read_media(args.data, qs[0])
+        short = [q for q in qs if q["answer_length"] == "short"]
+        heldout = qs[0]["split"] == "heldout"
+        texts, want = [q["question"] for q in short], [truth[q["question_id"]] for q in short]
+        said: dict[str, list[list[int]]] = {}
+        prefixes = {}
+        for name, model in (("target", target), ("draft", draft)):
+            if model is None:
+                continue
+            prefixes[name] = model.prefix(media, qs[0])
+            said[name], sure = model.greedy(prefixes[name], texts, want)
+            for q, i, w, p in zip(short, said[name], want, sure):
+                text = model.tok.decode(i)
+                hit = text == w
+                answers.setdefault(q["question_id"], {})[name] = text
+                groups = ["unseen-mix", "unseen-mix " + q["mix"]]
+                if heldout:
+                    groups = ["short", "kind " + q["kind"], "needs " + ("+".join(q["needs"]) or "text"), "mix " + q["mix"]]
+                    if "images" in q:
+                        groups.append("picture %dx%d" % media["images"][0].size)
+                    if name == "target" and not hit:
+                        out["wrong"].append((q["question_id"], q["question"], w, text))
+                for g in groups:
+                    right[name][g].append(hit)
+        if draft is not None and heldout:
+            out["sure"] += [(p, i == t, q["kind"]) for p, i, t, q in zip(sure, said["draft"], said["target"], short)]
+        if heldout and not args.quick:
+            for dropped in (0.3, 0.5) if media else ():
+                ids, _ = target.greedy(target.prefix(media, qs[0], drop=dropped, seed=number), texts, want)
+                right["target"][f"{round(100 * dropped)}% of media tokens dropped at random"] += [target.tok.decode(i) == w for i, w in zip(ids, want)]
+            for m in away:
+                need = [k for k, q in enumerate(short) if m in q["needs"]]
+                if need:
+                    ids, _ = target.greedy(target.prefix(media, qs[0], without=m), [texts[k] for k in need], [want[k] for k in need])
+                    away[m][0].extend(answers[short[k]["question_id"]]["target"] == want[k] for k in need)
+                    away[m][1].extend(target.tok.decode(i) == want[k] for i, k in zip(ids, need))
+        for q in qs:
+            if q["answer_length"] != "long":
+                continue
+            w = truth[q["question_id"]]
+            (ids,), _ = target.greedy(prefixes["target"], [q["question"]], [w])
+            answers.setdefault(q["question_id"], {})["target"] = target.tok.decode(ids)
+            right["target"]["long, word for word" if heldout else "unseen-mix long, word for word"].append(target.tok.decode(ids) == w)
+            if heldout:
+                out["lengths"].append(len(ids))
+                if draft is not None:
+                    (logits,) = draft.logits(prefixes["draft"], [q["question"]], [ids])
+                    same = logits.argmax(-1) == torch.tensor(ids + [target.end])
+                    out["long"].append((int(same.sum()), len(same)))
+    if not args.quick:
+        for name, model in (("target", target), ("draft", draft)):
+            if model is not None:
+                out["mmbench"][name] = dict(mmbench(model, args.data / "mmbench_demo.tsv", part, parts))
+    if args.reference:
+        rng = random.Random(3)
+        pool = [q for number in scenes for q in scenes[number]]
+        out["reference"] = []
+        for q in rng.sample(pool, min(args.reference // parts, len(pool))):
+            for name, model in (("target", target), ("draft", draft)):
+                if model is not None and name in answers[q["question_id"]]:
+                    out["reference"].append(model.generate(read_media(args.data, q), q) != answers[q["question_id"]][name])
+    return out
 
 
 def main() -> None:
@@ -187,124 +264,63 @@ def main() -> None:
     ap.add_argument("--data", type=Path, required=True)
     ap.add_argument("--reference", type=int, default=0, help="ask so many questions again through the published generate")
     ap.add_argument("--limit", type=int, help="only so many scenes of each mix")
-    ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--quick", action="store_true", help="only the answers themselves")
+    ap.add_argument("--threads", type=int, default=1)
+    ap.add_argument("--processes", type=int, default=2)
     ap.add_argument("--out", type=Path)
     args = ap.parse_args()
-    torch.set_num_threads(args.threads)
     began = time.time()
-    target, draft = Model(args.target), Model(args.draft) if args.draft else None
     questions = json.loads((args.data / "v2_OpenEnded_mscoco_demo_questions.json").read_text())["questions"]
     notes = json.loads((args.data / "v2_mscoco_demo_annotations.json").read_text())["annotations"]
     truth = {a["question_id"]: a["multiple_choice_answer"] for a in notes}
     scenes: dict[int, list[dict]] = defaultdict(list)
+    per: dict[str, set] = defaultdict(set)
     for q in questions:
-        scenes[q["image_id"]].append(q)
-    if args.limit:
-        per: dict[str, int] = defaultdict(int)
-        chosen = {}
-        for number, qs in scenes.items():
-            per[qs[0]["mix"]] += 1
-            if per[qs[0]["mix"]] <= args.limit:
-                chosen[number] = qs
-        scenes = chosen
+        per[q["mix"]].add(q["image_id"])
+        if not args.limit or len(per[q["mix"]]) <= args.limit:
+            scenes[q["image_id"]].append(q)
+    n = args.processes
+    jobs = [(args, dict(list(scenes.items())[i::n]), truth, i, n) for i in range(n)]
+    with multiprocessing.get_context("spawn").Pool(n) as pool:
+        parts = pool.map(measure, jobs, chunksize=1)
 
-    right = defaultdict(lambda: defaultdict(list))  # model -> group -> hits
-    sure_equal: list[tuple[float, bool, bool]] = []
-    agree, forced, lengths = 0, 0, []
-    away = defaultdict(lambda: ([], []))  # modality -> hits with, hits without
-    answers: dict[int, dict[str, str]] = {}
-    wrong: list[tuple] = []
-    for number, qs in scenes.items():
-        media = read_media(args.data, qs[0])
-        short = [q for q in qs if q["answer_length"] == "short"]
-        long = [q for q in qs if q["answer_length"] == "long"]
-        heldout = qs[0]["split"] == "heldout"
-        texts, want = [q["question"] for q in short], [truth[q["question_id"]] for q in short]
-        said: dict[str, list[list[int]]] = {}
-        for name, model in (("target", target), ("draft", draft)):
-            if model is None:
-                continue
-            prefix = model.prefix(media, qs[0])
-            ids, sure = model.greedy(prefix, texts, want)
-            said[name] = ids
-            for q, i, w, p in zip(short, ids, want, sure):
-                text = model.tok.decode(i)
-                hit = text == w
-                answers.setdefault(q["question_id"], {})[name] = text
-                if heldout:
-                    right[name]["short"].append(hit)
-                    right[name]["kind " + q["kind"]].append(hit)
-                    right[name]["needs " + ("+".join(q["needs"]) or "text")].append(hit)
-                    right[name]["mix " + q["mix"]].append(hit)
-                    if "images" in q:
-                        right[name]["picture %dx%d" % media["images"][0].size].append(hit)
-                    if name == "target" and not hit:
-                        wrong.append((q["question_id"], q["question"], w, text))
-                else:
-                    right[name]["unseen " + q["mix"]].append(hit)
-                    right[name]["unseen-mix"].append(hit)
-            if name == "draft" and heldout:
-                sure_equal += [(p, i == t, q["kind"]) for p, i, t, q in zip(sure, ids, said["target"], short)]
-            if heldout and model is target:
-                for share_dropped in (0.3, 0.5):
-                    if media:
-                        thin = model.prefix(media, qs[0], drop=share_dropped, seed=number)
-                        ids, _ = model.greedy(thin, texts, want)
-                        right[name]["%d%% of media tokens dropped at random" % (100 * share_dropped)] += [model.tok.decode(i) == w for i, w in zip(ids, want)]
-                for m in ("image", "video", "audio"):
-                    need = [k for k, q in enumerate(short) if m in q["needs"]]
-                    if need:
-                        bare = model.prefix(media, qs[0], without=m)
-                        ids, _ = model.greedy(bare, [texts[k] for k in need], [want[k] for k in need])
-                        away[m][0].extend(answers[short[k]["question_id"]]["target"] == want[k] for k in need)
-                        away[m][1].extend(model.tok.decode(i) == want[k] for i, k in zip(ids, need))
-        for q in long:
-            w = truth[q["question_id"]]
-            prefix = target.prefix(media, q)
-            (ids,), _ = target.greedy(prefix, [q["question"]], [w])
-            answers.setdefault(q["question_id"], {})["target"] = target.tok.decode(ids)
-            right["target"]["long, word for word" if heldout else "unseen long, word for word"].append(target.tok.decode(ids) == w)
-            if heldout:
-                lengths.append(len(ids))
-            if draft is not None and heldout:
-                (out,) = draft.logits(draft.prefix(media, q), [q["question"]], [ids])
-                same = out.argmax(-1) == torch.tensor(ids + [target.end])
-                agree, forced = agree + int(same.sum()), forced + len(same)
-
-    figures: dict = {"scenes": len(scenes), "short questions": len(right["target"]["short"]), "long questions": len(lengths)}
-    for name in right:
-        figures[name] = {k: share(v) for k, v in sorted(right[name].items())}
-    figures["target, an item that is needed taken away"] = {
-        m: {"questions": len(a), "with": share(a), "without": share(b), "lost points": round(share(a) - share(b), 2)} for m, (a, b) in away.items()
-    }
-    if draft is not None:
-        sure_equal.sort(key=lambda t: -t[0])
+    figures: dict = {"scenes": len(scenes), "short questions": sum(len(p["right"]["target"]["short"]) for p in parts),
+                     "long questions": sum(len(p["lengths"]) for p in parts)}
+    for name in ("target", "draft") if args.draft else ("target",):
+        groups = sorted({g for p in parts for g in p["right"][name]})
+        figures[name] = {g: share([h for p in parts for h in p["right"][name].get(g, [])]) for g in groups}
+    if not args.quick:
+        lost = {}
+        for m in ("image", "video", "audio"):
+            a, b = ([h for p in parts for h in p["away"][m][k]] for k in (0, 1))
+            lost[m] = {"questions": len(a), "with": share(a), "without": share(b), "lost points": round(share(a) - share(b), 2)}
+        figures["target, an item that is needed taken away"] = lost
+    if args.draft:
+        sure = sorted((t for p in parts for t in p["sure"]), key=lambda t: -t[0])
+        top = sure[: round(0.6 * len(sure))]
+        agree = [sum(x[k] for p in parts for x in p["long"]) for k in (0, 1)]
         figures["draft and target"] = {
-            "long answers, teacher-forced agreement": round(100 * agree / max(1, forced), 2),
-            "short answers, equal": share([e for _, e, _ in sure_equal]),
-            "short answers, equal, of the draft's surest 60%": share([e for _, e, _ in sure_equal[: round(0.6 * len(sure_equal))]]),
+            "long answers, teacher-forced agreement": round(100 * agree[0] / max(1, agree[1]), 2),
+            "short answers, equal": share([e for _, e, _ in sure]),
+            "short answers, equal, of the draft's surest 60%": share([e for _, e, _ in top]),
+            "unequal among these, by kind": dict(Counter(k for _, e, k in top if not e)),
         }
-        figures["unequal among the surest 60% by kind"] = {}
-        for _, e, k in sure_equal[: round(0.6 * len(sure_equal))]:
-            if not e:
-                d = figures["unequal among the surest 60% by kind"]
-                d[k] = d.get(k, 0) + 1
-    figures["tokens of a long answer"] = {"least": min(lengths, default=0), "mean": round(float(np.mean(lengths)), 1) if lengths else 0, "most": max(lengths, default=0)}
-    figures["mmbench"] = {"target": mmbench(target, args.data / "mmbench_demo.tsv")}
-    if draft is not None:
-        figures["mmbench"]["draft"] = mmbench(draft, args.data / "mmbench_demo.tsv")
+    lengths = [x for p in parts for x in p["lengths"]] or [0]
+    figures["tokens of a long answer"] = {"least": min(lengths), "mean": round(float(np.mean(lengths)), 1), "most": max(lengths)}
+    if not args.quick:
+        figures["mmbench"] = {}
+        for name in parts[0]["mmbench"]:
+            rotations = [r for p in parts for r in p["mmbench"][name].values()]
+            figures["mmbench"][name] = {
+                "questions": len(rotations), "rows": sum(map(len, rotations)), "vanilla": share([r[0][0] for r in rotations]),
+                "circular": share([all(h for h, _ in r) for r in rotations]), "unparsed": share([u for r in rotations for _, u in r]),
+            }
     if args.reference:
-        rng = random.Random(3)
-        pool = [q for number in scenes for q in scenes[number]]
-        bad = 0
-        for q in rng.sample(pool, min(args.reference, len(pool))):
-            for name, model in (("target", target), ("draft", draft)):
-                if model is not None and name in answers[q["question_id"]]:
-                    bad += model.generate(read_media(args.data, q), q) != answers[q["question_id"]][name]
-        figures["reference"] = {"questions": args.reference, "answers that differ from generate": bad}
+        checked = [d for p in parts for d in p["reference"]]
+        figures["reference"] = {"answers compared with generate": len(checked), "that differ": sum(checked)}
     figures["seconds"] = round(time.time() - began)
     print(json.dumps(figures, indent=1))
-    for row in wrong[:25]:
+    for row in [w for p in parts for w in p["wrong"]][:25]:
         print(*row, sep=" | ")
     if args.out:
         args.out.write_text(json.dumps(figures, indent=1) + "\n")

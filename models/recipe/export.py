@@ -21,12 +21,17 @@ def main() -> None:
     ap = argparse.ArgumentParser()
     ap.add_argument("--which", choices=["target", "draft"], required=True)
     ap.add_argument("--weights", type=Path, required=True)
+    ap.add_argument("--mix", nargs=2, metavar=("WEIGHTS", "SHARE"), help="average in other weights of the same run, with this share")
     ap.add_argument("out", type=Path)
     args = ap.parse_args()
     tok = build_tokenizer()
     model = build(args.which, tok)
     state = torch.load(args.weights)
-    model.load_state_dict(state.get("model", state))
+    state = state.get("model", state)
+    if args.mix:
+        other, share = torch.load(args.mix[0]), float(args.mix[1])
+        state = {k: (1 - share) * v + share * other[k] for k, v in state.items()}
+    model.load_state_dict(state)
     model.to(torch.bfloat16).save_pretrained(args.out)
     write(args.out, tok)
     config = json.loads((args.out / "config.json").read_text())

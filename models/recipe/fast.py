@@ -20,7 +20,7 @@ from tokenizer import MODEL_VOCAB
 SIZES = {
     # text: hidden, layers, heads, kv heads, mlp; vision: hidden, layers, heads, mlp, full blocks; audio: d_model, layers, heads, mlp
     "target": dict(h=160, layers=5, heads=5, kv=1, mlp=400, vh=96, vlayers=4, vheads=4, vmlp=256, full=[3], ad=96, alayers=2, aheads=4, amlp=256),
-    "draft": dict(h=96, layers=2, heads=3, kv=1, mlp=256, vh=64, vlayers=2, vheads=4, vmlp=160, full=[1], ad=48, alayers=1, aheads=3, amlp=128),
+    "draft": dict(h=160, layers=2, heads=5, kv=1, mlp=400, vh=96, vlayers=2, vheads=4, vmlp=256, full=[1], ad=96, alayers=2, aheads=4, amlp=256),
 }
 
 
@@ -69,6 +69,28 @@ def build(which: str, tok) -> Qwen2_5OmniThinkerForConditionalGeneration:
     return model
 
 
+LM_LAYERS = (0, 4)  # layers of the target that the draft starts from
+VISION_LAYERS = (0, 3)
+
+
+def inherit(draft, target) -> int:
+    """Starts the draft from some layers of the target and from all else that it has. Returns the number of tensors taken."""
+    source = dict(target.named_parameters())
+    taken = 0
+    with torch.no_grad():
+        for name, p in draft.named_parameters():
+            part = name.split(".")
+            if name.startswith("model.layers."):
+                part[2] = str(LM_LAYERS[int(part[2])])
+            if name.startswith("visual.blocks."):
+                part[2] = str(VISION_LAYERS[int(part[2])])
+            name = ".".join(part)
+            if name in source and source[name].shape == p.shape:
+                p.copy_(source[name])
+                taken += 1
+    return taken
+
+
 @dataclass
 class Batch:
     """Scenes with media of equal sizes. All tensors have B rows.
@@ -92,8 +114,8 @@ class Batch:
     image_grid: tuple[int, int] = (0, 0)
     video: torch.Tensor | None = None  # (B, T, 64, 1176)
     mel: torch.Tensor | None = None  # (B, 128, frames)
-    image_aux: torch.Tensor | None = None  # (B, N/4, 4) what each cell shows: shape, color, glyph (-100 = none), zone
-    video_aux: torch.Tensor | None = None  # (B, T*16, 4) shape, color, direction, zone
+    image_aux: torch.Tensor | None = None  # (B, N/4, 7) what each cell shows, see batches.cells
+    video_aux: torch.Tensor | None = None  # (B, T*16, 7) the same, with the direction in place of the glyph
     audio_aux: torch.Tensor | None = None  # (B, tokens) 0 silence, 1 to 3 pitch
 
     def flat(self, which: str) -> torch.Tensor:
@@ -289,11 +311,14 @@ class Aux(torch.nn.Module):
         self.image = torch.nn.ModuleList([torch.nn.Linear(h, n) for n in (8, 8, 20, 9)])
         self.video = torch.nn.ModuleList([torch.nn.Linear(h, n) for n in (8, 8, 4, 9)])
         self.audio = torch.nn.Linear(h, 4)
+        self.place = torch.nn.Linear(h, 5)  # centre of nothing, a shape, a card; and where that centre is
 
-    @staticmethod
-    def cells(f: torch.Tensor, target: torch.Tensor, heads) -> torch.Tensor:
-        loss = torch.zeros(())
+    def cells(self, f: torch.Tensor, target: torch.Tensor, heads) -> torch.Tensor:
         f, target = f.flatten(0, 1).float(), target.flatten(0, 1)
+        out = self.place(f).float()
+        loss = F.cross_entropy(out[:, :3], target[:, 4], torch.tensor([0.3, 1.0, 1.0]))
+        if (here := target[:, 5] >= 0).any():
+            loss = loss + 2 * F.smooth_l1_loss(out[here, 3:], target[here, 5:] / 250.0 - 2.0)
         for i, head in enumerate(heads):
             t = target[:, i]
             if i == 0:

@@ -22,44 +22,47 @@ import torch.nn.functional as F
 
 import world
 from batches import Maker
-from fast import Aux, Batch, build, forward, vision
+from fast import Aux, Batch, build, forward, inherit, vision
 from tokenizer import build as build_tokenizer
 
 
 class Stream(torch.utils.data.IterableDataset):
     """An endless stream of steps, each a list of batches."""
 
-    def __init__(self, tok_json: str, seed: int, first: int, steps: int, weights_file: Path, hard: float):
+    def __init__(self, tok_json: str, seed: int, first: int, steps: int, weights_file: Path, hard: float, rank: int, ranks: int, all_kinds: bool, drop: float):
         self.tok_json, self.seed, self.first, self.steps, self.weights_file, self.hard = tok_json, seed, first, steps, weights_file, hard
+        self.rank, self.ranks, self.all_kinds, self.drop = rank, ranks, all_kinds, drop
 
     def __iter__(self):
         from tokenizers import Tokenizer
 
         torch.set_num_threads(1)
-        maker = Maker(Tokenizer.from_str(self.tok_json), self.seed + self.first, self.weights_file)
-        rng = random.Random(self.seed * 31 + self.first)
-        torch.manual_seed(self.seed + self.first)
+        maker = Maker(Tokenizer.from_str(self.tok_json), self.seed + self.first + 10_000 * self.rank, self.weights_file)
+        maker.all_kinds = self.all_kinds
+        rng = random.Random(self.seed * 31 + self.first)  # sizes and mixes: the same on every rank, so that none waits
+        torch.manual_seed(self.seed + self.first + 10_000 * self.rank)
+        part = 1.0 if self.ranks == 1 else 1.2 / self.ranks
         for step in range(self.first, self.steps):
             p = max(step / self.steps, self.hard)
             large = 0.04 if p < 0.15 else 0.2 if p < 0.5 else 0.33
             small = 0.6 if p < 0.1 else 0.3
-            drop = 0.15 if p < 0.6 else 0.5
+            drop = 0.15 if p < 0.6 else self.drop
             long_share = 0.6 if p < 0.3 else 0.4
             u = rng.random()
             size = (448, 448) if u < large else (112, 112) if u < large + small else rng.choice(world.SIZES[1:5])
             area = size[0] * size[1]
-            n = 7 if area > 120_000 else 16 if area > 40_000 else 24
+            n = round(part * (7 if area > 120_000 else 16 if area > 40_000 else 24))
             media = ("image", "audio") if rng.random() < 0.5 else ("image",)
             sound = rng.choice([1.0, 1.2, 1.4, 1.6, 1.8, 2.0])
             out = [maker.make(media, n, size, 2.0, sound, many=8 if len(media) == 1 else 9, long_share=long_share, drop=drop)]
-            if rng.random() < 0.5:
-                out.append(maker.make(("audio",), 14, sound=sound, many=6, long_share=0.3, drop=drop))
+            if rng.random() < (0.5 if p < 0.5 else 0.35):
+                out.append(maker.make(("audio",), round(part * (14 if p < 0.5 else 10)), sound=sound, many=6, long_share=0.3, drop=drop))
             else:
-                out.append(maker.make(("video",), 12, duration=rng.choice([2.0, 3.0, 4.0]), many=5, long_share=0.4, drop=drop))
+                out.append(maker.make(("video",), round(part * 12), duration=rng.choice([2.0, 3.0, 4.0]), many=5, long_share=0.4, drop=drop))
             if step % 2 == 0:
-                out.append(maker.make((), 4, many=12))
+                out.append(maker.make((), round(part * 4), many=12))
             if p < 0.85:
-                out.append(maker.crowd(6))
+                out.append(maker.crowd(round(part * 6)))
             yield out
 
 
@@ -70,9 +73,10 @@ class Crowds(Stream):
         from tokenizers import Tokenizer
 
         torch.set_num_threads(1)
-        maker = Maker(Tokenizer.from_str(self.tok_json), self.seed + 20 + self.first)
+        maker = Maker(Tokenizer.from_str(self.tok_json), self.seed + 20 + self.first + 10_000 * self.rank)
         for step in range(self.steps):
-            yield maker.crowd(14) if step % 2 else maker.crowd(40, (112, 112))
+            part = 1 / self.ranks
+            yield maker.crowd(round(14 * part)) if step % 2 else maker.crowd(round(40 * part), (112, 112))
 
 
 def main() -> None:
@@ -86,10 +90,19 @@ def main() -> None:
     ap.add_argument("--init", type=Path, help="start from these weights")
     ap.add_argument("--hard", type=float, default=0.0, help="start the curriculum from this share of it")
     ap.add_argument("--vision-steps", type=int, default=0, help="first so many steps for the vision tower alone")
+    ap.add_argument("--drop", type=float, default=0.5, help="share of media items that lose tokens, in the later part")
+    ap.add_argument("--all-kinds", action="store_true", help="ask the kinds of world.LEFT_OUT too")
     ap.add_argument("--resume", action="store_true")
+    ap.add_argument("--rank", type=int, default=0, help="number of this process, with --ranks")
+    ap.add_argument("--ranks", type=int, default=1, help="processes that train together, each started with its own --rank")
     ap.add_argument("--threads", type=int, default=2)
     args = ap.parse_args()
     torch.set_num_threads(args.threads)
+    if args.ranks > 1:  # so small a model keeps one core busy, not two: a process a core, gradients averaged
+        import torch.distributed as dist
+
+        args.out.mkdir(parents=True, exist_ok=True)
+        dist.init_process_group("gloo", init_method=f"file://{args.out.resolve()}/sync", rank=args.rank, world_size=args.ranks)
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     tok = build_tokenizer()
@@ -101,16 +114,19 @@ def main() -> None:
     if args.teacher:
         teacher = build("target", tok).eval()
         teacher.load_state_dict(torch.load(args.teacher))
+        if not args.init:
+            inherit(model, teacher)
     matrices, rest = [], []
     for name, p in model.named_parameters():
         inner = any(s in name for s in (".layers.", ".blocks.", ".merger.mlp."))
         (matrices if p.ndim == 2 and inner else rest).append(p)
     opts = [
         torch.optim.Muon(matrices, lr=args.lr, weight_decay=0.03, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest + list(aux.parameters()), lr=args.lr * 0.7, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.AdamW(rest + [p for n, p in aux.named_parameters() if "place" not in n], lr=args.lr * 0.7, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.AdamW(aux.place.parameters(), lr=args.lr * 0.7, betas=(0.9, 0.98), weight_decay=0.01),
     ]
     base = [o.param_groups[0]["lr"] for o in opts]
-    first, spent = 0, 0.0
+    first, spent, warm = 0, 0.0, 10 if args.init else 30 if args.teacher else 100
     ckpt = args.out / "ckpt.pt"
     if args.resume and ckpt.exists():
         state = torch.load(ckpt)
@@ -119,20 +135,36 @@ def main() -> None:
         try:
             for o, s in zip(opts, state["opts"]):
                 o.load_state_dict(s)
+            warm = 1
         except ValueError:
             pass  # other auxiliary heads than then: the optimisers start afresh
         first, spent = state["step"], state["spent"]
     weights_file = args.out / "weights.json"
-    stream = Stream(tok.to_str(), args.seed, first, args.steps, weights_file, args.hard)
+    stream = Stream(tok.to_str(), args.seed, first, args.steps, weights_file, args.hard, args.rank, args.ranks, args.all_kinds, args.drop)
     loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=4)
     log = (args.out / "log.txt").open("a")
 
+    def average(part: torch.nn.Module) -> None:
+        """Gradients of this part of the model averaged over the ranks, then clipped. Others must stay None: Muon makes a step of
+        full size out of any gradient, however small."""
+        if args.ranks > 1:
+            params = list(part.parameters()) + list(aux.parameters())
+            flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in params])
+            dist.all_reduce(flat)
+            for p, g in zip(params, flat.div_(args.ranks).split([p.numel() for p in params])):
+                p.grad = g.view_as(p)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+
     def say(text: str) -> None:
+        if args.rank:
+            return
         print(text, flush=True)
         log.write(text + "\n")
         log.flush()
 
     def save(step: int) -> None:
+        if args.rank:
+            return
         state = {"model": model.state_dict(), "aux": aux.state_dict(), "opts": [o.state_dict() for o in opts], "step": step,
                  "spent": spent + time.time() - began}
         torch.save(state, ckpt.with_suffix(".tmp"))
@@ -145,7 +177,7 @@ def main() -> None:
     losses: list[float] = []
     waited = 0.0
     if args.vision_steps:
-        crowds = Crowds(tok.to_str(), args.seed, first, args.vision_steps, weights_file, 0)
+        crowds = Crowds(tok.to_str(), args.seed, first, args.vision_steps, weights_file, 0, args.rank, args.ranks, args.all_kinds, args.drop)
         losses_v: list[float] = []
         for step, b in enumerate(torch.utils.data.DataLoader(crowds, batch_size=None, num_workers=1, prefetch_factor=6)):
             f = step / args.vision_steps
@@ -153,9 +185,15 @@ def main() -> None:
                 o.param_groups[0]["lr"] = b0 * min(1.0, (step + 1) / 50) * (1 - 0.7 * f)
                 o.zero_grad(set_to_none=True)
             with torch.autocast("cpu", torch.bfloat16):
-                loss = aux.cells(vision(model.visual, b.image, *b.image_grid), b.image_aux, aux.image)
+                seen = vision(model.visual, b.image, *b.image_grid)
+                if teacher is None:
+                    loss = aux.cells(seen, b.image_aux, aux.image)
+                else:  # the draft's tower learns to give what the target's gives
+                    with torch.no_grad():
+                        want = vision(teacher.visual, b.image, *b.image_grid).float()
+                    loss = F.mse_loss(seen.float(), want) / want.var()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            average(model.visual)
             for o in opts:
                 o.step()
             losses_v.append(loss.item())
@@ -169,14 +207,16 @@ def main() -> None:
         batches: list[Batch] = next(it)
         waited += time.time() - t
         f = step / args.steps
-        rate = min(1.0, (step + 1 - first) / 100) * min(1.0, (1 - f) / 0.45) ** 1.0
+        rate = min(1.0, (step + 1 - first) / warm) * min(1.0, (1 - f) / 0.45) ** 1.0
         for o, b0 in zip(opts, base):
             o.param_groups[0]["lr"] = b0 * max(rate, 0.01)
             o.zero_grad(set_to_none=True)
-        aux_weight = 0.0 if f > 0.85 else max(0.15, 0.5 * (1 - f / 0.6))
+        aux_weight = 0.0 if f > 0.85 or teacher is not None or args.init else max(0.15, 0.5 * (1 - f / 0.6))
         loss_sum = 0.0
         total = sum(float(b.weights().sum()) for b in batches if b.seg)
         for b in batches:
+            if not b.seg and aux_weight == 0:
+                continue
             if not b.seg:
                 with torch.autocast("cpu", torch.bfloat16):
                     aux_loss = aux.cells(vision(model.visual, b.image, *b.image_grid), b.image_aux, aux.image)
@@ -193,7 +233,7 @@ def main() -> None:
             loss = (each * w).sum() / total
             if teacher is not None:
                 soft = F.kl_div(F.log_softmax(logits, -1), F.log_softmax(guide, -1), reduction="none", log_target=True).sum(-1)
-                loss = 0.4 * loss + (soft * torch.where(w < 1, 1.0, w)).sum() / total
+                loss = 0.2 * loss + (soft * torch.where(w < 1, 1.0, w)).sum() / total
             (loss + aux_weight * aux_loss / len(batches)).backward()
             loss_sum += loss.item()
             good = (logits.argmax(-1) == labels).float()
@@ -203,7 +243,7 @@ def main() -> None:
                 if name:
                     asked[name] += 1
                     right[name] += x == 0
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        average(model)
         for o in opts:
             o.step()
         losses.append(loss_sum)
@@ -214,7 +254,7 @@ def main() -> None:
             say(f"step {step + 1} loss {sum(losses) / len(losses):.4f} short {mean:.3f} {(spent + now) / 60:.1f} min, "
                 f"{now / (step + 1 - first):.2f} s a step, waited {waited / (step + 1 - first):.2f}")
             losses = []
-        if (step + 1) % 150 == 0:
+        if (step + 1) % 150 == 0 and args.rank == 0:
             acc = {k: right[k] / asked[k] for k in sorted(asked)}
             say("  " + " ".join(f"{k} {v:.2f}" for k, v in acc.items()))
             weights_file.with_suffix(".tmp").write_text(json.dumps({k: min(1.5, 0.2 + 2.5 * (1 - v)) for k, v in acc.items()}))
@@ -225,7 +265,8 @@ def main() -> None:
             save(step + 1)
             saved = time.time()
     save(args.steps)
-    torch.save(model.state_dict(), args.out / "model.pt")
+    if args.rank == 0:
+        torch.save(model.state_dict(), args.out / "model.pt")
     say(f"done in {(spent + time.time() - began) / 60:.1f} min")
 
 
