@@ -26,7 +26,7 @@ struct Question {
     #[serde(default)]
     audio: Files,
     question: String,
-    /// What is really there, for the reader to compare: the model is small and may be wrong.
+    /// The right answer, for the reader to compare: the model is small and may be wrong.
     expected: String,
 }
 
@@ -101,7 +101,7 @@ pub fn command(places: &Places) -> Result<ExitCode> {
         if !status.success() {
             return Ok(exit_code(status));
         }
-        println!("(really there: {})", question.expected);
+        println!("  expected    {}", question.expected);
     }
 
     println!("{}", what_next(&msao, places));
@@ -145,13 +145,15 @@ fn what_next(msao: &Path, places: &Places) -> String {
     format!(
         "
 What to try next:
-  {msao} chat --model {MODEL} --image YOUR.png \"What is in the picture?\"
-      your own picture; these small models know only a world of shapes, letters and beeps
-  {msao} chat --model DIR --image YOUR.png \"...\"
-      a real checkpoint: a folder of Qwen2-VL, Qwen2.5-VL or Qwen2.5-Omni from Hugging Face
+  {msao} chat --model models/demo-draft --image {MEDIA}/scene.png 'Describe the scene.'
+      the smaller model of the pair; models/heldout has more media, and questions that neither has seen
   {msao} model inspect {MODEL}
-      what a checkpoint holds and what it will cost
-  cargo xtask test"
+      what a model's folder holds
+  {msao} chat --model DIR --image photo.jpg 'What is on the table?'
+      a real checkpoint: a folder of Qwen2-VL, Qwen2.5-VL or Qwen2.5-Omni as downloaded from Hugging Face
+      (build it with `cargo build --release --bin msao` first)
+  cargo xtask test
+      the tests"
     )
 }
 
