@@ -309,7 +309,7 @@ fn attacks(dir: &Path, model: &Path) -> Result<Vec<Attack>> {
     ];
     attacks.add("chat that names a missing picture", &args, &["gone.png"]);
     attacks.checkpoint(
-        "inspecting a truncated tokenizer",
+        "truncated tokenizer",
         "tokenizer.json",
         Some(b"{\"model\":".to_vec()),
         &["tokenizer.json"],
