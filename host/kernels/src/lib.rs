@@ -1,0 +1,37 @@
+//! Matrix products, attention and row operations on the CPU, for the shapes that decoding needs.
+//!
+//! A general library is made for products with many rows. A decoding step has one row or a few, so its time is the
+//! time in which the weights come from memory, and what counts is to read them once, in order and at full speed. Here
+//! weights are packed for that ([`PackedMatrix`]), in f32, bf16 or int8, and [`linear`] streams them through registers
+//! that hold all rows' sums. [`attend`] works on many sequences of different lengths at once over a paged cache.
+//! Products with hundreds of rows run through the same kernels.
+//!
+//! What is promised:
+//! - **Sums are in f32**, whatever the weights and activations are; bf16 results are rounded once, to nearest even.
+//!   A row's result does not depend on the other rows in the call, except in the last bits, through the order of sums.
+//! - **Threads are libgomp's**, the team that libtorch uses in the same process, so two pools do not fight over the
+//!   cores. Each function takes the number to use and stays on the calling thread where the work is too small to share.
+//! - **Nothing runs where the instructions are missing**: [`supported`] says so, and [`PackedMatrix::new`] refuses.
+//!
+//! The operations are `unsafe` because they read and write through the pointers of views. They ask for what Rust's
+//! references would guarantee: memory that lives, is large enough and is not written by another thread meanwhile.
+//!
+//! Read first: [`PackedMatrix`], [`linear`], [`attend`].
+
+mod error;
+mod ffi;
+mod matrix;
+mod operations;
+mod view;
+
+pub use self::error::KernelError;
+pub use self::matrix::{Format, PackedMatrix};
+pub use self::operations::{add, attend, gated_silu, gather, linear, rms_norm, rotate_and_store};
+pub use self::view::{Element, HeadShape, Span, View, ViewMut};
+
+/// Whether this CPU has the instructions (AVX-512 F, BW, VL, DQ, VBMI and BF16). Looked up once.
+pub fn supported() -> bool {
+    static SUPPORTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    // SAFETY: takes nothing and only asks the CPU; compiled without special instructions.
+    *SUPPORTED.get_or_init(|| unsafe { ffi::msao_supported() } != 0)
+}
