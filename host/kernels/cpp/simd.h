@@ -104,6 +104,9 @@ class Scratch {
     }
 };
 
+// A parallel region costs a few microseconds; work that takes one thread less than this stays with it.
+constexpr size_t SHARED_FROM_NS = 8000;
+
 INLINE size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 INLINE size_t least(size_t a, size_t b) { return a < b ? a : b; }
 

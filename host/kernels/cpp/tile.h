@@ -1,0 +1,132 @@
+// The inner loop of every product: a stream of weight lines against a panel of rows, sums in registers.
+//
+// A line (layout.h) becomes one register a step: 16 outputs at one input (f32 rows) or at a pair of inputs (bf16
+// rows). Each row's value of that step is broadcast from the panel, so no sum ever runs across a register. A panel is
+// [steps][R] 32-bit values: what the loop wants next always lies behind what it had.
+#pragma once
+#include "layout.h"
+
+namespace {
+
+// Two products of bf16 pairs a lane.
+INLINE f32x16 multiply_add(f32x16 sum, __m512i w, const uint32_t *x, bf16) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)_mm512_set1_epi32((int)*x));
+}
+INLINE f32x16 multiply_add(f32x16 sum, __m512i w, const uint32_t *x, float) {
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(_mm512_set1_epi32((int)*x)), sum);
+}
+
+// How a line becomes registers: STEPS of them, for rows of type X.
+struct LineF32 {
+    using X = float;
+    static constexpr int STEPS = 1;
+    INLINE void expand(const uint8_t *w, __m512i out[1]) const { out[0] = _mm512_load_si512(w); }
+};
+
+struct LineBf16 {
+    using X = bf16;
+    static constexpr int STEPS = 1;
+    INLINE void expand(const uint8_t *w, __m512i out[1]) const { out[0] = _mm512_load_si512(w); }
+};
+
+// A pair of bf16 as two registers of f32.
+INLINE void split(__m512i pairs, __m512i out[2]) {
+    out[0] = _mm512_slli_epi32(pairs, 16);
+    out[1] = _mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000));
+}
+
+struct LineBf16Wide {
+    using X = float;
+    static constexpr int STEPS = 2;
+    INLINE void expand(const uint8_t *w, __m512i out[2]) const { split(_mm512_load_si512(w), out); }
+};
+
+// The two bytes of every bf16 from 0 to 127.
+struct Int8Tables {
+    alignas(64) uint8_t low[128], high[128];
+    constexpr Int8Tables() : low(), high() {
+        for (int m = 1; m < 128; m++) {
+            int exponent = 0;
+            while (m >> (exponent + 1)) exponent++;
+            int bits = (127 + exponent) << 7 | ((m << (7 - exponent)) & 0x7f);
+            low[m] = (uint8_t)bits;
+            high[m] = (uint8_t)(bits >> 8);
+        }
+    }
+};
+constexpr Int8Tables INT8_TABLES;
+
+// Integers up to 127 are exact in bf16; the row's scale is applied to the sum.
+struct LineInt8 {
+    using X = bf16;
+    static constexpr int STEPS = 2;
+    __m512i low0, low1, high0, high1;
+    INLINE LineInt8() {
+        low0 = _mm512_load_si512(INT8_TABLES.low), low1 = _mm512_load_si512(INT8_TABLES.low + 64);
+        high0 = _mm512_load_si512(INT8_TABLES.high), high1 = _mm512_load_si512(INT8_TABLES.high + 64);
+    }
+    INLINE void expand(const uint8_t *w, __m512i out[2]) const {
+        __m512i bytes = _mm512_load_si512(w);
+        // The index is the low seven bits; the eighth is the sign.
+        __m512i low = _mm512_permutex2var_epi8(low0, bytes, low1);
+        __m512i high = _mm512_permutex2var_epi8(high0, bytes, high1);
+        high = _mm512_ternarylogic_epi32(high, bytes, _mm512_set1_epi8((char)0x80), 0xf8);
+        out[0] = _mm512_unpacklo_epi8(low, high);
+        out[1] = _mm512_unpackhi_epi8(low, high);
+    }
+};
+
+struct LineInt8Wide : LineInt8 {
+    using X = float;
+    static constexpr int STEPS = 4;
+    INLINE LineInt8Wide() {}  // an implicit one would not be compiled for these instructions
+    INLINE void expand(const uint8_t *w, __m512i out[4]) const {
+        __m512i pairs[2];
+        LineInt8::expand(w, pairs);
+        split(pairs[0], out);
+        split(pairs[1], out + 2);
+    }
+};
+
+// How far ahead of the line in work memory is asked for.
+#ifndef AHEAD
+#define AHEAD 24
+#endif
+
+// sums[r] = the products of `lines` lines with row r of the panel. Few rows take several lines at once, each with its
+// own sums: an instruction's result takes four to six cycles.
+template <int R, class Line>
+INLINE void tile(const uint8_t *w, size_t lines, const uint32_t *panel, f32x16 sums[R]) {
+    constexpr int S = Line::STEPS, U = R >= 8 ? 1 : R >= 4 ? 2 : R >= 2 ? 4 : 8;
+    const Line line;
+    f32x16 acc[U][R];
+    for (int u = 0; u < U; u++)
+        for (int r = 0; r < R; r++) acc[u][r] = _mm512_setzero_ps();
+    size_t l = 0;
+    for (; l + U <= lines; l += U, w += U * LINE, panel += U * S * R) {
+#pragma GCC unroll 8
+        for (int u = 0; u < U; u++) {
+            _mm_prefetch((const char *)w + (AHEAD + u) * LINE, _MM_HINT_T0);
+            __m512i step[S];
+            line.expand(w + u * LINE, step);
+#pragma GCC unroll 4
+            for (int s = 0; s < S; s++)
+#pragma GCC unroll 24
+                for (int r = 0; r < R; r++)
+                    acc[u][r] = multiply_add(acc[u][r], step[s], panel + (u * S + s) * R + r, typename Line::X());
+        }
+    }
+    for (; l < lines; l++, w += LINE, panel += S * R) {
+        __m512i step[S];
+        line.expand(w, step);
+#pragma GCC unroll 4
+        for (int s = 0; s < S; s++)
+#pragma GCC unroll 24
+            for (int r = 0; r < R; r++) acc[0][r] = multiply_add(acc[0][r], step[s], panel + s * R + r, typename Line::X());
+    }
+    for (int u = 1; u < U; u++)
+        for (int r = 0; r < R; r++) acc[0][r] = _mm512_add_ps(acc[0][r], acc[u][r]);
+    for (int r = 0; r < R; r++) sums[r] = acc[0][r];
+}
+
+}  // namespace
