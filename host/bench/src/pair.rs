@@ -40,6 +40,7 @@ impl Half {
             place,
             // The figures are those of the stored values computed in f32.
             precision: Precision::F32,
+            ..Default::default()
         };
         Ok(Half {
             model: Model::load(dir, &options)?,

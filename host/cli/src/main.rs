@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use msao_engine::{LoadOptions, Model, Place, Precision};
+use msao_engine::{LoadOptions, Model, Place, Precision, Quantize};
 
 /// Multimodal models at the edge and in the cloud.
 ///
@@ -50,6 +50,9 @@ struct Holding {
     /// Precision of weights and activations: stored (as the checkpoint's files are), f32, bf16 or f16.
     #[arg(long, default_value = "stored", value_name = "PRECISION")]
     precision: Precision,
+    /// Hold the language model's matrices coarser: int8 (8-bit integers with a scale for each output).
+    #[arg(long, value_name = "HOW")]
+    quantize: Option<Quantize>,
     /// Threads that one operation may use [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -67,6 +70,8 @@ impl Holding {
             &LoadOptions {
                 place: self.device,
                 precision: self.precision,
+                quantize: self.quantize,
+                ..Default::default()
             },
         )?)
     }

@@ -47,12 +47,28 @@ pub enum EngineError {
         /// The model's context.
         limit: usize,
     },
+    /// The cache has no room for the tokens.
+    #[error(
+        "the cache has room for {free} of its {limit} tokens and {wanted} more are needed: wait for others to end, \
+         or give it more memory"
+    )]
+    CacheFull {
+        /// Tokens to be added.
+        wanted: usize,
+        /// Tokens' worth of free blocks.
+        free: usize,
+        /// Tokens that the cache can hold in all.
+        limit: usize,
+    },
     /// The device that was asked for is not there.
     #[error("{0}")]
     Device(String),
     /// libtorch refused an operation; on a GPU most often for want of memory.
     #[error("libtorch: {}", first_lines(.0))]
     Torch(#[from] tch::TchError),
+    /// Our own kernels refused a matrix.
+    #[error("kernels: {0}")]
+    Kernels(#[from] msao_kernels::KernelError),
     /// The sampler could not pick a token.
     #[error("sampling: {0}")]
     Sampling(#[from] msao_core::sampling::SampleError),

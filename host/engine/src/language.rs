@@ -2,33 +2,36 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::cache::KvCache;
 use crate::config::TextConfig;
 use crate::error::{EngineError, Result};
-use crate::nn::{GatedMlp, Linear, Norm, Work, index_tensor, rotate};
+use crate::native;
+use crate::nn::{Embedding, GatedMlp, Linear, Norm, Work, index_tensor, rotate};
+use crate::paged::{Heads, Paged, Span};
+use crate::pool::Region;
 use crate::weights::Weights;
 
 #[derive(Debug)]
 pub(crate) struct LanguageModel {
     config: TextConfig,
-    /// `[vocab, hidden]`.
-    embedding: Tensor,
+    embedding: Embedding,
     layers: Vec<Layer>,
     norm: Norm,
     head: Linear,
     rope: Rope,
     kind: Kind,
     device: Device,
+    /// Whether the layers run on this crate's own kernels.
+    native: bool,
 }
 
 #[derive(Debug)]
-struct Layer {
-    norm1: Norm,
-    qkv: Linear,
-    out: Linear,
-    norm2: Norm,
-    mlp: GatedMlp,
-    window: Option<usize>,
+pub(crate) struct Layer {
+    pub norm1: Norm,
+    pub qkv: Linear,
+    pub out: Linear,
+    pub norm2: Norm,
+    pub mlp: GatedMlp,
+    pub window: Option<usize>,
 }
 
 /// The tables of M-RoPE.
@@ -50,14 +53,16 @@ impl LanguageModel {
         config: &TextConfig,
     ) -> Result<Self> {
         let (hidden, dim) = (config.hidden_size, config.head_dim);
-        let embedding = weights.take(
-            &format!("{prefix}.embed_tokens.weight"),
-            &[config.vocab_size, hidden],
+        let embedding = Embedding::load(
+            weights,
+            &format!("{prefix}.embed_tokens"),
+            config.vocab_size,
+            hidden,
         )?;
-        let (kind, device) = (embedding.kind(), embedding.device());
+        let (kind, device) = weights.kind_and_device();
         let head = match head {
             Some(name) => Linear::single(weights, name, config.vocab_size, hidden, false)?,
-            None => Linear::shared(&embedding),
+            None => embedding.as_linear(),
         };
         let outs = [
             config.heads * dim,
@@ -110,11 +115,13 @@ impl LanguageModel {
             head,
             kind,
             device,
+            native: weights.packing().is_some(),
         })
     }
 
-    pub fn new_cache(&self) -> Result<KvCache> {
-        KvCache::new(&self.config, self.kind, self.device)
+    /// Where and in what kind keys and values are held.
+    pub fn cache_place(&self) -> (Kind, Device) {
+        (self.kind, self.device)
     }
 
     /// `[L] -> [L, hidden]`.
@@ -128,41 +135,63 @@ impl LanguageModel {
                 self.config.vocab_size
             )));
         }
-        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
-        Ok(self
-            .embedding
-            .f_index_select(0, &index_tensor(&ids, self.device)?)?)
+        self.embedding.rows(ids, (self.kind, self.device))
     }
 
-    /// Runs all layers over `x` `[L, hidden]` whose tokens stand at `axes` (time, height, width: `L` positions
-    /// each), behind what the cache holds; the new tokens are added to the cache. Returns the final hidden states
-    /// before the last norm, `[L, hidden]`.
-    pub fn forward(
+    /// Runs the layers of one region over `x` `[rows, hidden]`, whose tokens stand at `axes` (time, height, width:
+    /// as many positions each) and belong to `spans`, one after the other. Keys and values go to the slots of the
+    /// spans' newest tokens. Returns the hidden states after those layers, `[rows, hidden]`.
+    ///
+    /// `work` is charged for everything but attention, whose cost differs from span to span:
+    /// [`LanguageModel::attention_flops`].
+    pub fn run(
         &self,
         x: &Tensor,
         axes: [&[i64]; 3],
-        cache: &mut KvCache,
+        region: &Region,
+        spans: &[Span],
         work: &mut Work,
     ) -> Result<Tensor> {
-        let new = x.size().first().copied().unwrap_or(0) as usize;
-        cache.reserve(new)?;
+        let layers = self.layers.get(region.layers()).ok_or_else(|| {
+            EngineError::request("the cache was made for a model of other layers")
+        })?;
+        if layers.is_empty() {
+            return Ok(x.shallow_clone());
+        }
+        if self.native {
+            let angles = self.rope.angles(axes, Kind::Float)?;
+            return native::run(self, layers, x, angles, region, spans, work);
+        }
         let (cos, sin) = self.rope.angles(axes, self.kind)?;
-        let mut masks = Masks {
-            held: cache.tokens(),
-            new,
-            device: self.device,
-            made: Vec::new(),
-        };
+        let mut paged = Paged::new(spans, self.heads(), self.device)?;
         let start = work.hold(x.shallow_clone());
-        let x = work.stack(
-            self.layers.iter().enumerate(),
+        work.stack(
+            layers.iter().zip(region.layers()),
             start,
-            |work, (index, layer), x| {
-                self.layer(layer, index, x, (&cos, &sin), cache, &mut masks, work)
+            |work, (layer, number), x| {
+                self.layer(layer, x, (&cos, &sin), work, |qkv, work| {
+                    paged.attend(qkv, region, number, layer.window, work)
+                })
             },
-        )?;
-        cache.advance(new);
-        Ok(x)
+        )
+    }
+
+    /// Floating-point operations of attention for one span in the layers of a region.
+    pub fn attention_flops(&self, region: &Region, span: &Span) -> u64 {
+        let width = self.config.heads * self.config.head_dim;
+        let layers = self.layers.get(region.layers()).unwrap_or_default();
+        layers
+            .iter()
+            .map(|layer| (4 * width * span.visible(layer.window)) as u64)
+            .sum()
+    }
+
+    pub fn heads(&self) -> Heads {
+        Heads {
+            heads: self.config.heads as i64,
+            kv_heads: self.config.kv_heads as i64,
+            dim: self.config.head_dim as i64,
+        }
     }
 
     /// The logits of hidden states: `[n, hidden] -> [n, vocab]`.
@@ -171,23 +200,22 @@ impl LanguageModel {
         self.head.forward(&normed, work)
     }
 
-    #[allow(clippy::too_many_arguments)] // one call site; a struct would only rename the arguments
+    /// One layer over `[rows, hidden]`. `attend` gets queries, keys and values (`[rows, heads, d]` each) and returns
+    /// `[rows, heads * d]`.
     fn layer(
         &self,
         layer: &Layer,
-        index: usize,
         x: &Tensor,
         (cos, sin): (&Tensor, &Tensor),
-        cache: &mut KvCache,
-        masks: &mut Masks,
         work: &mut Work,
+        attend: impl FnOnce((&Tensor, &Tensor, &Tensor), &mut Work) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let (heads, kv_heads, dim) = (
-            self.config.heads as i64,
-            self.config.kv_heads as i64,
-            self.config.head_dim as i64,
-        );
-        let rows = masks.new as i64;
+        let Heads {
+            heads,
+            kv_heads,
+            dim,
+        } = self.heads();
+        let rows = x.size().first().copied().unwrap_or(0);
         let normed = layer.norm1.forward(x, work)?;
         let qkv = layer
             .qkv
@@ -197,103 +225,13 @@ impl LanguageModel {
         let turned = rotate(&qkv.f_narrow(1, 0, heads + kv_heads)?, cos, sin)?;
         let turned = work.hold(turned);
         let q = turned.f_narrow(1, 0, heads)?;
-        let (k, v) = cache.write(
-            index,
-            &turned.f_narrow(1, heads, kv_heads)?,
-            &qkv.f_narrow(1, heads + kv_heads, kv_heads)?,
-        )?;
-        let attended = self.attend(&q, &k, &v, layer.window, masks, work)?;
+        let k = turned.f_narrow(1, heads, kv_heads)?;
+        let v = qkv.f_narrow(1, heads + kv_heads, kv_heads)?;
+        let attended = attend((&q, &k, &v), work)?;
         let x = x.f_add(&layer.out.forward(&attended, work)?)?;
         let x = work.hold(x);
         let normed = layer.norm2.forward(&x, work)?;
         Ok(x.f_add(&layer.mlp.forward(&normed, work)?)?)
-    }
-
-    /// `q`: `[L, heads, d]`; `k`, `v`: `[kv heads, S, d]` with the queries' own tokens last. Returns `[L, heads * d]`.
-    fn attend(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        window: Option<usize>,
-        masks: &mut Masks,
-        work: &mut Work,
-    ) -> Result<Tensor> {
-        let (heads, kv_heads, dim) = (
-            self.config.heads as i64,
-            self.config.kv_heads as i64,
-            self.config.head_dim as i64,
-        );
-        let (rows, all) = (masks.new as i64, (masks.held + masks.new) as i64);
-        work.flops(4 * (heads * dim) as usize * masks.visible(window));
-        let sdpa = |q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool| {
-            Tensor::f_scaled_dot_product_attention(q, k, v, mask, 0.0, causal, None, false)
-        };
-        let out = if rows == 1 {
-            // One query sees all that is held: the heads that share a key head become its queries, no mask, no copies.
-            let seen = window.map_or(all, |window| all.min(window as i64));
-            let q = q.f_reshape([1, kv_heads, heads / kv_heads, dim])?;
-            let last = |x: &Tensor| x.f_narrow(1, all - seen, seen)?.f_unsqueeze(0);
-            sdpa(&q, &last(k)?, &last(v)?, None, false)?.f_reshape([1, heads * dim])?
-        } else {
-            let group = heads / kv_heads;
-            let causal = masks.held == 0 && window.is_none_or(|window| window >= masks.new);
-            let out = if causal {
-                // Keys and values are as many as the queries here: spread once over the heads that share them.
-                let mut spread = |x: &Tensor| -> Result<Tensor> {
-                    let wide = x
-                        .f_unsqueeze(1)?
-                        .f_expand([kv_heads, group, all, dim], false)?
-                        .f_reshape([1, heads, all, dim])?;
-                    Ok(work.hold(wide))
-                };
-                let q = q.f_transpose(0, 1)?.f_unsqueeze(0)?;
-                sdpa(&q, &spread(k)?, &spread(v)?, None, true)?.f_squeeze_dim(0)?
-            } else {
-                // Few queries on a long cache: fold the heads that share a key head into the queries instead.
-                let q = q
-                    .f_reshape([rows, kv_heads, group, dim])?
-                    .f_permute([1, 2, 0, 3])?
-                    .f_reshape([1, kv_heads, group * rows, dim])?;
-                let mask = work.hold(masks.get(window)?.f_repeat([group, 1])?);
-                let (k, v) = (k.f_unsqueeze(0)?, v.f_unsqueeze(0)?);
-                sdpa(&q, &k, &v, Some(&mask), false)?.f_reshape([heads, rows, dim])?
-            };
-            out.f_transpose(0, 1)?.f_reshape([rows, heads * dim])?
-        };
-        Ok(work.hold(out))
-    }
-}
-
-/// Which tokens the new ones may attend to; made once a pass and shared by the layers.
-struct Masks {
-    held: usize,
-    new: usize,
-    device: Device,
-    made: Vec<(Option<usize>, Tensor)>,
-}
-
-impl Masks {
-    /// Pairs of query and key that see each other.
-    fn visible(&self, window: Option<usize>) -> usize {
-        (self.held + 1..=self.held + self.new)
-            .map(|seen| window.map_or(seen, |window| seen.min(window)))
-            .sum()
-    }
-
-    /// `[new, held + new]`, true where the query (row) may see the key.
-    fn get(&mut self, window: Option<usize>) -> Result<Tensor> {
-        if let Some((_, mask)) = self.made.iter().find(|(made, _)| *made == window) {
-            return Ok(mask.shallow_clone());
-        }
-        let options = (Kind::Bool, self.device);
-        let (new, held) = (self.new as i64, self.held as i64);
-        let mut mask = Tensor::f_ones([new, held + new], options)?.f_tril(held)?;
-        if let Some(window) = window {
-            mask = mask.f_triu(held - window as i64 + 1)?;
-        }
-        self.made.push((window, mask.shallow_clone()));
-        Ok(mask)
     }
 }
 

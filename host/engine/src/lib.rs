@@ -11,25 +11,29 @@
 
 mod attention;
 mod audio;
-mod cache;
 pub mod config;
 mod device;
 mod error;
 mod generate;
 mod language;
 mod model;
+mod native;
 mod nn;
+mod paged;
+mod pass;
+mod pool;
 mod positions;
+mod prompt;
 mod vision;
 pub mod weights;
 
-pub use cache::KvCache;
 pub use config::{Family, ModelConfig};
 pub use device::{Place, Precision};
 pub use error::{EngineError, Result};
 pub use generate::{GenerateOptions, Generated, Step, Stop, generate};
-pub use model::{LoadOptions, Model, Sequence};
+pub use model::{Kernels, LoadOptions, Model, Quantize, Sequence};
 pub use positions::{Positions, positions};
+pub use prompt::{Item, Modality, items};
 
 /// Sets how many threads one operation may use, for the whole process.
 pub fn set_threads(threads: usize) {

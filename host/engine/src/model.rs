@@ -3,18 +3,21 @@
 use std::path::Path;
 use std::time::Instant;
 
-use msao_core::inputs::{Array, ModelInputs, patch_count};
+use msao_core::inputs::{Array, ModelInputs};
 use msao_core::meter::{Meter, Phase};
+use msao_kernels::Format;
 use tch::{Kind, Tensor};
 
-use crate::audio::{AudioEncoder, token_count};
-use crate::cache::KvCache;
+use crate::audio::AudioEncoder;
 use crate::config::ModelConfig;
 use crate::device::{Place, Precision, kind_name};
 use crate::error::{EngineError, Result};
 use crate::language::LanguageModel;
-use crate::nn::{Work, index_tensor};
+use crate::nn::Work;
+use crate::pass::{Input, Part, State, Wanted};
+use crate::pool::{Capacity, Pool};
 use crate::positions::{Positions, positions};
+use crate::prompt::{Item, Modality, Prompt, mel_values, patch_values};
 use crate::vision::VisionEncoder;
 use crate::weights::Weights;
 
@@ -28,6 +31,61 @@ pub struct LoadOptions {
     pub place: Place,
     /// How exactly.
     pub precision: Precision,
+    /// How the language model's matrices are held, if not as exactly as everything else.
+    pub quantize: Option<Quantize>,
+    /// What computes the language model's layers.
+    pub kernels: Kernels,
+}
+
+/// A coarser way to hold matrices. Products are still computed in the model's precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantize {
+    /// 8-bit integers, symmetric, with one scale an output row.
+    Int8,
+}
+
+impl std::str::FromStr for Quantize {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "int8" => Ok(Quantize::Int8),
+            _ => Err(format!("\"{text}\" is no way to quantise; use int8")),
+        }
+    }
+}
+
+/// What computes the language model's layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kernels {
+    /// Our own kernels where the processor has the instructions for them, else libtorch.
+    #[default]
+    Best,
+    /// libtorch.
+    Libtorch,
+}
+
+impl LoadOptions {
+    /// How our own kernels hold the matrices, where they are used.
+    fn packing(&self, kind: Kind) -> Result<Option<Format>> {
+        let ours =
+            self.place == Place::Cpu && self.kernels == Kernels::Best && msao_kernels::supported();
+        let format = match (kind, self.quantize) {
+            (Kind::Float | Kind::BFloat16, Some(Quantize::Int8)) => Some(Format::Int8),
+            (Kind::Float, None) => Some(Format::F32),
+            (Kind::BFloat16, None) => Some(Format::Bf16),
+            _ => None,
+        };
+        match (ours, self.quantize) {
+            (true, None) => Ok(format),
+            (true, Some(_)) if format.is_some() => Ok(format),
+            (_, None) => Ok(None),
+            (_, Some(_)) => Err(EngineError::request(
+                "int8 weights need a processor with AVX-512 BF16, and f32 or bf16 activations: \
+                 load without quantising",
+            )),
+        }
+    }
 }
 
 /// A checkpoint in memory, ready to run.
@@ -42,36 +100,27 @@ pub struct Model {
     place: Place,
 }
 
-/// One conversation's state: what the model has read and written so far, and what that cost.
+/// One conversation's state with a cache of its own: what the model has read and written so far, and what that cost.
 #[derive(Debug)]
 pub struct Sequence {
-    cache: KvCache,
-    /// Where the next token stands in time, height and width.
-    next_position: [i64; 3],
-    /// Tokens of the prompt, which stay.
-    prompt_tokens: usize,
-    meter: Meter,
-    /// When the cache was last charged for.
-    cache_since: Instant,
+    pool: Pool,
+    state: State,
 }
 
 impl Sequence {
     /// Tokens in the cache.
     pub fn tokens(&self) -> usize {
-        self.cache.tokens()
+        self.state.tokens()
     }
 
     /// What this sequence has cost so far.
     pub fn meter(&self) -> &Meter {
-        &self.meter
+        &self.state.meter
     }
 
     /// Charges the cache's bytes, as they are now, for the time since the last charge.
     pub(crate) fn charge_cache(&mut self) {
-        let now = Instant::now();
-        self.meter
-            .keep_cache(self.cache.bytes(), now - self.cache_since);
-        self.cache_since = now;
+        self.state.charge_cache(&self.pool);
     }
 }
 
@@ -152,6 +201,7 @@ impl Model {
             )?),
             None => None,
         };
+        weights.pack(options.packing(kind)?);
         let language = LanguageModel::load(
             &mut weights,
             &named(layout.language),
@@ -197,24 +247,19 @@ impl Model {
     /// An empty sequence.
     pub fn start(&self) -> Result<Sequence> {
         Ok(Sequence {
-            cache: self.language.new_cache()?,
-            next_position: [0; 3],
-            prompt_tokens: 0,
-            meter: Meter::new(),
-            cache_since: Instant::now(),
+            pool: self.new_pool(Capacity::Growing)?,
+            state: State::new(),
         })
+    }
+
+    /// An empty cache for any number of sequences.
+    pub(crate) fn new_pool(&self, capacity: Capacity) -> Result<Pool> {
+        Pool::new(&self.config.text, self.language.cache_place(), capacity)
     }
 
     /// Reads a prompt into an empty sequence and returns the logits that follow it: `vocab_size` values.
     pub fn prefill(&self, inputs: &ModelInputs, sequence: &mut Sequence) -> Result<Vec<f32>> {
-        tch::no_grad(|| {
-            let hidden = self.read_prompt(inputs, sequence, 1)?;
-            let last = hidden.f_narrow(0, hidden.size().first().copied().unwrap_or(1) - 1, 1)?;
-            let logits = self.timed(sequence, Phase::Prefill, |_, work| {
-                self.language.logits(&last, work)
-            })?;
-            to_floats(&logits)
-        })
+        self.read_prompt(inputs, sequence, Wanted::Last)
     }
 
     /// The logits of every prompt position, `[L, vocab_size]`, as a plain forward pass of the reference gives them.
@@ -229,17 +274,9 @@ impl Model {
                 self.config.text.vocab_size
             )));
         }
-        tch::no_grad(|| {
-            let mut sequence = self.start()?;
-            let hidden = self.read_prompt(inputs, &mut sequence, 0)?;
-            let logits = self.timed(&mut sequence, Phase::Prefill, |_, work| {
-                self.language.logits(&hidden, work)
-            })?;
-            Ok(Array {
-                shape,
-                data: to_floats(&logits)?,
-            })
-        })
+        let mut sequence = self.start()?;
+        let data = self.read_prompt(inputs, &mut sequence, Wanted::All)?;
+        Ok(Array { shape, data })
     }
 
     /// Goes on from the cache with given tokens and returns the logits after each: `[tokens, vocab_size]` row by row.
@@ -247,45 +284,27 @@ impl Model {
         if tokens.is_empty() {
             return Err(EngineError::request("no tokens to go on with"));
         }
-        if sequence.prompt_tokens == 0 {
+        if sequence.state.prompt == [0; 2] {
             return Err(EngineError::request(
                 "no prompt has been read to go on from",
             ));
         }
         self.check_room(sequence.tokens() + tokens.len(), 0)?;
-        tch::no_grad(|| {
-            let new = tokens.len() as i64;
-            let axes = sequence
-                .next_position
-                .map(|start| (start..start + new).collect::<Vec<i64>>());
-            let x = self.language.embed(tokens)?;
-            let logits = self.timed(sequence, Phase::Decode, |cache, work| {
-                let axes = axes.each_ref().map(Vec::as_slice);
-                let hidden = self.language.forward(&x, axes, cache, work)?;
-                self.language.logits(&hidden, work)
-            })?;
-            sequence.next_position = sequence.next_position.map(|position| position + new);
-            to_floats(&logits)
-        })
+        let part = Part {
+            state: &mut sequence.state,
+            input: Input::Tokens(tokens),
+            phase: Phase::Decode,
+            wanted: Wanted::All,
+        };
+        self.pass_of_one(&mut sequence.pool, part)
     }
 
     /// Forgets the last `count` tokens that were added by [`Model::extend`]. The prompt cannot be forgotten in part.
     pub fn roll_back(&self, count: usize, sequence: &mut Sequence) -> Result<()> {
-        let added = sequence.tokens() - sequence.prompt_tokens;
-        if count > added {
-            return Err(EngineError::request(format!(
-                "{count} tokens to forget, and only {added} were added behind the prompt"
-            )));
-        }
-        sequence.charge_cache();
-        sequence.cache.truncate(sequence.tokens() - count);
-        sequence.next_position = sequence
-            .next_position
-            .map(|position| position - count as i64);
-        Ok(())
+        sequence.state.roll_back(count, &mut sequence.pool)
     }
 
-    fn check_room(&self, tokens: usize, spare: usize) -> Result<()> {
+    pub(crate) fn check_room(&self, tokens: usize, spare: usize) -> Result<()> {
         let limit = self.config.text.max_positions;
         if tokens + spare > limit {
             return Err(EngineError::TooLong { tokens, limit });
@@ -293,120 +312,91 @@ impl Model {
         Ok(())
     }
 
-    /// Encodes media, embeds the prompt and runs the layers over it. `spare` tokens of context must stay free.
+    /// Encodes media, embeds the prompt and runs the layers over it. Where logits of the last token alone are
+    /// wanted, a token of context must stay free to answer with.
     fn read_prompt(
         &self,
         inputs: &ModelInputs,
         sequence: &mut Sequence,
-        spare: usize,
-    ) -> Result<Tensor> {
-        if inputs.input_ids.is_empty() {
-            return Err(EngineError::request("the prompt is empty"));
-        }
+        wanted: Wanted,
+    ) -> Result<Vec<f32>> {
         if sequence.tokens() > 0 {
             return Err(EngineError::request(
                 "a prompt can only be read into an empty sequence",
             ));
         }
-        self.check_room(inputs.input_ids.len(), spare)?;
-        let positions = self.positions(inputs)?;
-        let mut x = self.language.embed(&inputs.input_ids)?;
-        for (patches, placeholder, what) in [
-            (&inputs.images, self.config.image_token, "image"),
-            (&inputs.videos, self.config.video_token, "video"),
-        ] {
-            if let Some(patches) = patches {
-                let unit = self.config.vision.merge_size * self.config.vision.merge_size;
-                let tokens = patch_count(&patches.grids) / unit;
-                let places = self.places(inputs, placeholder, tokens, what)?;
-                let features = self.timed(sequence, Phase::Vision, |_, work| {
-                    self.vision.encode(patches, work)
-                })?;
-                x = x.f_index_copy(0, &places, &features)?;
-            }
+        self.check_room(inputs.input_ids.len(), usize::from(wanted == Wanted::Last))?;
+        let mut prompt = self.prompt(inputs)?;
+        while let Some(item) = prompt.next_item() {
+            let features = self.encode(inputs, item, &mut sequence.state.meter)?;
+            prompt.put(&features)?;
         }
-        if let Some(mels) = &inputs.audio {
-            let (Some(encoder), Some(placeholder)) = (&self.audio, self.config.audio_token) else {
-                return Err(EngineError::request(format!(
-                    "{} does not hear: send no audio",
-                    self.config.family.name()
-                )));
-            };
-            let tokens = mels
-                .valid_frames
-                .iter()
-                .map(|&frames| token_count(frames))
-                .sum();
-            let places = self.places(inputs, placeholder, tokens, "audio")?;
-            let features =
-                self.timed(sequence, Phase::Audio, |_, work| encoder.encode(mels, work))?;
-            x = x.f_index_copy(0, &places, &features)?;
-        } else if let Some(placeholder) = self.config.audio_token {
-            let _none = self.places(inputs, placeholder, 0, "audio")?;
-        }
-        let axes = positions.axes.each_ref().map(Vec::as_slice);
-        let hidden = self.timed(sequence, Phase::Prefill, |cache, work| {
-            self.language.forward(&x, axes, cache, work)
-        })?;
-        sequence.next_position = positions.next;
-        sequence.prompt_tokens = inputs.input_ids.len();
-        Ok(hidden)
-    }
-
-    /// Runs one phase of a sequence by the clock, charging the cache for the time at the size that it had before.
-    fn timed(
-        &self,
-        sequence: &mut Sequence,
-        phase: Phase,
-        run: impl FnOnce(&mut KvCache, &mut Work) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        let started = Instant::now();
-        sequence.charge_cache();
-        let mut work = Work {
-            meter: &mut sequence.meter,
-            phase,
+        let axes = prompt.positions.axes.each_ref().map(Vec::as_slice);
+        let part = Part {
+            state: &mut sequence.state,
+            input: Input::Embedded { x: &prompt.x, axes },
+            phase: Phase::Prefill,
+            wanted,
         };
-        let mark = work.meter.mark();
-        let result = run(&mut sequence.cache, &mut work);
-        work.meter.release_to(mark);
-        self.place.wait();
-        sequence.meter.add_time(phase, started.elapsed());
-        sequence.charge_cache();
-        result
+        let logits = self.pass_of_one(&mut sequence.pool, part)?;
+        sequence.state.end_prompt(prompt.positions.next);
+        Ok(logits)
     }
 
-    /// Indices of the placeholders, of which there must be `count`.
-    fn places(
+    /// Embeds a prompt, its media still to be encoded.
+    pub(crate) fn prompt(&self, inputs: &ModelInputs) -> Result<Prompt> {
+        if inputs.input_ids.is_empty() {
+            return Err(EngineError::request("the prompt is empty"));
+        }
+        tch::no_grad(|| {
+            Prompt::new(
+                &self.config,
+                inputs,
+                self.language.embed(&inputs.input_ids)?,
+            )
+        })
+    }
+
+    /// The features of one media item, `[tokens, hidden]`.
+    pub(crate) fn encode(
         &self,
         inputs: &ModelInputs,
-        placeholder: u32,
-        count: usize,
-        what: &str,
+        item: &Item,
+        meter: &mut Meter,
     ) -> Result<Tensor> {
-        let places: Vec<i64> = inputs
-            .input_ids
-            .iter()
-            .zip(0i64..)
-            .filter(|(id, _)| **id == placeholder)
-            .map(|(_, place)| place)
-            .collect();
-        if places.len() != count {
-            return Err(EngineError::request(format!(
-                "the prompt has {} {what} placeholder tokens (id {placeholder}); its media make {count}",
-                places.len()
-            )));
-        }
-        index_tensor(&places, self.place.device()?)
+        let phase = match item.modality {
+            Modality::Image | Modality::Video => Phase::Vision,
+            Modality::Audio => Phase::Audio,
+        };
+        let started = Instant::now();
+        let mut work = Work { meter, phase };
+        let mark = work.meter.mark();
+        let features = tch::no_grad(|| match (item.modality, &self.audio) {
+            (Modality::Audio, Some(encoder)) => {
+                encoder.encode(&mel_values(inputs, item)?, &mut work)
+            }
+            (Modality::Audio, None) => Err(EngineError::request(format!(
+                "{} does not hear: send no audio",
+                self.config.family.name()
+            ))),
+            _ => {
+                let (values, grid) = patch_values(inputs, item)?;
+                self.vision.encode(values, &[grid], &mut work)
+            }
+        });
+        self.place.wait();
+        meter.release_to(mark);
+        meter.add_time(phase, started.elapsed());
+        features
     }
-}
 
-/// A tensor's values in f32, in order.
-fn to_floats(tensor: &Tensor) -> Result<Vec<f32>> {
-    let flat = tensor
-        .f_to_kind(Kind::Float)?
-        .f_to_device(tch::Device::Cpu)?
-        .f_contiguous()?;
-    let mut values = vec![0f32; flat.numel()];
-    flat.f_copy_data(&mut values, flat.numel())?;
-    Ok(values)
+    /// The token embedding and the layers.
+    pub(crate) fn language(&self) -> &LanguageModel {
+        &self.language
+    }
+
+    fn pass_of_one(&self, pool: &mut Pool, part: Part) -> Result<Vec<f32>> {
+        let mut logits = self.pass(pool, &mut [part])?;
+        Ok(logits.pop().unwrap_or_default())
+    }
 }

@@ -1,10 +1,14 @@
 //! The few layers that the three families are made of, each counting what it does.
 
+use std::sync::Arc;
+
 use msao_core::meter::{Meter, Phase};
-use tch::{Kind, Tensor};
+use msao_kernels::PackedMatrix;
+use tch::{Device, Kind, Tensor};
 
 use crate::config::Activation;
 use crate::error::Result;
+use crate::native;
 use crate::weights::Weights;
 
 /// What a forward pass carries along: the account and the phase it is charged to.
@@ -58,12 +62,20 @@ pub(crate) fn bytes(tensor: &Tensor) -> u64 {
     (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64
 }
 
+/// A matrix `[out, in]`, as libtorch multiplies it or as our kernels do.
+#[derive(Debug)]
+pub(crate) enum Matrix {
+    /// Row-major, any device.
+    Plain(Tensor),
+    /// In the kernels' order, with its bias; processor only.
+    Packed(Arc<PackedMatrix>),
+}
+
 /// `y = x W^T + b`.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    /// `[out, in]`.
-    weight: Tensor,
-    /// `[out]`.
+    matrix: Matrix,
+    /// `[out]`. A packed matrix holds its own.
     bias: Option<Tensor>,
 }
 
@@ -80,14 +92,22 @@ impl Linear {
         let total: usize = outs.iter().sum();
         let weight_names: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
         let refs: Vec<&str> = weight_names.iter().map(String::as_str).collect();
-        let weight = weights.take_rows(&refs, &[total, inputs])?;
+        let (kind, device) = weights.kind_and_device();
+        let packed = match weights.packing() {
+            Some(format) => Some(weights.take_packed(&refs, total, inputs, format)?),
+            None => None,
+        };
+        let plain = match packed {
+            Some(_) => None,
+            None => Some(weights.take_rows(&refs, &[total, inputs])?),
+        };
         let bias = if biased.iter().any(|&b| b) {
             let mut parts = Vec::with_capacity(names.len());
             for ((name, &out), &has) in names.iter().zip(outs).zip(biased) {
                 parts.push(if has {
                     weights.take(&format!("{name}.bias"), &[out])?
                 } else {
-                    Tensor::f_zeros([out as i64], (weight.kind(), weight.device()))?
+                    Tensor::f_zeros([out as i64], (kind, device))?
                 });
             }
             Some(if parts.len() == 1 {
@@ -98,7 +118,21 @@ impl Linear {
         } else {
             None
         };
-        Ok(Linear { weight, bias })
+        Ok(match (packed, plain) {
+            (Some(mut packed), _) => {
+                if let Some(bias) = bias {
+                    packed.set_bias(&floats(&bias)?)?;
+                }
+                Linear {
+                    matrix: Matrix::Packed(Arc::new(packed)),
+                    bias: None,
+                }
+            }
+            (None, plain) => Linear {
+                matrix: Matrix::Plain(plain.unwrap_or_else(Tensor::new)),
+                bias,
+            },
+        })
     }
 
     /// A single matrix `[out, in]`.
@@ -112,38 +146,93 @@ impl Linear {
         Self::load(weights, &[name], &[out], inputs, &[bias])
     }
 
-    /// Wraps a matrix that is held elsewhere too.
-    pub fn shared(weight: &Tensor) -> Self {
-        Linear {
-            weight: weight.shallow_clone(),
-            bias: None,
-        }
-    }
-
     /// A matrix made from another layer's weights.
     pub fn from_parts(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Linear { weight, bias }
+        Linear {
+            matrix: Matrix::Plain(weight),
+            bias,
+        }
     }
 
     /// `[.., in] -> [.., out]`.
     pub fn forward(&self, x: &Tensor, work: &mut Work) -> Result<Tensor> {
         work.flops(2 * x.numel() * self.outputs());
-        let y = x.f_linear(&self.weight, self.bias.as_ref())?;
+        let y = match &self.matrix {
+            Matrix::Plain(weight) => x.f_linear(weight, self.bias.as_ref())?,
+            Matrix::Packed(weights) => native::product(x, weights)?,
+        };
         Ok(work.hold(y))
     }
 
-    fn outputs(&self) -> usize {
-        self.weight.size().first().map_or(0, |&n| n as usize)
+    /// The packed matrix, where it is one.
+    pub fn packed(&self) -> Option<&PackedMatrix> {
+        match &self.matrix {
+            Matrix::Packed(weights) => Some(weights),
+            Matrix::Plain(_) => None,
+        }
     }
+
+    fn outputs(&self) -> usize {
+        match &self.matrix {
+            Matrix::Plain(weight) => weight.size().first().map_or(0, |&n| n as usize),
+            Matrix::Packed(weights) => weights.outputs(),
+        }
+    }
+}
+
+/// The vectors of the vocabulary, `[vocab, hidden]`.
+#[derive(Debug)]
+pub(crate) struct Embedding(Matrix);
+
+impl Embedding {
+    /// Loads `NAME.weight`.
+    pub fn load(weights: &mut Weights, name: &str, vocab: usize, hidden: usize) -> Result<Self> {
+        Ok(Embedding(
+            Linear::single(weights, name, vocab, hidden, false)?.matrix,
+        ))
+    }
+
+    /// The same matrix as the output layer of a model that ties both.
+    pub fn as_linear(&self) -> Linear {
+        Linear {
+            matrix: match &self.0 {
+                Matrix::Plain(weight) => Matrix::Plain(weight.shallow_clone()),
+                Matrix::Packed(weights) => Matrix::Packed(Arc::clone(weights)),
+            },
+            bias: None,
+        }
+    }
+
+    /// The vectors of tokens, `[ids, hidden]`. Every id must be below the vocabulary.
+    pub fn rows(&self, ids: &[u32], (kind, device): (Kind, Device)) -> Result<Tensor> {
+        match &self.0 {
+            Matrix::Plain(weight) => {
+                let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+                Ok(weight.f_index_select(0, &index_tensor(&ids, device)?)?)
+            }
+            Matrix::Packed(weights) => native::rows(weights, ids, kind),
+        }
+    }
+}
+
+/// A tensor's values in f32, in order.
+pub(crate) fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
+    let flat = tensor
+        .f_to_kind(Kind::Float)?
+        .f_to_device(Device::Cpu)?
+        .f_contiguous()?;
+    let mut values = vec![0f32; flat.numel()];
+    flat.f_copy_data(&mut values, flat.numel())?;
+    Ok(values)
 }
 
 /// RMSNorm or LayerNorm over the last axis.
 #[derive(Debug)]
 pub(crate) struct Norm {
-    weight: Tensor,
+    pub weight: Tensor,
     /// LayerNorm's bias; RMSNorm has none.
     bias: Option<Tensor>,
-    eps: f64,
+    pub eps: f64,
 }
 
 impl Norm {
@@ -188,10 +277,10 @@ pub(crate) fn activate(x: &Tensor, activation: Activation, work: &mut Work) -> R
 /// The gated MLP: `down(act(gate x) * up x)`, gate and up in one matrix.
 #[derive(Debug)]
 pub(crate) struct GatedMlp {
-    gate_up: Linear,
-    down: Linear,
-    width: i64,
-    activation: Activation,
+    pub gate_up: Linear,
+    pub down: Linear,
+    pub width: i64,
+    pub activation: Activation,
 }
 
 impl GatedMlp {
@@ -259,7 +348,7 @@ impl Mlp {
 }
 
 /// A `[len]` tensor of indices.
-pub(crate) fn index_tensor(indices: &[i64], device: tch::Device) -> Result<Tensor> {
+pub(crate) fn index_tensor(indices: &[i64], device: Device) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(indices)?.f_to_device(device)?)
 }
 

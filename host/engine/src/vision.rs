@@ -1,6 +1,6 @@
 //! The vision encoder of the three families: patches in, merged tokens out.
 
-use msao_core::inputs::{Grid, Patches, patch_count};
+use msao_core::inputs::{Grid, patch_count};
 use tch::{Device, Kind, Tensor};
 
 use crate::attention::Segments;
@@ -131,13 +131,12 @@ impl VisionEncoder {
         })
     }
 
-    /// Encodes images or clips: one row of `[tokens, out_hidden_size]` for each `merge_size²` patches, in the
-    /// patches' order.
-    pub fn encode(&self, patches: &Patches, work: &mut Work) -> Result<Tensor> {
-        self.check(patches)?;
+    /// Encodes images or clips, given by their patches' values one after the other: one row of
+    /// `[tokens, out_hidden_size]` for each `merge_size²` patches, in the patches' order.
+    pub fn encode(&self, values: &[f32], grids: &[Grid], work: &mut Work) -> Result<Tensor> {
+        self.check(values, grids)?;
         let unit = (self.config.merge_size * self.config.merge_size) as i64;
-        let frames: Vec<usize> = patches
-            .grids
+        let frames: Vec<usize> = grids
             .iter()
             .flat_map(|g| std::iter::repeat_n(g.h * g.w, g.t))
             .collect();
@@ -145,20 +144,20 @@ impl VisionEncoder {
         let (order, windows) = match &self.config.windows {
             Some(windows) => {
                 let side = windows.size / self.config.merge_size / self.config.patch_size;
-                let (order, lengths) = window_order(&patches.grids, self.config.merge_size, side);
+                let (order, lengths) = window_order(grids, self.config.merge_size, side);
                 (Some(order), Some(Segments::new(&lengths, self.device)?))
             }
             None => (None, None),
         };
 
-        let rows = patch_count(&patches.grids) as i64;
-        let pixels = Tensor::f_from_slice(&patches.values.data)?
+        let rows = patch_count(grids) as i64;
+        let pixels = Tensor::f_from_slice(values)?
             .f_reshape([rows, self.config.patch_values() as i64])?
             .f_to_device(self.device)?
             .f_to_kind(self.kind)?;
         let pixels = work.hold(pixels);
         let mut x = self.patch_embedding.forward(&pixels, work)?;
-        let (mut cos, mut sin) = self.rotary(&patches.grids)?;
+        let (mut cos, mut sin) = self.rotary(grids)?;
         if let Some(order) = &order {
             let index = index_tensor(order, self.device)?;
             let permute = |t: &Tensor| -> Result<Tensor> {
@@ -196,20 +195,16 @@ impl VisionEncoder {
         }
     }
 
-    fn check(&self, patches: &Patches) -> Result<()> {
-        let rows = patch_count(&patches.grids);
-        let wanted = [rows, self.config.patch_values()];
-        if patches.values.shape != wanted
-            || patches.values.data.len() != rows.saturating_mul(self.config.patch_values())
-        {
+    fn check(&self, values: &[f32], grids: &[Grid]) -> Result<()> {
+        let wanted = patch_count(grids).saturating_mul(self.config.patch_values());
+        if values.len() != wanted {
             return Err(EngineError::request(format!(
-                "pixel values have shape {:?}; the grids and the model ask for {wanted:?}",
-                patches.values.shape
+                "{} pixel values were given; the grids and the model ask for {wanted}",
+                values.len()
             )));
         }
         let merge = self.config.merge_size;
-        match patches
-            .grids
+        match grids
             .iter()
             .find(|g| g.patches() == 0 || g.h % merge != 0 || g.w % merge != 0)
         {

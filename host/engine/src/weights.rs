@@ -8,6 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+use msao_kernels::{Element, Format, PackedMatrix};
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
@@ -35,6 +36,7 @@ pub struct Weights {
     entries: HashMap<String, Entry>,
     kind: Kind,
     device: Device,
+    packing: Option<Format>,
     taken: u64,
     index_path: PathBuf,
 }
@@ -68,6 +70,7 @@ impl Weights {
             entries: HashMap::new(),
             kind: Kind::Float,
             device: Device::Cpu,
+            packing: None,
             taken: 0,
             index_path,
         };
@@ -173,14 +176,28 @@ impl Weights {
             .unwrap_or(Kind::Float)
     }
 
+    /// Type and place that tensors are copied out to.
+    pub fn kind_and_device(&self) -> (Kind, Device) {
+        (self.kind, self.device)
+    }
+
+    /// From now on matrices are packed for our own kernels, or no longer.
+    pub fn pack(&mut self, format: Option<Format>) {
+        self.packing = format;
+    }
+
+    /// How matrices are packed, if they are.
+    pub fn packing(&self) -> Option<Format> {
+        self.packing
+    }
+
     /// Copies out the tensor `name`, which must have `shape`.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.take_rows(&[name], shape)
     }
 
-    /// Copies out several tensors as one, stacked along the first axis in the order given. `shape` is that of the
-    /// whole; the parts may differ in their number of rows.
-    pub fn take_rows(&mut self, names: &[&str], shape: &[usize]) -> Result<Tensor> {
+    /// The entries of tensors that make up one of `shape`, stacked along the first axis.
+    fn find(&self, names: &[&str], shape: &[usize]) -> Result<Vec<&Entry>> {
         let [rows, row_shape @ ..] = shape else {
             return Err(EngineError::checkpoint(
                 &self.index_path,
@@ -222,10 +239,17 @@ impl Weights {
                 ));
             }
         }
+        Ok(found.into_iter().map(|(_, entry)| entry).collect())
+    }
+
+    /// Copies out several tensors as one, stacked along the first axis in the order given. `shape` is that of the
+    /// whole; the parts may differ in their number of rows.
+    pub fn take_rows(&mut self, names: &[&str], shape: &[usize]) -> Result<Tensor> {
+        let found = self.find(names, shape)?;
         let dims: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
         let whole = Tensor::f_empty(&dims, (self.kind, self.device))?;
         let mut row = 0;
-        for (_, entry) in &found {
+        for entry in &found {
             let part_rows = entry.shape.first().copied().unwrap_or(0) as i64;
             let mut part = whole.f_narrow(0, row, part_rows)?;
             self.copy_into(entry, &mut part)?;
@@ -235,7 +259,34 @@ impl Weights {
         Ok(whole)
     }
 
-    fn copy_into(&self, entry: &Entry, part: &mut Tensor) -> Result<()> {
+    /// Copies out several matrices as one, stacked along their rows, in the order that our own kernels read.
+    pub fn take_packed(
+        &mut self,
+        names: &[&str],
+        outputs: usize,
+        inputs: usize,
+        format: Format,
+    ) -> Result<PackedMatrix> {
+        let found = self.find(names, &[outputs, inputs])?;
+        let mut packed = PackedMatrix::new(outputs, inputs, format)?;
+        let mut row = 0;
+        for entry in &found {
+            let rows = entry.shape.first().copied().unwrap_or(0);
+            let (bytes, kind) = self.bytes_of(entry)?;
+            let element = match kind {
+                Kind::BFloat16 => Element::Bf16,
+                Kind::Half => Element::F16,
+                _ => Element::F32,
+            };
+            packed.pack_rows(row, rows, bytes, element)?;
+            row += rows;
+        }
+        self.taken += packed.bytes() as u64;
+        Ok(packed)
+    }
+
+    /// A stored tensor's bytes and type.
+    fn bytes_of(&self, entry: &Entry) -> Result<(&[u8], Kind)> {
         let shard = self
             .shards
             .get(entry.shard)
@@ -259,6 +310,11 @@ impl Weights {
                 entry.shape
             )));
         }
+        Ok((bytes, kind))
+    }
+
+    fn copy_into(&self, entry: &Entry, part: &mut Tensor) -> Result<()> {
+        let (bytes, kind) = self.bytes_of(entry)?;
         let dims: Vec<i64> = entry.shape.iter().map(|&n| n as i64).collect();
         let aligned;
         let mut data = bytes.as_ptr();

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use msao_core::sampling::{Sampler, SamplingParams};
-use msao_engine::{GenerateOptions, LoadOptions, Model, Precision, Stop, generate};
+use msao_engine::{GenerateOptions, Kernels, LoadOptions, Model, Precision, Stop, generate};
 use msao_golden::{Case, cases_of, models, root};
 
 /// What the reference and we may differ by in f32.
@@ -14,17 +14,24 @@ const LOGIT_TOLERANCE: f32 = 2e-4;
 /// What two ways of computing the same logits may differ by in f32.
 const OWN_TOLERANCE: f32 = 1e-4;
 
-/// Runs `check` on every case in f32.
+/// Runs `check` on every case in f32, on our own kernels (where the processor can run them) and on libtorch's.
 fn for_all_cases(check: impl Fn(&Model, &Case) -> Result<(), String>) {
-    for_all_cases_in(Precision::F32, check);
+    for kernels in [Kernels::Best, Kernels::Libtorch] {
+        for_all_cases_in(Precision::F32, kernels, &check);
+    }
 }
 
 /// Runs `check` on every case, each model loaded once, and reports all failures together.
-fn for_all_cases_in(precision: Precision, check: impl Fn(&Model, &Case) -> Result<(), String>) {
+fn for_all_cases_in(
+    precision: Precision,
+    kernels: Kernels,
+    check: impl Fn(&Model, &Case) -> Result<(), String>,
+) {
     // The matrices are tiny: more threads would only wait for each other.
     msao_engine::set_threads(1);
     let options = LoadOptions {
         precision,
+        kernels,
         ..Default::default()
     };
     let mut failures = Vec::new();
@@ -167,8 +174,12 @@ fn tokens_read_at_once_equal_tokens_read_one_by_one() {
 fn sixteen_bits_stay_close_to_thirty_two() {
     // Random weights of large gain magnify rounding, so closeness is that of directions: bf16 keeps 8 bits of
     // mantissa, f16 11.
-    for (precision, least) in [(Precision::Bf16, 0.98), (Precision::F16, 0.999)] {
-        for_all_cases_in(precision, |model, case| {
+    for (precision, kernels, least) in [
+        (Precision::Bf16, Kernels::Best, 0.98),
+        (Precision::Bf16, Kernels::Libtorch, 0.98),
+        (Precision::F16, Kernels::Libtorch, 0.999),
+    ] {
+        for_all_cases_in(precision, kernels, |model, case| {
             let logits = model
                 .forward(&case.prepared.inputs)
                 .map_err(|e| e.to_string())?;
