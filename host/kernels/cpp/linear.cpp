@@ -19,7 +19,7 @@ INLINE void write(const View &y, size_t row, size_t column, f32x16 x, __mmask16 
 template <int R, class Line> void one_panel(const Product &p, size_t block_number, size_t first_row) {
     const Packed &w = *p.w;
     f32x16 sums[R];
-    tile<R, Line>(block(w, block_number), lines_a_block(w), p.panels + first_row * p.steps, sums);
+    tile<R, Line, R, 1, true>(block(w, block_number), lines_a_block(w), p.panels + first_row * p.steps, sums);
     size_t column = block_number * BLOCK, rows = least(R, p.x->rows - first_row);
     __mmask16 m = first(w.outputs - column);
     f32x16 scale = w.format == FORMAT_INT8 ? load(w.scale + column) : _mm512_set1_ps(1);
@@ -45,8 +45,9 @@ template <class Line> void some_blocks(const Product &p, size_t begin, size_t en
 template <class X> void some_panels(const Product &p, size_t me, size_t team) {
     for (size_t row = me * p.height; row < p.x->rows; row += team * p.height) {
         size_t rows = least(p.height, p.x->rows - row);
-        make_panel((const X *)p.x->data + row * p.x->stride, p.x->stride, rows, p.w->inputs, height_for(rows), p.steps,
-                   p.panels + row * p.steps);
+        const X *from[HIGHEST];
+        for (size_t r = 0; r < rows; r++) from[r] = (const X *)p.x->data + (row + r) * p.x->stride;
+        make_panel(from, rows, p.w->inputs, height_for(rows), p.steps, p.panels + row * p.steps);
     }
 }
 

@@ -27,21 +27,21 @@ INLINE __m512i load_steps(const bf16 *row, size_t at, size_t values) {
     return _mm512_maskz_loadu_epi16(left >= 32 ? ~0u : (1u << left) - 1, row + 2 * at);
 }
 
-// `rows` rows of `values` elements as a panel of height `height` and `steps` steps; what is missing is zero.
+// `count` rows of `values` elements as a panel of height `height` and `steps` steps; what is missing is zero.
 template <class T>
-void make_panel(const T *x, size_t stride, size_t rows, size_t values, size_t height, size_t steps, uint32_t *panel) {
+void make_panel(const T *const *rows, size_t count, size_t values, size_t height, size_t steps, uint32_t *panel) {
     if (height == 1) {
         for (size_t at = 0; at < steps; at += 16)
-            _mm512_mask_storeu_epi32(panel + at, first(steps - at), load_steps(x, at, values));
+            _mm512_mask_storeu_epi32(panel + at, first(steps - at), load_steps(rows[0], at, values));
         return;
     }
     for (size_t group = 0; group < height; group += 16) {
         __mmask16 lanes = first(height - group);
-        size_t here = rows > group ? least(rows - group, 16) : 0;
+        size_t here = count > group ? least(count - group, 16) : 0;
         for (size_t at = 0; at < steps; at += 16) {
             __m512i r[16];
             for (size_t i = 0; i < 16; i++)
-                r[i] = i < here ? load_steps(x + (group + i) * stride, at, values) : _mm512_setzero_si512();
+                r[i] = i < here ? load_steps(rows[group + i], at, values) : _mm512_setzero_si512();
             transpose(r);
             size_t columns = least(steps - at, 16);
             for (size_t c = 0; c < columns; c++)

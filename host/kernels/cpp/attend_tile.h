@@ -1,0 +1,176 @@
+// A tile of attention: some tokens' keys and values, packed once, against panels of queries.
+//
+// Tokens take the place that outputs have in a product (tile.h): keys are transposed so that a register holds 16
+// tokens, values so that it holds 16 of a head's values. Softmax runs along with it (Milakov and Gimelshein 2018; Dao
+// et al. 2022): a query keeps its largest score so far, the sum of its weights and its weighted sum of values, and
+// shrinks the latter two when a larger score comes.
+#pragma once
+#include "panel.h"
+#include "tile.h"
+
+namespace {
+
+constexpr size_t TILE = 128;  // tokens
+
+template <class T> struct Lines;
+template <> struct Lines<float> {
+    using Line = LineF32;
+    static constexpr size_t A_STEP = 1;  // values that a step takes
+};
+template <> struct Lines<bf16> {
+    using Line = LineBf16;
+    static constexpr size_t A_STEP = 2;
+};
+
+// Where a head's keys or values lie in a pool.
+template <class T> struct Pool {
+    const T *data;     // the head's values in slot 0
+    size_t token;      // values from slot to slot
+    INLINE const T *at(uint32_t slot) const { return data + slot * token; }
+};
+
+// Keys [16-token block][step] and values [16-value block][step] of a tile's tokens, as lines.
+template <class T> struct TokenTile {
+    uint8_t *keys, *values;
+    size_t tokens, dim;
+
+    static constexpr size_t A_STEP = Lines<T>::A_STEP;
+    size_t key_lines() const { return (dim + A_STEP - 1) / A_STEP; }
+    size_t value_lines() const { return (tokens + A_STEP - 1) / A_STEP; }
+    static size_t bytes(size_t dim) { return round_up(dim, BLOCK) * TILE * 4; }
+
+    void pack(const Pool<T> &k, const Pool<T> &v, const uint32_t *slots);
+};
+
+INLINE __m512i value_line(const float *a, const float *, __mmask16 m) { return _mm512_castps_si512(load(a, m)); }
+INLINE __m512i value_line(const bf16 *a, const bf16 *b, __mmask16 m) {
+    __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, a));
+    if (!b) return even;
+    return _mm512_or_si512(even, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, b)), 16));
+}
+
+template <class T> void TokenTile<T>::pack(const Pool<T> &k, const Pool<T> &v, const uint32_t *slots) {
+    const T *rows[BLOCK];
+    for (size_t t = 0; t < tokens; t += BLOCK) {
+        size_t here = least(tokens - t, BLOCK);
+        for (size_t i = 0; i < here; i++) rows[i] = k.at(slots[t + i]);
+        make_panel(rows, here, dim, BLOCK, key_lines(), (uint32_t *)(keys + t / BLOCK * key_lines() * LINE));
+    }
+    for (size_t line = 0; line < value_lines(); line++) {
+        size_t t = line * A_STEP;
+        const T *a = v.at(slots[t]), *b = A_STEP == 2 && t + 1 < tokens ? v.at(slots[t + 1]) : nullptr;
+        for (size_t d = 0; d < dim; d += BLOCK) {
+            __m512i x = value_line(a + d, b ? b + d : nullptr, first(dim - d));
+            _mm512_store_si512(values + (d / BLOCK * value_lines() + line) * LINE, x);
+        }
+    }
+}
+
+// The next tile, asked for while this one is computed: a few lines at a time, since only so many can be on the way.
+template <class T> struct Ahead {
+    Pool<T> keys, values;
+    const uint32_t *slots;
+    size_t count, dim;
+
+    INLINE void fetch(const Pool<T> &pool, size_t begin, size_t end) const {
+        for (size_t t = begin; t < least(end, count); t++)
+            for (size_t byte = 0; byte < dim * sizeof(T); byte += LINE)
+                _mm_prefetch((const char *)pool.at(slots[t]) + byte, _MM_HINT_T1);
+    }
+};
+
+// Queries that are worked on together, and what they have seen so far.
+struct QueryPanel {
+    uint32_t *panel;        // [steps][height]
+    float *largest, *sum;   // [height]: of the scores, of the weights
+    float *weighted;        // [height, dim padded to 16]
+    size_t height, rows;
+};
+
+// Tokens of a tile that a query sees.
+struct Seen {
+    size_t begin, end;
+};
+
+// Scores and weights of a panel over a tile, kept between the two products.
+struct alignas(64) Work {
+    float scores[HIGHEST][TILE];
+    uint32_t weights[HIGHEST][TILE];  // [row][step], as values of the element
+    float shrink[32];
+};
+
+INLINE void store_weights(uint32_t *row, size_t at, f32x16 x, float) { _mm512_storeu_ps((float *)row + at, x); }
+INLINE void store_weights(uint32_t *row, size_t at, f32x16 x, bf16) { store((bf16 *)row + at, x); }
+
+// Scores of one query become weights, in T; its largest score and the sum of its weights are brought up to date.
+template <class T>
+INLINE void soften(const float *scores, const Seen &seen, size_t blocks, float scale, QueryPanel &q, size_t r,
+                   Work &work) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const f32x16 never = _mm512_set1_ps(-INFINITY);
+    f32x16 x[TILE / BLOCK], most = never;
+    bool whole = seen.begin == 0 && seen.end >= blocks * BLOCK;
+    for (size_t b = 0; b < blocks; b++) {
+        x[b] = _mm512_mul_ps(load(scores + b * BLOCK), _mm512_set1_ps(scale));
+        if (!whole) {
+            __m512i token = _mm512_add_epi32(lane, _mm512_set1_epi32((int)(b * BLOCK)));
+            __mmask16 in = _mm512_cmpge_epi32_mask(token, _mm512_set1_epi32((int)seen.begin)) &
+                           _mm512_cmplt_epi32_mask(token, _mm512_set1_epi32((int)seen.end));
+            x[b] = _mm512_mask_blend_ps(in, never, x[b]);
+        }
+        most = _mm512_max_ps(most, x[b]);
+    }
+    float before = q.largest[r], now = std::fmax(before, _mm512_reduce_max_ps(most));
+    q.largest[r] = now;
+    // Where nothing counts yet, any finite number makes all weights 0 instead of NaN.
+    float from = now == -INFINITY ? 0 : now;
+    f32x16 sum = _mm512_setzero_ps();
+    for (size_t b = 0; b < blocks; b++) {
+        f32x16 weight = exp(_mm512_sub_ps(x[b], _mm512_set1_ps(from)));
+        sum = _mm512_add_ps(sum, weight);
+        store_weights(work.weights[r], b * BLOCK, weight, T());
+    }
+    work.shrink[r] = before - from;
+    q.sum[r] = _mm512_reduce_add_ps(sum) + q.sum[r] * _mm512_cvtss_f32(exp(_mm512_set1_ps(before - from)));
+}
+
+// Brings a panel up to date with a tile of which its row r sees seen[r].
+template <int R, class T>
+void panel_over_tile(QueryPanel &q, const TokenTile<T> &tokens, const Seen *seen, float scale, Work &work,
+                         const Ahead<T> &ahead) {
+    using Line = typename Lines<T>::Line;
+    size_t blocks = (tokens.tokens + BLOCK - 1) / BLOCK;
+    for (size_t b = 0; b < blocks; b++) {
+        ahead.fetch(ahead.keys, b * BLOCK, (b + 1) * BLOCK);
+        f32x16 sums[R];
+        tile<R, Line, R, 1, false>(tokens.keys + b * tokens.key_lines() * LINE, tokens.key_lines(), q.panel, sums);
+        for (int r = 0; r < R; r++) _mm512_store_ps(work.scores[r] + b * BLOCK, sums[r]);
+    }
+    for (size_t r = 0; r < q.rows; r++) soften<T>(work.scores[r], seen[r], blocks, scale, q, r, work);
+    for (size_t r = 0; r < q.rows; r += 16)
+        _mm512_store_ps(work.shrink + r, exp(_mm512_load_ps(work.shrink + r)));
+    size_t padded = round_up(tokens.dim, BLOCK);
+    for (size_t d = 0; d < padded; d += BLOCK) {
+        ahead.fetch(ahead.values, TILE * d / padded, TILE * (d + BLOCK) / padded);
+        f32x16 sums[R];
+        tile<R, Line, 1, TILE, false>(tokens.values + d * tokens.value_lines() * (LINE / BLOCK), tokens.value_lines(),
+                                      work.weights[0], sums);
+        for (size_t r = 0; r < q.rows; r++) {
+            float *to = q.weighted + r * padded + d;
+            _mm512_store_ps(to, _mm512_fmadd_ps(_mm512_load_ps(to), _mm512_set1_ps(work.shrink[r]), sums[r]));
+        }
+    }
+}
+
+template <class T>
+void any_panel_over_tile(QueryPanel &q, const TokenTile<T> &tokens, const Seen *seen, float scale, Work &work,
+                         const Ahead<T> &ahead) {
+    switch (q.height) {
+#define CASE(R) \
+    case R: return panel_over_tile<R, T>(q, tokens, seen, scale, work, ahead);
+        PANEL_HEIGHTS(CASE)
+#undef CASE
+    }
+}
+
+}  // namespace
