@@ -8,6 +8,7 @@ mod format;
 mod inspect;
 mod media;
 mod tensors;
+mod twin;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ enum ModelCommand {
     Inspect(inspect::InspectArgs),
     Preprocess(tensors::PreprocessArgs),
     Forward(tensors::ForwardArgs),
+    Twin(twin::TwinArgs),
 }
 
 /// How to hold a model.
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         Command::Model(ModelCommand::Inspect(args)) => inspect::run(&args),
         Command::Model(ModelCommand::Preprocess(args)) => tensors::preprocess(&args),
         Command::Model(ModelCommand::Forward(args)) => tensors::forward(&args),
+        Command::Model(ModelCommand::Twin(args)) => twin::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,6 +24,7 @@ mod pass;
 mod pool;
 mod positions;
 mod prompt;
+pub mod twin;
 mod vision;
 pub mod weights;
 
