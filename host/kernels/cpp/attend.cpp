@@ -58,6 +58,9 @@ template <class T> void accumulate(const Call &c, const Piece &piece, Place<T> &
     const Span &span = *piece.span;
     Pool<T> keys = {(const T *)c.keys + piece.kv_head * dim, token};
     Pool<T> values = {(const T *)c.values + piece.kv_head * dim, token};
+    Ahead<T> start = {keys, values, span.slots + piece.begin, least(TILE, piece.end - piece.begin), dim};
+    start.fetch(keys, 0, TILE);
+    start.fetch(values, 0, TILE);
     for (size_t i = 0; i < queries; i += height) {
         size_t rows = least(height, queries - i);
         const T *from[HIGHEST];

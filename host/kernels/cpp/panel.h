@@ -27,6 +27,16 @@ INLINE __m512i load_steps(const bf16 *row, size_t at, size_t values) {
     return _mm512_maskz_loadu_epi16(left >= 32 ? ~0u : (1u << left) - 1, row + 2 * at);
 }
 
+// Sixteen steps of sixteen whole rows, turned in registers: no loop here may be left rolled up, or they go to the stack.
+template <class T> INLINE void whole_square(const T *const *rows, size_t at, size_t height, uint32_t *panel) {
+    __m512i r[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_si512((const uint32_t *)rows[i] + at);
+    transpose(r);
+#pragma GCC unroll 16
+    for (int c = 0; c < 16; c++) _mm512_storeu_si512(panel + c * height, r[c]);
+}
+
 // `count` rows of `values` elements as a panel of height `height` and `steps` steps; what is missing is zero.
 template <class T>
 void make_panel(const T *const *rows, size_t count, size_t values, size_t height, size_t steps, uint32_t *panel) {
@@ -39,6 +49,10 @@ void make_panel(const T *const *rows, size_t count, size_t values, size_t height
         __mmask16 lanes = first(height - group);
         size_t here = count > group ? least(count - group, 16) : 0;
         for (size_t at = 0; at < steps; at += 16) {
+            if (here == 16 && (at + 16) * (4 / sizeof(T)) <= values) {
+                whole_square(rows + group, at, height, panel + at * height + group);
+                continue;
+            }
             __m512i r[16];
             for (size_t i = 0; i < 16; i++)
                 r[i] = i < here ? load_steps(rows[group + i], at, values) : _mm512_setzero_si512();

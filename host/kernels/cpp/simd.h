@@ -64,11 +64,13 @@ INLINE f32x16 exp(f32x16 x) {
 // Rows of sixteen 32-bit values become columns.
 INLINE void transpose(__m512i r[16]) {
     __m512i t[16];
+#pragma GCC unroll 8
     for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
         t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
     }
     // Now rows i..i+3, column 4 l + c of lane l, in r[i + c].
+#pragma GCC unroll 4
     for (int i = 0; i < 16; i += 4) {
         r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
         r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
@@ -76,6 +78,7 @@ INLINE void transpose(__m512i r[16]) {
         r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
     }
     // And a transpose of the lanes: rows 0, 4, 8, 12 against lanes.
+#pragma GCC unroll 4
     for (int c = 0; c < 4; c++) {
         __m512i a = _mm512_shuffle_i32x4(r[c], r[c + 4], 0x88), b = _mm512_shuffle_i32x4(r[c], r[c + 4], 0xdd);
         __m512i d = _mm512_shuffle_i32x4(r[c + 8], r[c + 12], 0x88), e = _mm512_shuffle_i32x4(r[c + 8], r[c + 12], 0xdd);
@@ -84,6 +87,7 @@ INLINE void transpose(__m512i r[16]) {
         t[c + 4] = _mm512_shuffle_i32x4(b, e, 0x88);
         t[c + 12] = _mm512_shuffle_i32x4(b, e, 0xdd);
     }
+#pragma GCC unroll 16
     for (int i = 0; i < 16; i++) r[i] = t[i];
 }
 

@@ -100,7 +100,10 @@ INLINE void tile(const uint8_t *w, size_t lines, const uint32_t *panel, f32x16 s
     constexpr int S = Line::STEPS, U = R >= 8 ? 1 : R >= 4 ? 2 : R >= 2 ? 4 : 8;
     const Line line;
     f32x16 acc[U][R];
+    // Every loop over sums is unrolled: one that is not would put them into memory.
+#pragma GCC unroll 8
     for (int u = 0; u < U; u++)
+#pragma GCC unroll 24
         for (int r = 0; r < R; r++) acc[u][r] = _mm512_setzero_ps();
     size_t l = 0;
     for (; l + U <= lines; l += U, w += U * LINE, panel += U * S * STEP) {
@@ -124,8 +127,11 @@ INLINE void tile(const uint8_t *w, size_t lines, const uint32_t *panel, f32x16 s
 #pragma GCC unroll 24
             for (int r = 0; r < R; r++) acc[0][r] = multiply_add(acc[0][r], step[s], panel + s * STEP + r * ROW, typename Line::X());
     }
+#pragma GCC unroll 8
     for (int u = 1; u < U; u++)
+#pragma GCC unroll 24
         for (int r = 0; r < R; r++) acc[0][r] = _mm512_add_ps(acc[0][r], acc[u][r]);
+#pragma GCC unroll 24
     for (int r = 0; r < R; r++) sums[r] = acc[0][r];
 }
 
