@@ -14,7 +14,7 @@ fn main() {
             .flag("-Wno-uninitialized")
             .flag("-Wno-maybe-uninitialized")
             .files(
-                ["supported", "pack", "linear", "rows", "attend"]
+                ["supported", "pack", "unpack", "linear", "rows", "attend"]
                     .map(|name| format!("cpp/{name}.cpp")),
             )
             .compile("msao_kernels");

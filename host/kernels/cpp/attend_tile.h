@@ -29,7 +29,7 @@ template <class T> struct Pool {
     INLINE const T *at(uint32_t slot) const { return data + slot * token; }
 };
 
-// Keys [16-token block][step] and values [16-value block][step] of a tile's tokens, as lines.
+// Keys [16-token block][step] and values [step][16-value block] of a tile's tokens, as lines.
 template <class T> struct TokenTile {
     uint8_t *keys, *values;
     size_t tokens, dim;
@@ -42,16 +42,16 @@ template <class T> struct TokenTile {
     void pack(const Pool<T> &k, const Pool<T> &v, const uint32_t *slots);
 };
 
-// Two tokens' values [0, 32) as two lines; `apart` bytes from one to the other.
-INLINE void value_pairs(const bf16 *a, const bf16 *b, uint8_t *to, size_t apart) {
+// Two tokens' values [0, 32) as two lines.
+INLINE void value_pairs(const bf16 *a, const bf16 *b, uint8_t *to) {
     const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
                                          5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
     const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
     __m512i x = _mm512_loadu_si512(a), y = _mm512_loadu_si512(b);
     _mm512_store_si512(to, _mm512_permutex2var_epi16(x, low, y));
-    _mm512_store_si512(to + apart, _mm512_permutex2var_epi16(x, high, y));
+    _mm512_store_si512(to + LINE, _mm512_permutex2var_epi16(x, high, y));
 }
-INLINE void value_pairs(const float *, const float *, uint8_t *, size_t) {}
+INLINE void value_pairs(const float *, const float *, uint8_t *) {}
 
 INLINE __m512i value_line(const float *a, const float *, __mmask16 m) { return _mm512_castps_si512(load(a, m)); }
 INLINE __m512i value_line(const bf16 *a, const bf16 *b, __mmask16 m) {
@@ -70,13 +70,13 @@ template <class T> void TokenTile<T>::pack(const Pool<T> &k, const Pool<T> &v, c
     for (size_t line = 0; line < value_lines(); line++) {
         size_t t = line * A_STEP;
         const T *a = v.at(slots[t]), *b = A_STEP == 2 && t + 1 < tokens ? v.at(slots[t + 1]) : nullptr;
-        size_t d = 0, apart = value_lines() * LINE;
+        size_t d = 0;
+        uint8_t *to = values + line * (round_up(dim, BLOCK) / BLOCK) * LINE;
         if (b)
-            for (; d + 2 * BLOCK <= dim; d += 2 * BLOCK)
-                value_pairs(a + d, b + d, values + (d / BLOCK * value_lines() + line) * LINE, apart);
+            for (; d + 2 * BLOCK <= dim; d += 2 * BLOCK) value_pairs(a + d, b + d, to + d / BLOCK * LINE);
         for (; d < dim; d += BLOCK) {
             __m512i x = value_line(a + d, b ? b + d : nullptr, first(dim - d));
-            _mm512_store_si512(values + (d / BLOCK * value_lines() + line) * LINE, x);
+            _mm512_store_si512(to + d / BLOCK * LINE, x);
         }
     }
 }
@@ -158,7 +158,7 @@ void panel_over_tile(QueryPanel &q, const TokenTile<T> &tokens, const Seen *seen
     for (size_t b = 0; b < blocks; b++) {
         ahead.fetch(ahead.keys, b * BLOCK, (b + 1) * BLOCK);
         f32x16 sums[R];
-        tile<R, Line, R, 1, false>(tokens.keys + b * tokens.key_lines() * LINE, tokens.key_lines(), q.panel, sums);
+        tile<R, Line, R, 1, false>(tokens.keys + b * tokens.key_lines() * LINE, LINE, tokens.key_lines(), q.panel, sums);
 #pragma GCC unroll 24
         for (int r = 0; r < R; r++) _mm512_store_ps(work.scores[r] + b * BLOCK, sums[r]);
     }
@@ -169,7 +169,7 @@ void panel_over_tile(QueryPanel &q, const TokenTile<T> &tokens, const Seen *seen
     for (size_t d = 0; d < padded; d += BLOCK) {
         ahead.fetch(ahead.values, TILE * d / padded, TILE * (d + BLOCK) / padded);
         f32x16 sums[R];
-        tile<R, Line, 1, TILE, false>(tokens.values + d * tokens.value_lines() * (LINE / BLOCK), tokens.value_lines(),
+        tile<R, Line, 1, TILE, false>(tokens.values + d / BLOCK * LINE, padded / BLOCK * LINE, tokens.value_lines(),
                                       work.weights[0], sums);
         for (size_t r = 0; r < q.rows; r++) {
             float *to = q.weighted + r * padded + d;

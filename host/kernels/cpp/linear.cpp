@@ -19,7 +19,7 @@ INLINE void write(const View &y, size_t row, size_t column, f32x16 x, __mmask16 
 template <int R, class Line> void one_panel(const Product &p, size_t block_number, size_t first_row) {
     const Packed &w = *p.w;
     f32x16 sums[R];
-    tile<R, Line, R, 1, true>(block(w, block_number), lines_a_block(w), p.panels + first_row * p.steps, sums);
+    tile<R, Line, R, 1, true>(block(w, block_number), LINE, lines_a_block(w), p.panels + first_row * p.steps, sums);
     size_t column = block_number * BLOCK, rows = least(R, p.x->rows - first_row);
     __mmask16 m = first(w.outputs - column);
     f32x16 scale = w.format == FORMAT_INT8 ? load(w.scale + column) : _mm512_set1_ps(1);

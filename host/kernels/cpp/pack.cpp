@@ -1,73 +1,107 @@
-// Packs weights from rows, and gives rows back.
+// Packs weights from rows of any element.
 #include "layout.h"
+#include "panel.h"
 
 namespace {
 
-float value(const uint8_t *source, size_t i, Element element) {
-    if (element == F32) {
-        float x;
-        std::memcpy(&x, source + 4 * i, 4);
-        return x;
-    }
-    uint16_t bits;
-    std::memcpy(&bits, source + 2 * i, 2);
-    return element == BF16 ? _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)bits << 16))) : _cvtsh_ss(bits);
+// Largest magnitude of a row.
+template <class S> float largest(const S *row, size_t count) {
+    f32x16 most = _mm512_setzero_ps();
+    for (size_t k = 0; k < count; k += 16)
+        most = _mm512_max_ps(most, _mm512_abs_ps(load(row + k, first(count - k))));
+    return _mm512_reduce_max_ps(most);
 }
 
-uint16_t to_bf16(float x) {
-    return (uint16_t)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(x)), 0);
-}
-
-void pack_row(const Packed &w, size_t row, const uint8_t *source, Element element) {
-    uint8_t *to = block(w, row / BLOCK);
-    size_t o = row % BLOCK;
-    float scale = 0;
-    if (w.format == FORMAT_INT8) {
-        float largest = 0;
-        for (size_t k = 0; k < w.inputs; k++) largest = std::fmax(largest, std::fabs(value(source, k, element)));
-        w.scale[row] = scale = largest / 127;
-    }
-    for (size_t k = 0; k < w.inputs; k++) {
-        float x = value(source, k, element);
+// A row in the format's values, with zeros up to the end of its last line.
+template <class S> void convert(const S *row, size_t count, const Packed &w, float scale, uint8_t *to) {
+    size_t whole = lines_a_block(w) * inputs_a_line(w.format);
+    f32x16 divisor = _mm512_set1_ps(scale);
+    __mmask16 scaled = scale > 0 ? 0xffff : 0;
+    for (size_t k = 0; k < whole; k += 16) {
+        f32x16 x = k < count ? load(row + k, first(count - k)) : _mm512_setzero_ps();
+        __mmask16 m = first(whole - k);
         if (w.format == FORMAT_F32) {
-            ((float *)to)[k * 16 + o] = x;
+            store((float *)to + k, x, m);
         } else if (w.format == FORMAT_BF16) {
-            ((bf16 *)to)[k / 2 * 32 + 2 * o + k % 2] = to_bf16(x);
+            store((bf16 *)to + k, x, m);
         } else {
-            int q = scale > 0 ? (int)std::nearbyint(x / scale) : 0;
-            to[k / 4 * LINE + int8_place(o, k % 4)] = (uint8_t)(q < 0 ? 0x80 | -q : q);
+            __m512i q = _mm512_maskz_cvtps_epi32(scaled, _mm512_div_ps(x, divisor));
+            __m512i sign = _mm512_and_si512(_mm512_srli_epi32(q, 24), _mm512_set1_epi32(0x80));
+            __m512i magnitude = _mm512_min_epu32(_mm512_abs_epi32(q), _mm512_set1_epi32(127));
+            _mm_mask_storeu_epi8(to + k, m, _mm512_cvtepi32_epi8(_mm512_or_si512(sign, magnitude)));
         }
     }
 }
 
-float unpacked(const Packed &w, size_t row, size_t k) {
-    const uint8_t *from = block(w, row / BLOCK);
-    size_t o = row % BLOCK;
-    if (w.format == FORMAT_F32) return ((const float *)from)[k * 16 + o];
-    if (w.format == FORMAT_BF16) return value(from, k / 2 * 32 + 2 * o + k % 2, BF16);
-    uint8_t byte = from[k / 4 * LINE + int8_place(o, k % 4)];
-    float magnitude = (float)(byte & 0x7f) * w.scale[row];
-    return byte & 0x80 ? -magnitude : magnitude;
+// Lines of 16 outputs' four neighbouring inputs, put in order (layout.h).
+void order_int8(uint8_t *lines, size_t count) {
+    const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
+    for (size_t l = 0; l < count; l++) {
+        uint8_t *line = lines + l * LINE;
+        _mm512_store_si512(line, _mm512_shuffle_epi8(_mm512_load_si512(line), order));
+    }
+}
+
+// Some rows of a block, from values as the format has them.
+void place(const Packed &w, size_t row, size_t rows, const uint8_t *const *values) {
+    uint8_t *to = block(w, row / BLOCK);
+    size_t lines = lines_a_block(w), padded = lines * inputs_a_line(w.format);
+    if (row % BLOCK == 0 && (rows == BLOCK || row + rows == w.outputs)) {
+        // A line is a row of dwords turned on its side, whatever the dwords hold.
+        make_panel((const float *const *)values, rows, lines, BLOCK, lines, (uint32_t *)to);
+        if (w.format == FORMAT_INT8) order_int8(to, lines);
+        return;
+    }
+    for (size_t i = 0; i < rows; i++) {
+        size_t o = (row + i) % BLOCK;
+        for (size_t k = 0; k < padded; k++) {
+            if (w.format == FORMAT_F32) ((float *)to)[k * 16 + o] = ((const float *)values[i])[k];
+            else if (w.format == FORMAT_BF16) ((bf16 *)to)[k / 2 * 32 + 2 * o + k % 2] = ((const bf16 *)values[i])[k];
+            else to[k / 4 * LINE + int8_place(o, k % 4)] = values[i][k];
+        }
+    }
+}
+
+// Rows that lie in one block.
+template <class S> void pack_block(const Packed &w, size_t row, size_t rows, const S *source, uint8_t *scratch) {
+    const uint8_t *values[BLOCK];
+    size_t bytes = round_up(w.inputs * 4, LINE);
+    for (size_t i = 0; i < rows; i++) {
+        const S *from = source + i * w.inputs;
+        uint8_t *to = scratch + i * bytes;
+        float scale = 0;
+        if (w.format == FORMAT_INT8) w.scale[row + i] = scale = largest(from, w.inputs) / 127;
+        convert(from, w.inputs, w, scale, to);
+        values[i] = to;
+    }
+    place(w, row, rows, values);
+}
+
+template <class S> void pack_rows(const Packed &w, size_t first_row, size_t rows, const S *source) {
+    size_t begin = first_row / BLOCK, end = (first_row + rows + BLOCK - 1) / BLOCK, bytes = rows * w.inputs * sizeof(S);
+    int threads = bytes < (1 << 20) ? 1 : omp_get_max_threads();
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        static thread_local Scratch scratch;
+        uint8_t *values = (uint8_t *)scratch.at_least(BLOCK * round_up(w.inputs * 4, LINE));
+        // The threads write the blocks that they will read, so the memory lies near them.
+#pragma omp for schedule(static)
+        for (size_t b = begin; b < end; b++) {
+            size_t from = b * BLOCK > first_row ? b * BLOCK : first_row;
+            size_t to = least((b + 1) * BLOCK, first_row + rows);
+            pack_block(w, from, to - from, source + (from - first_row) * w.inputs, values);
+        }
+    }
 }
 
 }  // namespace
 
 extern "C" void msao_pack_rows(const Packed *to, size_t first_row, size_t rows, const uint8_t *source,
                                Element element) {
-    size_t row_bytes = to->inputs * (element == F32 ? 4 : 2);
-    for (size_t row = 0; row < rows; row++) pack_row(*to, first_row + row, source + row * row_bytes, element);
-}
-
-extern "C" void msao_unpack_row(const Packed *from, size_t row, float *out) {
-    for (size_t k = 0; k < from->inputs; k++) out[k] = unpacked(*from, row, k);
-}
-
-extern "C" void msao_gather(const Packed *w, const uint32_t *ids, const View *y) {
-    for (size_t row = 0; row < y->rows; row++) {
-        for (size_t k = 0; k < w->inputs; k++) {
-            float x = unpacked(*w, ids[row], k);
-            if (y->element == F32) ((float *)y->data)[row * y->stride + k] = x;
-            else ((bf16 *)y->data)[row * y->stride + k] = to_bf16(x);
-        }
+    if (rows == 0) return;
+    switch (element) {
+    case F32: return pack_rows(*to, first_row, rows, (const float *)source);
+    case BF16: return pack_rows(*to, first_row, rows, (const bf16 *)source);
+    case F16: return pack_rows(*to, first_row, rows, (const f16 *)source);
     }
 }

@@ -93,10 +93,10 @@ struct LineInt8Wide : LineInt8 {
 #define AHEAD 24
 #endif
 
-// sums[r] = the products of `lines` lines with row r of the panel, whose steps lie STEP and whose rows lie ROW values
-// apart. Few rows take several lines at once, each with its own sums: an instruction's result takes four to six cycles.
+// sums[r] = the products of `lines` lines, `apart` bytes from each other, with row r of the panel, whose steps lie STEP
+// and whose rows lie ROW values apart. Few rows take several lines at once, each with its own sums: an instruction's result takes four to six cycles.
 template <int R, class Line, int STEP, int ROW, bool FROM_MEMORY>
-INLINE void tile(const uint8_t *w, size_t lines, const uint32_t *panel, f32x16 sums[R]) {
+INLINE void tile(const uint8_t *w, size_t apart, size_t lines, const uint32_t *panel, f32x16 sums[R]) {
     constexpr int S = Line::STEPS, U = R >= 8 ? 1 : R >= 4 ? 2 : R >= 2 ? 4 : 8;
     const Line line;
     f32x16 acc[U][R];
@@ -106,12 +106,12 @@ INLINE void tile(const uint8_t *w, size_t lines, const uint32_t *panel, f32x16 s
 #pragma GCC unroll 24
         for (int r = 0; r < R; r++) acc[u][r] = _mm512_setzero_ps();
     size_t l = 0;
-    for (; l + U <= lines; l += U, w += U * LINE, panel += U * S * STEP) {
+    for (; l + U <= lines; l += U, w += U * apart, panel += U * S * STEP) {
 #pragma GCC unroll 8
         for (int u = 0; u < U; u++) {
             if (FROM_MEMORY) _mm_prefetch((const char *)w + (AHEAD + u) * LINE, _MM_HINT_T0);
             __m512i step[S];
-            line.expand(w + u * LINE, step);
+            line.expand(w + u * apart, step);
 #pragma GCC unroll 4
             for (int s = 0; s < S; s++)
 #pragma GCC unroll 24
@@ -119,7 +119,7 @@ INLINE void tile(const uint8_t *w, size_t lines, const uint32_t *panel, f32x16 s
                     acc[u][r] = multiply_add(acc[u][r], step[s], panel + (u * S + s) * STEP + r * ROW, typename Line::X());
         }
     }
-    for (; l < lines; l++, w += LINE, panel += S * STEP) {
+    for (; l < lines; l++, w += apart, panel += S * STEP) {
         __m512i step[S];
         line.expand(w, step);
 #pragma GCC unroll 4
