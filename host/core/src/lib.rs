@@ -11,4 +11,5 @@
 pub mod chat;
 pub mod inputs;
 pub mod meter;
+pub mod probe;
 pub mod sampling;

@@ -34,6 +34,24 @@ pub(crate) struct Layer {
     pub window: Option<usize>,
 }
 
+/// Takes the queries of some rows out of a pass, in the last layer that it runs.
+#[derive(Debug)]
+pub(crate) struct Tap {
+    /// The rows.
+    pub rows: Vec<i64>,
+    /// Their queries, turned to their positions: `[rows, heads, d]`.
+    pub queries: Option<Tensor>,
+}
+
+impl Tap {
+    /// `queries`: of all rows of the pass, `[all, heads, d]`.
+    pub fn take(&mut self, queries: &Tensor) -> Result<()> {
+        let index = index_tensor(&self.rows, queries.device())?;
+        self.queries = Some(queries.f_index_select(0, &index)?);
+        Ok(())
+    }
+}
+
 /// The tables of M-RoPE.
 #[derive(Debug)]
 struct Rope {
@@ -150,6 +168,7 @@ impl LanguageModel {
         axes: [&[i64]; 3],
         region: &Region,
         spans: &[Span],
+        mut tap: Option<&mut Tap>,
         work: &mut Work,
     ) -> Result<Tensor> {
         let layers = self.layers.get(region.layers()).ok_or_else(|| {
@@ -160,16 +179,20 @@ impl LanguageModel {
         }
         if self.native {
             let angles = self.rope.angles(axes, Kind::Float)?;
-            return native::run(self, layers, x, angles, region, spans, work);
+            return native::run(self, layers, x, angles, region, spans, tap, work);
         }
         let (cos, sin) = self.rope.angles(axes, self.kind)?;
         let mut paged = Paged::new(spans, self.heads(), self.device)?;
         let start = work.hold(x.shallow_clone());
+        let last = region.layers().end - 1;
         work.stack(
             layers.iter().zip(region.layers()),
             start,
             |work, (layer, number), x| {
                 self.layer(layer, x, (&cos, &sin), work, |qkv, work| {
+                    if let (Some(tap), true) = (&mut tap, number == last) {
+                        tap.take(qkv.0)?;
+                    }
                     paged.attend(qkv, region, number, layer.window, work)
                 })
             },

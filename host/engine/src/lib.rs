@@ -16,6 +16,7 @@ mod device;
 mod error;
 mod generate;
 mod language;
+mod media_cache;
 mod model;
 mod native;
 mod nn;
@@ -23,7 +24,10 @@ mod paged;
 mod pass;
 mod pool;
 mod positions;
+mod prefix_cache;
+mod probe;
 mod prompt;
+mod runner;
 pub mod twin;
 mod vision;
 pub mod weights;
@@ -34,7 +38,9 @@ pub use error::{EngineError, Result};
 pub use generate::{GenerateOptions, Generated, Step, Stop, generate};
 pub use model::{Kernels, LoadOptions, Model, Quantize, Sequence};
 pub use positions::{Positions, positions};
-pub use prompt::{Item, Modality, items};
+pub use probe::ProbeOptions;
+pub use prompt::{Item, items};
+pub use runner::{Keep, Needs, Occupancy, OpenOptions, Runner, RunnerOptions, SequenceId, Work};
 
 /// Sets how many threads one operation may use, for the whole process.
 pub fn set_threads(threads: usize) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use msao_core::inputs::{Array, ModelInputs};
+use msao_core::inputs::{Array, Modality, ModelInputs};
 use msao_core::meter::{Meter, Phase};
 use msao_kernels::Format;
 use tch::{Kind, Tensor};
@@ -17,7 +17,7 @@ use crate::nn::Work;
 use crate::pass::{Input, Part, State, Wanted};
 use crate::pool::{Capacity, Pool};
 use crate::positions::{Positions, positions};
-use crate::prompt::{Item, Modality, Prompt, mel_values, patch_values};
+use crate::prompt::{Item, Prompt, mel_values, patch_values};
 use crate::vision::VisionEncoder;
 use crate::weights::Weights;
 

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::Activation;
 use crate::error::{EngineError, Result};
-use crate::language::{LanguageModel, Layer};
+use crate::language::{LanguageModel, Layer, Tap};
 use crate::nn::{Linear, Work, activate};
 use crate::paged::Span;
 use crate::pool::Region;
@@ -134,6 +134,7 @@ struct Scratch {
 
 /// Runs `layers`, which are those of `region`: see [`LanguageModel::run`]. `angles`: cosines and sines, `[rows, 1, d]`
 /// in f32.
+#[allow(clippy::too_many_arguments)] // one call site; a struct would only rename the arguments
 pub(crate) fn run(
     model: &LanguageModel,
     layers: &[Layer],
@@ -141,6 +142,7 @@ pub(crate) fn run(
     angles: (Tensor, Tensor),
     region: &Region,
     spans: &[Span],
+    mut tap: Option<&mut Tap>,
     work: &mut Work,
 ) -> Result<Tensor> {
     let mark = work.meter.mark();
@@ -201,6 +203,11 @@ pub(crate) fn run(
             (keys.data_ptr(), values.data_ptr()),
             work,
         )?;
+        if let (Some(tap), true) = (&mut tap, number + 1 == region.layers().end) {
+            // Queries stay in the buffer, turned, until the next layer.
+            let queries = scratch.qkv.f_narrow(1, 0, heads.heads * heads.dim)?;
+            tap.take(&queries.f_reshape([rows as i64, heads.heads, heads.dim])?)?;
+        }
     }
     work.meter.release_to(mark);
     Ok(work.hold(x))

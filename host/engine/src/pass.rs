@@ -6,6 +6,7 @@ use msao_core::meter::{Meter, Phase};
 use tch::Tensor;
 
 use crate::error::{EngineError, Result};
+use crate::language::Tap;
 use crate::model::Model;
 use crate::nn::{Work, floats, index_tensor};
 use crate::paged::Span;
@@ -156,29 +157,51 @@ impl Model {
     /// When it fails no sequence has changed.
     pub(crate) fn pass(&self, pool: &mut Pool, parts: &mut [Part]) -> Result<Vec<Vec<f32>>> {
         tch::no_grad(|| {
-            let mut layers = self.run_layers(pool, parts, Layers::All)?;
+            let mut layers = self.run_layers(pool, parts, Layers::All, None)?;
             let logits = self.wanted_logits(&layers.hidden, parts, &mut layers.meters)?;
             layers.charge(self, pool, parts);
             Ok(logits)
         })
     }
 
-    /// Runs the layers of one region and returns the hidden states after them, `[rows, hidden]`.
+    /// The logits `[n, vocab_size]` of hidden states `[n, hidden]` after the last layer, charged to a prompt.
+    pub(crate) fn prompt_logits(&self, hidden: &Tensor, state: &mut State) -> Result<Vec<f32>> {
+        tch::no_grad(|| {
+            let mut work = Work {
+                meter: &mut state.meter,
+                phase: Phase::Prefill,
+            };
+            let mark = work.meter.mark();
+            let logits = self.language().logits(hidden, &mut work);
+            state.meter.release_to(mark);
+            floats(&logits?)
+        })
+    }
+
+    /// Runs the layers of one region and returns the hidden states after them, `[rows, hidden]`. `tap` takes queries
+    /// out of the last of these layers.
     pub(crate) fn pass_region(
         &self,
         pool: &mut Pool,
         parts: &mut [Part],
         region: usize,
+        tap: Option<&mut Tap>,
     ) -> Result<Tensor> {
         tch::no_grad(|| {
-            let layers = self.run_layers(pool, parts, Layers::Region(region))?;
+            let layers = self.run_layers(pool, parts, Layers::Region(region), tap)?;
             let hidden = layers.hidden.shallow_clone();
             layers.charge(self, pool, parts);
             Ok(hidden)
         })
     }
 
-    fn run_layers(&self, pool: &mut Pool, parts: &mut [Part], which: Layers) -> Result<Ran> {
+    fn run_layers(
+        &self,
+        pool: &mut Pool,
+        parts: &mut [Part],
+        which: Layers,
+        tap: Option<&mut Tap>,
+    ) -> Result<Ran> {
         let started = Instant::now();
         let before: Vec<[usize; 2]> = parts
             .iter()
@@ -212,7 +235,7 @@ impl Model {
                 return Err(error);
             }
         }
-        match self.run_reserved(pool, parts, which) {
+        match self.run_reserved(pool, parts, which, tap) {
             Ok((hidden, meters, attention)) => Ok(Ran {
                 hidden,
                 meters,
@@ -232,6 +255,7 @@ impl Model {
         pool: &Pool,
         parts: &[Part],
         which: Layers,
+        mut tap: Option<&mut Tap>,
     ) -> Result<(Tensor, Meters, Vec<u64>)> {
         let language = self.language();
         let mut axes: [Vec<i64>; 3] = Default::default();
@@ -291,7 +315,7 @@ impl Model {
             };
             let mark = work.meter.mark();
             let axes = axes.each_ref().map(Vec::as_slice);
-            let result = language.run(&x, axes, region, &spans, &mut work);
+            let result = language.run(&x, axes, region, &spans, tap.as_deref_mut(), &mut work);
             work.meter.release_to(mark);
             x = result?;
         }

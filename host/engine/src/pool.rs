@@ -8,7 +8,7 @@
 //! tokens, since the tokens that a sequence has differ between them.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 
 use tch::{Device, Kind, Tensor};
 
@@ -123,8 +123,24 @@ impl Region {
         self.limit - self.held_blocks()
     }
 
+    /// Most blocks that may be held.
+    pub fn limit_blocks(&self) -> usize {
+        self.limit
+    }
+
+    /// Blocks that nobody but the given tables holds.
+    fn held_only_by<'a>(&self, tables: impl Iterator<Item = &'a Table>) -> usize {
+        let mut theirs: HashMap<u32, u32> = HashMap::new();
+        for &block in tables.flat_map(|table| &table.blocks) {
+            *theirs.entry(block).or_default() += 1;
+        }
+        let alone =
+            |(block, count): &(&u32, &u32)| self.holders.get(**block as usize) == Some(*count);
+        theirs.iter().filter(alone).count()
+    }
+
     /// Blocks that `more` tokens behind the table's would newly take.
-    fn blocks_for(&self, table: &Table, more: usize) -> usize {
+    pub fn blocks_for(&self, table: &Table, more: usize) -> usize {
         let filled = table.slots.len() % BLOCK;
         let copied = more > 0 && filled != 0 && self.shared(table);
         let room = if filled == 0 { 0 } else { BLOCK - filled };
@@ -153,11 +169,11 @@ impl Region {
         // Blocks given back lie within the room; only the rest can need more.
         let beyond = fresh.saturating_sub(self.free.len());
         self.make_room(self.holders.len() + beyond)?;
-        if more > 0 && table.slots.len() % BLOCK != 0 && self.shared(table) {
+        if more > 0 && !table.slots.len().is_multiple_of(BLOCK) && self.shared(table) {
             self.copy_last(table)?;
         }
         for _ in 0..more {
-            if table.slots.len() % BLOCK == 0 {
+            if table.slots.len().is_multiple_of(BLOCK) {
                 let block = self.take();
                 table.blocks.push(block);
             }
@@ -321,17 +337,6 @@ impl Pool {
         })
     }
 
-    /// Adds slots for `more` tokens to both tables, or fails and leaves them as they were.
-    pub fn extend(&mut self, tables: &mut [Table; 2], more: usize) -> Result<()> {
-        let [lower, upper] = &mut self.regions;
-        let [low, up] = tables;
-        lower.extend(low, more)?;
-        let before = low.tokens() - more;
-        upper
-            .extend(up, more)
-            .inspect_err(|_| lower.truncate(low, before))
-    }
-
     /// Forgets all tokens.
     pub fn release(&mut self, tables: &mut [Table; 2]) {
         for (region, table) in self.regions.iter_mut().zip(tables) {
@@ -358,6 +363,16 @@ impl Pool {
     pub fn free_tokens(&self) -> usize {
         let free = self.regions.iter().map(Region::free_blocks);
         free.min().unwrap_or(0) * BLOCK
+    }
+
+    /// Blocks, of both regions together, that nobody but the given sequences holds.
+    pub fn held_only_by<'a>(&self, tables: impl Iterator<Item = &'a [Table; 2]> + Clone) -> usize {
+        let regions = self.regions.iter().enumerate();
+        regions
+            .map(|(index, region)| {
+                region.held_only_by(tables.clone().filter_map(|tables| tables.get(index)))
+            })
+            .sum()
     }
 
     /// Blocks held in both regions together.

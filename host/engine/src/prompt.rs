@@ -2,35 +2,13 @@
 
 use std::ops::Range;
 
-use msao_core::inputs::{Array, Grid, Mels, ModelInputs, patch_count};
+use msao_core::inputs::{Array, Grid, Mels, Modality, ModelInputs, patch_count};
 use tch::Tensor;
 
 use crate::audio::token_count;
 use crate::config::ModelConfig;
 use crate::error::{EngineError, Result};
 use crate::positions::{Positions, positions};
-
-/// The kinds of media.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Modality {
-    /// A picture.
-    Image,
-    /// A clip's frames.
-    Video,
-    /// A sound.
-    Audio,
-}
-
-impl Modality {
-    /// The modality's name in messages and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Modality::Image => "image",
-            Modality::Video => "video",
-            Modality::Audio => "audio",
-        }
-    }
-}
 
 /// One picture, clip or sound of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,121 @@
+//! Features of media that were encoded before.
+
+use std::collections::HashMap;
+
+use msao_core::inputs::{Modality, ModelInputs};
+use sha2::{Digest, Sha256};
+use tch::Tensor;
+
+use crate::error::Result;
+use crate::nn::bytes;
+use crate::prompt::{Item, mel_values, patch_values};
+
+/// SHA-256 over what an encoder reads: modality, extent and the preprocessed values, so that other content and other
+/// preprocessing give other keys. A cache belongs to one model, which need not be in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct MediaKey(pub [u8; 32]);
+
+impl MediaKey {
+    pub fn of(inputs: &ModelInputs, item: &Item) -> Result<Self> {
+        let mut hash = Sha256::new();
+        hash.update(item.modality.name());
+        let mut feed = |values: &[f32], extent: [usize; 3]| {
+            for n in extent {
+                hash.update((n as u64).to_le_bytes());
+            }
+            // Through a small buffer: hashing value by value would spend its time on calls.
+            let mut buffer = [0u8; 4096];
+            for chunk in values.chunks(buffer.len() / 4) {
+                for (slot, value) in buffer.chunks_exact_mut(4).zip(chunk) {
+                    slot.copy_from_slice(&value.to_le_bytes());
+                }
+                hash.update(buffer.get(..4 * chunk.len()).unwrap_or_default());
+            }
+        };
+        match item.modality {
+            Modality::Image | Modality::Video => {
+                let (values, grid) = patch_values(inputs, item)?;
+                feed(values, [grid.t, grid.h, grid.w]);
+            }
+            Modality::Audio => {
+                let mels = mel_values(inputs, item)?;
+                let mut extent = [0; 3];
+                for (to, from) in extent.iter_mut().zip(&mels.features.shape) {
+                    *to = *from;
+                }
+                feed(&mels.features.data, extent);
+            }
+        }
+        Ok(MediaKey(hash.finalize().into()))
+    }
+}
+
+/// Encoded media, the least recently used dropped first.
+#[derive(Debug)]
+pub(crate) struct MediaCache {
+    limit: u64,
+    held: u64,
+    clock: u64,
+    entries: HashMap<MediaKey, (Tensor, u64)>,
+}
+
+impl MediaCache {
+    /// Holds at most `limit` bytes of features; 0 switches it off.
+    pub fn new(limit: u64) -> Self {
+        MediaCache {
+            limit,
+            held: 0,
+            clock: 0,
+            entries: HashMap::new(),
+        }
+    }
+
+    /// The item's key, where anything is kept at all.
+    pub fn key(&self, inputs: &ModelInputs, item: &Item) -> Result<Option<MediaKey>> {
+        if self.limit == 0 {
+            return Ok(None);
+        }
+        MediaKey::of(inputs, item).map(Some)
+    }
+
+    /// Features `[tokens, hidden]`, not to be written to.
+    pub fn get(&mut self, key: &Option<MediaKey>) -> Option<Tensor> {
+        self.clock += 1;
+        let (features, used) = self.entries.get_mut(key.as_ref()?)?;
+        *used = self.clock;
+        Some(features.shallow_clone())
+    }
+
+    /// Keeps features. What is larger than the whole cache is not kept.
+    pub fn put(&mut self, key: Option<MediaKey>, features: &Tensor) {
+        let (Some(key), size) = (key, bytes(features)) else {
+            return;
+        };
+        if size > self.limit || self.entries.contains_key(&key) {
+            return;
+        }
+        while self.held + size > self.limit {
+            let oldest = self.entries.iter().min_by_key(|(_, (_, used))| *used);
+            let Some(oldest) = oldest.map(|(key, _)| *key) else {
+                break;
+            };
+            if let Some((features, _)) = self.entries.remove(&oldest) {
+                self.held -= bytes(&features);
+            }
+        }
+        self.clock += 1;
+        self.held += size;
+        self.entries
+            .insert(key, (features.shallow_clone(), self.clock));
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        self.held
+    }
+
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.held = 0;
+    }
+}

@@ -1,0 +1,693 @@
+//! Many sequences on one model: what a serving loop drives, one pass at a time.
+//!
+//! A [`Runner`] owns a [`Model`] and a cache of fixed size. [`Runner::open`] takes a prompt; [`Runner::run`] takes a
+//! *batch*: for each of some sequences either a piece of its prompt or tokens to go on with (one to decode, several to
+//! verify drafts or to go on from given ones), all in one pass. Sequences roll back ([`Runner::roll_back`]) and split
+//! ([`Runner::fork`]) without copying what they share.
+//!
+//! Nothing here waits or chooses: order, fairness and sampling are the caller's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use msao_core::inputs::ModelInputs;
+use msao_core::meter::{Meter, Phase};
+use msao_core::probe::ProbeReport;
+use tch::Tensor;
+
+use crate::error::{EngineError, Result};
+use crate::media_cache::MediaCache;
+use crate::model::Model;
+use crate::nn::index_tensor;
+use crate::pass::{Input, Part, State, Wanted};
+use crate::pool::{BLOCK, Capacity, Pool, Table};
+use crate::prefix_cache::{Chain, PrefixCache};
+use crate::probe::{Probe, ProbeOptions};
+use crate::prompt::{Item, Prompt};
+
+/// What a runner may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct RunnerOptions {
+    /// Bytes of keys and values, prefixes kept for later included. On a processor memory is taken as it fills, on a
+    /// GPU at once.
+    pub cache_bytes: u64,
+    /// Bytes of encoded media kept for later requests with the same content; 0 keeps none.
+    pub media_cache_bytes: u64,
+    /// Prompts whose keys and values are kept for later requests that begin alike, as long as nobody needs the room;
+    /// 0 keeps none.
+    pub prefixes: usize,
+}
+
+impl Default for RunnerOptions {
+    fn default() -> Self {
+        RunnerOptions {
+            cache_bytes: 1 << 30,
+            media_cache_bytes: 64 << 20,
+            prefixes: 64,
+        }
+    }
+}
+
+/// Names a sequence of one runner; never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SequenceId(u64);
+
+/// Which tokens of each media item are read; text always is.
+///
+/// One entry an item, in the order in which they stand in the prompt ([`crate::items`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// For each item the numbers of the tokens kept, rising, from 0 to its number of tokens less one; `None` keeps
+    /// all, an empty list drops the item.
+    pub items: Vec<Option<Vec<u32>>>,
+}
+
+impl Keep {
+    /// Holds the list against the items of a prompt and gives the places kept, text included.
+    fn places(&self, items: &[Item], tokens: usize) -> Result<Vec<usize>> {
+        if self.items.len() != items.len() {
+            return Err(EngineError::request(format!(
+                "the keep list has {} items, the prompt {}",
+                self.items.len(),
+                items.len()
+            )));
+        }
+        let mut kept = vec![true; tokens];
+        for (number, (item, keep)) in items.iter().zip(&self.items).enumerate() {
+            let Some(keep) = keep else { continue };
+            let rising = keep.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
+            let inside = keep
+                .last()
+                .is_none_or(|&last| (last as usize) < item.places.len());
+            if !rising || !inside {
+                return Err(EngineError::request(format!(
+                    "the keep list of item {number} must rise and stay below its {} tokens",
+                    item.places.len()
+                )));
+            }
+            for place in item.places.clone() {
+                if let Some(kept) = kept.get_mut(place) {
+                    *kept = false;
+                }
+            }
+            for &token in keep {
+                if let Some(kept) = kept.get_mut(item.places.start + token as usize) {
+                    *kept = true;
+                }
+            }
+        }
+        let places = kept.iter().enumerate().filter(|(_, kept)| **kept);
+        Ok(places.map(|(place, _)| place).collect())
+    }
+}
+
+/// How a prompt is read.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Tokens dropped before the first layer. With a probe: see [`Runner::keep`].
+    pub keep: Option<Keep>,
+    /// Whether to look at the prompt first: the first layers run over all tokens, [`Runner::probed`] tells what they
+    /// saw, and the other layers wait for [`Runner::keep`].
+    pub probe: Option<ProbeOptions>,
+}
+
+/// One sequence's work in a batch. A prompt that is probed is read in a batch of its own.
+#[derive(Clone, Copy, Debug)]
+pub enum Work<'a> {
+    /// Read on in the prompt: at most so many tokens (at least 1). All media before them must be encoded.
+    Read(usize),
+    /// Go on with given tokens.
+    Extend(&'a [u32]),
+}
+
+/// What a sequence needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// [`Runner::encode`]: a media item is not encoded yet.
+    Encoding,
+    /// [`Work::Read`], so many tokens in all.
+    Reading(usize),
+    /// [`Runner::keep`]: the probe has run.
+    Keeping,
+    /// The prompt is read; [`Work::Extend`] goes on.
+    Nothing,
+}
+
+#[derive(Debug)]
+struct Running {
+    state: State,
+    reading: Option<Reading>,
+    /// Most tokens behind the prompt that it may come to hold.
+    reserve: usize,
+}
+
+#[derive(Debug)]
+struct Reading {
+    inputs: Arc<ModelInputs>,
+    prompt: Prompt,
+    /// Items, in order, that need not be encoded: dropped whole or read already.
+    skip: Vec<bool>,
+    /// Kept tokens read so far.
+    read: usize,
+    chain: Option<Chain>,
+    probe: Option<Probe>,
+}
+
+/// How full a runner is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Open sequences.
+    pub sequences: usize,
+    /// Cache blocks that sequences and kept prefixes hold.
+    pub held_blocks: usize,
+    /// Of these, blocks that only kept prefixes hold.
+    pub prefix_blocks: usize,
+    /// Bytes of encoded media kept.
+    pub media_bytes: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Runner {
+    model: Model,
+    pool: Pool,
+    sequences: BTreeMap<SequenceId, Running>,
+    next: u64,
+    media: MediaCache,
+    prefixes: PrefixCache,
+}
+
+impl Runner {
+    /// Makes the cache for a model.
+    pub fn new(model: Model, options: &RunnerOptions) -> Result<Self> {
+        Ok(Runner {
+            pool: model.new_pool(Capacity::Bytes(options.cache_bytes))?,
+            model,
+            sequences: BTreeMap::new(),
+            next: 0,
+            media: MediaCache::new(options.media_cache_bytes),
+            prefixes: PrefixCache::new(options.prefixes),
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Tokens that the cache can hold in all.
+    pub fn capacity(&self) -> usize {
+        self.pool.capacity_tokens()
+    }
+
+    /// How full it is.
+    pub fn occupancy(&self) -> Occupancy {
+        Occupancy {
+            sequences: self.sequences.len(),
+            held_blocks: self.pool.held_blocks(),
+            prefix_blocks: self.prefixes.own_blocks(&self.pool),
+            media_bytes: self.media.bytes(),
+        }
+    }
+
+    /// Whether a sequence of so many tokens in all would fit beside what the open sequences may still come to hold.
+    pub fn fits(&self, tokens: usize) -> bool {
+        let promised: usize = self
+            .sequences
+            .values()
+            .map(|running| running.promised(&self.pool))
+            .sum();
+        let free = self.pool.free_blocks() + self.prefixes.own_blocks(&self.pool) / 2;
+        promised + tokens.div_ceil(BLOCK) < free
+    }
+
+    /// Takes in a prompt. `reserve` is the most tokens that will be added behind it; nothing is computed yet.
+    pub fn open(
+        &mut self,
+        inputs: Arc<ModelInputs>,
+        reserve: usize,
+        options: &OpenOptions,
+    ) -> Result<SequenceId> {
+        let tokens = inputs.input_ids.len();
+        self.model.check_room(tokens, reserve.max(1))?;
+        let mut prompt = self.model.prompt(&inputs)?;
+        if options.probe.is_none()
+            && let Some(keep) = &options.keep
+        {
+            prompt.keep = keep.places(&prompt.items, tokens)?;
+        }
+        if prompt.keep.is_empty() {
+            return Err(EngineError::request("the keep list leaves nothing to read"));
+        }
+        let probe = match &options.probe {
+            Some(options) => Some(Probe::new(&self.model, &inputs, &prompt, options)?),
+            None => None,
+        };
+        let mut state = State::new();
+        let mut read = 0;
+        let mut chain = None;
+        // What the probe looks at must run; everything else may have been read before.
+        if probe.is_none() && self.prefixes.keeps_any() {
+            let made = Chain::new(&inputs, &prompt)?;
+            read = self.prefixes.find(&made, &mut self.pool, &mut state.tables);
+            chain = Some(made);
+        }
+        let first_unread = prompt.keep.get(read).copied().unwrap_or(0);
+        let skip = prompt
+            .items
+            .iter()
+            .map(|item| {
+                let places = item.places.clone();
+                let dropped = probe.is_none()
+                    && prompt.keep.binary_search(&places.start).map_or_else(
+                        |next| prompt.keep.get(next).is_none_or(|&p| p >= places.end),
+                        |_| false,
+                    );
+                places.end <= first_unread || dropped
+            })
+            .collect();
+        let id = SequenceId(self.next);
+        self.next += 1;
+        self.sequences.insert(
+            id,
+            Running {
+                state,
+                reading: Some(Reading {
+                    inputs,
+                    prompt,
+                    skip,
+                    read,
+                    chain,
+                    probe,
+                }),
+                reserve,
+            },
+        );
+        Ok(id)
+    }
+
+    /// What a sequence needs next.
+    pub fn needs(&self, id: SequenceId) -> Result<Needs> {
+        Ok(match &self.get(id)?.reading {
+            None => Needs::Nothing,
+            Some(reading) => reading.needs(),
+        })
+    }
+
+    /// The media items of a prompt that is being read.
+    pub fn items(&self, id: SequenceId) -> Result<&[Item]> {
+        match &self.get(id)?.reading {
+            Some(reading) => Ok(&reading.prompt.items),
+            None => Err(EngineError::request("the prompt has been read")),
+        }
+    }
+
+    /// Encodes the next media item of a prompt, or takes it from those kept.
+    pub fn encode(&mut self, id: SequenceId) -> Result<()> {
+        let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
+        let Some(reading) = &mut running.reading else {
+            return Ok(());
+        };
+        reading.pass_over();
+        let Some(item) = reading.prompt.next_item().cloned() else {
+            return Ok(());
+        };
+        let key = self.media.key(&reading.inputs, &item)?;
+        let features = match self.media.get(&key) {
+            Some(features) => features,
+            None => {
+                let meter = &mut running.state.meter;
+                let features = self.model.encode(&reading.inputs, &item, meter)?;
+                self.media.put(key, &features);
+                features
+            }
+        };
+        if let Some(probe) = &mut reading.probe {
+            probe.see(&item, &features)?;
+        }
+        tch::no_grad(|| reading.prompt.put(&features))?;
+        reading.pass_over();
+        Ok(())
+    }
+
+    /// Runs one pass over a batch, in which no sequence is named twice. Returns for each entry the logits after its
+    /// tokens, `vocab_size` values a row: one row for each token of [`Work::Extend`]; for [`Work::Read`] one row when
+    /// the prompt has been read to its end, else none.
+    ///
+    /// When it fails no sequence has changed.
+    pub fn run(&mut self, batch: &[(SequenceId, Work)]) -> Result<Vec<Vec<f32>>> {
+        let mut taken: Vec<(SequenceId, Running)> = Vec::with_capacity(batch.len());
+        for (id, _) in batch {
+            match self.sequences.remove(id) {
+                Some(running) => taken.push((*id, running)),
+                None => {
+                    self.sequences.extend(taken);
+                    return Err(unknown(*id));
+                }
+            }
+        }
+        let result = self.run_taken(batch, &mut taken);
+        self.sequences.extend(taken);
+        result
+    }
+
+    fn run_taken(
+        &mut self,
+        batch: &[(SequenceId, Work)],
+        taken: &mut [(SequenceId, Running)],
+    ) -> Result<Vec<Vec<f32>>> {
+        // Pieces of prompts: rows and their positions, made before any state is borrowed.
+        let mut pieces = Vec::with_capacity(batch.len());
+        let mut wanted_blocks = 0;
+        for ((_, running), (id, work)) in taken.iter().zip(batch) {
+            let rows = match (work, &running.reading) {
+                (Work::Read(most), Some(reading)) => {
+                    let piece = reading.piece(*most)?;
+                    let rows = piece.rows;
+                    pieces.push(Some(piece));
+                    rows
+                }
+                (Work::Extend(tokens), None) if !tokens.is_empty() => {
+                    self.model
+                        .check_room(running.state.tokens() + tokens.len(), 0)?;
+                    pieces.push(None);
+                    tokens.len()
+                }
+                (Work::Extend(_), None) => {
+                    return Err(EngineError::request("no tokens to go on with"));
+                }
+                (Work::Extend(_), Some(_)) => {
+                    return Err(EngineError::request(format!(
+                        "sequence {} has not read its prompt yet",
+                        id.0
+                    )));
+                }
+                (Work::Read(_), None) => {
+                    return Err(EngineError::request(format!(
+                        "sequence {} has read its prompt",
+                        id.0
+                    )));
+                }
+            };
+            wanted_blocks += rows.div_ceil(BLOCK) + 1;
+        }
+        while self.pool.free_blocks() < wanted_blocks && self.prefixes.evict(&mut self.pool) {}
+        if taken.iter().any(|(_, running)| running.probing()) {
+            return match (taken, pieces.as_slice()) {
+                ([(_, running)], [Some(piece)]) => self.run_probing(running, piece),
+                _ => Err(EngineError::request(
+                    "a prompt that is probed must be read in a batch of its own",
+                )),
+            };
+        }
+        let mut parts: Vec<Part> = Vec::with_capacity(batch.len());
+        for (((_, running), (_, work)), piece) in taken.iter_mut().zip(batch).zip(&pieces) {
+            parts.push(match (work, piece) {
+                (Work::Extend(tokens), _) => Part {
+                    state: &mut running.state,
+                    input: Input::Tokens(tokens),
+                    phase: Phase::Decode,
+                    wanted: Wanted::All,
+                },
+                (Work::Read(_), Some(piece)) => Part {
+                    state: &mut running.state,
+                    input: Input::Embedded {
+                        x: &piece.x,
+                        axes: piece.axes.each_ref().map(Vec::as_slice),
+                    },
+                    phase: Phase::Prefill,
+                    wanted: if piece.last {
+                        Wanted::Last
+                    } else {
+                        Wanted::Nothing
+                    },
+                },
+                (Work::Read(_), None) => {
+                    return Err(EngineError::request("a piece of a prompt went missing"));
+                }
+            });
+        }
+        let logits = self.model.pass(&mut self.pool, &mut parts)?;
+        drop(parts);
+        for ((_, running), piece) in taken.iter_mut().zip(&pieces) {
+            if let Some(piece) = piece {
+                self.has_read(running, piece);
+            }
+        }
+        Ok(logits)
+    }
+
+    /// Runs the layers of one region over a piece of a prompt that is probed.
+    fn run_probing(&mut self, running: &mut Running, piece: &Piece) -> Result<Vec<Vec<f32>>> {
+        let Some(probe) = running
+            .reading
+            .as_mut()
+            .and_then(|reading| reading.probe.as_mut())
+        else {
+            return Ok(vec![Vec::new()]);
+        };
+        let (model, pool) = (&self.model, &mut self.pool);
+        let logits = probe.advance(model, pool, &mut running.state, piece)?;
+        self.has_read(running, piece);
+        Ok(vec![logits])
+    }
+
+    /// Moves a prompt on by a piece that has been read.
+    fn has_read(&mut self, running: &mut Running, piece: &Piece) {
+        let Some(reading) = &mut running.reading else {
+            return;
+        };
+        reading.read += piece.rows;
+        if let Some(probe) = &mut reading.probe
+            && probe.looking()
+        {
+            if reading.read == reading.prompt.keep.len() {
+                probe.stop_looking();
+            }
+            return;
+        }
+        if reading.read < reading.prompt.keep.len() {
+            return;
+        }
+        running.state.end_prompt(reading.prompt.positions.next);
+        if let Some(chain) = reading.chain.take() {
+            self.prefixes
+                .put(chain, &mut self.pool, &running.state.tables);
+        }
+        running.reading = None;
+    }
+
+    /// What the probe saw, once all of the prompt has been looked at ([`Needs::Keeping`]).
+    pub fn probed(&mut self, id: SequenceId) -> Result<ProbeReport> {
+        let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
+        match &mut running.reading {
+            Some(Reading {
+                probe: Some(probe),
+                prompt,
+                ..
+            }) => probe.report(&self.model, &mut self.pool, &mut running.state, prompt),
+            _ => Err(EngineError::request(
+                "this sequence was opened without a probe",
+            )),
+        }
+    }
+
+    /// Goes on behind the probe with what is to be kept: the layers after the probe's see these tokens only.
+    pub fn keep(&mut self, id: SequenceId, keep: &Keep) -> Result<()> {
+        let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
+        match &mut running.reading {
+            Some(Reading {
+                probe: Some(probe),
+                prompt,
+                read,
+                ..
+            }) if probe.waiting() => {
+                prompt.keep = keep.places(
+                    &prompt.items,
+                    prompt.positions.axes.first().map_or(0, Vec::len),
+                )?;
+                prompt.x = probe.go_on()?;
+                *read = 0;
+                Ok(())
+            }
+            _ => Err(EngineError::request(
+                "this sequence does not wait for a keep list",
+            )),
+        }
+    }
+
+    /// Tokens that a sequence has in the cache.
+    pub fn tokens(&self, id: SequenceId) -> Result<usize> {
+        Ok(self.get(id)?.state.tokens())
+    }
+
+    /// What a sequence has cost so far. A fork's account starts with the fork.
+    pub fn meter(&mut self, id: SequenceId) -> Result<&Meter> {
+        let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
+        running.state.charge_cache(&self.pool);
+        Ok(&running.state.meter)
+    }
+
+    /// Forgets the last `count` tokens that were added behind the prompt.
+    pub fn roll_back(&mut self, id: SequenceId, count: usize) -> Result<()> {
+        let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
+        running.state.roll_back(count, &mut self.pool)
+    }
+
+    /// A sequence that goes on from the same tokens, sharing what has been read. The prompt must have been read.
+    pub fn fork(&mut self, id: SequenceId) -> Result<SequenceId> {
+        let running = self.sequences.get(&id).ok_or_else(|| unknown(id))?;
+        if running.reading.is_some() {
+            return Err(EngineError::request(
+                "a sequence can be forked once its prompt has been read",
+            ));
+        }
+        let forked = Running {
+            state: running.state.fork(&mut self.pool),
+            reading: None,
+            reserve: running.reserve,
+        };
+        let new = SequenceId(self.next);
+        self.next += 1;
+        self.sequences.insert(new, forked);
+        Ok(new)
+    }
+
+    /// Ends a sequence, frees what it held and gives its account.
+    pub fn close(&mut self, id: SequenceId) -> Result<Meter> {
+        let mut running = self.sequences.remove(&id).ok_or_else(|| unknown(id))?;
+        running.state.charge_cache(&self.pool);
+        self.pool.release(&mut running.state.tables);
+        Ok(running.state.meter)
+    }
+
+    /// Forgets prefixes and media that are kept for later.
+    pub fn clear_caches(&mut self) {
+        while self.prefixes.evict(&mut self.pool) {}
+        self.media.clear();
+    }
+
+    fn get(&self, id: SequenceId) -> Result<&Running> {
+        self.sequences.get(&id).ok_or_else(|| unknown(id))
+    }
+}
+
+fn unknown(id: SequenceId) -> EngineError {
+    EngineError::request(format!(
+        "there is no sequence {} here, or it is in the batch twice",
+        id.0
+    ))
+}
+
+impl Running {
+    /// Whether its next piece runs one region's layers alone.
+    fn probing(&self) -> bool {
+        self.reading
+            .as_ref()
+            .is_some_and(|reading| reading.probe.is_some())
+    }
+
+    /// Blocks that it may still come to take in either region.
+    fn promised(&self, pool: &Pool) -> usize {
+        let unread = self
+            .reading
+            .as_ref()
+            .map_or(0, |reading| reading.prompt.keep.len() - reading.read);
+        let added = self.state.added();
+        let more = unread + self.reserve.saturating_sub(added);
+        pool.blocks_for(&self.state.tables, more)
+    }
+}
+
+/// Some rows of a prompt.
+pub(crate) struct Piece {
+    /// `[rows, hidden]`.
+    pub x: Tensor,
+    /// Where they stand.
+    pub axes: [Vec<i64>; 3],
+    /// Their places in the prompt.
+    pub places: Vec<usize>,
+    pub rows: usize,
+    /// Whether the prompt ends with it.
+    pub last: bool,
+}
+
+impl Reading {
+    /// Counts items as encoded that need not be.
+    fn pass_over(&mut self) {
+        while self.skip.get(self.prompt.encoded).is_some_and(|&skip| skip) {
+            self.prompt.encoded += 1;
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        let waiting = self
+            .skip
+            .iter()
+            .skip(self.prompt.encoded)
+            .any(|&skip| !skip);
+        if waiting {
+            return Needs::Encoding;
+        }
+        match &self.probe {
+            Some(probe) if probe.waiting() => Needs::Keeping,
+            _ => Needs::Reading(self.prompt.keep.len() - self.read),
+        }
+    }
+
+    fn piece(&self, most: usize) -> Result<Piece> {
+        if self.needs() == Needs::Encoding {
+            return Err(EngineError::request(
+                "the media of a prompt must be encoded before it is read",
+            ));
+        }
+        let left = self.prompt.keep.get(self.read..).unwrap_or_default();
+        let places = left.get(..most.max(1).min(left.len())).unwrap_or_default();
+        let (Some(&first), Some(&last)) = (places.first(), places.last()) else {
+            return Err(EngineError::request(
+                "the prompt has been read; a keep list is waited for",
+            ));
+        };
+        let rows = places.len();
+        let x = if last - first + 1 == rows {
+            self.prompt.x.f_narrow(0, first as i64, rows as i64)?
+        } else {
+            let index: Vec<i64> = places.iter().map(|&place| place as i64).collect();
+            let x = &self.prompt.x;
+            tch::no_grad(|| -> Result<Tensor> {
+                Ok(x.f_index_select(0, &index_tensor(&index, x.device())?)?)
+            })?
+        };
+        let pick = |axis: &Vec<i64>| -> Vec<i64> {
+            let picked = places.iter().filter_map(|&place| axis.get(place));
+            picked.copied().collect()
+        };
+        Ok(Piece {
+            x,
+            axes: self.prompt.positions.axes.each_ref().map(pick),
+            places: places.to_vec(),
+            rows,
+            last: rows == left.len(),
+        })
+    }
+}
+
+impl Pool {
+    /// Blocks that may still be taken in both regions.
+    fn free_blocks(&self) -> usize {
+        self.free_tokens() / BLOCK
+    }
+
+    /// Tokens that it can hold in all.
+    fn capacity_tokens(&self) -> usize {
+        let limits = self.regions.iter().map(|region| region.limit_blocks());
+        limits.min().unwrap_or(0) * BLOCK
+    }
+
+    /// Blocks that `more` tokens would newly take in either region, at most.
+    fn blocks_for(&self, tables: &[Table; 2], more: usize) -> usize {
+        let pairs = self.regions.iter().zip(tables);
+        let blocks = pairs.map(|(region, table)| region.blocks_for(table, more));
+        blocks.max().unwrap_or(0)
+    }
+}
