@@ -72,7 +72,7 @@ template <class T> void accumulate(const Call &c, const Piece &piece, Place<T> &
     }
     for (size_t i = 0; i < queries; i++) place.largest[i] = -INFINITY, place.sum[i] = 0;
     std::memset(place.weighted, 0, queries * padded * 4);
-    float scale = 1.0f / std::sqrt((float)dim);
+    float scale = 1.44269504f / std::sqrt((float)dim);  // weights are powers of two
     for (size_t t = piece.begin; t < piece.end; t += TILE) {
         place.tokens.tokens = least(TILE, piece.end - t);
         place.tokens.pack(keys, values, span.slots + t);
@@ -127,7 +127,7 @@ template <class T> void merge(const Call &c, const Piece *pieces, size_t count) 
         if (largest == -INFINITY) largest = 0;
         for (size_t n = 0; n < count; n++) {
             const float *partial = pieces[n].partial, *from = partial + 2 * queries + i * padded;
-            f32x16 share = exp(_mm512_set1_ps(partial[i] - largest));
+            f32x16 share = exp2(_mm512_set1_ps(partial[i] - largest));
             sum += partial[queries + i] * _mm512_cvtss_f32(share);
             for (size_t d = 0; d < padded; d += BLOCK) {
                 f32x16 before = n ? load(total + d) : _mm512_setzero_ps();

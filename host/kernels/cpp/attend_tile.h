@@ -97,7 +97,7 @@ template <class T> struct Ahead {
 // Queries that are worked on together, and what they have seen so far.
 struct QueryPanel {
     uint32_t *panel;        // [steps][height]
-    float *largest, *sum;   // [height]: of the scores, of the weights
+    float *largest, *sum;   // [height]: of the scores times log2(e), of the weights
     float *weighted;        // [height, dim padded to 16]
     size_t height, rows;
 };
@@ -141,12 +141,12 @@ INLINE void soften(const float *scores, const Seen &seen, size_t blocks, float s
     float from = now == -INFINITY ? 0 : now;
     f32x16 sum = _mm512_setzero_ps();
     for (size_t b = 0; b < blocks; b++) {
-        f32x16 weight = exp(_mm512_sub_ps(x[b], _mm512_set1_ps(from)));
+        f32x16 weight = exp2(_mm512_sub_ps(x[b], _mm512_set1_ps(from)));
         sum = _mm512_add_ps(sum, weight);
         store_weights(work.weights[r], b * BLOCK, weight, T());
     }
     work.shrink[r] = before - from;
-    q.sum[r] = _mm512_reduce_add_ps(sum) + q.sum[r] * _mm512_cvtss_f32(exp(_mm512_set1_ps(before - from)));
+    q.sum[r] = _mm512_reduce_add_ps(sum) + q.sum[r] * _mm512_cvtss_f32(exp2(_mm512_set1_ps(before - from)));
 }
 
 // Brings a panel up to date with a tile of which its row r sees seen[r].
@@ -164,7 +164,7 @@ void panel_over_tile(QueryPanel &q, const TokenTile<T> &tokens, const Seen *seen
     }
     for (size_t r = 0; r < q.rows; r++) soften<T>(work.scores[r], seen[r], blocks, scale, q, r, work);
     for (size_t r = 0; r < q.rows; r += 16)
-        _mm512_store_ps(work.shrink + r, exp(_mm512_load_ps(work.shrink + r)));
+        _mm512_store_ps(work.shrink + r, exp2(_mm512_load_ps(work.shrink + r)));
     size_t padded = round_up(tokens.dim, BLOCK);
     for (size_t d = 0; d < padded; d += BLOCK) {
         ahead.fetch(ahead.values, TILE * d / padded, TILE * (d + BLOCK) / padded);

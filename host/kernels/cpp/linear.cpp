@@ -56,8 +56,9 @@ template <class Line> void linear(const View &x, const Packed &w, const View &y,
     Product p = {&x, &y, &w, nullptr, panel_height(x.rows), lines_a_block(w) * Line::STEPS};
     p.panels = (uint32_t *)scratch.at_least((x.rows + HIGHEST) * p.steps * sizeof(uint32_t));
     size_t all = blocks(w);
-    // What one thread needs, in ns: it reads some 20 bytes a ns, and multiplies one register a third of one.
-    size_t lines = all * lines_a_block(w), time = lines * (x.rows * Line::STEPS > 9 ? x.rows * Line::STEPS : 9) / 3;
+    // What one thread needs, in ns, for weights that lie in a cache: it multiplies three registers a ns, and reads a
+    // line in no less than two thirds of one.
+    size_t lines = all * lines_a_block(w), time = lines * (x.rows * Line::STEPS > 2 ? x.rows * Line::STEPS : 2) / 3;
     if (threads <= 1 || time < SHARED_FROM_NS) {
         some_panels<typename Line::X>(p, 0, 1);
         return some_blocks<Line>(p, 0, all);

@@ -91,8 +91,8 @@ extern "C" void msao_rms_norm(const View *x, const void *weight, float eps, cons
 
 extern "C" void msao_gated_silu(const View *x, const View *y, size_t threads) {
     auto part = x->element == F32 ? gated_silu<float> : gated_silu<bf16>;
-    // A value takes about 2 ns; sharing pays from some 10 us on.
-    if (threads <= 1 || y->rows * y->width < 8192) return part(*x, *y, 0, y->width);
+    // A value takes about half a ns.
+    if (threads <= 1 || y->rows * y->width / 2 < SHARED_FROM_NS) return part(*x, *y, 0, y->width);
 #pragma omp parallel num_threads(threads)
     {
         size_t team = omp_get_num_threads(), me = omp_get_thread_num();

@@ -61,6 +61,20 @@ INLINE f32x16 exp(f32x16 x) {
     return _mm512_scalef_ps(y, n);
 }
 
+// 2^x for x <= 0, and NaN for NaN: Cephes' exp2f, without its care for large results.
+INLINE f32x16 exp2(f32x16 x) {
+    x = _mm512_max_ps(_mm512_set1_ps(-151.0f), x);  // 0 from there on
+    f32x16 n = _mm512_roundscale_ps(x, 8), r = _mm512_sub_ps(x, n);
+    f32x16 y = _mm512_set1_ps(1.535336188319500e-4f);
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.339887440266574e-3f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(9.618437357674640e-3f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(5.550332471162809e-2f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(2.402264791363012e-1f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(6.931472028550421e-1f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(y, n);
+}
+
 // Rows of sixteen 32-bit values become columns.
 INLINE void transpose(__m512i r[16]) {
     __m512i t[16];
@@ -109,8 +123,8 @@ class Scratch {
     }
 };
 
-// A parallel region costs a few microseconds; work that takes one thread less than this stays with it.
-constexpr size_t SHARED_FROM_NS = 8000;
+// A parallel region costs about 1 us while the team is awake; work that takes one thread less than this stays with it.
+constexpr size_t SHARED_FROM_NS = 4000;
 
 INLINE size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 INLINE size_t least(size_t a, size_t b) { return a < b ? a : b; }

@@ -88,10 +88,8 @@ struct LineInt8Wide : LineInt8 {
     }
 };
 
-// How far ahead of the line in work memory is asked for.
-#ifndef AHEAD
-#define AHEAD 24
-#endif
+// So many lines ahead of the one in work memory is asked for: a few hundred cycles, whatever a line takes.
+constexpr size_t AHEAD = 64;
 
 // sums[r] = the products of `lines` lines, `apart` bytes from each other, with row r of the panel, whose steps lie STEP
 // and whose rows lie ROW values apart. Few rows take several lines at once, each with its own sums: an instruction's result takes four to six cycles.
