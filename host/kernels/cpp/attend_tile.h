@@ -149,33 +149,47 @@ INLINE void soften(const float *scores, const Seen &seen, size_t blocks, float s
     q.sum[r] = _mm512_reduce_add_ps(sum) + q.sum[r] * _mm512_cvtss_f32(exp2(_mm512_set1_ps(before - from)));
 }
 
+// Adds the tile's weighted values [d, d + 16 B).
+template <int R, int B, class T>
+INLINE void weigh(QueryPanel &q, const TokenTile<T> &tokens, size_t d, const Work &work, const Ahead<T> &ahead) {
+    size_t padded = round_up(tokens.dim, BLOCK), end = d + B * BLOCK;
+    ahead.fetch(ahead.values, TILE * d / padded, TILE * end / padded);
+    f32x16 sums[B][R];
+    tile<R, B, typename Lines<T>::Line, 1, TILE, false>(tokens.values + d / BLOCK * LINE, LINE, padded / BLOCK * LINE,
+                                                        tokens.value_lines(), work.weights[0], sums);
+    for (size_t r = 0; r < q.rows; r++) {
+        f32x16 shrink = _mm512_set1_ps(work.shrink[r]);
+        float *to = q.weighted + r * padded + d;
+        for (int b = 0; b < B; b++)
+            _mm512_store_ps(to + b * BLOCK, _mm512_fmadd_ps(_mm512_load_ps(to + b * BLOCK), shrink, sums[b][r]));
+    }
+}
+
 // Brings a panel up to date with a tile of which its row r sees seen[r].
 template <int R, class T>
 void panel_over_tile(QueryPanel &q, const TokenTile<T> &tokens, const Seen *seen, float scale, Work &work,
                          const Ahead<T> &ahead) {
     using Line = typename Lines<T>::Line;
     size_t blocks = (tokens.tokens + BLOCK - 1) / BLOCK;
-    for (size_t b = 0; b < blocks; b++) {
-        ahead.fetch(ahead.keys, b * BLOCK, (b + 1) * BLOCK);
-        f32x16 sums[R];
-        tile<R, Line, R, 1, false>(tokens.keys + b * tokens.key_lines() * LINE, LINE, tokens.key_lines(), q.panel, sums);
+    constexpr int B = blocks_at_once(R);
+    // The tile has room for whole groups of blocks; scores that no token has are not looked at.
+    for (size_t first_block = 0; first_block < blocks; first_block += B) {
+        ahead.fetch(ahead.keys, first_block * BLOCK, (first_block + B) * BLOCK);
+        f32x16 sums[B][R];
+        size_t block = tokens.key_lines() * LINE;
+        tile<R, B, Line, R, 1, false>(tokens.keys + first_block * block, block, LINE, tokens.key_lines(), q.panel, sums);
+#pragma GCC unroll 4
+        for (int b = 0; b < B; b++)
 #pragma GCC unroll 24
-        for (int r = 0; r < R; r++) _mm512_store_ps(work.scores[r] + b * BLOCK, sums[r]);
+            for (int r = 0; r < R; r++) _mm512_store_ps(work.scores[r] + (first_block + b) * BLOCK, sums[b][r]);
     }
     for (size_t r = 0; r < q.rows; r++) soften<T>(work.scores[r], seen[r], blocks, scale, q, r, work);
     for (size_t r = 0; r < q.rows; r += 16)
         _mm512_store_ps(work.shrink + r, exp2(_mm512_load_ps(work.shrink + r)));
     size_t padded = round_up(tokens.dim, BLOCK);
-    for (size_t d = 0; d < padded; d += BLOCK) {
-        ahead.fetch(ahead.values, TILE * d / padded, TILE * (d + BLOCK) / padded);
-        f32x16 sums[R];
-        tile<R, Line, 1, TILE, false>(tokens.values + d / BLOCK * LINE, padded / BLOCK * LINE, tokens.value_lines(),
-                                      work.weights[0], sums);
-        for (size_t r = 0; r < q.rows; r++) {
-            float *to = q.weighted + r * padded + d;
-            _mm512_store_ps(to, _mm512_fmadd_ps(_mm512_load_ps(to), _mm512_set1_ps(work.shrink[r]), sums[r]));
-        }
-    }
+    size_t d = 0;
+    for (; d + B * BLOCK <= padded; d += B * BLOCK) weigh<R, B>(q, tokens, d, work, ahead);
+    for (; d < padded; d += BLOCK) weigh<R, 1>(q, tokens, d, work, ahead);
 }
 
 template <class T>

@@ -91,46 +91,42 @@ struct LineInt8Wide : LineInt8 {
 // So many lines ahead of the one in work memory is asked for: a few hundred cycles, whatever a line takes.
 constexpr size_t AHEAD = 64;
 
-// sums[r] = the products of `lines` lines, `apart` bytes from each other, with row r of the panel, whose steps lie STEP
-// and whose rows lie ROW values apart. Few rows take several lines at once, each with its own sums: an instruction's result takes four to six cycles.
-template <int R, class Line, int STEP, int ROW, bool FROM_MEMORY>
-INLINE void tile(const uint8_t *w, size_t apart, size_t lines, const uint32_t *panel, f32x16 sums[R]) {
-    constexpr int S = Line::STEPS, U = R >= 8 ? 1 : R >= 4 ? 2 : R >= 2 ? 4 : 8;
+// Blocks that few rows take at once: an instruction's result takes four to six cycles, so as many sums must be under
+// way. Never several sums of one output: the order of additions, and so the result's last bits, is the same for any R.
+constexpr int blocks_at_once(int rows) { return rows >= 8 ? 1 : rows >= 4 ? 2 : 4; }
+
+// sums[b][r] = the products of block b's `lines` lines with row r of the panel. Blocks lie `block` bytes and their
+// lines `line_bytes` bytes apart; the panel's steps lie STEP and its rows ROW values apart.
+template <int R, int B, class Line, int STEP, int ROW, bool FROM_MEMORY>
+INLINE void tile(const uint8_t *w, size_t block, size_t line_bytes, size_t lines, const uint32_t *panel,
+                 f32x16 sums[B][R]) {
+    constexpr int S = Line::STEPS;
     const Line line;
-    f32x16 acc[U][R];
+    f32x16 acc[B][R];
     // Every loop over sums is unrolled: one that is not would put them into memory.
-#pragma GCC unroll 8
-    for (int u = 0; u < U; u++)
+#pragma GCC unroll 4
+    for (int b = 0; b < B; b++)
 #pragma GCC unroll 24
-        for (int r = 0; r < R; r++) acc[u][r] = _mm512_setzero_ps();
-    size_t l = 0;
-    for (; l + U <= lines; l += U, w += U * apart, panel += U * S * STEP) {
-#pragma GCC unroll 8
-        for (int u = 0; u < U; u++) {
-            if (FROM_MEMORY) _mm_prefetch((const char *)w + (AHEAD + u) * LINE, _MM_HINT_T0);
+        for (int r = 0; r < R; r++) acc[b][r] = _mm512_setzero_ps();
+    for (size_t l = 0; l < lines; l++, w += line_bytes, panel += S * STEP) {
+        // Behind the end of these blocks' lines stand the next blocks' ones.
+        const uint8_t *ahead = w + AHEAD * LINE + (l + AHEAD < lines ? 0 : (B - 1) * block);
+#pragma GCC unroll 4
+        for (int b = 0; b < B; b++) {
+            if (FROM_MEMORY) _mm_prefetch((const char *)ahead + b * block, _MM_HINT_T0);
             __m512i step[S];
-            line.expand(w + u * apart, step);
+            line.expand(w + b * block, step);
 #pragma GCC unroll 4
             for (int s = 0; s < S; s++)
 #pragma GCC unroll 24
                 for (int r = 0; r < R; r++)
-                    acc[u][r] = multiply_add(acc[u][r], step[s], panel + (u * S + s) * STEP + r * ROW, typename Line::X());
+                    acc[b][r] = multiply_add(acc[b][r], step[s], panel + s * STEP + r * ROW, typename Line::X());
         }
     }
-    for (; l < lines; l++, w += apart, panel += S * STEP) {
-        __m512i step[S];
-        line.expand(w, step);
 #pragma GCC unroll 4
-        for (int s = 0; s < S; s++)
+    for (int b = 0; b < B; b++)
 #pragma GCC unroll 24
-            for (int r = 0; r < R; r++) acc[0][r] = multiply_add(acc[0][r], step[s], panel + s * STEP + r * ROW, typename Line::X());
-    }
-#pragma GCC unroll 8
-    for (int u = 1; u < U; u++)
-#pragma GCC unroll 24
-        for (int r = 0; r < R; r++) acc[0][r] = _mm512_add_ps(acc[0][r], acc[u][r]);
-#pragma GCC unroll 24
-    for (int r = 0; r < R; r++) sums[r] = acc[0][r];
+        for (int r = 0; r < R; r++) sums[b][r] = acc[b][r];
 }
 
 }  // namespace

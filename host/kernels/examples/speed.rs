@@ -133,6 +133,7 @@ fn read_bandwidth(threads: usize, seconds: f64) -> f64 {
 }
 
 /// Whole lines, asked for ahead of their use: nothing but the memory holds up reading.
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn sum(bytes: &[u8]) -> i64 {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch, _mm512_add_epi64, _mm512_reduce_add_epi64};
@@ -152,4 +153,9 @@ fn sum(bytes: &[u8]) -> i64 {
         _mm512_add_epi64(a, b),
         _mm512_add_epi64(c, d),
     ))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn sum(_: &[u8]) -> i64 {
+    0 // not reached: the kernels are not supported there
 }

@@ -8,7 +8,9 @@
 //!
 //! What is promised:
 //! - **Sums are in f32**, whatever the weights and activations are; bf16 results are rounded once, to nearest even.
-//!   A row's result does not depend on the other rows in the call, except in the last bits, through the order of sums.
+//! - **A row's product is the same to the bit** whichever rows stand beside it and however many threads there are: a
+//!   token verified among others gets the logits that it would get alone. Attention keeps this only as long as a
+//!   context is not cut for the threads, which changes the order of its sums and so the last bits.
 //! - **Threads are libgomp's**, the team that libtorch uses in the same process, so two pools do not fight over the
 //!   cores. Each function takes the number to use and stays on the calling thread where the work is too small to share.
 //! - **Nothing runs where the instructions are missing**: [`supported`] says so, and [`PackedMatrix::new`] refuses.

@@ -13,6 +13,8 @@ use crate::view::{HeadShape, Span, View, ViewMut};
 /// | F32 | F32, Bf16 (widened), Int8 | F32 |
 /// | Bf16 | Bf16, Int8 | Bf16, or F32 (logits) |
 ///
+/// A row's result does not depend on the other rows or on `threads`, to the bit.
+///
 /// # Safety
 /// The pair of formats is one of the table's. The views' memory is valid for their rows, widths and strides, `y`
 /// overlaps neither `x` nor itself, and nobody else writes to `x` or touches `y` meanwhile.

@@ -142,6 +142,44 @@ fn every_row_count_and_every_pair() {
 }
 
 #[test]
+fn a_row_alone_is_the_row_among_others_to_the_bit() {
+    if !can_run() {
+        return;
+    }
+    // One matrix that is taken to lie in a cache, and one that is not.
+    for (format, element, result) in PAIRS {
+        for (outputs, inputs) in [(203, 150), (2100, 1030)] {
+            let (packed, _) = matrix(outputs, inputs, format, 1);
+            let x = stored(&numbers(60 * inputs, 2), element);
+            let run = |first: usize, rows: usize, threads| {
+                let x = Rows::of(&x[first * inputs..][..rows * inputs], inputs, 0, element);
+                let mut y = Rows::new(rows, outputs, 0, result);
+                // SAFETY: the buffers have the matrix's widths and the same rows.
+                unsafe { linear(x.view(), &packed, y.view_mut(), threads) };
+                y.values()
+            };
+            let together = run(0, 60, 2);
+            for (first, rows, threads) in [
+                (0, 1, 1),
+                (7, 1, 2),
+                (3, 2, 3),
+                (20, 5, 1),
+                (30, 9, 2),
+                (1, 33, 2),
+            ] {
+                let part = run(first, rows, threads);
+                let same = (part.iter().zip(&together[first * outputs..]))
+                    .all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(
+                    same,
+                    "{format:?}, {element:?}: {rows} rows from {first} on differ"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn no_rows_are_no_work() {
     if !can_run() {
         return;
