@@ -28,6 +28,7 @@ mod prefix_cache;
 mod probe;
 mod prompt;
 mod runner;
+pub mod service;
 pub mod twin;
 mod vision;
 pub mod weights;

@@ -14,7 +14,7 @@ use crate::device::{Place, Precision, kind_name};
 use crate::error::{EngineError, Result};
 use crate::language::LanguageModel;
 use crate::nn::Work;
-use crate::pass::{Input, Part, State, Wanted};
+use crate::pass::{Input, Part, State};
 use crate::pool::{Capacity, Pool};
 use crate::positions::{Positions, positions};
 use crate::prompt::{Item, Prompt, mel_values, patch_values};
@@ -259,7 +259,7 @@ impl Model {
 
     /// Reads a prompt into an empty sequence and returns the logits that follow it: `vocab_size` values.
     pub fn prefill(&self, inputs: &ModelInputs, sequence: &mut Sequence) -> Result<Vec<f32>> {
-        self.read_prompt(inputs, sequence, Wanted::Last)
+        self.read_prompt(inputs, sequence, 1)
     }
 
     /// The logits of every prompt position, `[L, vocab_size]`, as a plain forward pass of the reference gives them.
@@ -275,7 +275,7 @@ impl Model {
             )));
         }
         let mut sequence = self.start()?;
-        let data = self.read_prompt(inputs, &mut sequence, Wanted::All)?;
+        let data = self.read_prompt(inputs, &mut sequence, inputs.input_ids.len())?;
         Ok(Array { shape, data })
     }
 
@@ -294,7 +294,7 @@ impl Model {
             state: &mut sequence.state,
             input: Input::Tokens(tokens),
             phase: Phase::Decode,
-            wanted: Wanted::All,
+            wanted: tokens.len(),
         };
         self.pass_of_one(&mut sequence.pool, part)
     }
@@ -312,20 +312,20 @@ impl Model {
         Ok(())
     }
 
-    /// Encodes media, embeds the prompt and runs the layers over it. Where logits of the last token alone are
-    /// wanted, a token of context must stay free to answer with.
+    /// Encodes media, embeds the prompt and runs the layers over it. Returns the logits after its last `wanted` tokens;
+    /// where that is one, a token of context must stay free to answer with.
     fn read_prompt(
         &self,
         inputs: &ModelInputs,
         sequence: &mut Sequence,
-        wanted: Wanted,
+        wanted: usize,
     ) -> Result<Vec<f32>> {
         if sequence.tokens() > 0 {
             return Err(EngineError::request(
                 "a prompt can only be read into an empty sequence",
             ));
         }
-        self.check_room(inputs.input_ids.len(), usize::from(wanted == Wanted::Last))?;
+        self.check_room(inputs.input_ids.len(), usize::from(wanted == 1))?;
         let mut prompt = self.prompt(inputs)?;
         while let Some(item) = prompt.next_item() {
             let features = self.encode(inputs, item, &mut sequence.state.meter)?;

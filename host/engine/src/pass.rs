@@ -96,17 +96,6 @@ impl State {
     }
 }
 
-/// Which logits a pass is to give for a sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// None.
-    Nothing,
-    /// Those after its last token.
-    Last,
-    /// Those after each of its tokens.
-    All,
-}
-
 /// What a sequence reads in a pass.
 pub(crate) enum Input<'a> {
     /// Text tokens behind what it has read.
@@ -121,7 +110,8 @@ pub(crate) struct Part<'a> {
     pub input: Input<'a>,
     /// What its cost is charged to.
     pub phase: Phase,
-    pub wanted: Wanted,
+    /// After how many of its last rows logits are wanted.
+    pub wanted: usize,
 }
 
 impl Part<'_> {
@@ -334,13 +324,9 @@ impl Model {
         let mut first = 0i64;
         for part in parts {
             let end = first + part.rows() as i64;
-            let wanted = match part.wanted {
-                Wanted::Nothing => end..end,
-                Wanted::Last => end - 1..end,
-                Wanted::All => first..end,
-            };
-            counts.push((wanted.end - wanted.start) as usize);
-            rows.extend(wanted);
+            let wanted = part.wanted.min(part.rows());
+            counts.push(wanted);
+            rows.extend(end - wanted as i64..end);
             first = end;
         }
         if rows.is_empty() {
@@ -400,11 +386,7 @@ impl Ran {
         model.place().wait();
         let elapsed = self.started.elapsed();
         let all = parts.iter().map(Part::rows).sum::<usize>().max(1) as u64;
-        let wanted = |part: &Part| match part.wanted {
-            Wanted::Nothing => 0,
-            Wanted::Last => 1,
-            Wanted::All => part.rows() as u64,
-        };
+        let wanted = |part: &Part| part.wanted.min(part.rows()) as u64;
         let all_wanted = parts.iter().map(wanted).sum::<u64>().max(1);
         let layers = self.meters.layers.cost(Phase::Decode);
         let logits = self.meters.logits.cost(Phase::Decode);

@@ -15,7 +15,7 @@ use crate::error::{EngineError, Result};
 use crate::language::Tap;
 use crate::model::Model;
 use crate::nn::{floats, index_tensor};
-use crate::pass::{Input, Part, State, Wanted};
+use crate::pass::{Input, Part, State};
 use crate::pool::{Pool, Table};
 use crate::prompt::{Item, Prompt};
 use crate::runner::Piece;
@@ -171,7 +171,7 @@ impl Probe {
                 axes: piece.axes.each_ref().map(Vec::as_slice),
             },
             phase: Phase::Prefill,
-            wanted: Wanted::Nothing,
+            wanted: 0,
         };
         if self.stage != Stage::Looking {
             let hidden = model.pass_region(pool, &mut [part], 1, None)?;
@@ -300,7 +300,7 @@ impl Probe {
             state: &mut beside,
             input: Input::Tokens(&self.options.content_free),
             phase: Phase::Prefill,
-            wanted: Wanted::Nothing,
+            wanted: 0,
         };
         let ran = model.pass_region(pool, &mut [part], 0, Some(&mut tap));
         state

@@ -19,7 +19,7 @@ use crate::error::{EngineError, Result};
 use crate::media_cache::MediaCache;
 use crate::model::Model;
 use crate::nn::index_tensor;
-use crate::pass::{Input, Part, State, Wanted};
+use crate::pass::{Input, Part, State};
 use crate::pool::{BLOCK, Capacity, Pool, Table};
 use crate::prefix_cache::{Chain, PrefixCache};
 use crate::probe::{Probe, ProbeOptions};
@@ -116,8 +116,10 @@ pub struct OpenOptions {
 pub enum Work<'a> {
     /// Read on in the prompt: at most so many tokens (at least 1). All media before them must be encoded.
     Read(usize),
-    /// Go on with given tokens.
+    /// Go on with given tokens and tell the logits after each.
     Extend(&'a [u32]),
+    /// Go on with given tokens and tell the logits after the last of them alone.
+    Append(&'a [u32]),
 }
 
 /// What a sequence needs next.
@@ -208,6 +210,11 @@ impl Runner {
             prefix_blocks: self.prefixes.own_blocks(&self.pool),
             media_bytes: self.media.bytes(),
         }
+    }
+
+    /// Cache blocks that sequences and kept prefixes hold.
+    pub fn held_blocks(&self) -> usize {
+        self.pool.held_blocks()
     }
 
     /// Whether a sequence of so many tokens in all would fit beside what the open sequences may still come to hold.
@@ -367,16 +374,16 @@ impl Runner {
                     pieces.push(Some(piece));
                     rows
                 }
-                (Work::Extend(tokens), None) if !tokens.is_empty() => {
+                (Work::Extend(tokens) | Work::Append(tokens), None) if !tokens.is_empty() => {
                     self.model
                         .check_room(running.state.tokens() + tokens.len(), 0)?;
                     pieces.push(None);
                     tokens.len()
                 }
-                (Work::Extend(_), None) => {
+                (Work::Extend(_) | Work::Append(_), None) => {
                     return Err(EngineError::request("no tokens to go on with"));
                 }
-                (Work::Extend(_), Some(_)) => {
+                (Work::Extend(_) | Work::Append(_), Some(_)) => {
                     return Err(EngineError::request(format!(
                         "sequence {} has not read its prompt yet",
                         id.0
@@ -407,7 +414,13 @@ impl Runner {
                     state: &mut running.state,
                     input: Input::Tokens(tokens),
                     phase: Phase::Decode,
-                    wanted: Wanted::All,
+                    wanted: tokens.len(),
+                },
+                (Work::Append(tokens), _) => Part {
+                    state: &mut running.state,
+                    input: Input::Tokens(tokens),
+                    phase: Phase::Decode,
+                    wanted: 1,
                 },
                 (Work::Read(_), Some(piece)) => Part {
                     state: &mut running.state,
@@ -416,11 +429,7 @@ impl Runner {
                         axes: piece.axes.each_ref().map(Vec::as_slice),
                     },
                     phase: Phase::Prefill,
-                    wanted: if piece.last {
-                        Wanted::Last
-                    } else {
-                        Wanted::Nothing
-                    },
+                    wanted: usize::from(piece.last),
                 },
                 (Work::Read(_), None) => {
                     return Err(EngineError::request("a piece of a prompt went missing"));
@@ -514,6 +523,11 @@ impl Runner {
                 "this sequence does not wait for a keep list",
             )),
         }
+    }
+
+    /// Whether a sequence's prompt is read with a probe, in batches of its own.
+    pub fn is_probed(&self, id: SequenceId) -> bool {
+        self.sequences.get(&id).is_some_and(Running::probing)
     }
 
     /// Tokens that a sequence has in the cache.

@@ -1,0 +1,356 @@
+//! One session as the thread sees it: its sampler, what it has yet to read, and the orders that wait.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use msao_core::meter::Meter;
+use msao_core::probe::ProbeReport;
+use msao_core::sampling::{Pick, Sampler, Scratch};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Event, ServiceError, Ticket, Verdict};
+use crate::error::{EngineError, Result};
+use crate::generate::{Step, Stop};
+use crate::runner::{Keep, SequenceId};
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, ServiceError>>;
+
+/// What a session is asked to do.
+pub(crate) enum Order {
+    Probed(Reply<ProbeReport>),
+    Keep(Keep, Reply<()>),
+    Read(Reply<()>),
+    Generate {
+        most: usize,
+        events: mpsc::Sender<Event>,
+    },
+    Verify {
+        drafts: Vec<u32>,
+        reply: Reply<Verdict>,
+    },
+    Append {
+        tokens: Vec<u32>,
+        reply: Reply<()>,
+    },
+    RollBack {
+        tokens: usize,
+        reply: Reply<()>,
+    },
+    Fork {
+        sampler: Box<Sampler>,
+        reply: Reply<Ticket>,
+    },
+    Output(Reply<Vec<u32>>),
+    Meter(Reply<Meter>),
+}
+
+impl Order {
+    /// Tells whoever waits for this order that it will not be done.
+    pub fn refuse(self, why: impl Fn() -> ServiceError) {
+        // Nobody waits any more where sending fails.
+        match self {
+            Order::Probed(reply) => drop(reply.send(Err(why()))),
+            Order::Keep(_, reply) | Order::Read(reply) => drop(reply.send(Err(why()))),
+            Order::Append { reply, .. } | Order::RollBack { reply, .. } => {
+                drop(reply.send(Err(why())));
+            }
+            Order::Generate { events, .. } => drop(events.try_send(Event::Failed(why()))),
+            Order::Verify { reply, .. } => drop(reply.send(Err(why()))),
+            Order::Fork { reply, .. } => drop(reply.send(Err(why()))),
+            Order::Output(reply) => drop(reply.send(Err(why()))),
+            Order::Meter(reply) => drop(reply.send(Err(why()))),
+        }
+    }
+}
+
+/// Rows that a session wants in the next pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// Tokens of which only the logits after the last are needed.
+    Append(Vec<u32>),
+    /// Tokens of which all logits are needed.
+    Extend(Vec<u32>),
+}
+
+/// See the module.
+pub(crate) struct Client {
+    pub sequence: SequenceId,
+    pub gone: Arc<AtomicBool>,
+    pub orders: VecDeque<Order>,
+    pub sampler: Sampler,
+    end_of_sequence: Vec<u32>,
+    top_logprobs: Option<u32>,
+    /// Logits after the last token read, while no choice has been made by them.
+    last: Option<Arc<[f32]>>,
+    /// Logits after the prompt, to which the answer can be taken back.
+    after_prompt: Option<Arc<[f32]>>,
+    /// Tokens of the answer that the model has not read yet.
+    pending: Vec<u32>,
+    /// Tokens chosen by the order that is under way.
+    chosen: usize,
+}
+
+impl Client {
+    pub fn new(
+        sequence: SequenceId,
+        sampler: Sampler,
+        end_of_sequence: Vec<u32>,
+        top_logprobs: Option<u32>,
+    ) -> (Self, Arc<AtomicBool>) {
+        let gone = Arc::new(AtomicBool::new(false));
+        let client = Client {
+            sequence,
+            gone: Arc::clone(&gone),
+            orders: VecDeque::new(),
+            sampler,
+            end_of_sequence,
+            top_logprobs,
+            last: None,
+            after_prompt: None,
+            pending: Vec::new(),
+            chosen: 0,
+        };
+        (client, gone)
+    }
+
+    /// The same answer so far, on a forked sequence.
+    pub fn fork(&self, sequence: SequenceId, sampler: Sampler) -> (Self, Arc<AtomicBool>) {
+        let ends = self.end_of_sequence.clone();
+        let (mut client, gone) = Client::new(sequence, sampler, ends, self.top_logprobs);
+        client.last = self.last.clone();
+        client.after_prompt = self.after_prompt.clone();
+        client.pending = self.pending.clone();
+        (client, gone)
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// The prompt has been read: `logits` follow it.
+    pub fn has_read_prompt(&mut self, logits: Vec<f32>) {
+        let logits: Arc<[f32]> = logits.into();
+        self.after_prompt = Some(Arc::clone(&logits));
+        self.last = Some(logits);
+    }
+
+    /// Makes tokens part of the answer.
+    pub fn append(&mut self, tokens: &[u32]) {
+        for &token in tokens {
+            self.sampler.commit(token);
+        }
+        if !tokens.is_empty() {
+            self.last = None;
+            self.pending.extend_from_slice(tokens);
+        }
+    }
+
+    /// Takes the answer back to `tokens` tokens. Returns how many the sequence must forget.
+    pub fn roll_back(&mut self, tokens: usize) -> Result<usize> {
+        let had = self.sampler.output().len();
+        let in_cache = had - self.pending.len();
+        self.sampler.rollback_to(tokens)?;
+        if tokens == had {
+            return Ok(0);
+        }
+        // The logits that follow are those of the last token that stays, which is read again.
+        self.last = None;
+        self.pending.clear();
+        match tokens.checked_sub(1) {
+            None => {
+                self.last = self.after_prompt.clone();
+                Ok(in_cache)
+            }
+            Some(before) => {
+                let stays = before.min(in_cache);
+                let output = self.sampler.output();
+                self.pending = output.get(stays..).unwrap_or_default().to_vec();
+                Ok(in_cache - stays)
+            }
+        }
+    }
+
+    /// What the order at the front wants read in the next pass, at most `most` rows; nothing if it can go on without or
+    /// its reader is behind.
+    pub fn rows(&self, most: usize) -> Option<Rows> {
+        let capped = |tokens: &[u32]| {
+            let capped = tokens.get(..most.min(tokens.len())).unwrap_or_default();
+            Rows::Append(capped.to_vec())
+        };
+        match self.orders.front()? {
+            Order::Generate { events, .. } if self.last.is_none() => {
+                (events.capacity() > 0 || events.is_closed()).then(|| capped(&self.pending))
+            }
+            Order::Verify { drafts, .. } => {
+                if self.pending.len() + drafts.len() > most && self.pending.len() > 1 {
+                    // Too long for one pass: what is not drafted goes first.
+                    let most = most.min(self.pending.len() - 1);
+                    let first = self.pending.get(..most).unwrap_or_default();
+                    return Some(Rows::Append(first.to_vec()));
+                }
+                let mut tokens = self.pending.clone();
+                tokens.extend_from_slice(drafts);
+                (!tokens.is_empty()).then_some(Rows::Extend(tokens))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a reader that is behind holds the order at the front up.
+    pub fn held_up(&self) -> bool {
+        match self.orders.front() {
+            Some(Order::Generate { events, .. }) => events.capacity() == 0 && !events.is_closed(),
+            _ => false,
+        }
+    }
+
+    /// Takes in what a pass gave for [`Client::rows`]: `logits` of `width` values a row. Returns how many of the tokens
+    /// read the sequence must forget.
+    pub fn take(
+        &mut self,
+        rows: &Rows,
+        logits: &[f32],
+        width: usize,
+        scratch: &mut Scratch,
+    ) -> Result<usize> {
+        match rows {
+            Rows::Append(tokens) => {
+                self.pending.drain(..tokens.len().min(self.pending.len()));
+                if self.pending.is_empty() {
+                    self.last = Some(logits.into());
+                }
+                Ok(0)
+            }
+            Rows::Extend(_) => self.judge(logits, width, scratch),
+        }
+    }
+
+    /// Holds the drafts of the order at the front against the model's choices.
+    fn judge(&mut self, logits: &[f32], width: usize, scratch: &mut Scratch) -> Result<usize> {
+        let Some(Order::Verify { drafts, reply }) = self.orders.pop_front() else {
+            return Err(EngineError::request("no draft waits for a verdict"));
+        };
+        // The rows that choices are made by: after all that was committed, then after each draft.
+        let own: Option<Arc<[f32]>> = self.last.take();
+        let skip = self.pending.len().saturating_sub(1);
+        let read = logits.chunks_exact(width.max(1)).skip(skip);
+        let mut rows = own.as_deref().into_iter().chain(read);
+        self.pending.clear();
+        let mut verdict = Verdict {
+            accepted: 0,
+            picks: Vec::new(),
+            ended: false,
+        };
+        loop {
+            let row = rows.next().ok_or_else(|| {
+                EngineError::request("a pass gave fewer logits than there were drafts")
+            })?;
+            let pick = self.pick(row, scratch)?;
+            verdict.picks.push(pick);
+            if self.end_of_sequence.contains(&pick.id) {
+                verdict.ended = true;
+                // Read again if somebody goes on all the same.
+                self.last = Some(row.into());
+                break;
+            }
+            self.sampler.commit(pick.id);
+            if drafts.get(verdict.accepted) == Some(&pick.id) {
+                verdict.accepted += 1;
+            } else {
+                self.pending.push(pick.id);
+                break;
+            }
+        }
+        let forget = drafts.len() - verdict.accepted;
+        let _gone = reply.send(Ok(verdict));
+        Ok(forget)
+    }
+
+    fn pick(&self, logits: &[f32], scratch: &mut Scratch) -> Result<Pick> {
+        let index = self.sampler.output().len() as u32;
+        Ok(self.sampler.pick(logits, index, None, scratch)?)
+    }
+
+    /// Goes on with the order at the front as far as it can without a pass. True if it is done: the next may be looked
+    /// at.
+    pub fn choose(&mut self, scratch: &mut Scratch) -> Result<bool> {
+        if let (Some(Order::Verify { drafts, .. }), Some(last)) = (self.orders.front(), &self.last)
+        {
+            // A choice that stands already may settle the verdict with nothing read.
+            if drafts.first() == Some(&self.pick(last, scratch)?.id) {
+                return Ok(false);
+            }
+            self.judge(&[], 1, scratch)?;
+            return Ok(true);
+        }
+        let Some(Order::Generate { most, events }) = self.orders.front() else {
+            return Ok(false);
+        };
+        let (most, events) = (*most, events.clone());
+        if self.chosen >= most {
+            // An end always has its place: it is waited for like a token.
+            let Ok(place) = events.try_reserve() else {
+                return Ok(self.drop_if_closed(&events));
+            };
+            place.send(Event::End(Stop::Length));
+            self.end_order();
+            return Ok(true);
+        }
+        let Some(logits) = self.last.clone() else {
+            return Ok(false);
+        };
+        let Ok(place) = events.try_reserve() else {
+            return Ok(self.drop_if_closed(&events));
+        };
+        let pick = self.pick(&logits, scratch)?;
+        if self.end_of_sequence.contains(&pick.id) {
+            place.send(Event::End(Stop::EndOfSequence));
+            self.end_order();
+            return Ok(true);
+        }
+        let index = self.sampler.output().len() as u32;
+        let logprobs = match self.top_logprobs {
+            Some(count) => {
+                let told = self.sampler.top_logprobs(&logits, pick.id, count)?;
+                Some((told.chosen, told.top))
+            }
+            None => None,
+        };
+        self.append(&[pick.id]);
+        self.chosen += 1;
+        place.send(Event::Token(Step {
+            index,
+            pick,
+            logprobs,
+        }));
+        Ok(self.chosen >= most)
+    }
+
+    fn drop_if_closed(&mut self, events: &mpsc::Sender<Event>) -> bool {
+        if events.is_closed() {
+            self.end_order();
+            return true;
+        }
+        false
+    }
+
+    fn end_order(&mut self) {
+        self.orders.pop_front();
+        self.chosen = 0;
+    }
+
+    /// Tells everyone who waits that the session is over.
+    pub fn fail(&mut self, error: EngineError) {
+        let said = error.to_string();
+        let mut first = Some(error);
+        for order in self.orders.drain(..) {
+            match (order, first.take()) {
+                (Order::Generate { events, .. }, Some(error)) => {
+                    let _ = events.try_send(Event::Failed(error.into()));
+                }
+                (order, _) => order.refuse(|| EngineError::request(said.clone()).into()),
+            }
+        }
+    }
+}

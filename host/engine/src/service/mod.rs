@@ -1,0 +1,349 @@
+//! The thread that owns a model, and the handles by which the asynchronous side uses it.
+//!
+//! [`Service::start`] loads a model on a thread of its own, which owns all its tensors. [`Service::open`] hands over a
+//! prompt and gives a [`Session`]: an answer is generated ([`Session::generate`]), drafts are verified
+//! ([`Session::verify`]), given tokens are read ([`Session::append`]), tokens are taken back ([`Session::roll_back`])
+//! and answers split off ([`Session::fork`]). Dropping a session ends it within one pass.
+//!
+//! All channels are bounded and no method blocks: what the thread has no room for is refused at once
+//! ([`ServiceError::Overloaded`]), and a client that reads its tokens slowly holds up nobody but itself.
+
+mod client;
+mod thread;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use msao_core::inputs::ModelInputs;
+use msao_core::meter::Meter;
+use msao_core::probe::ProbeReport;
+use msao_core::sampling::{Pick, Sampler};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::ModelConfig;
+use crate::error::EngineError;
+use crate::generate::{Step, Stop};
+use crate::model::LoadOptions;
+use crate::runner::{Keep, OpenOptions, RunnerOptions};
+use client::Order;
+use thread::Command;
+
+/// Limits of a service.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceOptions {
+    /// What the model's cache may hold.
+    pub runner: RunnerOptions,
+    /// Threads that one operation may use; `None` leaves the process's setting.
+    pub threads: Option<usize>,
+    /// Most prompts that wait for room in the cache; more are refused.
+    pub waiting: usize,
+    /// Most rows of decoding and verifying in one pass.
+    pub decode_rows: usize,
+    /// Most rows of prompts in a pass that also decodes: the price in delay that a long prompt may put on others.
+    pub prompt_rows: usize,
+    /// Most rows of prompts in a pass in which nobody decodes.
+    pub idle_prompt_rows: usize,
+    /// Tokens of one answer that may wait for their reader.
+    pub unread_tokens: usize,
+}
+
+impl Default for ServiceOptions {
+    fn default() -> Self {
+        ServiceOptions {
+            runner: RunnerOptions::default(),
+            threads: None,
+            waiting: 64,
+            decode_rows: 256,
+            prompt_rows: 128,
+            idle_prompt_rows: 512,
+            unread_tokens: 64,
+        }
+    }
+}
+
+/// Why a service did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// There is no room, and the queue for room is full.
+    #[error("{waiting} requests wait for the model already, the most that may: try again later")]
+    Overloaded {
+        /// Requests that wait.
+        waiting: usize,
+    },
+    /// The request would not fit an empty cache.
+    #[error(
+        "the request needs room for {tokens} tokens, and the whole cache holds {capacity}: shorten it, or give the \
+         cache more memory"
+    )]
+    TooLarge {
+        /// Prompt and reserve together.
+        tokens: usize,
+        /// Tokens that the cache holds.
+        capacity: usize,
+    },
+    /// The model's thread has ended.
+    #[error("the model's thread has ended")]
+    Stopped,
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// What a session is opened with.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// The prompt.
+    pub inputs: Arc<ModelInputs>,
+    /// Chooses the tokens of the answer. Its output must be empty.
+    pub sampler: Sampler,
+    /// Most tokens of the answer, drafts in flight included: room for them is set aside.
+    pub reserve: usize,
+    /// What is read of the media.
+    pub options: OpenOptions,
+    /// Ids that end the answer. They are not part of it.
+    pub end_of_sequence: Vec<u32>,
+    /// Most likely tokens to report for each place; `None` reports none.
+    pub top_logprobs: Option<u32>,
+}
+
+/// One thing that happens while an answer is generated.
+#[derive(Debug)]
+pub enum Event {
+    /// The next token.
+    Token(Step),
+    /// There are no more.
+    End(Stop),
+    /// Something went wrong; the session is over.
+    Failed(ServiceError),
+}
+
+/// What the model says to a draft.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Drafted tokens, from the first, that it would have chosen itself.
+    pub accepted: usize,
+    /// Its choices: the accepted tokens and one more, which stands in the place of the first that was not accepted or
+    /// behind them all. After an end of sequence the last choice is that id, which is not part of the answer.
+    pub picks: Vec<Pick>,
+    /// Whether the answer has ended.
+    pub ended: bool,
+}
+
+/// How busy a service is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Open sessions.
+    pub sessions: usize,
+    /// Prompts that wait for room.
+    pub waiting: usize,
+    /// Cache blocks held, prefixes kept for later included.
+    pub held_blocks: usize,
+    /// Of these, blocks that only kept prefixes hold.
+    pub prefix_blocks: usize,
+    /// Passes run so far.
+    pub passes: u64,
+    /// Rows that went through them.
+    pub rows: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    sessions: AtomicUsize,
+    waiting: AtomicUsize,
+    held_blocks: AtomicUsize,
+    prefix_blocks: AtomicUsize,
+    passes: AtomicU64,
+    rows: AtomicU64,
+}
+
+/// A model on its own thread. Clones speak to the same one, which ends when the last of them and of its sessions is gone.
+#[derive(Clone, Debug)]
+pub struct Service {
+    commands: SyncSender<Command>,
+    shared: Arc<Shared>,
+    config: Arc<ModelConfig>,
+    capacity: usize,
+    unread_tokens: usize,
+}
+
+impl Service {
+    /// Loads the checkpoint in `dir` on a new thread and waits for it.
+    pub async fn start(
+        dir: PathBuf,
+        load: LoadOptions,
+        options: ServiceOptions,
+    ) -> Result<Self, ServiceError> {
+        let (commands, inbox) = std::sync::mpsc::sync_channel(COMMANDS);
+        let shared = Arc::new(Shared::default());
+        let (loaded, started) = oneshot::channel();
+        let for_thread = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("msao-engine".into())
+            .spawn(move || thread::run(&dir, &load, &options, inbox, for_thread, loaded))
+            .map_err(|e| {
+                EngineError::request(format!("no thread could be started for the model: {e}"))
+            })?;
+        let started = started.await.map_err(|_| ServiceError::Stopped)??;
+        Ok(Service {
+            commands,
+            shared,
+            config: Arc::new(started.config),
+            capacity: started.capacity,
+            unread_tokens: options.unread_tokens.max(1),
+        })
+    }
+
+    /// The checkpoint's configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Tokens that the cache can hold in all.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How busy it is.
+    pub fn load(&self) -> Load {
+        let shared = &self.shared;
+        Load {
+            sessions: shared.sessions.load(Ordering::Relaxed),
+            waiting: shared.waiting.load(Ordering::Relaxed),
+            held_blocks: shared.held_blocks.load(Ordering::Relaxed),
+            prefix_blocks: shared.prefix_blocks.load(Ordering::Relaxed),
+            passes: shared.passes.load(Ordering::Relaxed),
+            rows: shared.rows.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Hands over a prompt. Returns once there is room for it in the cache; reading goes on behind.
+    pub async fn open(&self, open: Open) -> Result<Session, ServiceError> {
+        let (reply, opened) = oneshot::channel();
+        self.send(Command::Open(Box::new(open), reply))?;
+        let id = opened.await.map_err(|_| ServiceError::Stopped)??;
+        Ok(Session::new(id, self))
+    }
+
+    fn send(&self, command: Command) -> Result<(), ServiceError> {
+        self.commands.try_send(command).map_err(|e| match e {
+            TrySendError::Full(_) => ServiceError::Overloaded { waiting: COMMANDS },
+            TrySendError::Disconnected(_) => ServiceError::Stopped,
+        })
+    }
+}
+
+/// Commands that may wait for the thread to look.
+const COMMANDS: usize = 1024;
+
+/// A session's place on the thread. When it is dropped before it was handed to anyone, the session ends.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    id: u64,
+    /// Set when the client has gone.
+    gone: Arc<AtomicBool>,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Release);
+    }
+}
+
+/// One prompt and its answer. Orders run one after the other, in the order in which they were given.
+#[derive(Debug)]
+pub struct Session {
+    ticket: Ticket,
+    service: Service,
+}
+
+impl Session {
+    fn new(ticket: Ticket, service: &Service) -> Self {
+        Session {
+            ticket,
+            service: service.clone(),
+        }
+    }
+
+    fn order(&self, order: Order) -> Result<(), ServiceError> {
+        self.service.send(Command::Order(self.ticket.id, order))
+    }
+
+    async fn ask<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, ServiceError>>) -> Order,
+    ) -> Result<T, ServiceError> {
+        let (reply, answer) = oneshot::channel();
+        self.order(order(reply))?;
+        answer.await.map_err(|_| ServiceError::Stopped)?
+    }
+
+    /// Waits for what the probe saw. The session must have been opened with one.
+    pub async fn probed(&self) -> Result<ProbeReport, ServiceError> {
+        self.ask(Order::Probed).await
+    }
+
+    /// Says what is kept behind the probe; reading then goes on.
+    pub async fn keep(&self, keep: Keep) -> Result<(), ServiceError> {
+        self.ask(|reply| Order::Keep(keep, reply)).await
+    }
+
+    /// Waits until the prompt has been read.
+    pub async fn read(&self) -> Result<(), ServiceError> {
+        self.ask(Order::Read).await
+    }
+
+    /// Generates up to `most` tokens. The receiver gets each as it is chosen and an end; dropping it stops early.
+    pub fn generate(&self, most: usize) -> Result<mpsc::Receiver<Event>, ServiceError> {
+        let (events, receiver) = mpsc::channel(self.service.unread_tokens);
+        self.order(Order::Generate { most, events })?;
+        Ok(receiver)
+    }
+
+    /// Holds drafted tokens against the model's own choices. What is accepted and the choice behind it become part of the
+    /// answer.
+    pub async fn verify(&self, drafts: Vec<u32>) -> Result<Verdict, ServiceError> {
+        self.ask(|reply| Order::Verify { drafts, reply }).await
+    }
+
+    /// Makes given tokens the next part of the answer, whatever the model would have chosen.
+    pub async fn append(&self, tokens: Vec<u32>) -> Result<(), ServiceError> {
+        self.ask(|reply| Order::Append { tokens, reply }).await
+    }
+
+    /// Takes the answer back to its first `tokens` tokens.
+    pub async fn roll_back(&self, tokens: usize) -> Result<(), ServiceError> {
+        self.ask(|reply| Order::RollBack { tokens, reply }).await
+    }
+
+    /// Another answer to the same prompt, which goes on from here with a sampler of its own, whose output must be this
+    /// session's. What was read so far is shared.
+    pub async fn fork(&self, sampler: Sampler) -> Result<Session, ServiceError> {
+        let ticket = self
+            .ask(|reply| Order::Fork {
+                sampler: Box::new(sampler),
+                reply,
+            })
+            .await?;
+        Ok(Session::new(ticket, &self.service))
+    }
+
+    /// The answer so far.
+    pub async fn output(&self) -> Result<Vec<u32>, ServiceError> {
+        self.ask(Order::Output).await
+    }
+
+    /// What the session has cost so far. A fork's account starts with the fork.
+    pub async fn meter(&self) -> Result<Meter, ServiceError> {
+        self.ask(Order::Meter).await
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.ticket.gone.store(true, Ordering::Release);
+        // So that an idle thread looks; a busy one looks anyway.
+        let _ = self.service.commands.try_send(Command::Look);
+    }
+}

@@ -1,0 +1,537 @@
+//! The loop of the thread that owns a model.
+//!
+//! Each turn: take in what was sent, end what was dropped, let in what waits as far as there is room, encode at most one
+//! medium, then one pass over whatever is ready. Decoding and verifying come first, so that nobody who is being
+//! answered waits for somebody else's prompt longer than a chunk of it takes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
+
+use msao_core::sampling::Scratch;
+use tokio::sync::oneshot;
+
+use super::client::{Client, Order, Reply, Rows};
+use super::{Open, ServiceError, ServiceOptions, Shared, Ticket};
+use crate::config::ModelConfig;
+use crate::error::{EngineError, Result};
+use crate::model::{LoadOptions, Model};
+use crate::runner::{Needs, Runner, SequenceId, Work};
+
+/// How long the thread sleeps before it looks again at a reader that is behind.
+const READER_POLL: Duration = Duration::from_millis(1);
+/// Most orders that may wait on one session.
+const ORDERS: usize = 256;
+
+/// What is sent to the thread.
+pub(crate) enum Command {
+    Open(Box<Open>, Reply<Ticket>),
+    Order(u64, Order),
+    /// Somebody has gone.
+    Look,
+}
+
+/// What the thread tells once the model is there.
+pub(super) struct Started {
+    pub config: ModelConfig,
+    pub capacity: usize,
+}
+
+struct Waiting {
+    open: Box<Open>,
+    reply: Reply<Ticket>,
+}
+
+struct Engine {
+    runner: Runner,
+    options: ServiceOptions,
+    clients: BTreeMap<u64, Client>,
+    waiting: VecDeque<Waiting>,
+    next: u64,
+    scratch: Scratch,
+    shared: Arc<Shared>,
+    /// Where the next pass starts to look, so that nobody is always last.
+    turn: u64,
+}
+
+/// Loads the model, says so, and serves until nobody can send any more.
+pub(super) fn run(
+    dir: &Path,
+    load: &LoadOptions,
+    options: &ServiceOptions,
+    inbox: Receiver<Command>,
+    shared: Arc<Shared>,
+    started: oneshot::Sender<Result<Started, ServiceError>>,
+) {
+    if let Some(threads) = options.threads {
+        crate::set_threads(threads);
+    }
+    let runner = Model::load(dir, load).and_then(|model| Runner::new(model, &options.runner));
+    let runner = match runner {
+        Ok(runner) => runner,
+        Err(error) => {
+            let _gone = started.send(Err(error.into()));
+            return;
+        }
+    };
+    let told = started.send(Ok(Started {
+        config: runner.model().config().clone(),
+        capacity: runner.capacity(),
+    }));
+    if told.is_err() {
+        return;
+    }
+    let mut engine = Engine {
+        runner,
+        options: *options,
+        clients: BTreeMap::new(),
+        waiting: VecDeque::new(),
+        next: 0,
+        scratch: Scratch::default(),
+        shared,
+        turn: 0,
+    };
+    engine.serve(&inbox);
+}
+
+/// What a turn of the loop came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Something was done; there may be more.
+    Worked,
+    /// Only readers that are behind are waited for.
+    HeldUp,
+    /// There is nothing to do.
+    Idle,
+}
+
+impl Engine {
+    fn serve(&mut self, inbox: &Receiver<Command>) {
+        let mut last = Turn::Idle;
+        loop {
+            let first = match last {
+                Turn::Worked => None,
+                Turn::HeldUp => match inbox.recv_timeout(READER_POLL) {
+                    Ok(command) => Some(command),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                },
+                Turn::Idle => match inbox.recv() {
+                    Ok(command) => Some(command),
+                    Err(_) => return,
+                },
+            };
+            if let Some(command) = first {
+                self.take(command);
+            }
+            loop {
+                match inbox.try_recv() {
+                    Ok(command) => self.take(command),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            }
+            self.end_gone();
+            self.admit();
+            last = self.turn();
+            self.tell(last);
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Look => {}
+            Command::Open(open, reply) => {
+                let tokens = open.inputs.input_ids.len() + open.reserve;
+                let capacity = self.runner.capacity();
+                if tokens > capacity {
+                    let _gone = reply.send(Err(ServiceError::TooLarge { tokens, capacity }));
+                } else if self.waiting.len() >= self.options.waiting {
+                    let waiting = self.waiting.len();
+                    let _gone = reply.send(Err(ServiceError::Overloaded { waiting }));
+                } else {
+                    self.waiting.push_back(Waiting { open, reply });
+                }
+            }
+            Command::Order(id, order) => {
+                let tokens = match &order {
+                    Order::Verify { drafts: tokens, .. } | Order::Append { tokens, .. } => tokens,
+                    _ => &Vec::new(),
+                };
+                match self.stranger(tokens) {
+                    // The session goes on: nothing of the order has been done.
+                    Some(error) => {
+                        let said = error.to_string();
+                        order.refuse(|| EngineError::request(said.clone()).into());
+                    }
+                    None => self.queue(id, order),
+                }
+            }
+        }
+    }
+
+    fn queue(&mut self, id: u64, order: Order) {
+        match self.clients.get_mut(&id) {
+            Some(client) if client.orders.len() < ORDERS => client.orders.push_back(order),
+            Some(client) => {
+                let waiting = client.orders.len();
+                order.refuse(|| ServiceError::Overloaded { waiting });
+            }
+            None => order.refuse(|| EngineError::request("the session is over").into()),
+        }
+    }
+
+    /// Why tokens cannot be read, if one of them is none of the model's.
+    fn stranger(&self, tokens: &[u32]) -> Option<EngineError> {
+        let vocabulary = self.runner.model().config().text.vocab_size;
+        let stranger = tokens.iter().find(|&&id| id as usize >= vocabulary)?;
+        Some(EngineError::request(format!(
+            "token id {stranger} is not below the model's vocabulary of {vocabulary}"
+        )))
+    }
+
+    fn end_gone(&mut self) {
+        let gone: Vec<u64> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.is_gone())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.end(id);
+        }
+    }
+
+    fn end(&mut self, id: u64) {
+        if let Some(client) = self.clients.remove(&id) {
+            // Its account goes with it.
+            let _ = self.runner.close(client.sequence);
+        }
+    }
+
+    /// Ends a session by an error, which whoever waits on it is told.
+    fn fail(&mut self, id: u64, error: EngineError) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.fail(error);
+        }
+        self.end(id);
+    }
+
+    /// Lets in what waits, first come first served, as long as there is room.
+    fn admit(&mut self) {
+        while let Some(first) = self.waiting.front() {
+            if first.reply.is_closed() {
+                self.waiting.pop_front();
+                continue;
+            }
+            let tokens = first.open.inputs.input_ids.len() + first.open.reserve;
+            // An empty runner takes whatever its cache can hold: `take` has seen to that.
+            if !self.clients.is_empty() && !self.runner.fits(tokens) {
+                return;
+            }
+            let Some(Waiting { open, reply }) = self.waiting.pop_front() else {
+                return;
+            };
+            let Open {
+                inputs,
+                sampler,
+                reserve,
+                options,
+                end_of_sequence,
+                top_logprobs,
+            } = *open;
+            match self.runner.open(inputs, reserve, &options) {
+                Err(error) => drop(reply.send(Err(error.into()))),
+                Ok(sequence) => {
+                    let (client, gone) =
+                        Client::new(sequence, sampler, end_of_sequence, top_logprobs);
+                    let ticket = self.enter(client, gone);
+                    // Where nobody takes the ticket its drop ends the session.
+                    let _gone = reply.send(Ok(ticket));
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, client: Client, gone: Arc<std::sync::atomic::AtomicBool>) -> Ticket {
+        let id = self.next;
+        self.next += 1;
+        self.clients.insert(id, client);
+        Ticket { id, gone }
+    }
+
+    /// One encoder run and one pass, as far as somebody wants them.
+    fn turn(&mut self) -> Turn {
+        let ids: Vec<u64> = {
+            let all: Vec<u64> = self.clients.keys().copied().collect();
+            let start = all.partition_point(|id| *id < self.turn);
+            let (before, from) = all.split_at(start);
+            from.iter().chain(before).copied().collect()
+        };
+        let mut worked = false;
+        let mut held_up = false;
+        let mut reading: Vec<(u64, SequenceId, usize)> = Vec::new();
+        let mut ready: Vec<(u64, SequenceId, Rows)> = Vec::new();
+        let mut rows_left = self.options.decode_rows;
+        let mut encoded = false;
+        for id in ids {
+            worked |= self.settle(id);
+            let Some(client) = self.clients.get(&id) else {
+                continue;
+            };
+            let sequence = client.sequence;
+            match self.runner.needs(sequence) {
+                Err(error) => self.fail(id, error),
+                Ok(Needs::Encoding) => {
+                    // One medium a turn: an encoder cannot be cut into pieces.
+                    if !encoded {
+                        encoded = true;
+                        worked = true;
+                        if let Err(error) = self.runner.encode(sequence) {
+                            self.fail(id, error);
+                        }
+                    }
+                }
+                Ok(Needs::Reading(left)) => reading.push((id, sequence, left)),
+                Ok(Needs::Keeping) => {}
+                Ok(Needs::Nothing) => {
+                    held_up |= client.held_up();
+                    if rows_left > 0
+                        && let Some(rows) = client.rows(rows_left)
+                    {
+                        let (Rows::Append(tokens) | Rows::Extend(tokens)) = &rows;
+                        if tokens.len() <= rows_left {
+                            rows_left -= tokens.len();
+                            ready.push((id, sequence, rows));
+                        } else if ready.is_empty() {
+                            // More drafts than a pass may have by itself: it gets a pass of its own.
+                            rows_left = 0;
+                            ready.push((id, sequence, rows));
+                        }
+                    }
+                }
+            }
+        }
+        // Prompts first come first served: sharing a chunk among them would delay them all.
+        reading.sort_unstable_by_key(|(id, _, _)| *id);
+        worked |= self.pass(&ready, &reading);
+        if worked {
+            // The next turn starts behind the first of this one.
+            self.turn = ready.last().map_or(self.turn, |(id, _, _)| id + 1);
+            Turn::Worked
+        } else if held_up {
+            Turn::HeldUp
+        } else {
+            Turn::Idle
+        }
+    }
+
+    /// Does everything on a session that needs no pass. True if something was done.
+    fn settle(&mut self, id: u64) -> bool {
+        let mut worked = false;
+        loop {
+            let Some(client) = self.clients.get_mut(&id) else {
+                return true;
+            };
+            match client.choose(&mut self.scratch) {
+                Ok(true) => {
+                    worked = true;
+                    continue;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.fail(id, error);
+                    return true;
+                }
+            }
+            let needs = self.runner.needs(client.sequence);
+            let read = matches!(needs, Ok(Needs::Nothing));
+            let seen = matches!(needs, Ok(Needs::Keeping));
+            let now = match client.orders.front() {
+                None | Some(Order::Generate { .. } | Order::Verify { .. }) => false,
+                Some(Order::Probed(_) | Order::Keep(..)) => seen || read,
+                Some(Order::Meter(_) | Order::Output(_)) => true,
+                Some(_) => read,
+            };
+            if !now {
+                return worked;
+            }
+            let Some(order) = client.orders.pop_front() else {
+                return worked;
+            };
+            worked = true;
+            self.carry_out(id, order);
+        }
+    }
+
+    /// An order that needs no pass.
+    fn carry_out(&mut self, id: u64, order: Order) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let sequence = client.sequence;
+        match order {
+            Order::Probed(reply) => {
+                let report = self.runner.probed(sequence);
+                let _gone = reply.send(report.map_err(ServiceError::from));
+            }
+            Order::Keep(keep, reply) => {
+                let kept = self.runner.keep(sequence, &keep);
+                let _gone = reply.send(kept.map_err(ServiceError::from));
+            }
+            Order::Read(reply) => drop(reply.send(Ok(()))),
+            Order::Append { tokens, reply } => {
+                client.append(&tokens);
+                let _gone = reply.send(Ok(()));
+            }
+            Order::RollBack { tokens, reply } => {
+                let forgotten = client
+                    .roll_back(tokens)
+                    .and_then(|forget| self.runner.roll_back(sequence, forget));
+                let _gone = reply.send(forgotten.map_err(ServiceError::from));
+            }
+            Order::Fork { sampler, reply } => {
+                if sampler.output() != client.sampler.output() {
+                    let wrong = "a fork's sampler must have the session's output";
+                    let _gone = reply.send(Err(EngineError::request(wrong).into()));
+                    return;
+                }
+                match self.runner.fork(sequence) {
+                    Err(error) => drop(reply.send(Err(error.into()))),
+                    Ok(forked) => {
+                        let (client, gone) = client.fork(forked, *sampler);
+                        let ticket = self.enter(client, gone);
+                        let _gone = reply.send(Ok(ticket));
+                    }
+                }
+            }
+            Order::Output(reply) => drop(reply.send(Ok(client.sampler.output().to_vec()))),
+            Order::Meter(reply) => {
+                let meter = self.runner.meter(sequence).cloned();
+                let _gone = reply.send(meter.map_err(ServiceError::from));
+            }
+            // These wait for a pass.
+            Order::Generate { .. } | Order::Verify { .. } => client.orders.push_front(order),
+        }
+    }
+
+    /// One pass over what is ready and as much of the prompts as may go with it. True if there was anything to run.
+    fn pass(
+        &mut self,
+        ready: &[(u64, SequenceId, Rows)],
+        reading: &[(u64, SequenceId, usize)],
+    ) -> bool {
+        let mut batch: Vec<(SequenceId, Work)> = Vec::with_capacity(ready.len() + reading.len());
+        for (_, sequence, rows) in ready {
+            let work = match rows {
+                Rows::Append(tokens) => Work::Append(tokens),
+                Rows::Extend(tokens) => Work::Extend(tokens),
+            };
+            batch.push((*sequence, work));
+        }
+        let mut prompt_rows = if ready.is_empty() {
+            self.options.idle_prompt_rows
+        } else {
+            self.options.prompt_rows
+        }
+        .max(1);
+        let mut chunks = Vec::new();
+        let mut probed = Vec::new();
+        for &(id, sequence, left) in reading {
+            if prompt_rows == 0 {
+                break;
+            }
+            let rows = left.min(prompt_rows);
+            prompt_rows -= rows;
+            if self.runner.is_probed(sequence) {
+                probed.push((id, sequence, rows));
+            } else {
+                chunks.push(id);
+                batch.push((sequence, Work::Read(rows)));
+            }
+        }
+        let owners: Vec<u64> = ready.iter().map(|(id, _, _)| *id).chain(chunks).collect();
+        let any = !batch.is_empty() || !probed.is_empty();
+        if !batch.is_empty() {
+            self.run(&owners, &batch, ready);
+        }
+        for (id, sequence, rows) in probed {
+            self.run(&[id], &[(sequence, Work::Read(rows))], &[]);
+        }
+        any
+    }
+
+    /// Runs a batch and hands out what it gave. Where the batch as a whole fails, as for want of device memory, each entry
+    /// is tried by itself, and those that fail alone end.
+    fn run(
+        &mut self,
+        owners: &[u64],
+        batch: &[(SequenceId, Work)],
+        ready: &[(u64, SequenceId, Rows)],
+    ) {
+        let rows: usize = batch
+            .iter()
+            .map(|(_, work)| match work {
+                Work::Read(rows) => *rows,
+                Work::Extend(tokens) | Work::Append(tokens) => tokens.len(),
+            })
+            .sum();
+        self.shared.passes.fetch_add(1, Ordering::Relaxed);
+        self.shared.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        match self.runner.run(batch) {
+            Ok(logits) => {
+                for (index, (id, logits)) in owners.iter().zip(logits).enumerate() {
+                    let rows = ready.get(index).map(|(_, _, rows)| rows);
+                    if let Err(error) = self.hand_out(*id, rows, logits) {
+                        self.fail(*id, error);
+                    }
+                }
+            }
+            Err(error) => match owners {
+                [alone] => self.fail(*alone, error),
+                _ => {
+                    for (index, (id, entry)) in owners.iter().zip(batch).enumerate() {
+                        let entry = std::slice::from_ref(entry);
+                        let ready = ready.get(index).map(std::slice::from_ref);
+                        self.run(&[*id], entry, ready.unwrap_or_default());
+                    }
+                }
+            },
+        }
+    }
+
+    fn hand_out(&mut self, id: u64, rows: Option<&Rows>, logits: Vec<f32>) -> Result<()> {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return Ok(());
+        };
+        match rows {
+            None if logits.is_empty() => {}
+            None => client.has_read_prompt(logits),
+            Some(rows) => {
+                let width = self.runner.model().config().text.vocab_size;
+                let forget = client.take(rows, &logits, width, &mut self.scratch)?;
+                if forget > 0 {
+                    self.runner.roll_back(client.sequence, forget)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, turn: Turn) {
+        let shared = &self.shared;
+        shared.sessions.store(self.clients.len(), Ordering::Relaxed);
+        shared.waiting.store(self.waiting.len(), Ordering::Relaxed);
+        shared
+            .held_blocks
+            .store(self.runner.held_blocks(), Ordering::Relaxed);
+        if turn != Turn::Worked {
+            // Counting these takes a walk over all kept prompts.
+            let blocks = self.runner.occupancy().prefix_blocks;
+            shared.prefix_blocks.store(blocks, Ordering::Relaxed);
+        }
+    }
+}
