@@ -19,6 +19,7 @@ mod metadata;
 mod pip;
 mod places;
 mod prove;
+mod reference;
 mod run;
 mod setup;
 mod test;
@@ -46,6 +47,7 @@ const AFTER_HELP: &str = "\
 Environment:
   LIBTORCH               a libtorch of your own, used instead of fetching one
   LIBTORCH_USE_PYTORCH   1: use the PyTorch of the active Python environment
+  MSAO_REFERENCE_PYTHON  a Python with transformers of your own, for `prove serving`
   XDG_CACHE_HOME         where fetched things are kept, in `msao/` (default ~/.cache)
 
 After the set-up plain cargo works too: cargo build, cargo test -p msao-core, rust-analyzer.";
@@ -79,6 +81,7 @@ enum Command {
     ///
     ///   cargo xtask prove engine                  on the processor
     ///   cargo xtask prove engine --device cuda    on a GPU, fetching the CUDA libraries if need be
+    ///   cargo xtask prove serving                 speed beside Hugging Face's, which is fetched for it
     ///   cargo xtask prove engine -- --help        what else this proof takes
     #[command(verbatim_doc_comment)]
     Prove {

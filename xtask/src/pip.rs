@@ -1,4 +1,4 @@
-//! pip as a fetcher: wheels are unpacked into a folder of ours, no Python package is ever installed.
+//! pip as a fetcher: wheels are unpacked into folders of ours, nothing is ever installed into the user's Python.
 
 use std::ffi::OsString;
 use std::fs;
@@ -108,18 +108,50 @@ impl Pip {
         remove_all(&scratch)
     }
 
+    /// Installs all that a requirements file names, dependencies included, into `folder`, for the Python that
+    /// [`Pip::python`] names. torch comes without its CUDA libraries where PyTorch's own index can be reached.
+    pub fn install(&self, requirements: &Path, folder: &Path) -> Result<()> {
+        let scratch = folder.with_extension("scratch");
+        fs::create_dir_all(&scratch)
+            .with_context(|| format!("cannot make {}", scratch.display()))?;
+        let mut install = command(self.words);
+        install
+            .args([
+                "install",
+                "--quiet",
+                "--no-warn-conflicts",
+                "--only-binary=:all:",
+            ])
+            .args(["--extra-index-url", "https://download.pytorch.org/whl/cpu"])
+            .arg("--target")
+            .arg(folder)
+            .arg("--requirement")
+            .arg(requirements);
+        self.must(settled(&mut install, &scratch))
+            .with_context(|| {
+                format!(
+                    "{} could not be installed; pip's own message is above. Is there a network?",
+                    requirements.display()
+                )
+            })?;
+        remove_all(&scratch)
+    }
+
+    /// The Python that this pip belongs to.
+    pub fn python(&self) -> &'static str {
+        match self.words.first() {
+            Some(&"python" | &"pip") => "python",
+            _ => "python3",
+        }
+    }
+
     fn command(&self, verb: &str, scratch: &Path) -> Command {
         let mut command = command(self.words);
         command
             .args([verb, "--no-deps", "--only-binary=:all:"])
             .args(["--implementation", "cp", "--python-version", WHEEL_PYTHON])
-            .args(platforms(std::env::consts::ARCH))
-            .env("TMPDIR", scratch)
-            // A user's own settings about where packages go would clash with --target.
-            .env("PIP_USER", "0")
-            .env("PIP_REQUIRE_VIRTUALENV", "0")
-            .env("PIP_ROOT_USER_ACTION", "ignore")
-            .env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
+            .args(platforms(std::env::consts::ARCH));
+        settled(&mut command, scratch);
         command
     }
 
@@ -132,6 +164,16 @@ impl Pip {
         ensure!(status.success(), "`{words}` ended with {status}");
         Ok(())
     }
+}
+
+/// With scratch space of ours, and without a user's own settings about where packages go: they would clash with --target.
+fn settled<'a>(command: &'a mut Command, scratch: &Path) -> &'a mut Command {
+    command
+        .env("TMPDIR", scratch)
+        .env("PIP_USER", "0")
+        .env("PIP_REQUIRE_VIRTUALENV", "0")
+        .env("PIP_ROOT_USER_ACTION", "ignore")
+        .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
 }
 
 fn command(words: &[&str]) -> Command {

@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Result;
 
 use crate::places::{Places, target_folder};
+use crate::reference;
 use crate::run::{cargo, exit_code, must, run};
 use crate::setup;
 
@@ -12,6 +13,11 @@ use crate::setup;
 /// where it has written its figures.
 pub fn command(places: &Places, name: &str, args: &[String]) -> Result<ExitCode> {
     setup::ensure(places, wants_cuda(args))?;
+    let reference = if wants_reference(name, args) {
+        reference::ensure_there(places)?
+    } else {
+        Vec::new()
+    };
     println!();
     // Some proofs run `msao` too, and look for it beside the prover.
     let programs = ["--bin", "msao-prove", "--bin", "msao"];
@@ -22,8 +28,26 @@ pub fn command(places: &Places, name: &str, args: &[String]) -> Result<ExitCode>
             .current_dir(&places.root),
     )?;
     let mut prover = Command::new(target_folder(places)?.join("release/msao-prove"));
-    prover.arg(name).args(args).current_dir(&places.root);
+    prover
+        .arg(name)
+        .args(args)
+        .envs(reference)
+        .current_dir(&places.root);
     Ok(exit_code(run(&mut prover)?))
+}
+
+/// Speed is compared with Hugging Face's; no other part needs it.
+fn wants_reference(name: &str, args: &[String]) -> bool {
+    let only: Vec<&str> = args
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [option, part] if option == "--only" => Some(part.as_str()),
+            _ => None,
+        })
+        .chain(args.iter().filter_map(|arg| arg.strip_prefix("--only=")))
+        .collect();
+    let help = args.iter().any(|arg| arg == "--help" || arg == "-h");
+    name == "serving" && !help && (only.is_empty() || only.contains(&"speed"))
 }
 
 /// `--device cuda`, `--device cuda:1` or `--device=cuda`.
@@ -40,6 +64,20 @@ fn wants_cuda(args: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reference_is_fetched_for_the_comparison_alone() {
+        let wants = |name: &str, line: &str| {
+            let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            wants_reference(name, &args)
+        };
+        assert!(wants("serving", ""));
+        assert!(wants("serving", "--only soak --only speed"));
+        assert!(wants("serving", "--only=speed"));
+        assert!(!wants("serving", "--only soak"));
+        assert!(!wants("serving", "--help"));
+        assert!(!wants("engine", ""));
+    }
 
     #[test]
     fn a_cuda_device_is_noticed_however_it_is_written() {
