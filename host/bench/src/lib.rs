@@ -8,8 +8,10 @@
 
 pub mod hostile;
 pub mod loading;
+pub mod machine;
 pub mod pair;
 pub mod parity;
 pub mod report;
 pub mod sampler;
+pub mod speed;
 pub mod vqa;

@@ -85,7 +85,8 @@ pub fn load_and_tell(dir: &Path, precision: &str) -> Result<()> {
     Ok(())
 }
 
-fn anonymous_bytes() -> Result<u64> {
+/// Anonymous memory of this process, in bytes.
+pub fn anonymous_bytes() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status
         .lines()

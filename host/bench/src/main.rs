@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use msao_bench::report::{Report, Row, Section, print};
-use msao_bench::{hostile, loading, pair, parity, sampler};
+use msao_bench::{hostile, loading, pair, parity, sampler, speed};
 use msao_engine::Place;
 
 /// Measures what must be shown: a row a figure, with its aim and whether it is met. Exit code 1 while one is missed.
@@ -24,10 +24,19 @@ struct Cli {
 enum Proof {
     /// Parity with Hugging Face, the demo pair's figures, the sampler, bad input, memory while loading.
     Engine(EngineArgs),
+    /// The engine for serving: its speed beside Hugging Face's.
+    Serving(ServingArgs),
     #[command(name = sampler::TOKENS_COMMAND, hide = true)]
     SamplerTokens,
     #[command(name = loading::LOAD_COMMAND, hide = true)]
     LoadMemory { dir: PathBuf, precision: String },
+    #[command(name = speed::ours::COMMAND, hide = true)]
+    ServingSpeed {
+        dir: PathBuf,
+        precision: String,
+        weights: String,
+        threads: usize,
+    },
 }
 
 #[derive(clap::Args)]
@@ -49,6 +58,29 @@ struct EngineArgs {
     out: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+struct ServingArgs {
+    /// Show these parts only: speed. May be given several times.
+    #[arg(long, value_name = "PART", value_parser = SERVING_PARTS)]
+    only: Vec<String>,
+    /// Compare these models only: demo, 0.5b. May be given several times.
+    #[arg(long, value_name = "MODEL", value_parser = ["demo", "0.5b"])]
+    model: Vec<String>,
+    /// Threads for both sides [default: all cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Ways in which Hugging Face may run, the fastest of which counts: eager, static, compile.
+    #[arg(long, value_name = "MODES", default_value = "eager,static")]
+    reference_modes: String,
+    /// The folder that holds demo-target [default: this checkout's models].
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// Where the figures are written [default: target/prove/serving.json; serving-partial.json for a part].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+const SERVING_PARTS: [&str; 1] = ["speed"];
 const PARTS: [&str; 5] = ["parity", "pair", "sampler", "input", "loading"];
 
 fn main() -> ExitCode {
@@ -61,6 +93,13 @@ fn main() -> ExitCode {
         Proof::LoadMemory { dir, precision } => {
             loading::load_and_tell(&dir, &precision).map(|()| true)
         }
+        Proof::Serving(args) => serving(&args),
+        Proof::ServingSpeed {
+            dir,
+            precision,
+            weights,
+            threads,
+        } => speed::ours::serve(&dir, &precision, &weights, threads).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -72,6 +111,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// A part's name, what it shows, and how.
+type Part<'a> = (&'a str, &'a str, Box<dyn Fn() -> Result<Vec<Row>> + 'a>);
+
 fn engine(args: &EngineArgs) -> Result<bool> {
     // Before anything else with libtorch: see there.
     args.device.open()?;
@@ -80,7 +122,6 @@ fn engine(args: &EngineArgs) -> Result<bool> {
     let own = || msao_golden::root().join("../../models");
     let models = args.models.clone().unwrap_or_else(own);
     let omni = msao_golden::root().join("models/omni-thinker");
-    type Part<'a> = (&'a str, &'a str, Box<dyn Fn() -> Result<Vec<Row>> + 'a>);
     let parts: [Part; 5] = [
         (
             "parity",
@@ -108,9 +149,58 @@ fn engine(args: &EngineArgs) -> Result<bool> {
             Box::new(|| pair::rows(&models, args.device, args.every)),
         ),
     ];
+    prove(
+        "engine",
+        &parts,
+        &args.only,
+        args.every > 1,
+        args.out.as_deref(),
+    )
+}
+
+fn serving(args: &ServingArgs) -> Result<bool> {
+    let prover = std::env::current_exe().context("this program's own path")?;
+    let models = args
+        .models
+        .clone()
+        .unwrap_or_else(|| msao_golden::root().join("../../models"));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let compare = || {
+        speed::rows(&speed::Options {
+            prover: &prover,
+            models: &models,
+            scratch: Path::new("target/prove"),
+            threads: args.threads.map_or(cores, usize::from),
+            modes: &args.reference_modes,
+            only: &args.model,
+        })
+    };
+    let parts: [Part; 1] = [(
+        "speed",
+        "Speed beside Hugging Face's generate",
+        Box::new(compare),
+    )];
+    prove(
+        "serving",
+        &parts,
+        &args.only,
+        !args.model.is_empty(),
+        args.out.as_deref(),
+    )
+}
+
+/// Runs a proof's parts, prints each as it ends, and writes all of them down. `cut` says that the parts themselves are
+/// cut short.
+fn prove(
+    proof: &str,
+    parts: &[Part],
+    only: &[String],
+    cut: bool,
+    out: Option<&Path>,
+) -> Result<bool> {
     let mut sections = Vec::new();
-    for (name, title, run) in &parts {
-        if !args.only.is_empty() && !args.only.iter().any(|only| only == name) {
+    for (name, title, run) in parts {
+        if !only.is_empty() && !only.iter().any(|only| only == name) {
             continue;
         }
         let rows = run()
@@ -128,13 +218,13 @@ fn engine(args: &EngineArgs) -> Result<bool> {
             all + " " + &word
         });
     // Part of a proof proves nothing: it is told and written down as such, beside the whole one.
-    let partial = !args.only.is_empty() || args.every > 1;
-    let out = match &args.out {
-        Some(out) => out.clone(),
-        None if partial => "target/prove/engine-partial.json".into(),
-        None => "target/prove/engine.json".into(),
-    };
-    let report = Report::new("engine", command, partial, sections);
+    let partial = !only.is_empty() || cut;
+    let ending = if partial { "-partial" } else { "" };
+    let out = out.map_or_else(
+        || PathBuf::from(format!("target/prove/{proof}{ending}.json")),
+        Path::to_path_buf,
+    );
+    let report = Report::new(proof, command, partial, sections);
     report.write(&out)?;
     let rows = report.sections.iter().flat_map(|section| &section.rows);
     let missed = rows.filter(|row| !row.met).count();

@@ -16,6 +16,7 @@ mod device;
 mod error;
 mod generate;
 mod language;
+pub mod machine;
 mod media_cache;
 mod model;
 mod native;

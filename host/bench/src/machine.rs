@@ -1,0 +1,136 @@
+//! The machine's own limits, measured in the same run as what is held against them.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use msao_engine::machine::matrix_rate;
+use msao_engine::{Place, Precision};
+
+use crate::report::Row;
+
+/// Bytes read for the bandwidth: far more than any cache holds.
+const READ_BYTES: usize = 768 << 20;
+/// How often; the fastest counts.
+const READS: usize = 5;
+
+/// What memory and arithmetic allow.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Threads that it was measured with.
+    pub threads: usize,
+    /// Bytes a second that all threads together read from memory.
+    pub read_bytes_per_s: f64,
+    /// Operations a second of an f32 matrix product.
+    pub f32_flops_per_s: f64,
+    /// Operations a second of a bf16 matrix product.
+    pub bf16_flops_per_s: f64,
+}
+
+impl Machine {
+    /// Measures with so many threads.
+    pub fn measure(threads: usize) -> Result<Self> {
+        msao_engine::set_threads(threads);
+        Ok(Machine {
+            threads,
+            read_bytes_per_s: read_bandwidth(threads)?,
+            f32_flops_per_s: matrix_rate(Place::Cpu, Precision::F32)?,
+            bf16_flops_per_s: matrix_rate(Place::Cpu, Precision::Bf16)?,
+        })
+    }
+
+    /// The figures as rows without an aim.
+    pub fn rows(&self) -> Vec<Row> {
+        let threads = self.threads;
+        vec![
+            Row::told(
+                format!("machine: memory read by {threads} threads"),
+                self.read_bytes_per_s / 1e9,
+                " GB/s",
+            ),
+            Row::told(
+                "machine: f32 matrix product",
+                self.f32_flops_per_s / 1e9,
+                " GF/s",
+            ),
+            Row::told(
+                "machine: bf16 matrix product",
+                self.bf16_flops_per_s / 1e9,
+                " GF/s",
+            ),
+        ]
+    }
+
+    /// The least time in seconds for reading so many bytes and computing so many operations: both overlap at best.
+    pub fn floor_s(&self, bytes: f64, flops: f64, bf16: bool) -> f64 {
+        let rate = if bf16 {
+            self.bf16_flops_per_s
+        } else {
+            self.f32_flops_per_s
+        };
+        (bytes / self.read_bytes_per_s).max(flops / rate)
+    }
+}
+
+/// Bytes a second that `threads` threads read together: each sums its own part of one large array.
+fn read_bandwidth(threads: usize) -> Result<f64> {
+    let threads = threads.max(1);
+    // Written once, so that each page is real memory.
+    let words: Vec<u64> = (0..(READ_BYTES / 8) as u64).collect();
+    let part = words.len().div_ceil(threads);
+    let mut best = f64::INFINITY;
+    for _ in 0..READS {
+        let started = Instant::now();
+        let sum = std::thread::scope(|scope| {
+            let readers: Vec<_> = words
+                .chunks(part)
+                .map(|words| scope.spawn(move || sum(words)))
+                .collect();
+            readers.into_iter().try_fold(0u64, |total, reader| {
+                reader.join().map(|part| total.wrapping_add(part))
+            })
+        });
+        black_box(sum.map_err(|_| anyhow!("a reading thread failed"))?);
+        best = best.min(started.elapsed().as_secs_f64());
+    }
+    Ok((words.len() * 8) as f64 / best)
+}
+
+/// In several sums side by side, so that adding is never what is waited for.
+fn sum(words: &[u64]) -> u64 {
+    let (chunks, rest) = words.as_chunks::<32>();
+    let mut lanes = [0u64; 32];
+    for chunk in chunks {
+        for (lane, word) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.wrapping_add(*word);
+        }
+    }
+    lanes
+        .iter()
+        .chain(rest)
+        .fold(0u64, |total, word| total.wrapping_add(*word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_read() {
+        let words: Vec<u64> = (0..1000).collect();
+        assert_eq!(sum(&words), 499_500);
+    }
+
+    #[test]
+    fn the_slower_of_memory_and_arithmetic_is_the_floor() {
+        let machine = Machine {
+            threads: 1,
+            read_bytes_per_s: 10.0,
+            f32_flops_per_s: 100.0,
+            bf16_flops_per_s: 200.0,
+        };
+        assert_eq!(machine.floor_s(10.0, 50.0, false), 1.0);
+        assert_eq!(machine.floor_s(10.0, 400.0, false), 4.0);
+        assert_eq!(machine.floor_s(10.0, 400.0, true), 2.0);
+    }
+}

@@ -1,0 +1,350 @@
+//! Our speed beside Hugging Face's, on the same weights, threads and prompts, in one run.
+//!
+//! Each side is a process of its own ([`child::Measurer`]) that loads the model and is asked in turns, so that what else the
+//! machine does strikes both. Hugging Face's side is `reference/generate_speed.py`, given its best; ours is this
+//! program's hidden command ([`ours`]).
+
+pub mod child;
+pub mod ours;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use msao_engine::ModelConfig;
+use msao_engine::twin::{TwinOptions, make, random_prompts};
+
+use self::child::{Measurer, Request, Told};
+use crate::machine::Machine;
+use crate::report::Row;
+
+/// The environment variable that names a Python with transformers; `cargo xtask prove serving` sets it.
+pub const PYTHON: &str = "MSAO_REFERENCE_PYTHON";
+
+const BATCHES: [usize; 3] = [1, 4, 16];
+/// Tokens of a prompt in the decode rows.
+const PROMPT: usize = 64;
+/// Tokens of a prompt in the prefill rows.
+const LONG_PROMPT: usize = 512;
+/// Times that both sides are asked in turns.
+const TURNS: usize = 2;
+/// Bytes that may come on top of weights and cache.
+const SPARE: f64 = 300e6;
+/// The share of the memory-bandwidth limit aimed at.
+const SHARE: f64 = 80.0;
+/// The twin that stands for 0.5B.
+const TWIN: &str = "0.5b";
+
+/// What to compare.
+pub struct Options<'a> {
+    /// This program.
+    pub prover: &'a Path,
+    /// The folder that holds demo-target.
+    pub models: &'a Path,
+    /// Where the twin is made and kept.
+    pub scratch: &'a Path,
+    /// Threads for both sides.
+    pub threads: usize,
+    /// Ways in which Hugging Face may run; the fastest counts.
+    pub modes: &'a str,
+    /// Only models with one of these names.
+    pub only: &'a [String],
+}
+
+/// One model in one precision, and how many times Hugging Face's decode speed ours must reach.
+struct Case {
+    name: &'static str,
+    precision: &'static str,
+    int8: bool,
+    reference: &'static str,
+    aim: f64,
+    new_tokens: usize,
+    /// Whether the share of the bandwidth limit is judged.
+    large: bool,
+}
+
+const CASES: [Case; 5] = [
+    Case {
+        name: "demo",
+        precision: "f32",
+        int8: false,
+        reference: "float32",
+        aim: 3.0,
+        new_tokens: 65,
+        large: false,
+    },
+    Case {
+        name: "demo",
+        precision: "bf16",
+        int8: false,
+        reference: "bfloat16",
+        aim: 3.0,
+        new_tokens: 65,
+        large: false,
+    },
+    Case {
+        name: TWIN,
+        precision: "f32",
+        int8: false,
+        reference: "float32",
+        aim: 1.3,
+        new_tokens: 25,
+        large: true,
+    },
+    Case {
+        name: TWIN,
+        precision: "bf16",
+        int8: false,
+        reference: "bfloat16",
+        aim: 1.3,
+        new_tokens: 25,
+        large: true,
+    },
+    Case {
+        name: TWIN,
+        precision: "bf16",
+        int8: true,
+        reference: "bfloat16",
+        aim: 2.0,
+        new_tokens: 25,
+        large: true,
+    },
+];
+
+/// All rows of the comparison, the machine's limits first.
+pub fn rows(options: &Options) -> Result<Vec<Row>> {
+    let machine = Machine::measure(options.threads)?;
+    let mut rows = machine.rows();
+    for case in &CASES {
+        if options.only.is_empty() || options.only.iter().any(|name| name == case.name) {
+            rows.extend(case.rows(options, &machine).unwrap_or_else(|error| {
+                vec![Row::failed(case.title(), "measured", format!("{error:#}"))]
+            }));
+        }
+    }
+    Ok(rows)
+}
+
+/// The directory of a case's model; the twin is made at first.
+fn directory(name: &str, options: &Options) -> Result<PathBuf> {
+    if name != TWIN {
+        return Ok(options.models.join("demo-target"));
+    }
+    let out = options.scratch.join(format!("twin-{TWIN}"));
+    if !out.join("twin.json").is_file() {
+        // What an interrupted run has left.
+        if out.exists() {
+            std::fs::remove_dir_all(&out).with_context(|| out.display().to_string())?;
+        }
+        eprintln!("making the {TWIN} twin in {}, once", out.display());
+        let wish = TwinOptions {
+            shape: TWIN.to_owned(),
+            draft_layers: 4,
+            agreement: 0.8,
+            seed: 0,
+            bf16: true,
+            tokenizer: options.models.join("demo-target"),
+            out: out.clone(),
+        };
+        make(&wish, &mut |step| eprintln!("  {step}"))?;
+    }
+    Ok(out.join("target"))
+}
+
+/// The Python with transformers.
+fn python() -> Result<PathBuf> {
+    std::env::var_os(PYTHON).map(PathBuf::from).with_context(|| {
+        format!(
+            "{PYTHON} is not set: run `cargo xtask prove serving`, which fetches a Python environment, or set it to a \
+             Python with host/bench/reference/requirements.txt"
+        )
+    })
+}
+
+impl Case {
+    fn title(&self) -> String {
+        let int8 = if self.int8 { " int8" } else { "" };
+        format!("{} {}{int8}", self.name, self.precision)
+    }
+
+    fn rows(&self, options: &Options, machine: &Machine) -> Result<Vec<Row>> {
+        let dir = directory(self.name, options)?;
+        let config = ModelConfig::load(&dir)?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/generate_speed.py");
+        let mut ours = Measurer::ours(
+            options.prover,
+            &dir,
+            self.precision,
+            self.int8,
+            options.threads,
+        )?;
+        let mut theirs = Measurer::reference(
+            &python()?,
+            &script,
+            &dir,
+            self.reference,
+            options.threads,
+            options.modes,
+        )?;
+        let mut rows = Vec::new();
+        for batch in BATCHES {
+            let request = Request {
+                prompts: random_prompts(&dir, batch, PROMPT, batch as u64)?,
+                new_tokens: self.new_tokens,
+                repeats: 2,
+            };
+            rows.extend(self.decode_rows(&mut ours, &mut theirs, &request, &config, machine));
+        }
+        let request = Request {
+            prompts: random_prompts(&dir, 1, LONG_PROMPT, 7)?,
+            new_tokens: 2,
+            repeats: 2,
+        };
+        rows.push(match in_turns(&mut ours, &mut theirs, &request) {
+            Ok((us, them)) => self.beside(
+                &format!("prefill of {LONG_PROMPT} tokens"),
+                (us.prefill_tokens_per_s, them.prefill_tokens_per_s),
+                " tokens/s",
+                1.0,
+                &them.mode,
+            ),
+            Err(error) => self.missed(&format!("prefill of {LONG_PROMPT} tokens"), 1.0, &error),
+        });
+        Ok(rows)
+    }
+
+    fn decode_rows(
+        &self,
+        ours: &mut Measurer,
+        theirs: &mut Measurer,
+        request: &Request,
+        config: &ModelConfig,
+        machine: &Machine,
+    ) -> Vec<Row> {
+        let batch = request.prompts.len();
+        let what = format!("decode at batch {batch}");
+        let (us, them) = match in_turns(ours, theirs, request) {
+            Ok(both) => both,
+            Err(error) => return vec![self.missed(&what, self.aim, &error)],
+        };
+        let step = Step::new(config, self, batch, PROMPT + request.new_tokens / 2);
+        let mut decode = self.beside(
+            &what,
+            (us.decode_tokens_per_s, them.decode_tokens_per_s),
+            " tokens/s",
+            self.aim,
+            &them.mode,
+        );
+        decode.details.push(same_tokens(&us, &them));
+        let mut rows = vec![decode];
+        let floor = machine.floor_s(step.bytes, step.flops, self.precision == "bf16");
+        let share = 100.0 * floor * us.decode_tokens_per_s / batch as f64;
+        let name = format!("{}: share of the limit, {what}", self.title());
+        // Batch 16 is judged by the rows on verification and batches; here the aim is for reading the weights.
+        rows.push(if self.large && batch == 1 {
+            Row::at_least(name, share, SHARE, " %")
+        } else {
+            Row::told(name, share, " %")
+        });
+        if batch == 1 {
+            rows.push(self.beside(
+                "first token, inverted",
+                (1e3 / us.first_token_ms, 1e3 / them.first_token_ms),
+                " /s",
+                1.0,
+                &them.mode,
+            ));
+        }
+        let held = ours.ready.weight_bytes as f64 + step.cache_bytes;
+        let over = us.peak_anonymous_bytes as f64 - held;
+        rows.push(
+            Row::at_most(
+                format!(
+                    "{}: memory above weights and cache, batch {batch}",
+                    self.title()
+                ),
+                over / 1e6,
+                SPARE / 1e6,
+                " MB",
+            )
+            .with_details(vec![format!(
+                "peak {:.0} MB above the bare process, weights {:.0} MB; Hugging Face {:.0} MB",
+                us.peak_anonymous_bytes as f64 / 1e6,
+                ours.ready.weight_bytes as f64 / 1e6,
+                them.peak_anonymous_bytes as f64 / 1e6
+            )]),
+        );
+        rows
+    }
+
+    /// Our figure over theirs, larger being better.
+    fn beside(&self, what: &str, (us, them): (f64, f64), unit: &str, aim: f64, mode: &str) -> Row {
+        let against = if self.int8 {
+            " of Hugging Face's bf16"
+        } else {
+            " of Hugging Face's"
+        };
+        Row::at_least(
+            format!("{}: {what}, times{against}", self.title()),
+            us / them,
+            aim,
+            " x",
+        )
+        .with_details(vec![format!(
+            "{us:.1}{unit}; Hugging Face {them:.1}{unit} ({mode})"
+        )])
+    }
+
+    fn missed(&self, what: &str, aim: f64, error: &anyhow::Error) -> Row {
+        let name = format!("{}: {what}, times of Hugging Face's", self.title());
+        Row::failed(name, &format!(">= {aim} x"), format!("{error:#}"))
+    }
+}
+
+/// Asks both sides in turns and keeps each side's best.
+fn in_turns(ours: &mut Measurer, theirs: &mut Measurer, request: &Request) -> Result<(Told, Told)> {
+    // Ours first: what cannot be asked of us need not be asked of them.
+    let (mut us, mut them) = (ours.ask(request)?, theirs.ask(request)?);
+    for _ in 1..TURNS {
+        us = us.best(ours.ask(request)?);
+        them = them.best(theirs.ask(request)?);
+    }
+    Ok((us, them))
+}
+
+/// How many tokens both sides chose alike, up to the first in each answer that differs: behind it the texts differ.
+fn same_tokens(us: &Told, them: &Told) -> String {
+    let pairs = || us.tokens.iter().zip(&them.tokens);
+    let alike: usize = pairs()
+        .map(|(ours, theirs)| ours.iter().zip(theirs).take_while(|(a, b)| a == b).count())
+        .sum();
+    let all: usize = us.tokens.iter().map(Vec::len).sum();
+    format!("{alike} of {all} tokens alike before the first difference of each answer")
+}
+
+/// What one decode step must read and compute.
+struct Step {
+    bytes: f64,
+    flops: f64,
+    /// The batch's whole cache at the end of the answers, about.
+    cache_bytes: f64,
+}
+
+impl Step {
+    /// For `batch` sequences that hold `tokens` each.
+    fn new(config: &ModelConfig, case: &Case, batch: usize, tokens: usize) -> Self {
+        let text = &config.text;
+        let heads = text.heads + 2 * text.kv_heads;
+        let layer = text.hidden_size * (heads * text.head_dim + text.heads * text.head_dim)
+            + 3 * text.hidden_size * text.intermediate_size;
+        let matrices = (text.layers * layer + text.vocab_size * text.hidden_size) as f64;
+        let value = if case.precision == "f32" { 4.0 } else { 2.0 };
+        let weight = if case.int8 { 1.0 } else { value };
+        let cached = (2 * text.layers * text.kv_heads * text.head_dim * tokens * batch) as f64;
+        let attention = (4 * text.layers * text.heads * text.head_dim * tokens * batch) as f64;
+        Step {
+            bytes: matrices * weight + cached * value,
+            flops: 2.0 * matrices * batch as f64 + attention,
+            cache_bytes: cached * value,
+        }
+    }
+}
