@@ -13,5 +13,6 @@ pub mod pair;
 pub mod parity;
 pub mod report;
 pub mod sampler;
+pub mod serving;
 pub mod speed;
 pub mod vqa;

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use msao_bench::report::{Report, Row, Section, print};
-use msao_bench::{hostile, loading, pair, parity, sampler, speed};
-use msao_engine::Place;
+use msao_bench::{hostile, loading, pair, parity, sampler, serving, speed};
+use msao_engine::{Place, Precision};
 
 /// Measures what must be shown: a row a figure, with its aim and whether it is met. Exit code 1 while one is missed.
 #[derive(Parser)]
@@ -60,7 +60,13 @@ struct EngineArgs {
 
 #[derive(clap::Args)]
 struct ServingArgs {
-    /// Show these parts only: speed. May be given several times.
+    /// Where everything but the comparison with Hugging Face computes: cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: Place,
+    /// Minutes of the soak.
+    #[arg(long, value_name = "MINUTES", default_value_t = 20.0)]
+    minutes: f64,
+    /// Show these parts only: equality, speed, cost, probe, soak. May be given several times.
     #[arg(long, value_name = "PART", value_parser = SERVING_PARTS)]
     only: Vec<String>,
     /// Compare these models only: demo, 0.5b. May be given several times.
@@ -80,7 +86,7 @@ struct ServingArgs {
     out: Option<PathBuf>,
 }
 
-const SERVING_PARTS: [&str; 1] = ["speed"];
+const SERVING_PARTS: [&str; 5] = ["equality", "speed", "cost", "probe", "soak"];
 const PARTS: [&str; 5] = ["parity", "pair", "sampler", "input", "loading"];
 
 fn main() -> ExitCode {
@@ -159,6 +165,8 @@ fn engine(args: &EngineArgs) -> Result<bool> {
 }
 
 fn serving(args: &ServingArgs) -> Result<bool> {
+    // Before anything else with libtorch: see there.
+    args.device.open()?;
     let prover = std::env::current_exe().context("this program's own path")?;
     let models = args
         .models
@@ -175,16 +183,52 @@ fn serving(args: &ServingArgs) -> Result<bool> {
             only: &args.model,
         })
     };
-    let parts: [Part; 1] = [(
-        "speed",
-        "Speed beside Hugging Face's generate",
-        Box::new(compare),
-    )];
+    let threads = args.threads.map_or(cores, usize::from);
+    let twin = || speed::twin(Path::new("target/prove"), &models);
+    let demo = models.join("demo-target");
+    let probe = || -> Result<Vec<Row>> {
+        msao_engine::set_threads(threads);
+        let mut rows = serving::probe::rows(&demo, "demo target", args.device, Precision::F32)?;
+        rows.extend(serving::probe::rows(
+            &twin()?,
+            "0.5B twin",
+            args.device,
+            Precision::Bf16,
+        )?);
+        Ok(rows)
+    };
+    let parts: [Part; 5] = [
+        (
+            "equality",
+            "Batching, drafting, pruning and caching change nothing (demo target, f32)",
+            Box::new(|| serving::equality::rows(&models, args.device)),
+        ),
+        (
+            "speed",
+            "Speed beside Hugging Face's generate",
+            Box::new(compare),
+        ),
+        (
+            "cost",
+            "What verifying and batching cost (0.5B twin, bf16)",
+            Box::new(|| serving::cost::rows(&twin()?, args.device, threads)),
+        ),
+        ("probe", "What the probe costs", Box::new(probe)),
+        (
+            "soak",
+            "A soak: random arrivals, cancels, rollbacks (demo target)",
+            Box::new(|| {
+                let length =
+                    std::time::Duration::from_secs_f64(60.0 * args.minutes.clamp(0.1, 1e4));
+                serving::soak::rows(&models, args.device, length)
+            }),
+        ),
+    ];
     prove(
         "serving",
         &parts,
         &args.only,
-        !args.model.is_empty(),
+        !args.model.is_empty() || args.minutes < 20.0,
         args.out.as_deref(),
     )
 }

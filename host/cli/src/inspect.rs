@@ -7,18 +7,31 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use msao_engine::ModelConfig;
 use msao_engine::weights::{StoredTensor, Weights};
+use msao_engine::{ModelConfig, Precision, Quantize};
 use msao_processor::Processor;
 use serde_json::{Value, json};
 
 use crate::format::{bytes, si};
+use crate::loss;
 
 /// Tell what a model directory holds: family, sizes, precision, limits, sampling defaults.
 #[derive(Args)]
 pub struct InspectArgs {
     /// A Hugging Face model directory.
     dir: PathBuf,
+    /// Load the model with its language matrices held coarser (int8) and tell what that loses. Takes a minute or more
+    /// for models of gigabytes.
+    #[arg(long, value_name = "HOW")]
+    quantize: Option<Quantize>,
+    /// What to hold that against: stored (as the files are), f32 or bf16.
+    #[arg(
+        long,
+        value_name = "PRECISION",
+        default_value = "f32",
+        requires = "quantize"
+    )]
+    against: Precision,
     /// List every stored tensor too.
     #[arg(long)]
     tensors: bool,
@@ -60,6 +73,16 @@ fn types(stored: &[StoredTensor]) -> BTreeMap<&str, u64> {
 }
 
 pub fn run(args: &InspectArgs) -> Result<()> {
+    if let Some(quantize) = args.quantize {
+        let loss = loss::measure(&args.dir, quantize, args.against)?;
+        let mut text = if args.json {
+            serde_json::to_string_pretty(&loss)?
+        } else {
+            loss.describe()?
+        };
+        text.push('\n');
+        return Ok(std::io::stdout().write_all(text.as_bytes())?);
+    }
     let config = ModelConfig::load(&args.dir)?;
     let stored = Weights::open(&args.dir)?.stored();
     let processor = Processor::load(&args.dir)?;

@@ -6,6 +6,7 @@
 mod chat;
 mod format;
 mod inspect;
+mod loss;
 mod media;
 mod tensors;
 mod twin;

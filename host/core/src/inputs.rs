@@ -1,27 +1,5 @@
 //! What a processor hands to an engine, named as Hugging Face names it.
 
-/// The kinds of media.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Modality {
-    /// A picture.
-    Image,
-    /// A clip's frames.
-    Video,
-    /// A sound.
-    Audio,
-}
-
-impl Modality {
-    /// The modality's name in messages and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Modality::Image => "image",
-            Modality::Video => "video",
-            Modality::Audio => "audio",
-        }
-    }
-}
-
 /// A dense array of `f32` in row-major order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Array {

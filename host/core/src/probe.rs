@@ -1,6 +1,7 @@
 //! What the probe saw of a request: the words between the engine, which looks, and those who judge.
 
-use crate::inputs::{Grid, Modality};
+use crate::chat::Modality;
+use crate::inputs::Grid;
 
 /// Values that a token's feature is projected to.
 pub const FEATURE_WIDTH: usize = 16;

@@ -217,6 +217,15 @@ impl LanguageModel {
         }
     }
 
+    /// Bytes of the matrices that a pass multiplies by.
+    pub fn pass_bytes(&self) -> u64 {
+        let layers = self.layers.iter().map(|layer| {
+            let mlp = layer.mlp.gate_up.bytes() + layer.mlp.down.bytes();
+            layer.qkv.bytes() + layer.out.bytes() + mlp
+        });
+        layers.sum::<u64>() + self.head.bytes()
+    }
+
     /// The logits of hidden states: `[n, hidden] -> [n, vocab]`.
     pub fn logits(&self, hidden: &Tensor, work: &mut Work) -> Result<Tensor> {
         let normed = self.norm.forward(hidden, work)?;

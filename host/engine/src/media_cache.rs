@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use msao_core::inputs::{Modality, ModelInputs};
+use msao_core::chat::Modality;
+use msao_core::inputs::ModelInputs;
 use sha2::{Digest, Sha256};
 use tch::Tensor;
 
@@ -33,7 +34,7 @@ impl MediaKey {
             }
         };
         match item.modality {
-            Modality::Image | Modality::Video => {
+            Modality::Text | Modality::Image | Modality::Video => {
                 let (values, grid) = patch_values(inputs, item)?;
                 feed(values, [grid.t, grid.h, grid.w]);
             }

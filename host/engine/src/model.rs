@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use msao_core::inputs::{Array, Modality, ModelInputs};
+use msao_core::chat::Modality;
+use msao_core::inputs::{Array, ModelInputs};
 use msao_core::meter::{Meter, Phase};
 use msao_kernels::Format;
 use tch::{Kind, Tensor};
@@ -229,6 +230,12 @@ impl Model {
         self.weight_bytes
     }
 
+    /// Bytes that every pass over text reads: the language model's matrices, an embedding that serves as output layer
+    /// included, one that does not left out.
+    pub fn language_bytes(&self) -> u64 {
+        self.language.pass_bytes()
+    }
+
     /// The precision held: `f32`, `bf16` or `f16`.
     pub fn precision(&self) -> &'static str {
         kind_name(self.kind)
@@ -365,7 +372,7 @@ impl Model {
         meter: &mut Meter,
     ) -> Result<Tensor> {
         let phase = match item.modality {
-            Modality::Image | Modality::Video => Phase::Vision,
+            Modality::Text | Modality::Image | Modality::Video => Phase::Vision,
             Modality::Audio => Phase::Audio,
         };
         let started = Instant::now();

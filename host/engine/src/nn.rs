@@ -172,6 +172,14 @@ impl Linear {
         }
     }
 
+    /// Bytes of the matrix.
+    pub fn bytes(&self) -> u64 {
+        match &self.matrix {
+            Matrix::Plain(weight) => bytes(weight),
+            Matrix::Packed(weights) => weights.bytes() as u64,
+        }
+    }
+
     fn outputs(&self) -> usize {
         match &self.matrix {
             Matrix::Plain(weight) => weight.size().first().map_or(0, |&n| n as usize),

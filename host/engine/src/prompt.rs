@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use msao_core::inputs::{Array, Grid, Mels, Modality, ModelInputs, patch_count};
+use msao_core::chat::Modality;
+use msao_core::inputs::{Array, Grid, Mels, ModelInputs, patch_count};
 use tch::Tensor;
 
 use crate::audio::token_count;

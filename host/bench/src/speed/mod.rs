@@ -124,12 +124,19 @@ pub fn rows(options: &Options) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The directory of a case's model; the twin is made at first.
+/// The directory of a case's model.
 fn directory(name: &str, options: &Options) -> Result<PathBuf> {
-    if name != TWIN {
-        return Ok(options.models.join("demo-target"));
+    if name == TWIN {
+        twin(options.scratch, options.models)
+    } else {
+        Ok(options.models.join("demo-target"))
     }
-    let out = options.scratch.join(format!("twin-{TWIN}"));
+}
+
+/// The directory of the 0.5B twin's target; the twin is made at first, in `scratch`, with the tokenizer of demo-target in
+/// `models`.
+pub fn twin(scratch: &Path, models: &Path) -> Result<PathBuf> {
+    let out = scratch.join(format!("twin-{TWIN}"));
     if !out.join("twin.json").is_file() {
         // What an interrupted run has left.
         if out.exists() {
@@ -142,7 +149,7 @@ fn directory(name: &str, options: &Options) -> Result<PathBuf> {
             agreement: 0.8,
             seed: 0,
             bf16: true,
-            tokenizer: options.models.join("demo-target"),
+            tokenizer: models.join("demo-target"),
             out: out.clone(),
         };
         make(&wish, &mut |step| eprintln!("  {step}"))?;

@@ -1,0 +1,124 @@
+//! What verifying and batching cost, beside what the machine allows.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use msao_core::inputs::ModelInputs;
+use msao_engine::{
+    LoadOptions, Model, OpenOptions, Place, Precision, Runner, RunnerOptions, SequenceId, Work,
+};
+
+use crate::machine::Machine;
+use crate::report::Row;
+
+/// Tokens drafted; a verifying pass reads these and the last committed one.
+const DRAFT: usize = 8;
+/// Sequences in the batch.
+const BATCH: usize = 16;
+/// Random tokens of each prompt.
+const PROMPT: usize = 64;
+/// How often each pass is timed; the fastest counts.
+const REPEATS: usize = 12;
+
+/// Rows for the twin in `dir`, in bf16.
+pub fn rows(dir: &Path, place: Place, threads: usize) -> Result<Vec<Row>> {
+    let machine = Machine::measure(threads)?;
+    let options = LoadOptions {
+        place,
+        precision: Precision::Bf16,
+        ..Default::default()
+    };
+    let model = Model::load(dir, &options)?;
+    let caches = RunnerOptions {
+        prefixes: 0,
+        media_cache_bytes: 0,
+        ..Default::default()
+    };
+    let mut runner = Runner::new(model, &caches)?;
+    let mut ids = Vec::with_capacity(BATCH);
+    for number in 0..BATCH {
+        let input_ids = (0..PROMPT)
+            .map(|place| (20 + (place * 31 + number * 7) % 500) as u32)
+            .collect();
+        let inputs = Arc::new(ModelInputs {
+            input_ids,
+            ..Default::default()
+        });
+        let id = runner.open(inputs, 64, &OpenOptions::default())?;
+        runner.run(&[(id, Work::Read(PROMPT))])?;
+        ids.push(id);
+    }
+    let first = *ids.first().context("no sequence")?;
+    let tokens: Vec<u32> = (30..31 + DRAFT as u32).collect();
+    let one = tokens.get(..1).context("no token")?;
+    let mut seconds = [f64::INFINITY; 3];
+    let mut flops = [0f64; 3];
+    // In turn, so that whatever disturbs the machine disturbs all three.
+    for _ in 0..REPEATS {
+        let batches: [Vec<(SequenceId, Work)>; 3] = [
+            vec![(first, Work::Extend(one))],
+            vec![(first, Work::Extend(&tokens))],
+            ids.iter().map(|&id| (id, Work::Extend(one))).collect(),
+        ];
+        for ((batch, best), flops) in batches.iter().zip(&mut seconds).zip(&mut flops) {
+            let before = spent(&mut runner, &ids)?;
+            let started = Instant::now();
+            runner.run(batch)?;
+            *best = best.min(started.elapsed().as_secs_f64());
+            *flops = spent(&mut runner, &ids)? - before;
+            for (id, work) in batch {
+                let Work::Extend(tokens) = work else { continue };
+                runner.roll_back(*id, tokens.len())?;
+            }
+        }
+    }
+    let [step, verify, batch] = seconds;
+    let [_, verify_flops, batch_flops] = flops;
+    let bytes = runner.model().language_bytes() as f64;
+    let verify_floor = step.max(verify_flops / machine.bf16_flops_per_s);
+    let batch_floor = machine.floor_s(bytes, batch_flops, true);
+    let step_floor = bytes / machine.read_bytes_per_s;
+    let judged = place == Place::Cpu;
+    let mut rows = machine.rows();
+    rows.push(Row::told("one decode step, batch 1", 1e3 * step, " ms"));
+    rows.push(Row::told(
+        "share of the memory-bandwidth limit, one step",
+        100.0 * step_floor / step,
+        " %",
+    ));
+    rows.push(Row::told(
+        format!("verify of {DRAFT} drafted tokens"),
+        1e3 * verify,
+        " ms",
+    ));
+    let name = "verify over the larger of a step and its FLOPs at the matrix rate";
+    rows.push(if judged {
+        Row::at_most(name, verify / verify_floor, 1.5, "")
+    } else {
+        Row::told(name, verify / verify_floor, "")
+    });
+    rows.push(Row::told(
+        format!("one step of {BATCH} sequences"),
+        1e3 * batch,
+        " ms",
+    ));
+    let name = format!("{BATCH} sequences: share of the roofline");
+    let share = 100.0 * batch_floor / batch;
+    rows.push(if judged {
+        Row::at_least(name, share, 70.0, " %")
+    } else {
+        Row::told(name, share, " %")
+    });
+    Ok(rows)
+}
+
+/// Operations charged to all sequences together.
+fn spent(runner: &mut Runner, ids: &[SequenceId]) -> Result<f64> {
+    let mut flops = 0.0;
+    for &id in ids {
+        flops += runner.meter(id)?.flops() as f64;
+    }
+    Ok(flops)
+}
