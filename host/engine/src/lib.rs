@@ -22,6 +22,7 @@ mod model;
 mod native;
 mod nn;
 mod paged;
+mod pages;
 mod pass;
 mod pool;
 mod positions;

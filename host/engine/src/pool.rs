@@ -14,6 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::TextConfig;
 use crate::error::{EngineError, Result};
+use crate::pages::Pages;
 
 /// Slots in a block.
 pub(crate) const BLOCK: usize = 16;
@@ -42,8 +43,11 @@ impl Table {
 /// The cache of some consecutive layers.
 #[derive(Debug)]
 pub(crate) struct Region {
-    /// Keys and values, `[slots, kv heads, head dim]` each.
+    /// Keys and values, `[slots, kv heads, head dim]` each. Declared before the memory that some of them are views of,
+    /// so that they go first.
     layers: Vec<(Tensor, Tensor)>,
+    /// What the tensors are views of, unless they own their memory.
+    _memory: Option<Pages>,
     first_layer: usize,
     /// Values of one token in one of the tensors.
     token_values: i64,
@@ -71,16 +75,34 @@ impl Region {
             config.kv_heads as i64,
             config.head_dim as i64,
         ];
-        let layers = (0..layers)
-            .map(|_| {
-                Ok((
-                    Tensor::f_empty(shape, (kind, device))?,
-                    Tensor::f_empty(shape, (kind, device))?,
-                ))
-            })
-            .collect::<Result<_>>()?;
+        // One stretch of memory for all tensors where it is taken once and for all on a processor.
+        let size = shape.iter().product::<i64>() as usize * kind.elt_size_in_bytes();
+        let mut memory = None;
+        let layers = if device == Device::Cpu && size > 0 {
+            let pages = Pages::reserve(2 * layers * size)?;
+            let layers = (0..layers)
+                .map(|layer| {
+                    Ok((
+                        pages.tensor(2 * layer * size, &shape, kind)?,
+                        pages.tensor((2 * layer + 1) * size, &shape, kind)?,
+                    ))
+                })
+                .collect::<Result<_>>()?;
+            memory = Some(pages);
+            layers
+        } else {
+            (0..layers)
+                .map(|_| {
+                    Ok((
+                        Tensor::f_empty(shape, (kind, device))?,
+                        Tensor::f_empty(shape, (kind, device))?,
+                    ))
+                })
+                .collect::<Result<_>>()?
+        };
         Ok(Region {
             layers,
+            _memory: memory,
             first_layer,
             token_values: (config.kv_heads * config.head_dim) as i64,
             holders: Vec::new(),
