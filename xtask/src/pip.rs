@@ -122,7 +122,7 @@ impl Pip {
                 "--no-warn-conflicts",
                 "--only-binary=:all:",
             ])
-            .args(["--extra-index-url", "https://download.pytorch.org/whl/cpu"])
+            .args(self.torch_index(&scratch))
             .arg("--target")
             .arg(folder)
             .arg("--requirement")
@@ -135,6 +135,29 @@ impl Pip {
                 )
             })?;
         remove_all(&scratch)
+    }
+
+    /// The option that names PyTorch's own index, whose torch is for the processor alone, if it answers: pip would
+    /// otherwise ask a silent one for minutes, package by package.
+    fn torch_index(&self, scratch: &Path) -> Vec<&'static str> {
+        const CPU: &str = "https://download.pytorch.org/whl/cpu";
+        let mut ask = command(self.words);
+        ask.args(["install", "--dry-run", "--quiet", "--no-deps"])
+            .args([
+                "--retries",
+                "0",
+                "--timeout",
+                "5",
+                "--index-url",
+                CPU,
+                "torch",
+            ])
+            .arg("--target")
+            .arg(scratch.join("asked"));
+        match answer(settled(&mut ask, scratch)) {
+            Some(_) => vec!["--extra-index-url", CPU],
+            None => Vec::new(),
+        }
     }
 
     /// The Python that this pip belongs to.

@@ -38,8 +38,8 @@ pub fn ensure_there(places: &Places) -> Result<Vec<(&'static str, OsString)>> {
         let lock = CacheLock::take(&places.cache)?;
         if !folder.exists() {
             println!(
-                "  Hugging Face transformers, to compare with: at least 0.3 GB to fetch and 1.5 GB on disk, several times as \
-                 much where only PyPI's torch can be had; once for all clones"
+                "  Hugging Face transformers, to compare with: some 5 GB on disk (1.5 GB where PyTorch's own index can be \
+                 reached), once for all clones"
             );
             lock.make_folder(FOLDER, |folder| {
                 pip.install(&places.root.join(REQUIREMENTS), &folder.join("packages"))
