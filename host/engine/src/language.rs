@@ -229,7 +229,7 @@ impl LanguageModel {
     /// The logits of hidden states: `[n, hidden] -> [n, vocab]`.
     pub fn logits(&self, hidden: &Tensor, work: &mut Work) -> Result<Tensor> {
         let normed = self.norm.forward(hidden, work)?;
-        self.head.forward(&normed, work)
+        self.head.forward_wide(&normed, work)
     }
 
     /// One layer over `[rows, hidden]`. `attend` gets queries, keys and values (`[rows, heads, d]` each) and returns

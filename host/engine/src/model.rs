@@ -403,7 +403,6 @@ impl Model {
     }
 
     fn pass_of_one(&self, pool: &mut Pool, part: Part) -> Result<Vec<f32>> {
-        let mut logits = self.pass(pool, &mut [part])?;
-        Ok(logits.pop().unwrap_or_default())
+        Ok(self.pass(pool, &mut [part])?.of(0).to_vec())
     }
 }

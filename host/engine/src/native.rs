@@ -71,12 +71,12 @@ fn buffer(rows: usize, width: usize, kind: Kind) -> Result<Tensor> {
     )?)
 }
 
-/// `x W^T + b` for `x` `[.., in]`.
-pub(crate) fn product(x: &Tensor, weights: &PackedMatrix) -> Result<Tensor> {
+/// `x W^T + b` for `x` `[.., in]`, as values of `kind`: x's own or f32.
+pub(crate) fn product(x: &Tensor, weights: &PackedMatrix, kind: Kind) -> Result<Tensor> {
     let mut size = x.size();
     let flat = x.f_reshape([-1, weights.inputs() as i64])?.f_contiguous()?;
     let (rows, _) = extent(&flat)?;
-    let mut y = buffer(rows, weights.outputs(), x.kind())?;
+    let mut y = buffer(rows, weights.outputs(), kind)?;
     multiply(&flat, weights, &mut y)?;
     if let Some(last) = size.last_mut() {
         *last = weights.outputs() as i64;

@@ -159,9 +159,20 @@ impl Linear {
         work.flops(2 * x.numel() * self.outputs());
         let y = match &self.matrix {
             Matrix::Plain(weight) => x.f_linear(weight, self.bias.as_ref())?,
-            Matrix::Packed(weights) => native::product(x, weights)?,
+            Matrix::Packed(weights) => native::product(x, weights, x.kind())?,
         };
         Ok(work.hold(y))
+    }
+
+    /// As [`Linear::forward`], in f32 where that costs nothing: sums are made in f32 and would only be rounded.
+    pub fn forward_wide(&self, x: &Tensor, work: &mut Work) -> Result<Tensor> {
+        match &self.matrix {
+            Matrix::Plain(_) => self.forward(x, work),
+            Matrix::Packed(weights) => {
+                work.flops(2 * x.numel() * self.outputs());
+                Ok(work.hold(native::product(x, weights, Kind::Float)?))
+            }
+        }
     }
 
     /// The packed matrix, where it is one.

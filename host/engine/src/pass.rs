@@ -7,8 +7,9 @@ use tch::Tensor;
 
 use crate::error::{EngineError, Result};
 use crate::language::Tap;
+use crate::logits::Logits;
 use crate::model::Model;
-use crate::nn::{Work, floats, index_tensor};
+use crate::nn::{Work, index_tensor};
 use crate::paged::Span;
 use crate::pool::{Pool, Table};
 
@@ -142,10 +143,10 @@ impl Layers {
 }
 
 impl Model {
-    /// Runs all layers over the new tokens of several sequences and returns for each the wanted logits, row by row.
+    /// Runs all layers over the new tokens of several sequences and returns for each the wanted logits.
     ///
     /// When it fails no sequence has changed.
-    pub(crate) fn pass(&self, pool: &mut Pool, parts: &mut [Part]) -> Result<Vec<Vec<f32>>> {
+    pub(crate) fn pass(&self, pool: &mut Pool, parts: &mut [Part]) -> Result<Logits> {
         tch::no_grad(|| {
             let mut layers = self.run_layers(pool, parts, Layers::All, None)?;
             let logits = self.wanted_logits(&layers.hidden, parts, &mut layers.meters)?;
@@ -155,7 +156,7 @@ impl Model {
     }
 
     /// The logits `[n, vocab_size]` of hidden states `[n, hidden]` after the last layer, charged to a prompt.
-    pub(crate) fn prompt_logits(&self, hidden: &Tensor, state: &mut State) -> Result<Vec<f32>> {
+    pub(crate) fn prompt_logits(&self, hidden: &Tensor, state: &mut State) -> Result<Logits> {
         tch::no_grad(|| {
             let mut work = Work {
                 meter: &mut state.meter,
@@ -164,7 +165,7 @@ impl Model {
             let mark = work.meter.mark();
             let logits = self.language().logits(hidden, &mut work);
             state.meter.release_to(mark);
-            floats(&logits?)
+            Logits::new(&logits?, &[1])
         })
     }
 
@@ -318,7 +319,7 @@ impl Model {
         hidden: &Tensor,
         parts: &[Part],
         meters: &mut Meters,
-    ) -> Result<Vec<Vec<f32>>> {
+    ) -> Result<Logits> {
         let mut rows: Vec<i64> = Vec::new();
         let mut counts = Vec::with_capacity(parts.len());
         let mut first = 0i64;
@@ -330,7 +331,7 @@ impl Model {
             first = end;
         }
         if rows.is_empty() {
-            return Ok(vec![Vec::new(); parts.len()]);
+            return Ok(Logits::nothing(parts.len()));
         }
         let picked = if rows.len() as i64 == first {
             hidden.shallow_clone()
@@ -344,18 +345,7 @@ impl Model {
         let mark = work.meter.mark();
         let logits = self.language().logits(&picked, &mut work);
         work.meter.release_to(mark);
-        let mut values = floats(&logits?)?;
-        let width = self.config().text.vocab_size;
-        if let [_] = counts.as_slice() {
-            return Ok(vec![values]);
-        }
-        let mut split = Vec::with_capacity(counts.len());
-        for count in counts {
-            let rest = values.split_off((count * width).min(values.len()));
-            split.push(values);
-            values = rest;
-        }
-        Ok(split)
+        Logits::new(&logits?, &counts)
     }
 }
 

@@ -13,6 +13,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{EngineError, Result};
 use crate::language::Tap;
+use crate::logits::Logits;
 use crate::model::Model;
 use crate::nn::{floats, index_tensor};
 use crate::pass::{Input, Part, State};
@@ -163,7 +164,7 @@ impl Probe {
         pool: &mut Pool,
         state: &mut State,
         piece: &Piece,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<Logits> {
         let part = Part {
             state,
             input: Input::Embedded {
@@ -176,7 +177,7 @@ impl Probe {
         if self.stage != Stage::Looking {
             let hidden = model.pass_region(pool, &mut [part], 1, None)?;
             if !piece.last {
-                return Ok(Vec::new());
+                return Ok(Logits::nothing(1));
             }
             let last = hidden.f_narrow(0, piece.rows as i64 - 1, 1)?;
             return model.prompt_logits(&last, state);
@@ -198,7 +199,7 @@ impl Probe {
             self.queries.push(queries);
             self.text.extend(text.iter().map(|(_, place)| *place));
         }
-        Ok(Vec::new())
+        Ok(Logits::nothing(1))
     }
 
     fn in_item(&self, place: usize) -> bool {

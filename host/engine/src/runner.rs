@@ -16,6 +16,7 @@ use msao_core::probe::ProbeReport;
 use tch::Tensor;
 
 use crate::error::{EngineError, Result};
+use crate::logits::Logits;
 use crate::media_cache::MediaCache;
 use crate::model::Model;
 use crate::nn::index_tensor;
@@ -342,7 +343,7 @@ impl Runner {
     /// the prompt has been read to its end, else none.
     ///
     /// When it fails no sequence has changed.
-    pub fn run(&mut self, batch: &[(SequenceId, Work)]) -> Result<Vec<Vec<f32>>> {
+    pub fn run(&mut self, batch: &[(SequenceId, Work)]) -> Result<Logits> {
         let mut taken: Vec<(SequenceId, Running)> = Vec::with_capacity(batch.len());
         for (id, _) in batch {
             match self.sequences.remove(id) {
@@ -362,7 +363,7 @@ impl Runner {
         &mut self,
         batch: &[(SequenceId, Work)],
         taken: &mut [(SequenceId, Running)],
-    ) -> Result<Vec<Vec<f32>>> {
+    ) -> Result<Logits> {
         // Pieces of prompts: rows and their positions, made before any state is borrowed.
         let mut pieces = Vec::with_capacity(batch.len());
         let mut wanted_blocks = 0;
@@ -447,18 +448,18 @@ impl Runner {
     }
 
     /// Runs the layers of one region over a piece of a prompt that is probed.
-    fn run_probing(&mut self, running: &mut Running, piece: &Piece) -> Result<Vec<Vec<f32>>> {
+    fn run_probing(&mut self, running: &mut Running, piece: &Piece) -> Result<Logits> {
         let Some(probe) = running
             .reading
             .as_mut()
             .and_then(|reading| reading.probe.as_mut())
         else {
-            return Ok(vec![Vec::new()]);
+            return Ok(Logits::nothing(1));
         };
         let (model, pool) = (&self.model, &mut self.pool);
         let logits = probe.advance(model, pool, &mut running.state, piece)?;
         self.has_read(running, piece);
-        Ok(vec![logits])
+        Ok(logits)
     }
 
     /// Moves a prompt on by a piece that has been read.

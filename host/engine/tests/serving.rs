@@ -45,8 +45,8 @@ fn read(runner: &mut Runner, id: SequenceId, piece: usize) -> Vec<f32> {
         match runner.needs(id).unwrap() {
             Needs::Encoding => runner.encode(id).unwrap(),
             Needs::Reading(left) => {
-                let mut rows = runner.run(&[(id, Work::Read(piece))]).unwrap();
-                let logits = rows.pop().unwrap();
+                let rows = runner.run(&[(id, Work::Read(piece))]).unwrap();
+                let logits = rows.of(0).to_vec();
                 assert_eq!(logits.is_empty(), left > piece && piece > 0);
                 if !logits.is_empty() {
                     return logits;
@@ -160,7 +160,7 @@ fn keeping_every_token_is_keeping_no_list() {
             let tokens = &case.greedy_tokens[..5];
             let rows = runner.run(&[(id, Work::Extend(tokens))]).unwrap();
             let expected = runner.model().extend(tokens, &mut alone).unwrap();
-            assert_close(&rows[0], &expected, &name);
+            assert_close(rows.of(0), &expected, &name);
             runner.close(id).unwrap();
             assert_eq!(runner.occupancy(), Default::default());
         }
@@ -174,7 +174,7 @@ fn look(runner: &mut Runner, id: SequenceId, piece: usize) {
             Needs::Encoding => runner.encode(id).unwrap(),
             Needs::Reading(_) => {
                 let rows = runner.run(&[(id, Work::Read(piece))]).unwrap();
-                assert!(rows[0].is_empty());
+                assert!(rows.of(0).is_empty());
             }
             Needs::Keeping => return,
             Needs::Nothing => panic!("the probe was passed over"),
@@ -415,7 +415,7 @@ fn a_full_cache_refuses_and_nothing_is_lost() {
     let rows = runner
         .run(&[(first, Work::Extend(&case.greedy_tokens[..1]))])
         .unwrap();
-    assert_close(&rows[0], &next, &name);
+    assert_close(rows.of(0), &next, &name);
 }
 
 /// A sequence of the runner beside the same one alone.
@@ -500,7 +500,7 @@ fn drive(name: &str, kernels: Kernels, tape: &[u32]) {
             })
             .collect();
         let rows = runner.run(&batch).unwrap();
-        for ((index, tokens, _), ours) in drafts.iter().zip(&rows) {
+        for ((index, tokens, _), ours) in drafts.iter().zip(rows.iter()) {
             let pair = &mut pairs[*index];
             let case = &cases[pair.case];
             match tokens {

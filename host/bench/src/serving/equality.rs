@@ -237,10 +237,9 @@ fn read(runner: &mut Runner, id: SequenceId, piece: usize) -> Result<Vec<f32>> {
         match runner.needs(id)? {
             Needs::Encoding => runner.encode(id)?,
             Needs::Reading(_) => {
-                let mut rows = runner.run(&[(id, Work::Read(piece))])?;
-                match rows.pop() {
-                    Some(row) if !row.is_empty() => return Ok(row),
-                    _ => {}
+                let rows = runner.run(&[(id, Work::Read(piece))])?;
+                if !rows.of(0).is_empty() {
+                    return Ok(rows.of(0).to_vec());
                 }
             }
             Needs::Keeping | Needs::Nothing => return Ok(Vec::new()),
@@ -276,7 +275,7 @@ fn verified(runner: &mut Runner, all: &[Alone], sampler: &Sampler) -> Result<Tal
         read(runner, id, usize::MAX)?;
         for (round, draft) in alone.tokens.chunks(DRAFT).enumerate() {
             let rows = runner.run(&[(id, Work::Extend(draft))])?;
-            let ours = rows.first().context("no rows")?;
+            let ours = rows.of(0);
             compare(&mut tally, sampler, alone, round * DRAFT + 1, ours)?;
         }
         runner.close(id)?;
@@ -295,7 +294,7 @@ fn rolled_back(runner: &mut Runner, all: &[Alone], sampler: &Sampler) -> Result<
             runner.run(&[(id, Work::Extend(&wrong))])?;
             runner.roll_back(id, wrong.len())?;
             let rows = runner.run(&[(id, Work::Extend(&[token]))])?;
-            let ours = rows.first().context("no rows")?;
+            let ours = rows.of(0);
             compare(&mut tally, sampler, alone, place + 1, ours)?;
         }
         runner.close(id)?;
@@ -347,7 +346,7 @@ fn batched(runner: &mut Runner, all: &[Alone], sampler: &Sampler) -> Result<Tall
         for (((_, place), index), ((_, work), ours)) in open_now
             .iter_mut()
             .zip(&running)
-            .zip(batch.iter().zip(&rows))
+            .zip(batch.iter().zip(rows.iter()))
         {
             let alone = all.get(*index).context("no such prompt")?;
             match work {
@@ -399,13 +398,7 @@ fn kept(runner: &mut Runner, all: &[Alone], sampler: &Sampler, probe: bool) -> R
         }
         compare(&mut tally, sampler, alone, 0, &ours)?;
         let rows = runner.run(&[(id, Work::Extend(&alone.tokens))])?;
-        compare(
-            &mut tally,
-            sampler,
-            alone,
-            1,
-            rows.first().context("no rows")?,
-        )?;
+        compare(&mut tally, sampler, alone, 1, rows.of(0))?;
         runner.close(id)?;
     }
     Ok(tally)
@@ -423,13 +416,7 @@ fn cached(runner: &mut Runner, all: &[Alone], sampler: &Sampler) -> Result<Tally
             let ours = read(runner, id, 64)?;
             compare(&mut tally, sampler, alone, 0, &ours)?;
             let rows = runner.run(&[(id, Work::Extend(&alone.tokens))])?;
-            compare(
-                &mut tally,
-                sampler,
-                alone,
-                1,
-                rows.first().context("no rows")?,
-            )?;
+            compare(&mut tally, sampler, alone, 1, rows.of(0))?;
             runner.close(id)?;
         }
     }

@@ -125,8 +125,9 @@ fn run(runner: &mut Runner, request: &Request) -> Result<Told> {
             .zip(&last)
             .map(|(&id, token)| (id, Work::Extend(token)))
             .collect();
-        for (answer, row) in answers.iter_mut().zip(runner.run(&step)?) {
-            answer.push(largest(&row));
+        let rows = runner.run(&step)?;
+        for (answer, row) in answers.iter_mut().zip(rows.iter()) {
+            answer.push(largest(row));
         }
     }
     let decode = started.elapsed() - first;

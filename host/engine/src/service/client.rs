@@ -129,7 +129,7 @@ impl Client {
     }
 
     /// The prompt has been read: `logits` follow it.
-    pub fn has_read_prompt(&mut self, logits: Vec<f32>) {
+    pub fn has_read_prompt(&mut self, logits: &[f32]) {
         let logits: Arc<[f32]> = logits.into();
         self.after_prompt = Some(Arc::clone(&logits));
         self.last = Some(logits);
@@ -217,7 +217,7 @@ impl Client {
         match rows {
             Rows::Append(tokens) => {
                 self.pending.drain(..tokens.len().min(self.pending.len()));
-                if self.pending.is_empty() {
+                if self.pending.is_empty() && !self.choose_by(logits, scratch)? {
                     self.last = Some(logits.into());
                 }
                 Ok(0)
@@ -297,22 +297,39 @@ impl Client {
             self.end_order();
             return Ok(true);
         }
-        let Some(logits) = self.last.clone() else {
+        let Some(logits) = self.last.take() else {
             return Ok(false);
         };
-        let Ok(place) = events.try_reserve() else {
-            return Ok(self.drop_if_closed(&events));
+        if !self.choose_by(&logits, scratch)? {
+            self.last = Some(logits);
+        }
+        Ok(self.chosen >= most || !matches!(self.orders.front(), Some(Order::Generate { .. })))
+    }
+
+    /// Chooses the next token by logits if an answer is being generated and its reader has room. False if nothing has
+    /// become of the logits.
+    fn choose_by(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<bool> {
+        let Some(Order::Generate { most, events }) = self.orders.front() else {
+            return Ok(false);
         };
-        let pick = self.pick(&logits, scratch)?;
+        if self.chosen >= *most {
+            return Ok(false);
+        }
+        let events = events.clone();
+        let Ok(place) = events.try_reserve() else {
+            self.drop_if_closed(&events);
+            return Ok(false);
+        };
+        let pick = self.pick(logits, scratch)?;
         if self.end_of_sequence.contains(&pick.id) {
             place.send(Event::End(Stop::EndOfSequence));
             self.end_order();
-            return Ok(true);
+            return Ok(false);
         }
         let index = self.sampler.output().len() as u32;
         let logprobs = match self.top_logprobs {
             Some(count) => {
-                let told = self.sampler.top_logprobs(&logits, pick.id, count)?;
+                let told = self.sampler.top_logprobs(logits, pick.id, count)?;
                 Some((told.chosen, told.top))
             }
             None => None,
@@ -324,15 +341,15 @@ impl Client {
             pick,
             logprobs,
         }));
-        Ok(self.chosen >= most)
+        Ok(true)
     }
 
+    /// Ends an order that nobody reads any more; true if so.
     fn drop_if_closed(&mut self, events: &mpsc::Sender<Event>) -> bool {
         if events.is_closed() {
             self.end_order();
-            return true;
         }
-        false
+        events.is_closed()
     }
 
     fn end_order(&mut self) {

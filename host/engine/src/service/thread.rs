@@ -483,9 +483,9 @@ impl Engine {
         self.shared.rows.fetch_add(rows as u64, Ordering::Relaxed);
         match self.runner.run(batch) {
             Ok(logits) => {
-                for (index, (id, logits)) in owners.iter().zip(logits).enumerate() {
+                for (index, id) in owners.iter().enumerate() {
                     let rows = ready.get(index).map(|(_, _, rows)| rows);
-                    if let Err(error) = self.hand_out(*id, rows, logits) {
+                    if let Err(error) = self.hand_out(*id, rows, logits.of(index)) {
                         self.fail(*id, error);
                     }
                 }
@@ -503,7 +503,7 @@ impl Engine {
         }
     }
 
-    fn hand_out(&mut self, id: u64, rows: Option<&Rows>, logits: Vec<f32>) -> Result<()> {
+    fn hand_out(&mut self, id: u64, rows: Option<&Rows>, logits: &[f32]) -> Result<()> {
         let Some(client) = self.clients.get_mut(&id) else {
             return Ok(());
         };
@@ -512,7 +512,7 @@ impl Engine {
             None => client.has_read_prompt(logits),
             Some(rows) => {
                 let width = self.runner.model().config().text.vocab_size;
-                let forget = client.take(rows, &logits, width, &mut self.scratch)?;
+                let forget = client.take(rows, logits, width, &mut self.scratch)?;
                 if forget > 0 {
                     self.runner.roll_back(client.sequence, forget)?;
                 }
