@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
+use memmap2::{Advice, MmapMut};
 use msao_engine::machine::matrix_rate;
 use msao_engine::{Place, Precision};
 
@@ -12,7 +13,7 @@ use crate::report::Row;
 /// Bytes read for the bandwidth: far more than any cache holds.
 const READ_BYTES: usize = 768 << 20;
 /// How often; the fastest counts.
-const READS: usize = 5;
+const READS: usize = 9;
 
 /// What memory and arithmetic allow.
 #[derive(Clone, Copy, Debug)]
@@ -72,11 +73,16 @@ impl Machine {
     }
 }
 
-/// Bytes a second that `threads` threads read together: each sums its own part of one large array.
+/// Bytes a second that `threads` threads read together: each sums its own part of one large array, which lies in huge
+/// pages where the system has them, as the weights do.
 fn read_bandwidth(threads: usize) -> Result<f64> {
     let threads = threads.max(1);
+    let mut map = MmapMut::map_anon(READ_BYTES)?;
+    // Only advice.
+    let _ = map.advise(Advice::HugePage);
     // Written once, so that each page is real memory.
-    let words: Vec<u64> = (0..(READ_BYTES / 8) as u64).collect();
+    map.fill(1);
+    let words: &[[u8; 8]] = map.as_chunks().0;
     let part = words.len().div_ceil(threads);
     let mut best = f64::INFINITY;
     for _ in 0..READS {
@@ -93,22 +99,20 @@ fn read_bandwidth(threads: usize) -> Result<f64> {
         black_box(sum.map_err(|_| anyhow!("a reading thread failed"))?);
         best = best.min(started.elapsed().as_secs_f64());
     }
-    Ok((words.len() * 8) as f64 / best)
+    Ok(READ_BYTES as f64 / best)
 }
 
 /// In several sums side by side, so that adding is never what is waited for.
-fn sum(words: &[u64]) -> u64 {
+fn sum(words: &[[u8; 8]]) -> u64 {
     let (chunks, rest) = words.as_chunks::<32>();
     let mut lanes = [0u64; 32];
     for chunk in chunks {
         for (lane, word) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.wrapping_add(*word);
+            *lane = lane.wrapping_add(u64::from_le_bytes(*word));
         }
     }
-    lanes
-        .iter()
-        .chain(rest)
-        .fold(0u64, |total, word| total.wrapping_add(*word))
+    let rest = rest.iter().map(|word| u64::from_le_bytes(*word));
+    lanes.into_iter().chain(rest).fold(0u64, u64::wrapping_add)
 }
 
 #[cfg(test)]
@@ -117,7 +121,7 @@ mod tests {
 
     #[test]
     fn every_word_is_read() {
-        let words: Vec<u64> = (0..1000).collect();
+        let words: Vec<[u8; 8]> = (0u64..1000).map(u64::to_le_bytes).collect();
         assert_eq!(sum(&words), 499_500);
     }
 
