@@ -85,7 +85,7 @@ class Maker:
         self.weights: dict[str, float] = {}
         self.weights_file = weights_file
         self.made = 0
-        self.all_kinds = False
+        self.seldom = 1.0  # share of the questions of world.HARD that are asked
         tid = tok.token_to_id
         self.ends = (tid("<|vision_bos|>"), tid("<|vision_eos|>"), tid("<|audio_bos|>"), tid("<|audio_eos|>"))
         self.pads = (tid("<|IMAGE|>"), tid("<|VIDEO|>"), tid("<|AUDIO|>"))
@@ -95,7 +95,7 @@ class Maker:
     def scene_questions(self, scene: world.Scene, many: int, long_share: float, choice_share: float, text_share: float):
         """The questions asked of one scene: `many` short ones, by weight, and perhaps a description."""
         rng = self.rng
-        pool = world.questions(scene, rng, self.all_kinds)
+        pool = [q for q in world.questions(scene, rng) if q.kind not in world.HARD or rng.random() < self.seldom]
         if not pool:
             pool = world.text_questions(rng) + world.text_questions(rng)
         elif rng.random() < text_share:
@@ -127,7 +127,7 @@ class Maker:
         return b
 
     def make(self, media: tuple[str, ...], n: int, size=(112, 112), duration=2.0, sound=1.6, many=8, long_share=0.5,
-             choice_share=0.1, text_share=0.4, drop=0.55, scenes=None, asks=None) -> Batch:
+             choice_share=0.3, text_share=0.4, drop=0.55, scenes=None, asks=None) -> Batch:
         """n scenes with these media. `scenes` and `asks` replace the drawn ones (for tests)."""
         rng = self.rng
         self.made += 1
@@ -211,7 +211,9 @@ class Maker:
                 marks.append(torch.cat(per))
             b.video, b.video_aux = torch.stack(clips), torch.stack(marks)
         if "audio" in media:
-            b.mel = log_mel(torch.stack([torch.from_numpy(world.render_sound(s)) for s in scenes]))
+            waves = [world.render_sound(s) for s in scenes]
+            waves = [world.mp3(w) if rng.random() < 0.15 else w for w in waves]
+            b.mel = log_mel(torch.stack([torch.from_numpy(w) for w in waves]))
             a, z = ranges["audio"]
             b.audio_aux = torch.zeros(len(scenes), z - a, dtype=torch.long)
             mid = (np.arange(z - a) + 0.5) * 0.04

@@ -35,9 +35,10 @@ def main() -> None:
                 qs = (world.questions(s, rng) or world.text_questions(rng))[:3] + world.long_questions(s, rng)
                 asks.append([(q.text, q.answer, q.kind, q.long) for q in qs])
             maker = Maker(tok, 1)
-            plain, world.jpeg = world.jpeg, lambda pixels, quality: pixels
+            plain = world.jpeg, world.mp3  # what the published processor is given has not been through either
+            world.jpeg, world.mp3 = lambda pixels, quality: pixels, lambda wave: wave
             b = maker.make(media, 2, size, 3.0, 1.4, drop=0.0, scenes=scenes, asks=asks)
-            world.jpeg = plain
+            world.jpeg, world.mp3 = plain
             with torch.no_grad():
                 logits, _ = forward(model, b)
             owner, _ = b.owners()

@@ -1,4 +1,5 @@
-"""Writes trained weights as a Hugging Face directory: bf16 weights, config, tokenizer, processor and generation settings.
+"""Writes trained weights as a Hugging Face directory: bf16 weights, config, tokenizer, processor and generation settings, and
+msao.json, which tells MSAO how clips are taken (the Omni processor's own default would scale small ones up).
 
     python export.py --which target --weights RUN/model.pt OUT_DIR
 
@@ -21,22 +22,21 @@ def main() -> None:
     ap = argparse.ArgumentParser()
     ap.add_argument("--which", choices=["target", "draft"], required=True)
     ap.add_argument("--weights", type=Path, required=True)
-    ap.add_argument("--mix", nargs=2, metavar=("WEIGHTS", "SHARE"), help="average in other weights of the same run, with this share")
     ap.add_argument("out", type=Path)
     args = ap.parse_args()
     tok = build_tokenizer()
     model = build(args.which, tok)
     state = torch.load(args.weights)
     state = state.get("model", state)
-    if args.mix:
-        other, share = torch.load(args.mix[0]), float(args.mix[1])
-        state = {k: (1 - share) * v + share * other[k] for k, v in state.items()}
     model.load_state_dict(state)
     model.to(torch.bfloat16).save_pretrained(args.out)
     write(args.out, tok)
     config = json.loads((args.out / "config.json").read_text())
     config["architectures"] = ["Qwen2_5OmniThinkerForConditionalGeneration"]
     (args.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    clips = json.loads((args.out / "video_preprocessor_config.json").read_text())
+    video = {k: clips[k] for k in ("fps", "min_pixels", "max_pixels")}
+    (args.out / "msao.json").write_text(json.dumps({"video": video}) + "\n")
     (args.out / "model.safetensors").chmod(0o644)
     size = sum(p.stat().st_size for p in args.out.iterdir())
     print(args.out, sum(p.numel() for p in model.parameters()), "parameters,", size, "bytes")

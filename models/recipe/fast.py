@@ -20,7 +20,7 @@ from tokenizer import MODEL_VOCAB
 SIZES = {
     # text: hidden, layers, heads, kv heads, mlp; vision: hidden, layers, heads, mlp, full blocks; audio: d_model, layers, heads, mlp
     "target": dict(h=160, layers=5, heads=5, kv=1, mlp=400, vh=96, vlayers=4, vheads=4, vmlp=256, full=[3], ad=96, alayers=2, aheads=4, amlp=256),
-    "draft": dict(h=160, layers=2, heads=5, kv=1, mlp=400, vh=96, vlayers=2, vheads=4, vmlp=256, full=[1], ad=96, alayers=2, aheads=4, amlp=256),
+    "draft": dict(h=160, layers=2, heads=5, kv=1, mlp=256, vh=96, vlayers=3, vheads=4, vmlp=256, full=[2], ad=96, alayers=2, aheads=4, amlp=256),
 }
 
 
@@ -70,11 +70,12 @@ def build(which: str, tok) -> Qwen2_5OmniThinkerForConditionalGeneration:
 
 
 LM_LAYERS = (0, 4)  # layers of the target that the draft starts from
-VISION_LAYERS = (0, 3)
+VISION_LAYERS = (0, 1, 3)
 
 
 def inherit(draft, target) -> int:
-    """Starts the draft from some layers of the target and from all else that it has. Returns the number of tensors taken."""
+    """Starts the draft from some layers of the target and from all else that it has; of a matrix that is smaller in the draft
+    it takes the first rows and columns. Returns the number of tensors taken."""
     source = dict(target.named_parameters())
     taken = 0
     with torch.no_grad():
@@ -85,8 +86,8 @@ def inherit(draft, target) -> int:
             if name.startswith("visual.blocks."):
                 part[2] = str(VISION_LAYERS[int(part[2])])
             name = ".".join(part)
-            if name in source and source[name].shape == p.shape:
-                p.copy_(source[name])
+            if name in source:
+                p.copy_(source[name][tuple(slice(n) for n in p.shape)])
                 taken += 1
     return taken
 

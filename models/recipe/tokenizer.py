@@ -71,7 +71,7 @@ def corpus(seed: int = 11, scenes: int = 1500):
     rng = random.Random(seed)
     for i in range(scenes):
         scene = world.make_scene(10_000_000 + i, ("image", "video", "audio"))
-        found = world.questions(scene, rng, all_kinds=True) + world.text_questions(rng) + world.long_questions(scene, rng)
+        found = world.questions(scene, rng) + world.text_questions(rng) + world.long_questions(scene, rng)
         for q in found:
             yield q.text
             yield q.answer
