@@ -142,16 +142,42 @@ impl Layers {
     }
 }
 
+/// Tokens that the parts' sequences have in each region.
+fn lengths(parts: &[Part]) -> Vec<[usize; 2]> {
+    let tables = parts.iter().map(|part| &part.state.tables);
+    tables
+        .map(|tables| tables.each_ref().map(Table::tokens))
+        .collect()
+}
+
+/// Takes the parts' sequences back to these lengths.
+fn shorten(pool: &mut Pool, parts: &mut [Part], lengths: &[[usize; 2]]) {
+    for (part, lengths) in parts.iter_mut().zip(lengths) {
+        let tables = pool.regions.iter_mut().zip(&mut part.state.tables);
+        for ((region, table), &tokens) in tables.zip(lengths) {
+            region.truncate(table, tokens);
+        }
+    }
+}
+
 impl Model {
     /// Runs all layers over the new tokens of several sequences and returns for each the wanted logits.
     ///
     /// When it fails no sequence has changed.
     pub(crate) fn pass(&self, pool: &mut Pool, parts: &mut [Part]) -> Result<Logits> {
         tch::no_grad(|| {
+            let before = lengths(parts);
             let mut layers = self.run_layers(pool, parts, Layers::All, None)?;
-            let logits = self.wanted_logits(&layers.hidden, parts, &mut layers.meters)?;
-            layers.charge(self, pool, parts);
-            Ok(logits)
+            match self.wanted_logits(&layers.hidden, parts, &mut layers.meters) {
+                Ok(logits) => {
+                    layers.charge(self, pool, parts);
+                    Ok(logits)
+                }
+                Err(error) => {
+                    shorten(pool, parts, &before);
+                    Err(error)
+                }
+            }
         })
     }
 
@@ -194,18 +220,7 @@ impl Model {
         tap: Option<&mut Tap>,
     ) -> Result<Ran> {
         let started = Instant::now();
-        let before: Vec<[usize; 2]> = parts
-            .iter()
-            .map(|part| part.state.tables.each_ref().map(Table::tokens))
-            .collect();
-        let undo = |pool: &mut Pool, parts: &mut [Part]| {
-            for (part, before) in parts.iter_mut().zip(&before) {
-                let tables = pool.regions.iter_mut().zip(&mut part.state.tables);
-                for ((region, table), &tokens) in tables.zip(before) {
-                    region.truncate(table, tokens);
-                }
-            }
-        };
+        let before = lengths(parts);
         for index in 0..parts.len() {
             let Some(part) = parts.get_mut(index) else {
                 break;
@@ -222,7 +237,7 @@ impl Model {
                 }
             });
             if let Err(error) = reserved {
-                undo(pool, parts);
+                shorten(pool, parts, &before);
                 return Err(error);
             }
         }
@@ -235,7 +250,7 @@ impl Model {
                 forward: which != Layers::Region(0),
             }),
             Err(error) => {
-                undo(pool, parts);
+                shorten(pool, parts, &before);
                 Err(error)
             }
         }

@@ -116,6 +116,18 @@ impl Probe {
         self.stage = Stage::Waiting;
     }
 
+    /// Tokens that the report will read beside the prompt, for a while.
+    pub fn beside(&self) -> usize {
+        match self.stage {
+            Stage::GoingOn => 0,
+            Stage::Looking | Stage::Waiting => self.options.content_free.len(),
+        }
+    }
+
+    pub fn going_on(&self) -> bool {
+        self.stage == Stage::GoingOn
+    }
+
     pub fn waiting(&self) -> bool {
         self.stage == Stage::Waiting
     }
@@ -179,8 +191,18 @@ impl Probe {
             if !piece.last {
                 return Ok(Logits::nothing(1));
             }
-            let last = hidden.f_narrow(0, piece.rows as i64 - 1, 1)?;
-            return model.prompt_logits(&last, state);
+            let logits = hidden
+                .f_narrow(0, piece.rows as i64 - 1, 1)
+                .map_err(EngineError::from)
+                .and_then(|last| model.prompt_logits(&last, state));
+            if logits.is_err() {
+                // The piece will be read again.
+                let [_, upper] = &mut pool.regions;
+                let [_, table] = &mut state.tables;
+                let before = table.tokens() - piece.rows;
+                upper.truncate(table, before);
+            }
+            return logits;
         }
         // Text is what lies in no item.
         let text: Vec<(i64, usize)> = (0i64..)
@@ -259,13 +281,13 @@ impl Probe {
             result
         })?;
         state.meter.add_flops(Phase::Prefill, flops);
-        self.seconds += started.elapsed().as_secs_f64();
+        let spent = self.seconds + started.elapsed().as_secs_f64();
         let [lower, _] = &pool.regions;
         Ok(ProbeReport {
             items: self.seen.clone(),
             layers: lower.layers().len(),
             extra_flops: state.meter.cost(Phase::Prefill).flops - before,
-            extra_seconds: self.seconds,
+            extra_seconds: spent,
         })
     }
 
@@ -331,6 +353,9 @@ impl Probe {
     }
 }
 
+/// Rows of text whose attention is computed together.
+const ROWS_AT_ONCE: usize = 64;
+
 /// Attention that rows at `places` pay to an item's tokens, averaged over rows and heads. `queries`: `[rows, heads, d]`;
 /// `table`: the tokens that the rows saw, in the order of their places.
 fn attention(
@@ -348,30 +373,44 @@ fn attention(
     let group = heads.heads / heads.kv_heads;
     let slots: Vec<i64> = table.slots().iter().map(|&slot| i64::from(slot)).collect();
     let all = slots.len() as i64;
-    let rows = places.len() as i64;
     let keys = keys
         .f_index_select(0, &index_tensor(&slots, device)?)?
         .f_to_kind(Kind::Float)?
         .f_permute([1, 2, 0])?;
-    let queries = queries
-        .f_to_kind(Kind::Float)?
-        .f_reshape([rows, heads.kv_heads, group, heads.dim])?
-        .f_permute([1, 2, 0, 3])?
-        .f_reshape([heads.kv_heads, group * rows, heads.dim])?;
-    let scores = queries
-        .f_matmul(&keys)?
-        .f_mul_scalar(1.0 / (heads.dim as f64).sqrt())?
-        .f_reshape([heads.heads, rows, all])?;
-    // A row sees the tokens up to its own place, but for the first.
-    let seen: Vec<i64> = places.iter().map(|&place| place as i64).collect();
-    let own = index_tensor(&seen, device)?.f_unsqueeze(1)?;
-    let places = Tensor::f_arange(all, (Kind::Int64, device))?;
-    let hidden = places.f_gt_tensor(&own)?.f_logical_or(&places.f_lt(1)?)?;
-    let weights = scores
-        .f_masked_fill(&hidden, f64::NEG_INFINITY)?
-        .f_softmax(-1, Kind::Float)?
-        .f_mean_dim([0, 1].as_slice(), false, Kind::Float)?;
-    floats(&weights.f_narrow(0, item.places.start as i64, item.places.len() as i64)?)
+    let tokens = Tensor::f_arange(all, (Kind::Int64, device))?;
+    let sink = tokens.f_lt(1)?;
+    let mut paid = vec![0f32; item.places.len()];
+    // Some rows at a time: long texts behind long prompts would make matrices of gigabytes.
+    for (block, places) in places.chunks(ROWS_AT_ONCE).enumerate() {
+        let rows = places.len() as i64;
+        let queries = queries
+            .f_narrow(0, (block * ROWS_AT_ONCE) as i64, rows)?
+            .f_to_kind(Kind::Float)?
+            .f_reshape([rows, heads.kv_heads, group, heads.dim])?
+            .f_permute([1, 2, 0, 3])?
+            .f_reshape([heads.kv_heads, group * rows, heads.dim])?;
+        let scores = queries
+            .f_matmul(&keys)?
+            .f_mul_scalar(1.0 / (heads.dim as f64).sqrt())?
+            .f_reshape([heads.heads, rows, all])?;
+        // A row sees the tokens up to its own place, but for the first.
+        let seen: Vec<i64> = places.iter().map(|&place| place as i64).collect();
+        let own = index_tensor(&seen, device)?.f_unsqueeze(1)?;
+        let hidden = tokens.f_gt_tensor(&own)?.f_logical_or(&sink)?;
+        let weights = scores
+            .f_masked_fill(&hidden, f64::NEG_INFINITY)?
+            .f_softmax(-1, Kind::Float)?
+            .f_sum_dim_intlist([0, 1].as_slice(), false, Kind::Float)?;
+        let here = weights.f_narrow(0, item.places.start as i64, item.places.len() as i64)?;
+        for (sum, weight) in paid.iter_mut().zip(floats(&here)?) {
+            *sum += weight;
+        }
+    }
+    let all = (places.len() as i64 * heads.heads).max(1) as f32;
+    for sum in &mut paid {
+        *sum /= all;
+    }
+    Ok(paid)
 }
 
 fn attention_flops(model: &Model, rows: usize, tokens: usize) -> u64 {

@@ -237,6 +237,12 @@ impl Runner {
         options: &OpenOptions,
     ) -> Result<SequenceId> {
         let tokens = inputs.input_ids.len();
+        if reserve > self.capacity() {
+            return Err(EngineError::request(format!(
+                "room for {reserve} tokens behind the prompt is asked for, and the whole cache holds {}",
+                self.capacity()
+            )));
+        }
         self.model.check_room(tokens, reserve.max(1))?;
         let mut prompt = self.model.prompt(&inputs)?;
         if options.probe.is_none()
@@ -378,6 +384,14 @@ impl Runner {
                 (Work::Extend(tokens) | Work::Append(tokens), None) if !tokens.is_empty() => {
                     self.model
                         .check_room(running.state.tokens() + tokens.len(), 0)?;
+                    if running.state.added() + tokens.len() > running.reserve {
+                        return Err(EngineError::request(format!(
+                            "{} more tokens behind {} are more than the {} that room was set aside for",
+                            tokens.len(),
+                            running.state.added(),
+                            running.reserve
+                        )));
+                    }
                     pieces.push(None);
                     tokens.len()
                 }
@@ -495,7 +509,11 @@ impl Runner {
                 probe: Some(probe),
                 prompt,
                 ..
-            }) => probe.report(&self.model, &mut self.pool, &mut running.state, prompt),
+            }) => {
+                let blocks = probe.beside().div_ceil(BLOCK) + 1;
+                while self.pool.free_blocks() < blocks && self.prefixes.evict(&mut self.pool) {}
+                probe.report(&self.model, &mut self.pool, &mut running.state, prompt)
+            }
             _ => Err(EngineError::request(
                 "this sequence was opened without a probe",
             )),
@@ -512,10 +530,12 @@ impl Runner {
                 read,
                 ..
             }) if probe.waiting() => {
-                prompt.keep = keep.places(
-                    &prompt.items,
-                    prompt.positions.axes.first().map_or(0, Vec::len),
-                )?;
+                let tokens = prompt.positions.axes.first().map_or(0, Vec::len);
+                let places = keep.places(&prompt.items, tokens)?;
+                if places.is_empty() {
+                    return Err(EngineError::request("the keep list leaves nothing to read"));
+                }
+                prompt.keep = places;
                 prompt.x = probe.go_on()?;
                 *read = 0;
                 Ok(())
@@ -546,6 +566,11 @@ impl Runner {
     /// Forgets the last `count` tokens that were added behind the prompt.
     pub fn roll_back(&mut self, id: SequenceId, count: usize) -> Result<()> {
         let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
+        if running.reading.is_some() {
+            return Err(EngineError::request(
+                "a prompt that is being read cannot be taken back: close the sequence",
+            ));
+        }
         running.state.roll_back(count, &mut self.pool)
     }
 
@@ -604,12 +629,20 @@ impl Running {
 
     /// Blocks that it may still come to take in either region.
     fn promised(&self, pool: &Pool) -> usize {
-        let unread = self
-            .reading
-            .as_ref()
-            .map_or(0, |reading| reading.prompt.keep.len() - reading.read);
-        let added = self.state.added();
-        let more = unread + self.reserve.saturating_sub(added);
+        let Some(reading) = &self.reading else {
+            let more = self.reserve.saturating_sub(self.state.added());
+            return pool.blocks_for(&self.state.tables, [more; 2]);
+        };
+        let unread = reading.prompt.keep.len() - reading.read;
+        let more = match &reading.probe {
+            // While it is looked at, the later layers still have all of it before them.
+            Some(probe) if !probe.going_on() => [
+                unread + probe.beside().max(self.reserve),
+                reading.prompt.keep.len() + self.reserve,
+            ],
+            Some(_) => [self.reserve, unread + self.reserve],
+            None => [unread + self.reserve; 2],
+        };
         pool.blocks_for(&self.state.tables, more)
     }
 }
@@ -699,10 +732,10 @@ impl Pool {
         limits.min().unwrap_or(0) * BLOCK
     }
 
-    /// Blocks that `more` tokens would newly take in either region, at most.
-    fn blocks_for(&self, tables: &[Table; 2], more: usize) -> usize {
-        let pairs = self.regions.iter().zip(tables);
-        let blocks = pairs.map(|(region, table)| region.blocks_for(table, more));
+    /// Blocks that so many more tokens in each region would newly take, in the region that needs most.
+    fn blocks_for(&self, tables: &[Table; 2], more: [usize; 2]) -> usize {
+        let each = self.regions.iter().zip(tables).zip(more);
+        let blocks = each.map(|((region, table), more)| region.blocks_for(table, more));
         blocks.max().unwrap_or(0)
     }
 }

@@ -481,6 +481,10 @@ fn drive(name: &str, kernels: Kernels, tape: &[u32]) {
                 _ => {
                     // Ids of plain text: those of media have no place behind a prompt.
                     let count = 1 + draw(9);
+                    if pair.tokens.len() + count > 64 {
+                        // Room was set aside for no more.
+                        continue;
+                    }
                     let ids = (0..count).map(|_| draw(vocabulary.min(60) as usize) as u32);
                     drafts.push((index, Some(ids.collect()), 0));
                 }
@@ -569,4 +573,48 @@ proptest! {
         let kernels = if libtorch { Kernels::Libtorch } else { Kernels::Best };
         drive(names[model.index(names.len())].as_str(), kernels, &tape);
     }
+}
+
+#[test]
+fn room_for_an_answer_stays_set_aside_while_its_prompt_is_read() {
+    let (name, case) = chosen().into_iter().next().unwrap();
+    let model = load(&name, Kernels::Best);
+    let config = &model.config().text;
+    let token = 2 * 4 * config.layers * config.kv_heads * config.head_dim;
+    let tokens = case.prepared.inputs.input_ids.len();
+    let reserve = 64;
+    // Room for two, the second of which begins like the first.
+    let options = RunnerOptions {
+        cache_bytes: (token * (2 * (tokens + reserve) + 64)) as u64,
+        media_cache_bytes: 0,
+        prefixes: 4,
+    };
+    let mut runner = Runner::new(model, &options).unwrap();
+    let capacity = runner.capacity();
+    let first = open(&mut runner, &case);
+    while runner.needs(first).unwrap() == Needs::Encoding {
+        runner.encode(first).unwrap();
+    }
+    // However far the prompt has been read, what is left for others is the same.
+    while runner.needs(first).unwrap() != Needs::Nothing {
+        let left = capacity - tokens - reserve;
+        assert!(!runner.fits(left + 32), "{:?}", runner.needs(first));
+        assert!(
+            runner.fits(left.saturating_sub(48)),
+            "{:?}",
+            runner.needs(first)
+        );
+        runner.run(&[(first, Work::Read(13))]).unwrap();
+    }
+    assert!(!runner.fits(capacity - tokens - reserve + 32));
+    // More than was asked for is refused, and nothing is lost.
+    let more = vec![3; reserve + 1];
+    let error = runner.run(&[(first, Work::Extend(&more))]).unwrap_err();
+    assert!(error.to_string().contains("set aside"), "{error}");
+    runner.run(&[(first, Work::Extend(&more[1..]))]).unwrap();
+    // A prompt that is found whole still has its answer's room set aside.
+    let second = open(&mut runner, &case);
+    assert_eq!(runner.needs(second).unwrap(), Needs::Reading(1));
+    assert!(!runner.fits(capacity - tokens - 2 * reserve + 32));
+    assert!(runner.roll_back(second, 1).is_err());
 }

@@ -89,6 +89,8 @@ pub(crate) struct Client {
     pending: Vec<u32>,
     /// Tokens chosen by the order that is under way.
     chosen: usize,
+    /// Most tokens of the answer.
+    reserve: usize,
 }
 
 impl Client {
@@ -97,6 +99,7 @@ impl Client {
         sampler: Sampler,
         end_of_sequence: Vec<u32>,
         top_logprobs: Option<u32>,
+        reserve: usize,
     ) -> (Self, Arc<AtomicBool>) {
         let gone = Arc::new(AtomicBool::new(false));
         let client = Client {
@@ -110,6 +113,7 @@ impl Client {
             after_prompt: None,
             pending: Vec::new(),
             chosen: 0,
+            reserve,
         };
         (client, gone)
     }
@@ -117,7 +121,8 @@ impl Client {
     /// The same answer so far, on a forked sequence.
     pub fn fork(&self, sequence: SequenceId, sampler: Sampler) -> (Self, Arc<AtomicBool>) {
         let ends = self.end_of_sequence.clone();
-        let (mut client, gone) = Client::new(sequence, sampler, ends, self.top_logprobs);
+        let (mut client, gone) =
+            Client::new(sequence, sampler, ends, self.top_logprobs, self.reserve);
         client.last = self.last.clone();
         client.after_prompt = self.after_prompt.clone();
         client.pending = self.pending.clone();
@@ -133,6 +138,22 @@ impl Client {
         let logits: Arc<[f32]> = logits.into();
         self.after_prompt = Some(Arc::clone(&logits));
         self.last = Some(logits);
+    }
+
+    /// Tokens for which there is still room in the answer.
+    pub fn room(&self) -> usize {
+        self.reserve.saturating_sub(self.sampler.output().len())
+    }
+
+    /// Why so many tokens cannot follow, if they cannot.
+    pub fn too_many(&self, tokens: usize) -> Option<EngineError> {
+        (tokens > self.room()).then(|| {
+            EngineError::request(format!(
+                "{tokens} tokens do not fit: of the {} that room was set aside for, {} are left",
+                self.reserve,
+                self.room()
+            ))
+        })
     }
 
     /// Makes tokens part of the answer.
@@ -243,10 +264,21 @@ impl Client {
             ended: false,
         };
         loop {
-            let row = rows.next().ok_or_else(|| {
-                EngineError::request("a pass gave fewer logits than there were drafts")
-            })?;
-            let pick = self.pick(row, scratch)?;
+            let pick = match rows.next() {
+                Some(row) => self.pick(row, scratch).map(|pick| (row, pick)),
+                None => Err(EngineError::request(
+                    "a pass gave fewer logits than there were drafts",
+                )),
+            };
+            let (row, pick) = match pick {
+                Ok(pick) => pick,
+                Err(error) => {
+                    // Whoever waits for the verdict is told why there is none.
+                    let said = EngineError::request(error.to_string());
+                    let _gone = reply.send(Err(said.into()));
+                    return Err(error);
+                }
+            };
             verdict.picks.push(pick);
             if self.end_of_sequence.contains(&pick.id) {
                 verdict.ended = true;
@@ -288,7 +320,7 @@ impl Client {
             return Ok(false);
         };
         let (most, events) = (*most, events.clone());
-        if self.chosen >= most {
+        if self.chosen >= most || self.room() == 0 {
             // An end always has its place: it is waited for like a token.
             let Ok(place) = events.try_reserve() else {
                 return Ok(self.drop_if_closed(&events));
@@ -303,7 +335,9 @@ impl Client {
         if !self.choose_by(&logits, scratch)? {
             self.last = Some(logits);
         }
-        Ok(self.chosen >= most || !matches!(self.orders.front(), Some(Order::Generate { .. })))
+        Ok(self.chosen >= most
+            || self.room() == 0
+            || !matches!(self.orders.front(), Some(Order::Generate { .. })))
     }
 
     /// Chooses the next token by logits if an answer is being generated and its reader has room. False if nothing has
@@ -312,7 +346,7 @@ impl Client {
         let Some(Order::Generate { most, events }) = self.orders.front() else {
             return Ok(false);
         };
-        if self.chosen >= *most {
+        if self.chosen >= *most || self.room() == 0 {
             return Ok(false);
         }
         let events = events.clone();

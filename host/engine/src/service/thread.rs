@@ -23,6 +23,8 @@ use crate::runner::{Needs, Runner, SequenceId, Work};
 
 /// How long the thread sleeps before it looks again at a reader that is behind.
 const READER_POLL: Duration = Duration::from_millis(1);
+/// How long it sleeps with nothing to do before it looks whether anyone has gone.
+const IDLE_POLL: Duration = Duration::from_secs(1);
 /// Most orders that may wait on one session.
 const ORDERS: usize = 256;
 
@@ -86,7 +88,10 @@ pub(super) fn run(
     }
     let mut engine = Engine {
         runner,
-        options: *options,
+        options: ServiceOptions {
+            decode_rows: options.decode_rows.max(2),
+            ..*options
+        },
         clients: BTreeMap::new(),
         waiting: VecDeque::new(),
         next: 0,
@@ -119,6 +124,12 @@ impl Engine {
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => return,
                 },
+                // With sessions open it looks up now and then: one may have been dropped before anyone held it.
+                Turn::Idle if !self.clients.is_empty() => match inbox.recv_timeout(IDLE_POLL) {
+                    Ok(command) => Some(command),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                },
                 Turn::Idle => match inbox.recv() {
                     Ok(command) => Some(command),
                     Err(_) => return,
@@ -145,15 +156,21 @@ impl Engine {
         match command {
             Command::Look => {}
             Command::Open(open, reply) => {
-                let tokens = open.inputs.input_ids.len() + open.reserve;
+                let tokens = open.inputs.input_ids.len().saturating_add(open.reserve);
                 let capacity = self.runner.capacity();
                 if tokens > capacity {
                     let _gone = reply.send(Err(ServiceError::TooLarge { tokens, capacity }));
-                } else if self.waiting.len() >= self.options.waiting {
-                    let waiting = self.waiting.len();
-                    let _gone = reply.send(Err(ServiceError::Overloaded { waiting }));
                 } else {
                     self.waiting.push_back(Waiting { open, reply });
+                    self.admit();
+                    // Only who truly has to wait takes a place in the queue.
+                    let waiting = self.waiting.len().saturating_sub(1);
+                    if waiting >= self.options.waiting
+                        && self.waiting.len() > self.options.waiting
+                        && let Some(last) = self.waiting.pop_back()
+                    {
+                        let _gone = last.reply.send(Err(ServiceError::Overloaded { waiting }));
+                    }
                 }
             }
             Command::Order(id, order) => {
@@ -161,7 +178,7 @@ impl Engine {
                     Order::Verify { drafts: tokens, .. } | Order::Append { tokens, .. } => tokens,
                     _ => &Vec::new(),
                 };
-                match self.stranger(tokens) {
+                match self.stranger(tokens).or_else(|| self.too_long(&order)) {
                     // The session goes on: nothing of the order has been done.
                     Some(error) => {
                         let said = error.to_string();
@@ -170,6 +187,20 @@ impl Engine {
                     None => self.queue(id, order),
                 }
             }
+        }
+    }
+
+    /// Why a draft is too long for one pass, if it is.
+    fn too_long(&self, order: &Order) -> Option<EngineError> {
+        let most = self.options.decode_rows;
+        match order {
+            Order::Verify { drafts, .. } if drafts.len() >= most => {
+                Some(EngineError::request(format!(
+                    "{} drafts at once, and fewer than {most} are allowed",
+                    drafts.len()
+                )))
+            }
+            _ => None,
         }
     }
 
@@ -222,12 +253,15 @@ impl Engine {
 
     /// Lets in what waits, first come first served, as long as there is room.
     fn admit(&mut self) {
+        // Who has given up keeps nobody else out.
+        self.waiting.retain(|waiting| !waiting.reply.is_closed());
         while let Some(first) = self.waiting.front() {
-            if first.reply.is_closed() {
-                self.waiting.pop_front();
-                continue;
-            }
-            let tokens = first.open.inputs.input_ids.len() + first.open.reserve;
+            let tokens = first
+                .open
+                .inputs
+                .input_ids
+                .len()
+                .saturating_add(first.open.reserve);
             // An empty runner takes whatever its cache can hold: `take` has seen to that.
             if !self.clients.is_empty() && !self.runner.fits(tokens) {
                 return;
@@ -247,7 +281,7 @@ impl Engine {
                 Err(error) => drop(reply.send(Err(error.into()))),
                 Ok(sequence) => {
                     let (client, gone) =
-                        Client::new(sequence, sampler, end_of_sequence, top_logprobs);
+                        Client::new(sequence, sampler, end_of_sequence, top_logprobs, reserve);
                     let ticket = self.enter(client, gone);
                     // Where nobody takes the ticket its drop ends the session.
                     let _gone = reply.send(Ok(ticket));
@@ -276,6 +310,7 @@ impl Engine {
         let mut reading: Vec<(u64, SequenceId, usize)> = Vec::new();
         let mut ready: Vec<(u64, SequenceId, Rows)> = Vec::new();
         let mut rows_left = self.options.decode_rows;
+        let mut skipped = None;
         let mut encoded = false;
         for id in ids {
             worked |= self.settle(id);
@@ -310,7 +345,11 @@ impl Engine {
                             // More drafts than a pass may have by itself: it gets a pass of its own.
                             rows_left = 0;
                             ready.push((id, sequence, rows));
+                        } else {
+                            skipped.get_or_insert(id);
                         }
+                    } else if rows_left == 0 {
+                        skipped.get_or_insert(id);
                     }
                 }
             }
@@ -319,8 +358,9 @@ impl Engine {
         reading.sort_unstable_by_key(|(id, _, _)| *id);
         worked |= self.pass(&ready, &reading);
         if worked {
-            // The next turn starts behind the first of this one.
-            self.turn = ready.last().map_or(self.turn, |(id, _, _)| id + 1);
+            // Who was left out for want of rows comes first in the next turn.
+            let behind = ready.last().map_or(self.turn, |(id, _, _)| id + 1);
+            self.turn = skipped.unwrap_or(behind);
             Turn::Worked
         } else if held_up {
             Turn::HeldUp
@@ -350,8 +390,19 @@ impl Engine {
             let needs = self.runner.needs(client.sequence);
             let read = matches!(needs, Ok(Needs::Nothing));
             let seen = matches!(needs, Ok(Needs::Keeping));
+            if seen {
+                // What is kept must be said before anything else can go on, whatever was ordered first.
+                let about_probe =
+                    |order: &Order| matches!(order, Order::Probed(_) | Order::Keep(..));
+                if let Some(place) = client.orders.iter().position(about_probe)
+                    && let Some(order) = client.orders.remove(place)
+                {
+                    client.orders.push_front(order);
+                }
+            }
             let now = match client.orders.front() {
-                None | Some(Order::Generate { .. } | Order::Verify { .. }) => false,
+                Some(Order::Verify { drafts, .. }) => client.too_many(drafts.len()).is_some(),
+                None | Some(Order::Generate { .. }) => false,
                 Some(Order::Probed(_) | Order::Keep(..)) => seen || read,
                 Some(Order::Meter(_) | Order::Output(_)) => true,
                 Some(_) => read,
@@ -384,6 +435,10 @@ impl Engine {
             }
             Order::Read(reply) => drop(reply.send(Ok(()))),
             Order::Append { tokens, reply } => {
+                if let Some(error) = client.too_many(tokens.len()) {
+                    let _gone = reply.send(Err(error.into()));
+                    return;
+                }
                 client.append(&tokens);
                 let _gone = reply.send(Ok(()));
             }
@@ -397,6 +452,12 @@ impl Engine {
                 if sampler.output() != client.sampler.output() {
                     let wrong = "a fork's sampler must have the session's output";
                     let _gone = reply.send(Err(EngineError::request(wrong).into()));
+                    return;
+                }
+                // The answer's room is set aside for each choice.
+                if !self.runner.fits(client.room()) {
+                    let waiting = self.waiting.len();
+                    let _gone = reply.send(Err(ServiceError::Overloaded { waiting }));
                     return;
                 }
                 match self.runner.fork(sequence) {
@@ -413,8 +474,13 @@ impl Engine {
                 let meter = self.runner.meter(sequence).cloned();
                 let _gone = reply.send(meter.map_err(ServiceError::from));
             }
-            // These wait for a pass.
-            Order::Generate { .. } | Order::Verify { .. } => client.orders.push_front(order),
+            // Too long for the room that is left; others wait for a pass.
+            Order::Verify { drafts, reply } => {
+                let error = client.too_many(drafts.len());
+                let error = error.unwrap_or_else(|| EngineError::request("not a draft's turn"));
+                let _gone = reply.send(Err(error.into()));
+            }
+            Order::Generate { .. } => client.orders.push_front(order),
         }
     }
 
@@ -528,7 +594,7 @@ impl Engine {
         shared
             .held_blocks
             .store(self.runner.held_blocks(), Ordering::Relaxed);
-        if turn != Turn::Worked {
+        if turn == Turn::Idle {
             // Counting these takes a walk over all kept prompts.
             let blocks = self.runner.occupancy().prefix_blocks;
             shared.prefix_blocks.store(blocks, Ordering::Relaxed);
