@@ -8,6 +8,9 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{EngineError, Result};
 
+/// Bytes at the start of each tensor that stay in small pages.
+const SMALL: usize = 1 << 20;
+
 /// A stretch of anonymous memory on the processor.
 #[derive(Debug)]
 pub(crate) struct Pages {
@@ -22,9 +25,18 @@ impl Pages {
                 "{bytes} bytes for keys and values are not to be had ({e}): ask for a smaller cache"
             ))
         })?;
-        // Only advice: without huge pages everything works, slower.
-        let _ = map.advise(Advice::HugePage);
         Ok(Pages { map })
+    }
+
+    /// Asks for huge pages in the tensor of `bytes` at `offset`, but for its first [`SMALL`] bytes: a huge page taken for
+    /// the first token of each of many tensors would be nearly empty.
+    pub fn prefer_huge(&self, offset: usize, bytes: usize) {
+        if let Some(rest) = bytes.checked_sub(SMALL) {
+            // Only advice: without huge pages everything works, slower.
+            let _ = self
+                .map
+                .advise_range(Advice::HugePage, offset + SMALL, rest);
+        }
     }
 
     /// A contiguous tensor at an offset in bytes. It must not outlive this.

@@ -80,6 +80,9 @@ impl Region {
         let mut memory = None;
         let layers = if device == Device::Cpu && size > 0 {
             let pages = Pages::reserve(2 * layers * size)?;
+            for tensor in 0..2 * layers {
+                pages.prefer_huge(tensor * size, size);
+            }
             let layers = (0..layers)
                 .map(|layer| {
                     Ok((
