@@ -15,6 +15,7 @@ pub mod config;
 mod device;
 mod error;
 mod generate;
+mod keep;
 mod language;
 mod logits;
 pub mod machine;
@@ -40,12 +41,13 @@ pub use config::{Family, ModelConfig};
 pub use device::{Place, Precision};
 pub use error::{EngineError, Result};
 pub use generate::{GenerateOptions, Generated, Step, Stop, generate};
+pub use keep::Keep;
 pub use logits::Logits;
 pub use model::{Kernels, LoadOptions, Model, Quantize, Sequence};
 pub use positions::{Positions, positions};
 pub use probe::ProbeOptions;
 pub use prompt::{Item, items};
-pub use runner::{Keep, Needs, Occupancy, OpenOptions, Runner, RunnerOptions, SequenceId, Work};
+pub use runner::{Needs, Occupancy, OpenOptions, Runner, RunnerOptions, SequenceId, Work};
 
 /// Sets how many threads one operation may use, for the whole process.
 pub fn set_threads(threads: usize) {

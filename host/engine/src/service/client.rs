@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Event, ServiceError, Ticket, Verdict};
 use crate::error::{EngineError, Result};
 use crate::generate::{Step, Stop};
-use crate::runner::{Keep, SequenceId};
+use crate::keep::Keep;
+use crate::runner::SequenceId;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ServiceError>>;
 

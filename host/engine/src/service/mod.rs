@@ -25,8 +25,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::generate::{Step, Stop};
+use crate::keep::Keep;
 use crate::model::LoadOptions;
-use crate::runner::{Keep, OpenOptions, RunnerOptions};
+use crate::runner::{OpenOptions, RunnerOptions};
 use client::Order;
 use thread::Command;
 

@@ -1,8 +1,9 @@
 //! The loop of the thread that owns a model.
 //!
 //! Each turn: take in what was sent, end what was dropped, let in what waits as far as there is room, encode at most one
-//! medium, then one pass over whatever is ready. Decoding and verifying come first, so that nobody who is being
-//! answered waits for somebody else's prompt longer than a chunk of it takes.
+//! medium, then one pass over whatever is ready. Decoding and verifying come first, and prompts are read in chunks beside
+//! them. What cannot be cut into chunks still makes others wait: taking a prompt in (its media are hashed, its text is
+//! embedded) and encoding one medium.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
