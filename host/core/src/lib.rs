@@ -9,7 +9,9 @@
 #![forbid(unsafe_code)]
 
 pub mod chat;
+pub mod digest;
 pub mod inputs;
 pub mod meter;
+pub mod offload;
 pub mod probe;
 pub mod sampling;

@@ -1,0 +1,1 @@
+//! What a plug-in's author does: new, build, check, test, bench, replay, sign.

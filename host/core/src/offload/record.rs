@@ -1,0 +1,123 @@
+//! One decision as it is kept: everything that the plug-ins were given and answered, enough to replay it bit for bit.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Action, Decision, Node, Outcome, Part, Plan, Report, Request, Scores, StepInput, Update,
+};
+use crate::digest::Digest;
+
+/// The version of [`DecisionRecord`] that this program writes. It reads this one and those before it.
+pub const VERSION: u32 = 1;
+
+/// A set of components and parameters that plans requests, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct GenerationId {
+    /// The policy's artifact. None: the built-in fallback.
+    pub policy: Option<Digest>,
+    /// The post-processor's artifact, where there is one.
+    pub postprocessor: Option<Digest>,
+    /// The revision of their parameters, from 1 on.
+    pub revision: u64,
+}
+
+/// What came of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Called<T> {
+    /// The plug-in's answer, as it gave it.
+    Answered(T),
+    /// It failed; the host's fallback took its place. Holds the kind of failure, as metrics name it.
+    Failed(String),
+}
+
+impl<T> Called<T> {
+    /// The answer, if there was one.
+    pub fn answer(&self) -> Option<&T> {
+        match self {
+            Called::Answered(answer) => Some(answer),
+            Called::Failed(_) => None,
+        }
+    }
+}
+
+/// What one component was given beside the request: its parameters, and its calibration by digest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Given {
+    /// Values of the manifest's parameters, in its order.
+    pub params: Vec<f64>,
+    /// [`super::Calibration::digest`] of the snapshot.
+    pub calibration: Digest,
+}
+
+/// The post-processor's part of a decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Scoring {
+    /// What it was given beside the report.
+    pub given: Given,
+    /// What the probe saw. None where the operator's sampling left it out: the call is then not replayed.
+    pub report: Option<Report>,
+    /// What it answered.
+    pub scores: Called<Scores>,
+}
+
+/// One call of `step`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Step {
+    /// What happened.
+    pub input: StepInput,
+    /// What the policy said to it.
+    pub action: Called<Action>,
+}
+
+/// One request's decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DecisionRecord {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The request's id, as the client got it.
+    pub id: String,
+    /// Who decided.
+    pub generation: GenerationId,
+    /// What was asked.
+    pub request: Request,
+    /// Media in prompt order, then all text, with the scores that the last `plan` saw.
+    pub parts: Vec<Part>,
+    /// This node, then each peer.
+    pub nodes: Vec<Node>,
+    /// What the policy was given.
+    pub given: Given,
+    /// The post-processor's part, where the probe ran.
+    pub scoring: Option<Scoring>,
+    /// The first `plan`, with scores of -1, where the policy asks for the probe.
+    pub asked: Option<Called<Decision>>,
+    /// The last `plan`; None where the first one ran.
+    pub planned: Option<Called<Decision>>,
+    /// The plan that ran, after fallbacks and overrides.
+    pub ran: Plan,
+    /// Every `step`, in order.
+    pub steps: Vec<Step>,
+    /// What became of it; None while it runs, or where the node stopped first.
+    pub outcome: Option<Outcome>,
+    /// What `observe` answered.
+    pub updates: Option<Called<Vec<Update>>>,
+}
+
+impl DecisionRecord {
+    /// Parts as a policy sees them before the probe.
+    pub fn unprobed_parts(&self) -> Vec<Part> {
+        (self.parts.iter().cloned())
+            .map(|part| Part {
+                necessity: -1.0,
+                mas: -1.0,
+                unusual: -1.0,
+                ..part
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,1 @@
+//! Which plug-ins are there, which are active, and how a new one takes over.

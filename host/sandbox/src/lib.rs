@@ -1,0 +1,1 @@
+//! Runs plug-ins: the only crate that knows wasmtime.

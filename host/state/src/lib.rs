@@ -1,0 +1,1 @@
+//! What a node learns and remembers: calibration, decision records. The only crate that knows sled.
