@@ -147,7 +147,7 @@ fn a_row_alone_is_the_row_among_others_to_the_bit() {
         for (format, element, result) in PAIRS {
             for (outputs, inputs) in [(203, 150), (2100, 1030)] {
                 let (packed, _) = matrix(outputs, inputs, format, 1);
-                let x = stored(&numbers(60 * inputs, 2), element);
+                let x = stored(&numbers(150 * inputs, 2), element);
                 let run = |first: usize, rows: usize, threads| {
                     let x = Rows::of(&x[first * inputs..][..rows * inputs], inputs, 0, element);
                     let mut y = Rows::new(rows, outputs, 0, result);
@@ -155,7 +155,7 @@ fn a_row_alone_is_the_row_among_others_to_the_bit() {
                     unsafe { linear(x.view(), &packed, y.view_mut(), threads) };
                     y.values()
                 };
-                let together = run(0, 60, 2);
+                let together = run(0, 150, 2);
                 for (first, rows, threads) in [
                     (0, 1, 1),
                     (7, 1, 2),
@@ -163,6 +163,7 @@ fn a_row_alone_is_the_row_among_others_to_the_bit() {
                     (20, 5, 1),
                     (30, 9, 2),
                     (1, 33, 2),
+                    (70, 80, 1),
                 ] {
                     let part = run(first, rows, threads);
                     let same = (part.iter().zip(&together[first * outputs..]))
