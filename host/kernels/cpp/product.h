@@ -22,7 +22,7 @@ template <int R> INLINE void finish(const Product &p, size_t number, size_t firs
     const Packed &w = *p.w;
     size_t column = number * BLOCK, rows = least(R, p.x->rows - first_row);
     Lanes m = first(w.outputs - column);
-    f32x16 scale = w.format == FORMAT_INT8 ? times(load(w.scale + column), every(INT8_UNIT)) : every(1);
+    f32x16 scale = w.format == FORMAT_INT8 ? load(w.scale + column) : every(1);
     f32x16 bias = w.bias ? load(w.bias + column) : zero();
     for (size_t r = 0; r < rows; r++) write(*p.y, first_row + r, column, fmadd(sums[r], scale, bias), m);
 }

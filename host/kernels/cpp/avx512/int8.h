@@ -7,9 +7,6 @@
 
 namespace {
 
-// What a sum is to be multiplied with beside the row's scale.
-constexpr float INT8_UNIT = 1;
-
 // The byte of a line that holds output `o` at input `k` of the line's four.
 INLINE size_t int8_place(size_t o, size_t k) { return o / 4 * 16 + k / 2 * 8 + o % 4 * 2 + k % 2; }
 INLINE float int8_value(uint8_t byte) { return (float)(byte & 0x80 ? -(byte & 0x7f) : byte); }
