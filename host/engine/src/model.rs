@@ -82,7 +82,7 @@ impl LoadOptions {
             (true, Some(_)) if format.is_some() => Ok(format),
             (_, None) => Ok(None),
             (_, Some(_)) => Err(EngineError::request(
-                "int8 weights need a processor with AVX-512 BF16, and f32 or bf16 activations: \
+                "int8 weights need a processor with AVX-512 BF16 or AVX2, and f32 or bf16 activations: \
                  load without quantising",
             )),
         }

@@ -5,22 +5,10 @@
 // et al. 2022): a query keeps its largest score so far, the sum of its weights and its weighted sum of values, and
 // shrinks the latter two when a larger score comes.
 #pragma once
+#include "exp.h"
 #include "panel.h"
-#include "tile.h"
 
 namespace {
-
-constexpr size_t TILE = 128;  // tokens
-
-template <class T> struct Lines;
-template <> struct Lines<float> {
-    using Line = LineF32;
-    static constexpr size_t A_STEP = 1;  // values that a step takes
-};
-template <> struct Lines<bf16> {
-    using Line = LineBf16;
-    static constexpr size_t A_STEP = 2;
-};
 
 // Where a head's keys or values lie in a pool.
 template <class T> struct Pool {
@@ -34,31 +22,12 @@ template <class T> struct TokenTile {
     uint8_t *keys, *values;
     size_t tokens, dim;
 
-    static constexpr size_t A_STEP = Lines<T>::A_STEP;
-    size_t key_lines() const { return (dim + A_STEP - 1) / A_STEP; }
-    size_t value_lines() const { return (tokens + A_STEP - 1) / A_STEP; }
+    size_t key_lines() const { return (dim + A_STEP<T> - 1) / A_STEP<T>; }
+    size_t value_lines() const { return (tokens + A_STEP<T> - 1) / A_STEP<T>; }
     static size_t bytes(size_t dim) { return round_up(dim, BLOCK) * TILE * 4; }
 
     void pack(const Pool<T> &k, const Pool<T> &v, const uint32_t *slots);
 };
-
-// Two tokens' values [0, 32) as two lines.
-INLINE void value_pairs(const bf16 *a, const bf16 *b, uint8_t *to) {
-    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
-                                         5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
-    __m512i x = _mm512_loadu_si512(a), y = _mm512_loadu_si512(b);
-    _mm512_store_si512(to, _mm512_permutex2var_epi16(x, low, y));
-    _mm512_store_si512(to + LINE, _mm512_permutex2var_epi16(x, high, y));
-}
-INLINE void value_pairs(const float *, const float *, uint8_t *) {}
-
-INLINE __m512i value_line(const float *a, const float *, __mmask16 m) { return _mm512_castps_si512(load(a, m)); }
-INLINE __m512i value_line(const bf16 *a, const bf16 *b, __mmask16 m) {
-    __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, a));
-    if (!b) return even;
-    return _mm512_or_si512(even, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, b)), 16));
-}
 
 template <class T> void TokenTile<T>::pack(const Pool<T> &k, const Pool<T> &v, const uint32_t *slots) {
     const T *rows[BLOCK];
@@ -68,16 +37,9 @@ template <class T> void TokenTile<T>::pack(const Pool<T> &k, const Pool<T> &v, c
         make_panel(rows, here, dim, BLOCK, key_lines(), (uint32_t *)(keys + t / BLOCK * key_lines() * LINE));
     }
     for (size_t line = 0; line < value_lines(); line++) {
-        size_t t = line * A_STEP;
-        const T *a = v.at(slots[t]), *b = A_STEP == 2 && t + 1 < tokens ? v.at(slots[t + 1]) : nullptr;
-        size_t d = 0;
-        uint8_t *to = values + line * (round_up(dim, BLOCK) / BLOCK) * LINE;
-        if (b)
-            for (; d + 2 * BLOCK <= dim; d += 2 * BLOCK) value_pairs(a + d, b + d, to + d / BLOCK * LINE);
-        for (; d < dim; d += BLOCK) {
-            __m512i x = value_line(a + d, b ? b + d : nullptr, first(dim - d));
-            _mm512_store_si512(to + d / BLOCK * LINE, x);
-        }
+        size_t t = line * A_STEP<T>;
+        const T *a = v.at(slots[t]), *b = A_STEP<T> == 2 && t + 1 < tokens ? v.at(slots[t + 1]) : nullptr;
+        pack_values(a, b, dim, values + line * (round_up(dim, BLOCK) / BLOCK) * LINE);
     }
 }
 
@@ -114,39 +76,30 @@ struct alignas(64) Work {
     float shrink[32];
 };
 
-INLINE void store_weights(uint32_t *row, size_t at, f32x16 x, float) { _mm512_storeu_ps((float *)row + at, x); }
-INLINE void store_weights(uint32_t *row, size_t at, f32x16 x, bf16) { store((bf16 *)row + at, x); }
-
 // Scores of one query become weights, in T; its largest score and the sum of its weights are brought up to date.
 template <class T>
 INLINE void soften(const float *scores, const Seen &seen, size_t blocks, float scale, QueryPanel &q, size_t r,
                    Work &work) {
-    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const f32x16 never = _mm512_set1_ps(-INFINITY);
+    const f32x16 never = every(-INFINITY);
     f32x16 x[TILE / BLOCK], most = never;
     bool whole = seen.begin == 0 && seen.end >= blocks * BLOCK;
     for (size_t b = 0; b < blocks; b++) {
-        x[b] = _mm512_mul_ps(load(scores + b * BLOCK), _mm512_set1_ps(scale));
-        if (!whole) {
-            __m512i token = _mm512_add_epi32(lane, _mm512_set1_epi32((int)(b * BLOCK)));
-            __mmask16 in = _mm512_cmpge_epi32_mask(token, _mm512_set1_epi32((int)seen.begin)) &
-                           _mm512_cmplt_epi32_mask(token, _mm512_set1_epi32((int)seen.end));
-            x[b] = _mm512_mask_blend_ps(in, never, x[b]);
-        }
-        most = _mm512_max_ps(most, x[b]);
+        x[b] = times(load(scores + b * BLOCK), every(scale));
+        if (!whole) x[b] = within(x[b], b * BLOCK, seen.begin, seen.end, never);
+        most = max(most, x[b]);
     }
-    float before = q.largest[r], now = std::fmax(before, _mm512_reduce_max_ps(most));
+    float before = q.largest[r], now = std::fmax(before, largest(most));
     q.largest[r] = now;
     // Where nothing counts yet, any finite number makes all weights 0 instead of NaN.
     float from = now == -INFINITY ? 0 : now;
-    f32x16 sum = _mm512_setzero_ps();
+    f32x16 sum = zero();
     for (size_t b = 0; b < blocks; b++) {
-        f32x16 weight = exp2(_mm512_sub_ps(x[b], _mm512_set1_ps(from)));
-        sum = _mm512_add_ps(sum, weight);
+        f32x16 weight = exp2(minus(x[b], every(from)));
+        sum = plus(sum, weight);
         store_weights(work.weights[r], b * BLOCK, weight, T());
     }
     work.shrink[r] = before - from;
-    q.sum[r] = _mm512_reduce_add_ps(sum) + q.sum[r] * _mm512_cvtss_f32(exp2(_mm512_set1_ps(before - from)));
+    q.sum[r] = total(sum) + q.sum[r] * lowest(exp2(every(before - from)));
 }
 
 // Adds the tile's weighted values [d, d + 16 B).
@@ -155,13 +108,13 @@ INLINE void weigh(QueryPanel &q, const TokenTile<T> &tokens, size_t d, const Wor
     size_t padded = round_up(tokens.dim, BLOCK), end = d + B * BLOCK;
     ahead.fetch(ahead.values, TILE * d / padded, TILE * end / padded);
     f32x16 sums[B][R];
-    tile<R, B, typename Lines<T>::Line, 1, TILE, false>(tokens.values + d / BLOCK * LINE, LINE, padded / BLOCK * LINE,
+    tile<R, B, LineOf<T>, 1, TILE, false>(tokens.values + d / BLOCK * LINE, LINE, padded / BLOCK * LINE,
                                                         tokens.value_lines(), work.weights[0], sums);
     for (size_t r = 0; r < q.rows; r++) {
-        f32x16 shrink = _mm512_set1_ps(work.shrink[r]);
+        f32x16 shrink = every(work.shrink[r]);
         float *to = q.weighted + r * padded + d;
         for (int b = 0; b < B; b++)
-            _mm512_store_ps(to + b * BLOCK, _mm512_fmadd_ps(_mm512_load_ps(to + b * BLOCK), shrink, sums[b][r]));
+            store(to + b * BLOCK, fmadd(load(to + b * BLOCK), shrink, sums[b][r]));
     }
 }
 
@@ -169,7 +122,7 @@ INLINE void weigh(QueryPanel &q, const TokenTile<T> &tokens, size_t d, const Wor
 template <int R, class T>
 void panel_over_tile(QueryPanel &q, const TokenTile<T> &tokens, const Seen *seen, float scale, Work &work,
                          const Ahead<T> &ahead) {
-    using Line = typename Lines<T>::Line;
+    using Line = LineOf<T>;
     size_t blocks = (tokens.tokens + BLOCK - 1) / BLOCK;
     constexpr int B = blocks_at_once(R);
     // The tile has room for whole groups of blocks; scores that no token has are not looked at.
@@ -181,11 +134,11 @@ void panel_over_tile(QueryPanel &q, const TokenTile<T> &tokens, const Seen *seen
 #pragma GCC unroll 4
         for (int b = 0; b < B; b++)
 #pragma GCC unroll 24
-            for (int r = 0; r < R; r++) _mm512_store_ps(work.scores[r] + (first_block + b) * BLOCK, sums[b][r]);
+            for (int r = 0; r < R; r++) store(work.scores[r] + (first_block + b) * BLOCK, sums[b][r]);
     }
     for (size_t r = 0; r < q.rows; r++) soften<T>(work.scores[r], seen[r], blocks, scale, q, r, work);
     for (size_t r = 0; r < q.rows; r += 16)
-        _mm512_store_ps(work.shrink + r, exp2(_mm512_load_ps(work.shrink + r)));
+        store(work.shrink + r, exp2(load(work.shrink + r)));
     size_t padded = round_up(tokens.dim, BLOCK);
     size_t d = 0;
     for (; d + B * BLOCK <= padded; d += B * BLOCK) weigh<R, B>(q, tokens, d, work, ahead);

@@ -1,4 +1,5 @@
-//! How fast attention is at the heads of a 0.5B model: decoding, verifying and prompts.
+//! How fast attention is at the heads of a 0.5B model: decoding, verifying and prompts, on each instruction set that
+//! the CPU has.
 //!
 //! `cargo run --release -p msao-kernels --example attention [threads] [seconds a case] [case]`
 #![allow(clippy::print_stdout, clippy::expect_used)] // a program whose result is what it prints
@@ -6,7 +7,9 @@
 use std::time::Instant;
 
 use memmap2::{Advice, MmapMut};
-use msao_kernels::{Element, HeadShape, Span, View, ViewMut, attend, supported};
+use msao_kernels::{Element, HeadShape, Instructions, Span, View, ViewMut, attend, supported};
+
+mod machine;
 
 const SHAPE: HeadShape = HeadShape {
     heads: 14,
@@ -23,8 +26,20 @@ fn main() {
     let threads = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(2);
     let seconds = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(0.1);
     let only: Option<usize> = arguments.next().and_then(|n| n.parse().ok());
+    for set in Instructions::ALL {
+        // Where it is missing there is nothing to measure.
+        let _ = set.with(|| measure(set, threads, seconds, only));
+    }
+}
+
+fn measure(set: Instructions, threads: usize, seconds: f64, only: Option<usize>) {
+    let read = machine::read_bandwidth(threads, 2.0 * seconds);
     for element in [Element::F32, Element::Bf16] {
-        println!("{element:?}, {threads} threads: us a layer, GB/s of keys and values, GF/s");
+        let peak = machine::peak(set, element, threads, seconds);
+        println!(
+            "{set}, {element:?}, {threads} threads; memory reads at {read:.1} GB/s, {peak:.0} GF/s at most: us a \
+             layer, GB/s of keys and values (share), GF/s (share)"
+        );
         for (number, (sequences, rows, held)) in [
             (1, 1, 100),
             (1, 1, 1000),
@@ -47,11 +62,14 @@ fn main() {
             let tokens = sequences * (held + rows);
             let bytes = 2 * tokens * SHAPE.kv_heads * SHAPE.dim * element.size();
             let seen = sequences * rows * (2 * held + rows + 1) / 2;
+            let flops = 4 * SHAPE.heads * SHAPE.dim * seen;
             println!(
-                "{sequences:3} x {rows:3} rows behind {held:5}: {:9.1} us {:6.1} GB/s {:6.1} GF/s",
+                "{sequences:3} x {rows:3} rows behind {held:5}: {:9.1} us {:6.1} GB/s ({:3.0}%) {:6.1} GF/s ({:3.0}%)",
                 time * 1e6,
                 bytes as f64 / time / 1e9,
-                (4 * SHAPE.heads * SHAPE.dim * seen) as f64 / time / 1e9
+                bytes as f64 / time / 1e7 / read,
+                flops as f64 / time / 1e9,
+                flops as f64 / time / 1e7 / peak
             );
         }
     }

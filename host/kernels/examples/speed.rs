@@ -1,4 +1,5 @@
-//! How fast the kernels are at the shapes of a 0.5B model, beside what the memory gives.
+//! How fast the kernels are at the shapes of a 0.5B model, beside what the memory and the multipliers give, on each
+//! instruction set that the CPU has.
 //!
 //! `cargo run --release -p msao-kernels --example speed [threads] [seconds a case]`
 #![allow(clippy::print_stdout, clippy::expect_used)] // a program whose result is what it prints
@@ -6,10 +7,11 @@
 use std::ffi::c_void;
 use std::time::Instant;
 
-use memmap2::{Advice, MmapMut};
-use msao_kernels::{Element, Format, PackedMatrix, View, ViewMut, linear, supported};
+use msao_kernels::{Element, Format, Instructions, PackedMatrix, View, ViewMut, linear, supported};
 
-const ROWS: [usize; 6] = [1, 4, 9, 16, 32, 256];
+mod machine;
+
+const ROWS: [usize; 6] = [1, 4, 9, 16, 64, 512];
 
 fn main() {
     if !supported() {
@@ -22,27 +24,38 @@ fn main() {
         .next()
         .and_then(|n| n.parse().ok())
         .unwrap_or(0.15);
-    let read = read_bandwidth(threads, seconds);
-    println!("{threads} threads; memory reads at {read:.1} GB/s");
+    for set in Instructions::ALL {
+        // Where it is missing there is nothing to measure.
+        let _ = set.with(|| measure(set, threads, seconds));
+    }
+}
+
+fn measure(set: Instructions, threads: usize, seconds: f64) {
+    println!("\n{set}, {threads} threads");
     for (format, element) in [
         (Format::F32, Element::F32),
         (Format::Bf16, Element::Bf16),
         (Format::Int8, Element::Bf16),
         (Format::Int8, Element::F32),
     ] {
+        // Anew for each table: others may use the machine, too.
+        let read = machine::read_bandwidth(threads, 2.0 * seconds);
+        let peak = machine::peak(set, element, threads, seconds);
         println!(
-            "\n{format:?} weights, {element:?} rows: ms a pass, GB/s (share of the read), GF/s"
+            "\n{format:?} weights, {element:?} rows; memory reads at {read:.1} GB/s, {peak:.0} GF/s at most: ms a \
+             pass, GB/s (share), GF/s (share)"
         );
         let model = Model::new(format);
         for rows in ROWS {
             let time = model.time(rows, element, threads, seconds);
             let (bytes, flops) = (model.bytes() as f64, model.flops(rows));
             println!(
-                "{rows:4} rows {:9.3} ms {:6.1} GB/s ({:3.0}%) {:7.1} GF/s",
+                "{rows:4} rows {:9.3} ms {:6.1} GB/s ({:3.0}%) {:7.1} GF/s ({:3.0}%)",
                 time * 1e3,
                 bytes / time / 1e9,
                 bytes / time / 1e7 / read,
-                flops / time / 1e9
+                flops / time / 1e9,
+                flops / time / 1e7 / peak
             );
         }
     }
@@ -105,57 +118,4 @@ impl Model {
         }
         best
     }
-}
-
-/// GB/s at which threads sum a few hundred MB in huge pages: what the products could reach at best.
-fn read_bandwidth(threads: usize, seconds: f64) -> f64 {
-    let mut memory = MmapMut::map_anon(320 << 20).expect("memory");
-    let _ = memory.advise(Advice::HugePage);
-    memory.fill(1);
-    let part = memory.len() / threads / 64 * 64;
-    let passes = 4;
-    let (mut best, start) = (f64::INFINITY, Instant::now());
-    while start.elapsed().as_secs_f64() < 2.0 * seconds {
-        let pass = Instant::now();
-        std::thread::scope(|scope| {
-            for part in memory.chunks_exact(part) {
-                scope.spawn(move || {
-                    for _ in 0..passes {
-                        // SAFETY: `main` asked for AVX-512.
-                        std::hint::black_box(unsafe { sum(std::hint::black_box(part)) });
-                    }
-                });
-            }
-        });
-        best = best.min(pass.elapsed().as_secs_f64());
-    }
-    (passes * part * threads) as f64 / best / 1e9
-}
-
-/// Whole lines, asked for ahead of their use: nothing but the memory holds up reading.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn sum(bytes: &[u8]) -> i64 {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch, _mm512_add_epi64, _mm512_reduce_add_epi64};
-    use std::arch::x86_64::{_mm512_loadu_si512, _mm512_setzero_si512};
-    let mut sums = [_mm512_setzero_si512(); 4];
-    for lines in bytes.as_chunks::<256>().0 {
-        for (sum, line) in sums.iter_mut().zip(lines.as_chunks::<64>().0) {
-            // SAFETY: the line has 64 bytes; a prefetch may name any address.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(2048).cast());
-                *sum = _mm512_add_epi64(*sum, _mm512_loadu_si512(line.as_ptr().cast()));
-            }
-        }
-    }
-    let [a, b, c, d] = sums;
-    _mm512_reduce_add_epi64(_mm512_add_epi64(
-        _mm512_add_epi64(a, b),
-        _mm512_add_epi64(c, d),
-    ))
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-unsafe fn sum(_: &[u8]) -> i64 {
-    0 // not reached: the kernels are not supported there
 }

@@ -6,7 +6,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum KernelError {
     /// The CPU lacks the instructions.
-    #[error("this CPU lacks AVX-512 with VBMI and BF16; compute with libtorch instead")]
+    #[error(
+        "this CPU has neither AVX2 with FMA and F16C nor AVX-512 with VBMI and BF16; compute with libtorch instead"
+    )]
     Unsupported,
     /// A matrix without values, or one whose size does not fit an address.
     #[error("a matrix of {outputs} x {inputs} cannot be packed")]

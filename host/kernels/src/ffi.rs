@@ -1,7 +1,8 @@
 //! The border to the C++ kernels: the same structs stand in `cpp/kernels.h`.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 
+use crate::instructions::Instructions;
 use crate::view::{HeadShape, View, ViewMut};
 
 /// A packed matrix as the kernels see it.
@@ -24,22 +25,26 @@ pub(crate) struct RawSpan {
     pub tokens: usize,
 }
 
-unsafe extern "C" {
-    pub(crate) fn msao_supported() -> c_int;
-    pub(crate) fn msao_pack_rows(
+/// The kernels of one instruction set.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Kernels {
+    pub pack_rows: unsafe extern "C" fn(
         to: *const Packed,
         first_row: usize,
         rows: usize,
         source: *const u8,
         element: u32,
-    );
-    pub(crate) fn msao_unpack_row(from: *const Packed, row: usize, out: *mut f32);
-    pub(crate) fn msao_linear(x: *const View, w: *const Packed, y: *const ViewMut, threads: usize);
-    pub(crate) fn msao_gather(w: *const Packed, ids: *const u32, y: *const ViewMut);
-    pub(crate) fn msao_rms_norm(x: *const View, weight: *const c_void, eps: f32, y: *const ViewMut);
-    pub(crate) fn msao_gated_silu(gate_up: *const View, y: *const ViewMut, threads: usize);
-    pub(crate) fn msao_add(x: *const ViewMut, y: *const View);
-    pub(crate) fn msao_rotate_and_store(
+    ),
+    pub unpack_row: unsafe extern "C" fn(from: *const Packed, row: usize, out: *mut f32),
+    pub linear:
+        unsafe extern "C" fn(x: *const View, w: *const Packed, y: *const ViewMut, threads: usize),
+    pub gather: unsafe extern "C" fn(w: *const Packed, ids: *const u32, y: *const ViewMut),
+    pub rms_norm:
+        unsafe extern "C" fn(x: *const View, weight: *const c_void, eps: f32, y: *const ViewMut),
+    pub gated_silu: unsafe extern "C" fn(gate_up: *const View, y: *const ViewMut, threads: usize),
+    pub add: unsafe extern "C" fn(x: *const ViewMut, y: *const View),
+    pub rotate_and_store: unsafe extern "C" fn(
         qkv: *const ViewMut,
         cos: *const f32,
         sin: *const f32,
@@ -47,10 +52,8 @@ unsafe extern "C" {
         slots: *const u32,
         keys: *mut c_void,
         values: *mut c_void,
-    );
-    #[allow(clippy::too_many_arguments)]
-    // one call site, and every argument is the public function's own
-    pub(crate) fn msao_attend(
+    ),
+    pub attend: unsafe extern "C" fn(
         q: *const View,
         shape: *const HeadShape,
         keys: *const c_void,
@@ -60,5 +63,10 @@ unsafe extern "C" {
         window: usize,
         out: *const ViewMut,
         threads: usize,
-    );
+    ),
+}
+
+unsafe extern "C" {
+    /// Null where the set is not built or the CPU lacks it. Compiled without special instructions.
+    pub(crate) fn msao_kernels(set: Instructions) -> *const Kernels;
 }

@@ -14,6 +14,8 @@
 //! - **Threads are libgomp's**, the team that libtorch uses in the same process, so two pools do not fight over the
 //!   cores. Each function takes the number to use and stays on the calling thread where the work is too small to share.
 //! - **Nothing runs where the instructions are missing**: [`supported`] says so, and [`PackedMatrix::new`] refuses.
+//!   The kernels are there for AVX-512 BF16 and for AVX2 ([`Instructions`]); the best that the CPU has is used. The two
+//!   differ in the last bits, so what is promised to the bit holds on one of them.
 //!
 //! The operations are `unsafe` because they read and write through the pointers of views. They ask for what Rust's
 //! references would guarantee: memory that lives, is large enough and is not written by another thread meanwhile.
@@ -22,18 +24,13 @@
 
 mod error;
 mod ffi;
+mod instructions;
 mod matrix;
 mod operations;
 mod view;
 
 pub use self::error::KernelError;
+pub use self::instructions::{Instructions, instructions, supported};
 pub use self::matrix::{Format, PackedMatrix};
 pub use self::operations::{add, attend, gated_silu, gather, linear, rms_norm, rotate_and_store};
 pub use self::view::{Element, HeadShape, Span, View, ViewMut};
-
-/// Whether this CPU has the instructions (AVX-512 F, BW, VL, DQ, VBMI and BF16). Looked up once.
-pub fn supported() -> bool {
-    static SUPPORTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    // SAFETY: takes nothing and only asks the CPU; compiled without special instructions.
-    *SUPPORTED.get_or_init(|| unsafe { ffi::msao_supported() } != 0)
-}

@@ -4,13 +4,14 @@ use memmap2::{Advice, MmapMut, MmapOptions};
 
 use crate::error::KernelError;
 use crate::ffi;
+use crate::instructions::kernels;
 use crate::view::Element;
 
-/// Outputs in a block: the f32 values of a register.
+/// Outputs in a block.
 const BLOCK: usize = 16;
 /// A huge page. Larger matrices start at a multiple of it.
 const HUGE: usize = 2 << 20;
-/// A cache line, and a register.
+/// A cache line, and a line of packed weights.
 const LINE: usize = 64;
 
 /// How packed weights are stored.
@@ -53,6 +54,8 @@ pub struct PackedMatrix {
     outputs: usize,
     inputs: usize,
     format: Format,
+    /// Of the instructions in whose order the values lie.
+    kernels: &'static ffi::Kernels,
 }
 
 impl PackedMatrix {
@@ -62,9 +65,7 @@ impl PackedMatrix {
     /// [`KernelError::Unsupported`] where the CPU lacks the instructions, [`KernelError::Shape`] for a matrix without
     /// values, [`KernelError::Memory`] where the system gives none.
     pub fn new(outputs: usize, inputs: usize, format: Format) -> Result<Self, KernelError> {
-        if !crate::supported() {
-            return Err(KernelError::Unsupported);
-        }
+        let kernels = kernels().ok_or(KernelError::Unsupported)?;
         let shape = || KernelError::Shape { outputs, inputs };
         if outputs == 0 || inputs == 0 {
             return Err(shape());
@@ -101,12 +102,13 @@ impl PackedMatrix {
             outputs,
             inputs,
             format,
+            kernels,
         })
     }
 
     /// Packs rows `[first_row, first_row + rows)` from `source`: their values one row after the other, little-endian,
     /// at any alignment (a mapped file). Converts on the way, rounding to nearest even, without a second copy of the
-    /// matrix; values too small for a normal bf16 become zero there. In [`Format::Int8`] a row's scale is its largest
+    /// matrix; values too small for a normal bf16 may become zero there. In [`Format::Int8`] a row's scale is its largest
     /// magnitude / 127. Large pieces are packed by several threads, so a matrix is best packed at once.
     ///
     /// # Errors
@@ -131,8 +133,10 @@ impl PackedMatrix {
         check_length("the source", "bytes", source.len(), expected)?;
         let packed = self.raw_mut();
         // SAFETY: the rows lie within the matrix and the source is as long as they are, both checked above; `packed`
-        // points into memory that `self` owns and that is borrowed mutably here. The CPU was checked by `new`.
-        unsafe { ffi::msao_pack_rows(&packed, first_row, rows, source.as_ptr(), element as u32) };
+        // points into memory that `self` owns and that is borrowed mutably here. The CPU was asked by `new`.
+        unsafe {
+            (self.kernels.pack_rows)(&packed, first_row, rows, source.as_ptr(), element as u32);
+        };
         Ok(())
     }
 
@@ -160,8 +164,8 @@ impl PackedMatrix {
             });
         }
         check_length("the row", "values", out.len(), self.inputs)?;
-        // SAFETY: the row is there and `out` is as long as it, both checked above; the CPU was checked by `new`.
-        unsafe { ffi::msao_unpack_row(&self.raw(), row, out.as_mut_ptr()) };
+        // SAFETY: the row is there and `out` is as long as it, both checked above; the CPU was asked by `new`.
+        unsafe { (self.kernels.unpack_row)(&self.raw(), row, out.as_mut_ptr()) };
         Ok(())
     }
 
@@ -183,6 +187,10 @@ impl PackedMatrix {
     /// Bytes that a product reads: packed values with their padding, scales and bias.
     pub fn bytes(&self) -> usize {
         self.bytes + size_of_val(&self.scale[..]) + size_of_val(&self.bias[..])
+    }
+
+    pub(crate) fn kernels(&self) -> &'static ffi::Kernels {
+        self.kernels
     }
 
     /// For reading: the kernels that take this write nothing through it.

@@ -1,10 +1,21 @@
-//! The operations of a forward pass. All of them need [`supported`](crate::supported).
+//! The operations of a forward pass. All of them need [`supported`](crate::supported): it is part of what their callers
+//! vouch for. Those with a matrix run on the instructions that it was packed for.
 
 use std::ffi::c_void;
 
-use crate::ffi;
+use crate::ffi::{self, Kernels};
+use crate::instructions;
 use crate::matrix::PackedMatrix;
 use crate::view::{HeadShape, Span, View, ViewMut};
+
+/// The kernels of this CPU.
+///
+/// # Safety
+/// There are some: [`supported`](crate::supported).
+unsafe fn kernels() -> &'static Kernels {
+    // SAFETY: the caller vouches for it.
+    unsafe { instructions::kernels().unwrap_unchecked() }
+}
 
 /// `y = x W^T + b`: `x` `[rows, inputs]`, `y` `[rows, outputs]`, on up to `threads` threads.
 ///
@@ -23,7 +34,7 @@ pub unsafe fn linear(x: View, weights: &PackedMatrix, y: ViewMut, threads: usize
     debug_assert_eq!(y.width, weights.outputs());
     debug_assert_eq!(x.rows, y.rows);
     // SAFETY: the caller vouches for the views; the matrix's memory is as large as its shape says.
-    unsafe { ffi::msao_linear(&x, &weights.raw(), &y, threads) };
+    unsafe { (weights.kernels().linear)(&x, &weights.raw(), &y, threads) };
 }
 
 /// Writes rows `ids` of `weights`, dequantised, into the rows of `y` `[ids.len(), inputs]`: embeddings.
@@ -35,42 +46,42 @@ pub unsafe fn gather(weights: &PackedMatrix, ids: &[u32], y: ViewMut) {
     debug_assert_eq!(y.width, weights.inputs());
     debug_assert!(ids.iter().all(|&id| (id as usize) < weights.outputs()));
     // SAFETY: the caller vouches for the ids and the view.
-    unsafe { ffi::msao_gather(&weights.raw(), ids.as_ptr(), &y) };
+    unsafe { (weights.kernels().gather)(&weights.raw(), ids.as_ptr(), &y) };
 }
 
 /// `y = x / sqrt(mean(x^2) + eps) * weight` a row, computed in f32 and rounded once at the end, as torch's `rms_norm`
 /// does. `weight` has `x.width` values of `x`'s element, which is also `y`'s. `y` may be `x`.
 ///
 /// # Safety
-/// The memory of the views and of `weight` is valid for its shape, and nobody else writes to it meanwhile.
+/// The kernels are [`supported`](crate::supported). The memory of the views and of `weight` is valid for its shape, and nobody else writes to it meanwhile.
 pub unsafe fn rms_norm(x: View, weight: *const c_void, eps: f32, y: ViewMut) {
     debug_assert_eq!((x.rows, x.width, x.element), (y.rows, y.width, y.element));
-    // SAFETY: the caller vouches for the views and the weight.
-    unsafe { ffi::msao_rms_norm(&x, weight, eps, &y) };
+    // SAFETY: the caller vouches for the CPU, the views and the weight.
+    unsafe { (kernels().rms_norm)(&x, weight, eps, &y) };
 }
 
 /// `y = silu(gate) * up`: `gate_up` `[rows, 2 * width]` holds a row's gates and behind them its ups, `y`
 /// `[rows, width]`. In bf16 silu's result is rounded before the product, as it is where the two are separate steps.
 ///
 /// # Safety
-/// The views' memory is valid for their shapes, they do not overlap, and nobody else writes to them meanwhile.
+/// The kernels are [`supported`](crate::supported). The views' memory is valid for their shapes, they do not overlap, and nobody else writes to them meanwhile.
 pub unsafe fn gated_silu(gate_up: View, y: ViewMut, threads: usize) {
     debug_assert_eq!(
         (gate_up.rows, gate_up.width, gate_up.element),
         (y.rows, 2 * y.width, y.element)
     );
-    // SAFETY: the caller vouches for the views.
-    unsafe { ffi::msao_gated_silu(&gate_up, &y, threads) };
+    // SAFETY: the caller vouches for the CPU and the views.
+    unsafe { (kernels().gated_silu)(&gate_up, &y, threads) };
 }
 
 /// `x += y`, both of one shape and element.
 ///
 /// # Safety
-/// The views' memory is valid for their shapes, they do not overlap, and nobody else writes to them meanwhile.
+/// The kernels are [`supported`](crate::supported). The views' memory is valid for their shapes, they do not overlap, and nobody else writes to them meanwhile.
 pub unsafe fn add(x: ViewMut, y: View) {
     debug_assert_eq!((x.rows, x.width, x.element), (y.rows, y.width, y.element));
-    // SAFETY: the caller vouches for the views.
-    unsafe { ffi::msao_add(&x, &y) };
+    // SAFETY: the caller vouches for the CPU and the views.
+    unsafe { (kernels().add)(&x, &y) };
 }
 
 /// Turns queries and keys by their angles and writes keys and values into the cache.
@@ -82,7 +93,7 @@ pub unsafe fn add(x: ViewMut, y: View) {
 /// `[slots, kv_heads, dim]` of `qkv`'s element. Computed in f32, rounded once.
 ///
 /// # Safety
-/// All memory is valid for these shapes, every slot lies in the pools, no slot is named twice, and nobody else touches
+/// The kernels are [`supported`](crate::supported). All memory is valid for these shapes, every slot lies in the pools, no slot is named twice, and nobody else touches
 /// the rows or the slots meanwhile.
 pub unsafe fn rotate_and_store(
     qkv: ViewMut,
@@ -96,9 +107,9 @@ pub unsafe fn rotate_and_store(
     debug_assert_eq!(qkv.rows, slots.len());
     debug_assert_eq!(qkv.width, (shape.heads + 2 * shape.kv_heads) * shape.dim);
     debug_assert_eq!(shape.dim % 2, 0);
-    // SAFETY: the caller vouches for the memory and the slots.
+    // SAFETY: the caller vouches for the CPU, the memory and the slots.
     unsafe {
-        ffi::msao_rotate_and_store(&qkv, cos, sin, &shape, slots.as_ptr(), keys, values);
+        (kernels().rotate_and_store)(&qkv, cos, sin, &shape, slots.as_ptr(), keys, values);
     }
 }
 
@@ -111,7 +122,7 @@ pub unsafe fn rotate_and_store(
 /// span names are not written.
 ///
 /// # Safety
-/// All memory is valid for these shapes, every slot lies in the pools, spans do not share rows and none has more rows
+/// The kernels are [`supported`](crate::supported). All memory is valid for these shapes, every slot lies in the pools, spans do not share rows and none has more rows
 /// than slots, `out` does not overlap `q`, and nobody else writes to any of it meanwhile.
 #[allow(clippy::too_many_arguments)] // the parts of one formula; a struct would only rename them
 pub unsafe fn attend(
@@ -141,9 +152,9 @@ pub unsafe fn attend(
             tokens: span.slots.len(),
         })
         .collect();
-    // SAFETY: the caller vouches for the memory, the slots and the spans.
+    // SAFETY: the caller vouches for the CPU, the memory, the slots and the spans.
     unsafe {
-        ffi::msao_attend(
+        (kernels().attend)(
             &q,
             &shape,
             keys,

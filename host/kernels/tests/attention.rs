@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Rows, can_run, close, encode, numbers, stored};
+use common::{Rows, close, encode, numbers, on_each, stored};
 use msao_kernels::{Element, HeadShape, Span, attend, rotate_and_store};
 use proptest::prelude::*;
 
@@ -160,18 +160,17 @@ proptest! {
         spans in prop::collection::vec((1usize..20, 0usize..300), 1..5),
         window in prop_oneof![Just(None), (1usize..400).prop_map(Some)], threads in 1usize..4, seed in 0u64..1 << 40,
     ) {
-        if can_run() {
-            check(&Case { element, shape, spans, window, threads, seed });
-        }
+        let case = Case { element, shape, spans, window, threads, seed };
+        on_each(|| check(&case));
     }
 
     #[test]
     fn keys_are_turned_and_stored(
         element in elements(), shape in shapes(), rows in 1usize..9, seed in 0u64..1 << 40,
     ) {
-        if can_run() {
+        on_each(|| {
             check_rotation(element, shape, rows, seed);
-        }
+        });
     }
 }
 
@@ -263,136 +262,132 @@ const QWEN: HeadShape = HeadShape {
 
 #[test]
 fn long_contexts_are_split_and_put_together() {
-    if !can_run() {
-        return;
-    }
-    for element in [Element::F32, Element::Bf16] {
-        for (spans, threads) in [
-            (vec![(1, 5000)], 2),
-            (vec![(3, 2500)], 4),
-            (vec![(1, 6000), (2, 10), (1, 3000)], 3),
-        ] {
-            for window in [None, Some(2100)] {
-                check(&Case {
-                    element,
-                    shape: QWEN,
-                    spans: spans.clone(),
-                    window,
-                    threads,
-                    seed: 5,
-                });
+    on_each(|| {
+        for element in [Element::F32, Element::Bf16] {
+            for (spans, threads) in [
+                (vec![(1, 5000)], 2),
+                (vec![(3, 2500)], 4),
+                (vec![(1, 6000), (2, 10), (1, 3000)], 3),
+            ] {
+                for window in [None, Some(2100)] {
+                    check(&Case {
+                        element,
+                        shape: QWEN,
+                        spans: spans.clone(),
+                        window,
+                        threads,
+                        seed: 5,
+                    });
+                }
             }
         }
-    }
+    });
 }
 
 #[test]
 fn prompts_see_only_what_lies_before() {
-    if !can_run() {
-        return;
-    }
-    for element in [Element::F32, Element::Bf16] {
-        for (rows, held) in [(300, 0), (257, 130), (16, 700)] {
-            let spans = vec![(rows, held), (1, 40)];
-            check(&Case {
-                element,
-                shape: QWEN,
-                spans,
-                window: None,
-                threads: 2,
-                seed: 6,
-            });
+    on_each(|| {
+        for element in [Element::F32, Element::Bf16] {
+            for (rows, held) in [(300, 0), (257, 130), (16, 700)] {
+                let spans = vec![(rows, held), (1, 40)];
+                check(&Case {
+                    element,
+                    shape: QWEN,
+                    spans,
+                    window: None,
+                    threads: 2,
+                    seed: 6,
+                });
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn scores_of_minus_infinity_weigh_nothing() {
-    if !can_run() {
-        return;
-    }
-    // Keys so large that scores overflow to -inf (their sign is against every query's sum) and to values that do not.
-    let shape = HeadShape {
-        heads: 1,
-        kv_heads: 1,
-        dim: 2,
-    };
-    for (element, below) in [
-        (Element::F32, 0),
-        (Element::F32, 5),
-        (Element::Bf16, 5),
-        (Element::Bf16, 6),
-    ] {
-        let slots: Vec<u32> = (0..6).collect();
-        let keys: Vec<f32> = (0..6)
-            .flat_map(|t| {
-                if t < below {
-                    [-3e38, -3e38]
-                } else {
-                    [0.5, 0.25]
-                }
-            })
-            .collect();
-        let values: Vec<f32> = (0..12).map(|i| i as f32).collect();
-        let (k, v) = (encode(&keys, element), encode(&values, element));
-        let q = Rows::of(&[2.0, 2.0], 2, 0, element);
-        let mut out = Rows::new(1, 2, 0, element);
-        let spans = [Span {
-            first_row: 0,
-            rows: 1,
-            slots: &slots,
-        }];
-        // SAFETY: the buffers have these shapes and every slot lies in the pools.
-        unsafe {
-            attend(
-                q.view(),
-                shape,
-                k.as_ptr().cast(),
-                v.as_ptr().cast(),
-                &spans,
-                None,
-                out.view_mut(),
-                1,
-            )
+    on_each(|| {
+        // Keys so large that scores overflow to -inf (their sign is against every query's sum) and to values that do not.
+        let shape = HeadShape {
+            heads: 1,
+            kv_heads: 1,
+            dim: 2,
         };
-        let expected = match below {
-            0 => [5.0, 6.0],
-            5 => [10.0, 11.0],
-            _ => [0.0, 0.0],
-        };
-        for (got, expected) in out.values().iter().zip(expected) {
-            assert!(
-                (got - expected).abs() < 1e-5,
-                "{got} instead of {expected} with {below} of 6 at -inf"
-            );
+        for (element, below) in [
+            (Element::F32, 0),
+            (Element::F32, 5),
+            (Element::Bf16, 5),
+            (Element::Bf16, 6),
+        ] {
+            let slots: Vec<u32> = (0..6).collect();
+            let keys: Vec<f32> = (0..6)
+                .flat_map(|t| {
+                    if t < below {
+                        [-3e38, -3e38]
+                    } else {
+                        [0.5, 0.25]
+                    }
+                })
+                .collect();
+            let values: Vec<f32> = (0..12).map(|i| i as f32).collect();
+            let (k, v) = (encode(&keys, element), encode(&values, element));
+            let q = Rows::of(&[2.0, 2.0], 2, 0, element);
+            let mut out = Rows::new(1, 2, 0, element);
+            let spans = [Span {
+                first_row: 0,
+                rows: 1,
+                slots: &slots,
+            }];
+            // SAFETY: the buffers have these shapes and every slot lies in the pools.
+            unsafe {
+                attend(
+                    q.view(),
+                    shape,
+                    k.as_ptr().cast(),
+                    v.as_ptr().cast(),
+                    &spans,
+                    None,
+                    out.view_mut(),
+                    1,
+                )
+            };
+            let expected = match below {
+                0 => [5.0, 6.0],
+                5 => [10.0, 11.0],
+                _ => [0.0, 0.0],
+            };
+            for (got, expected) in out.values().iter().zip(expected) {
+                assert!(
+                    (got - expected).abs() < 1e-5,
+                    "{got} instead of {expected} with {below} of 6 at -inf"
+                );
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn rows_that_no_span_names_stay() {
-    if !can_run() {
-        return;
-    }
-    let q = Rows::of(&numbers(3 * 128, 1), 128, 0, Element::F32);
-    let mut out = Rows::of(&[7.0; 3 * 128], 128, 0, Element::F32);
-    let (shape, pool) = (
-        HeadShape {
-            heads: 2,
-            kv_heads: 1,
-            dim: 64,
-        },
-        numbers(4 * 64, 2),
-    );
-    let spans = [Span {
-        first_row: 1,
-        rows: 1,
-        slots: &[2, 0],
-    }];
-    let data = pool.as_ptr().cast();
-    // SAFETY: the buffers have these shapes and every slot lies in the pools.
-    unsafe { attend(q.view(), shape, data, data, &spans, None, out.view_mut(), 2) };
-    let got = out.values();
-    assert!(got[..128].iter().chain(&got[256..]).all(|&x| x == 7.0));
-    assert!(got[128..256].iter().all(|&x| x != 7.0));
+    on_each(|| {
+        let q = Rows::of(&numbers(3 * 128, 1), 128, 0, Element::F32);
+        let mut out = Rows::of(&[7.0; 3 * 128], 128, 0, Element::F32);
+        let (shape, pool) = (
+            HeadShape {
+                heads: 2,
+                kv_heads: 1,
+                dim: 64,
+            },
+            numbers(4 * 64, 2),
+        );
+        let spans = [Span {
+            first_row: 1,
+            rows: 1,
+            slots: &[2, 0],
+        }];
+        let data = pool.as_ptr().cast();
+        // SAFETY: the buffers have these shapes and every slot lies in the pools.
+        unsafe { attend(q.view(), shape, data, data, &spans, None, out.view_mut(), 2) };
+        let got = out.values();
+        assert!(got[..128].iter().chain(&got[256..]).all(|&x| x == 7.0));
+        assert!(got[128..256].iter().all(|&x| x != 7.0));
+    });
 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Rows, can_run, close, matrix, numbers, stored};
+use common::{Rows, close, matrix, numbers, on_each, stored};
 use msao_kernels::{Element, Format, gather, linear};
 use proptest::prelude::*;
 
@@ -75,9 +75,9 @@ proptest! {
         pair in 0..PAIRS.len(), rows in 1usize..42, outputs in 1usize..70, inputs in 1usize..150,
         gaps in (0usize..5, 0usize..5), bias: bool, threads in 1usize..4, seed in 0u64..1 << 40,
     ) {
-        if can_run() {
+        on_each(|| {
             check(&Case { pair, rows, outputs, inputs, gaps, bias, threads, seed });
-        }
+        });
     }
 
 }
@@ -91,9 +91,9 @@ proptest! {
         pair in 0..PAIRS.len(), rows in prop_oneof![1usize..42, 100usize..300], outputs in 100usize..300,
         inputs in 200usize..600, bias: bool, threads in 2usize..5, seed in 0u64..1 << 40,
     ) {
-        if can_run() {
+        on_each(|| {
             check(&Case { pair, rows, outputs, inputs, gaps: (3, 1), bias, threads, seed });
-        }
+        });
     }
 }
 
@@ -104,7 +104,7 @@ proptest! {
         outputs in 1usize..50, inputs in 1usize..100, picks in prop::collection::vec(0usize..1000, 0..20),
         seed in 0u64..1 << 40,
     ) {
-        if can_run() {
+        on_each(|| {
             let element = if bf16 { Element::Bf16 } else { Element::F32 };
             let (packed, weights) = matrix(outputs, inputs, format, seed);
             let ids: Vec<u32> = picks.iter().map(|pick| (pick % outputs) as u32).collect();
@@ -115,81 +115,79 @@ proptest! {
                 .flat_map(|&id| &weights[id as usize * inputs..][..inputs])
                 .copied()
                 .collect();
-            prop_assert_eq!(y.values(), stored(&expected, element));
-        }
+            assert_eq!(y.values(), stored(&expected, element));
+        });
     }
 }
 
 #[test]
 fn every_row_count_and_every_pair() {
-    if !can_run() {
-        return;
-    }
-    for pair in 0..PAIRS.len() {
-        for rows in (1..=50).chain([255, 256, 257]) {
-            check(&Case {
-                pair,
-                rows,
-                outputs: 37,
-                inputs: 83,
-                gaps: (1, 0),
-                bias: rows % 2 == 0,
-                threads: 2,
-                seed: rows as u64,
-            });
+    on_each(|| {
+        for pair in 0..PAIRS.len() {
+            for rows in (1..=50).chain([255, 256, 257]) {
+                check(&Case {
+                    pair,
+                    rows,
+                    outputs: 37,
+                    inputs: 83,
+                    gaps: (1, 0),
+                    bias: rows % 2 == 0,
+                    threads: 2,
+                    seed: rows as u64,
+                });
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn a_row_alone_is_the_row_among_others_to_the_bit() {
-    if !can_run() {
-        return;
-    }
-    // One matrix that is taken to lie in a cache, and one that is not.
-    for (format, element, result) in PAIRS {
-        for (outputs, inputs) in [(203, 150), (2100, 1030)] {
-            let (packed, _) = matrix(outputs, inputs, format, 1);
-            let x = stored(&numbers(60 * inputs, 2), element);
-            let run = |first: usize, rows: usize, threads| {
-                let x = Rows::of(&x[first * inputs..][..rows * inputs], inputs, 0, element);
-                let mut y = Rows::new(rows, outputs, 0, result);
-                // SAFETY: the buffers have the matrix's widths and the same rows.
-                unsafe { linear(x.view(), &packed, y.view_mut(), threads) };
-                y.values()
-            };
-            let together = run(0, 60, 2);
-            for (first, rows, threads) in [
-                (0, 1, 1),
-                (7, 1, 2),
-                (3, 2, 3),
-                (20, 5, 1),
-                (30, 9, 2),
-                (1, 33, 2),
-            ] {
-                let part = run(first, rows, threads);
-                let same = (part.iter().zip(&together[first * outputs..]))
-                    .all(|(a, b)| a.to_bits() == b.to_bits());
-                assert!(
-                    same,
-                    "{format:?}, {element:?}: {rows} rows from {first} on differ"
-                );
+    on_each(|| {
+        // One matrix that is taken to lie in a cache, and one that is not.
+        for (format, element, result) in PAIRS {
+            for (outputs, inputs) in [(203, 150), (2100, 1030)] {
+                let (packed, _) = matrix(outputs, inputs, format, 1);
+                let x = stored(&numbers(150 * inputs, 2), element);
+                let run = |first: usize, rows: usize, threads| {
+                    let x = Rows::of(&x[first * inputs..][..rows * inputs], inputs, 0, element);
+                    let mut y = Rows::new(rows, outputs, 0, result);
+                    // SAFETY: the buffers have the matrix's widths and the same rows.
+                    unsafe { linear(x.view(), &packed, y.view_mut(), threads) };
+                    y.values()
+                };
+                let together = run(0, 150, 2);
+                for (first, rows, threads) in [
+                    (0, 1, 1),
+                    (7, 1, 2),
+                    (3, 2, 3),
+                    (20, 5, 1),
+                    (30, 9, 2),
+                    (1, 33, 2),
+                    (70, 80, 1),
+                ] {
+                    let part = run(first, rows, threads);
+                    let same = (part.iter().zip(&together[first * outputs..]))
+                        .all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(
+                        same,
+                        "{format:?}, {element:?}: {rows} rows from {first} on differ"
+                    );
+                }
             }
         }
-    }
+    });
 }
 
 #[test]
 fn no_rows_are_no_work() {
-    if !can_run() {
-        return;
-    }
-    let (packed, _) = matrix(20, 30, Format::Bf16, 1);
-    let (x, mut y) = (
-        Rows::new(0, 30, 0, Element::Bf16),
-        Rows::new(0, 20, 0, Element::Bf16),
-    );
-    // SAFETY: the buffers have the matrix's widths.
-    unsafe { linear(x.view(), &packed, y.view_mut(), 2) };
-    assert!(y.values().is_empty());
+    on_each(|| {
+        let (packed, _) = matrix(20, 30, Format::Bf16, 1);
+        let (x, mut y) = (
+            Rows::new(0, 30, 0, Element::Bf16),
+            Rows::new(0, 20, 0, Element::Bf16),
+        );
+        // SAFETY: the buffers have the matrix's widths.
+        unsafe { linear(x.view(), &packed, y.view_mut(), 2) };
+        assert!(y.values().is_empty());
+    });
 }

@@ -2,14 +2,20 @@
 #![allow(dead_code)] // each test file uses a part of it
 
 use half::{bf16, f16};
-use msao_kernels::{Element, Format, PackedMatrix, View, ViewMut, supported};
+use msao_kernels::{Element, Format, Instructions, PackedMatrix, View, ViewMut, supported};
 
-/// False, and says so, where the kernels cannot run: a green run without them has tested nothing.
-pub fn can_run() -> bool {
+/// Runs `check` on each instruction set that this CPU has. Says so where it has none: a green run has then tested
+/// nothing.
+pub fn on_each(mut check: impl FnMut()) {
     if !supported() {
-        println!("SKIPPED: this CPU lacks AVX-512 with VBMI and BF16, the kernels were not tested");
+        println!("SKIPPED: this CPU lacks the instructions, the kernels were not tested");
     }
-    supported()
+    for set in Instructions::ALL {
+        if set.available() {
+            println!("on {set}");
+            set.with(&mut check).unwrap();
+        }
+    }
 }
 
 /// The same numbers for the same seed, in [-1, 1), with some far larger and some zeros among them.

@@ -1,44 +1,25 @@
 // Packs weights from rows of any element.
+#pragma once
 #include "layout.h"
-#include "panel.h"
 
 namespace {
 
 // Largest magnitude of a row.
 template <class S> float largest(const S *row, size_t count) {
-    f32x16 most = _mm512_setzero_ps();
-    for (size_t k = 0; k < count; k += 16)
-        most = _mm512_max_ps(most, _mm512_abs_ps(load(row + k, first(count - k))));
-    return _mm512_reduce_max_ps(most);
+    f32x16 most = zero();
+    for (size_t k = 0; k < count; k += 16) most = max(most, magnitude(load(row + k, first(count - k))));
+    return largest(most);
 }
 
 // A row in the format's values, with zeros up to the end of its last line.
 template <class S> void convert(const S *row, size_t count, const Packed &w, float scale, uint8_t *to) {
     size_t whole = lines_a_block(w) * inputs_a_line(w.format);
-    f32x16 divisor = _mm512_set1_ps(scale);
-    __mmask16 scaled = scale > 0 ? 0xffff : 0;
     for (size_t k = 0; k < whole; k += 16) {
-        f32x16 x = k < count ? load(row + k, first(count - k)) : _mm512_setzero_ps();
-        __mmask16 m = first(whole - k);
-        if (w.format == FORMAT_F32) {
-            store((float *)to + k, x, m);
-        } else if (w.format == FORMAT_BF16) {
-            store((bf16 *)to + k, x, m);
-        } else {
-            __m512i q = _mm512_maskz_cvtps_epi32(scaled, _mm512_div_ps(x, divisor));
-            __m512i sign = _mm512_and_si512(_mm512_srli_epi32(q, 24), _mm512_set1_epi32(0x80));
-            __m512i magnitude = _mm512_min_epu32(_mm512_abs_epi32(q), _mm512_set1_epi32(127));
-            _mm_mask_storeu_epi8(to + k, m, _mm512_cvtepi32_epi8(_mm512_or_si512(sign, magnitude)));
-        }
-    }
-}
-
-// Lines of 16 outputs' four neighbouring inputs, put in order (layout.h).
-void order_int8(uint8_t *lines, size_t count) {
-    const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
-    for (size_t l = 0; l < count; l++) {
-        uint8_t *line = lines + l * LINE;
-        _mm512_store_si512(line, _mm512_shuffle_epi8(_mm512_load_si512(line), order));
+        f32x16 x = k < count ? load(row + k, first(count - k)) : zero();
+        Lanes m = first(whole - k);
+        if (w.format == FORMAT_F32) store((float *)to + k, x, m);
+        else if (w.format == FORMAT_BF16) store((bf16 *)to + k, x, m);
+        else store_int8(to + k, x, scale, m);
     }
 }
 
@@ -94,10 +75,7 @@ template <class S> void pack_rows(const Packed &w, size_t first_row, size_t rows
     }
 }
 
-}  // namespace
-
-extern "C" void msao_pack_rows(const Packed *to, size_t first_row, size_t rows, const uint8_t *source,
-                               Element element) {
+void pack_rows(const Packed *to, size_t first_row, size_t rows, const uint8_t *source, Element element) {
     if (rows == 0) return;
     switch (element) {
     case F32: return pack_rows(*to, first_row, rows, (const float *)source);
@@ -105,3 +83,5 @@ extern "C" void msao_pack_rows(const Packed *to, size_t first_row, size_t rows, 
     case F16: return pack_rows(*to, first_row, rows, (const f16 *)source);
     }
 }
+
+}  // namespace

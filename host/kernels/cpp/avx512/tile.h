@@ -1,10 +1,9 @@
 // The inner loop of every product: a stream of weight lines against a panel of rows, sums in registers.
 //
-// A line (layout.h) becomes one register a step: 16 outputs at one input (f32 rows) or at a pair of inputs (bf16
+// A line (../layout.h) becomes one register a step: 16 outputs at one input (f32 rows) or at a pair of inputs (bf16
 // rows). Each row's value of that step is broadcast from the panel, so no sum ever runs across a register. A panel is
 // [steps][R] 32-bit values: what the loop wants next always lies behind what it had.
 #pragma once
-#include "layout.h"
 
 namespace {
 
@@ -41,52 +40,18 @@ struct LineBf16Wide {
     INLINE void expand(const uint8_t *w, __m512i out[2]) const { split(_mm512_load_si512(w), out); }
 };
 
-// The two bytes of every bf16 from 0 to 127.
-struct Int8Tables {
-    alignas(64) uint8_t low[128], high[128];
-    constexpr Int8Tables() : low(), high() {
-        for (int m = 1; m < 128; m++) {
-            int exponent = 0;
-            while (m >> (exponent + 1)) exponent++;
-            int bits = (127 + exponent) << 7 | ((m << (7 - exponent)) & 0x7f);
-            low[m] = (uint8_t)bits;
-            high[m] = (uint8_t)(bits >> 8);
-        }
-    }
-};
-constexpr Int8Tables INT8_TABLES;
+}  // namespace
 
-// Integers up to 127 are exact in bf16; the row's scale is applied to the sum.
-struct LineInt8 {
-    using X = bf16;
-    static constexpr int STEPS = 2;
-    __m512i low0, low1, high0, high1;
-    INLINE LineInt8() {
-        low0 = _mm512_load_si512(INT8_TABLES.low), low1 = _mm512_load_si512(INT8_TABLES.low + 64);
-        high0 = _mm512_load_si512(INT8_TABLES.high), high1 = _mm512_load_si512(INT8_TABLES.high + 64);
-    }
-    INLINE void expand(const uint8_t *w, __m512i out[2]) const {
-        __m512i bytes = _mm512_load_si512(w);
-        // The index is the low seven bits; the eighth is the sign.
-        __m512i low = _mm512_permutex2var_epi8(low0, bytes, low1);
-        __m512i high = _mm512_permutex2var_epi8(high0, bytes, high1);
-        high = _mm512_ternarylogic_epi32(high, bytes, _mm512_set1_epi8((char)0x80), 0xf8);
-        out[0] = _mm512_unpacklo_epi8(low, high);
-        out[1] = _mm512_unpackhi_epi8(low, high);
-    }
-};
+#include "int8.h"
 
-struct LineInt8Wide : LineInt8 {
-    using X = float;
-    static constexpr int STEPS = 4;
-    INLINE LineInt8Wide() {}  // an implicit one would not be compiled for these instructions
-    INLINE void expand(const uint8_t *w, __m512i out[4]) const {
-        __m512i pairs[2];
-        LineInt8::expand(w, pairs);
-        split(pairs[0], out);
-        split(pairs[1], out + 2);
-    }
-};
+namespace {
+
+template <class X> struct Lines;
+template <> struct Lines<float> { using Bf16 = LineBf16Wide; using Int8 = LineInt8Wide; };
+template <> struct Lines<bf16> { using Bf16 = LineBf16; using Int8 = LineInt8; };
+// For rows of X.
+template <class X> using LineBf16For = typename Lines<X>::Bf16;
+template <class X> using LineInt8For = typename Lines<X>::Int8;
 
 // So many lines ahead of the one in work memory is asked for: a few hundred cycles, whatever a line takes.
 constexpr size_t AHEAD = 64;
@@ -94,6 +59,8 @@ constexpr size_t AHEAD = 64;
 // Blocks that few rows take at once: an instruction's result takes four to six cycles, so as many sums must be under
 // way. Never several sums of one output: the order of additions, and so the result's last bits, is the same for any R.
 constexpr int blocks_at_once(int rows) { return rows >= 8 ? 1 : rows >= 4 ? 2 : 4; }
+// The same where they come from memory, which gives a single stream fastest: no more than the multipliers need.
+constexpr int streams_at_once(int rows, int steps) { return steps > 1 && rows == 1 ? 2 : 1; }
 
 // sums[b][r] = the products of block b's `lines` lines with row r of the panel. Blocks lie `block` bytes and their
 // lines `line_bytes` bytes apart; the panel's steps lie STEP and its rows ROW values apart.

@@ -1,4 +1,5 @@
 // Gives rows of packed weights back: embeddings, and what a test compares with.
+#pragma once
 #include "layout.h"
 
 namespace {
@@ -10,28 +11,27 @@ INLINE float value(Format format, const uint8_t *block, size_t o, size_t k) {
         uint32_t bits = (uint32_t)((const bf16 *)block)[k / 2 * 32 + 2 * o + k % 2] << 16;
         return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)bits)));
     }
-    uint8_t byte = block[k / 4 * LINE + int8_place(o, k % 4)];
-    return (float)(byte & 0x80 ? -(byte & 0x7f) : byte);
+    return int8_value(block[k / 4 * LINE + int8_place(o, k % 4)]);
 }
 
 template <class T> void unpack(const Packed &w, size_t row, T *out) {
     const uint8_t *from = block(w, row / BLOCK);
-    f32x16 scale = _mm512_set1_ps(w.format == FORMAT_INT8 ? w.scale[row] : 1);
+    f32x16 scale = every(w.format == FORMAT_INT8 ? w.scale[row] : 1);
     for (size_t k = 0; k < w.inputs; k += 16) {
         alignas(64) float values[16];
         size_t count = least(w.inputs - k, 16);
         for (size_t i = 0; i < count; i++) values[i] = value(w.format, from, row % BLOCK, k + i);
-        store(out + k, _mm512_mul_ps(_mm512_load_ps(values), scale), first(count));
+        store(out + k, times(load(values), scale), first(count));
     }
 }
 
-}  // namespace
+void unpack_row(const Packed *from, size_t row, float *out) { unpack(*from, row, out); }
 
-extern "C" void msao_unpack_row(const Packed *from, size_t row, float *out) { unpack(*from, row, out); }
-
-extern "C" void msao_gather(const Packed *w, const uint32_t *ids, const View *y) {
+void gather(const Packed *w, const uint32_t *ids, const View *y) {
     for (size_t row = 0; row < y->rows; row++) {
         if (y->element == F32) unpack(*w, ids[row], (float *)y->data + row * y->stride);
         else unpack(*w, ids[row], (bf16 *)y->data + row * y->stride);
     }
 }
+
+}  // namespace

@@ -1,5 +1,6 @@
 // Operations on rows: normalisation, the gate of the MLP, residuals, rotary positions and the cache's write.
-#include "simd.h"
+#pragma once
+#include "exp.h"
 
 namespace {
 
@@ -7,29 +8,29 @@ template <class T> void rms_norm(const View &x, const T *weight, float eps, cons
     for (size_t row = 0; row < x.rows; row++) {
         const T *from = (const T *)x.data + row * x.stride;
         T *to = (T *)y.data + row * y.stride;
-        f32x16 squares = _mm512_setzero_ps(), more = _mm512_setzero_ps();
+        f32x16 squares = zero(), more = zero();
         size_t i = 0;
         for (; i + 32 <= x.width; i += 32) {
             f32x16 a = load(from + i), b = load(from + i + 16);
-            squares = _mm512_fmadd_ps(a, a, squares);
-            more = _mm512_fmadd_ps(b, b, more);
+            squares = fmadd(a, a, squares);
+            more = fmadd(b, b, more);
         }
         for (; i < x.width; i += 16) {
             f32x16 a = load(from + i, first(x.width - i));
-            squares = _mm512_fmadd_ps(a, a, squares);
+            squares = fmadd(a, a, squares);
         }
-        float mean = _mm512_reduce_add_ps(_mm512_add_ps(squares, more)) / (float)x.width;
-        f32x16 scale = _mm512_set1_ps(1.0f / std::sqrt(mean + eps));
+        float mean = total(plus(squares, more)) / (float)x.width;
+        f32x16 scale = every(1.0f / std::sqrt(mean + eps));
         for (i = 0; i < x.width; i += 16) {
-            __mmask16 m = first(x.width - i);
-            store(to + i, _mm512_mul_ps(_mm512_mul_ps(load(from + i, m), scale), load(weight + i, m)), m);
+            Lanes m = first(x.width - i);
+            store(to + i, times(times(load(from + i, m), scale), load(weight + i, m)), m);
         }
     }
 }
 
 template <class T> INLINE f32x16 silu(f32x16 x) {
-    f32x16 one = _mm512_set1_ps(1.0f);
-    f32x16 y = _mm512_div_ps(x, _mm512_add_ps(one, exp(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+    f32x16 one = every(1.0f);
+    f32x16 y = over(x, plus(one, exp(minus(zero(), x))));
     return rounded(y, (const T *)nullptr);
 }
 
@@ -39,8 +40,8 @@ template <class T> void gated_silu(const View &x, const View &y, size_t begin, s
         const T *gate = (const T *)x.data + row * x.stride, *up = gate + y.width;
         T *to = (T *)y.data + row * y.stride;
         for (size_t i = begin; i < end; i += 16) {
-            __mmask16 m = first(end - i);
-            store(to + i, _mm512_mul_ps(silu<T>(load(gate + i, m)), load(up + i, m)), m);
+            Lanes m = first(end - i);
+            store(to + i, times(silu<T>(load(gate + i, m)), load(up + i, m)), m);
         }
     }
 }
@@ -50,8 +51,8 @@ template <class T> void add(const View &x, const View &y) {
         T *to = (T *)x.data + row * x.stride;
         const T *from = (const T *)y.data + row * y.stride;
         for (size_t i = 0; i < x.width; i += 16) {
-            __mmask16 m = first(x.width - i);
-            store(to + i, _mm512_add_ps(load(to + i, m), load(from + i, m)), m);
+            Lanes m = first(x.width - i);
+            store(to + i, plus(load(to + i, m), load(from + i, m)), m);
         }
     }
 }
@@ -59,10 +60,10 @@ template <class T> void add(const View &x, const View &y) {
 template <class T> INLINE void turn(const T *head, const float *cos, const float *sin, size_t dim, T *to) {
     size_t half = dim / 2;
     for (size_t i = 0; i < half; i += 16) {
-        __mmask16 m = first(half - i);
+        Lanes m = first(half - i);
         f32x16 a = load(head + i, m), b = load(head + half + i, m);
-        f32x16 c = _mm512_fnmadd_ps(b, load(sin + i, m), _mm512_mul_ps(a, load(cos + i, m)));
-        f32x16 d = _mm512_fmadd_ps(a, load(sin + half + i, m), _mm512_mul_ps(b, load(cos + half + i, m)));
+        f32x16 c = fnmadd(b, load(sin + i, m), times(a, load(cos + i, m)));
+        f32x16 d = fmadd(a, load(sin + half + i, m), times(b, load(cos + half + i, m)));
         store(to + i, c, m);
         store(to + half + i, d, m);
     }
@@ -82,14 +83,12 @@ void rotate_and_store(const View &qkv, const float *cos, const float *sin, const
     }
 }
 
-}  // namespace
-
-extern "C" void msao_rms_norm(const View *x, const void *weight, float eps, const View *y) {
+void rms_norm(const View *x, const void *weight, float eps, const View *y) {
     if (x->element == F32) rms_norm(*x, (const float *)weight, eps, *y);
     else rms_norm(*x, (const bf16 *)weight, eps, *y);
 }
 
-extern "C" void msao_gated_silu(const View *x, const View *y, size_t threads) {
+void gated_silu(const View *x, const View *y, size_t threads) {
     auto part = x->element == F32 ? gated_silu<float> : gated_silu<bf16>;
     // A value takes about half a ns.
     if (threads <= 1 || y->rows * y->width / 2 < SHARED_FROM_NS) return part(*x, *y, 0, y->width);
@@ -101,13 +100,15 @@ extern "C" void msao_gated_silu(const View *x, const View *y, size_t threads) {
     }
 }
 
-extern "C" void msao_add(const View *x, const View *y) {
+void add(const View *x, const View *y) {
     if (x->element == F32) add<float>(*x, *y);
     else add<bf16>(*x, *y);
 }
 
-extern "C" void msao_rotate_and_store(const View *qkv, const float *cos, const float *sin, const HeadShape *shape,
-                                      const uint32_t *slots, void *keys, void *values) {
+void rotate_and_store(const View *qkv, const float *cos, const float *sin, const HeadShape *shape,
+                      const uint32_t *slots, void *keys, void *values) {
     if (qkv->element == F32) rotate_and_store(*qkv, cos, sin, *shape, slots, (float *)keys, (float *)values);
     else rotate_and_store(*qkv, cos, sin, *shape, slots, (bf16 *)keys, (bf16 *)values);
 }
+
+}  // namespace

@@ -1,4 +1,5 @@
 // Attention over the paged cache: cuts it into pieces of about the same work, and puts their results together.
+#pragma once
 #include "attend_tile.h"
 
 namespace {
@@ -101,9 +102,9 @@ void write(const Call &c, const Piece &piece, size_t query, const float *weighte
     size_t row = piece.span->first_row + piece.row + query / c.group();
     size_t head = piece.kv_head * c.group() + query % c.group();
     T *to = (T *)c.out->data + row * c.out->stride + head * c.shape.dim;
-    f32x16 share = _mm512_set1_ps(sum == 0 ? 0 : 1 / sum);
+    f32x16 share = every(sum == 0 ? 0 : 1 / sum);
     for (size_t d = 0; d < c.shape.dim; d += BLOCK)
-        store(to + d, _mm512_mul_ps(load(weighted + d), share), first(c.shape.dim - d));
+        store(to + d, times(load(weighted + d), share), first(c.shape.dim - d));
 }
 
 template <class T> void run(const Call &c, const Piece &piece, Place<T> &place) {
@@ -127,11 +128,11 @@ template <class T> void merge(const Call &c, const Piece *pieces, size_t count) 
         if (largest == -INFINITY) largest = 0;
         for (size_t n = 0; n < count; n++) {
             const float *partial = pieces[n].partial, *from = partial + 2 * queries + i * padded;
-            f32x16 share = exp2(_mm512_set1_ps(partial[i] - largest));
-            sum += partial[queries + i] * _mm512_cvtss_f32(share);
+            f32x16 share = exp2(every(partial[i] - largest));
+            sum += partial[queries + i] * lowest(share);
             for (size_t d = 0; d < padded; d += BLOCK) {
-                f32x16 before = n ? load(total + d) : _mm512_setzero_ps();
-                store(total + d, _mm512_fmadd_ps(load(from + d), share, before));
+                f32x16 before = n ? load(total + d) : zero();
+                store(total + d, fmadd(load(from + d), share, before));
             }
         }
         write<T>(c, *pieces, i, total, sum);
@@ -155,7 +156,7 @@ void plan(const Call &c, size_t most, float *partial, Plan &plan) {
             size_t begin = c.seen(span, row).begin, end = c.seen(span, row + rows - 1).end;
             size_t parts = (end - begin + most - 1) / most, each = round_up((end - begin + parts - 1) / parts, BLOCK);
             // A token costs its packing, and two products of a register or two a query.
-            plan.time_ns += c.shape.kv_heads * (end - begin) * c.padded() * (queries + 4) / 48;
+            plan.time_ns += c.shape.kv_heads * (end - begin) * c.padded() * (queries + 4) / ATTENDED_A_NS;
             for (size_t head = 0; head < c.shape.kv_heads; head++) {
                 for (size_t t = begin; t < end; t += each) {
                     float *here = each < end - begin ? partial + plan.partial_floats : nullptr;
@@ -221,11 +222,11 @@ template <class T> void attend(const Call &c) {
     }
 }
 
-}  // namespace
-
-extern "C" void msao_attend(const View *q, const HeadShape *shape, const void *keys, const void *values,
-                            const Span *spans, size_t span_count, size_t window, const View *out, size_t threads) {
+void attend(const View *q, const HeadShape *shape, const void *keys, const void *values, const Span *spans,
+            size_t span_count, size_t window, const View *out, size_t threads) {
     Call call = {q, out, *shape, keys, values, spans, span_count, window, threads};
     if (q->element == F32) attend<float>(call);
     else attend<bf16>(call);
 }
+
+}  // namespace
