@@ -31,6 +31,7 @@ mod positions;
 mod prefix_cache;
 mod probe;
 mod prompt;
+mod quantized;
 mod runner;
 pub mod service;
 pub mod twin;

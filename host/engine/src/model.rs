@@ -20,7 +20,7 @@ use crate::pool::{Capacity, Pool};
 use crate::positions::{Positions, positions};
 use crate::prompt::{Item, Prompt, mel_values, patch_values};
 use crate::vision::VisionEncoder;
-use crate::weights::Weights;
+use crate::weights::{Holding, Weights};
 
 /// Most bytes of logits that [`Model::forward`] makes: they are held a few times over on their way to a file.
 const MAX_LOGIT_BYTES: usize = 4 << 30;
@@ -67,24 +67,18 @@ pub enum Kernels {
 }
 
 impl LoadOptions {
-    /// How our own kernels hold the matrices, where they are used.
-    fn packing(&self, kind: Kind) -> Result<Option<Format>> {
+    /// How the language model's matrices are held.
+    fn holding(&self, kind: Kind) -> Holding {
         let ours =
             self.place == Place::Cpu && self.kernels == Kernels::Best && msao_kernels::supported();
-        let format = match (kind, self.quantize) {
-            (Kind::Float | Kind::BFloat16, Some(Quantize::Int8)) => Some(Format::Int8),
-            (Kind::Float, None) => Some(Format::F32),
-            (Kind::BFloat16, None) => Some(Format::Bf16),
-            _ => None,
-        };
-        match (ours, self.quantize) {
-            (true, None) => Ok(format),
-            (true, Some(_)) if format.is_some() => Ok(format),
-            (_, None) => Ok(None),
-            (_, Some(_)) => Err(EngineError::request(
-                "int8 weights need a processor with AVX-512 BF16, and f32 or bf16 activations: \
-                 load without quantising",
-            )),
+        match (kind, self.quantize) {
+            (Kind::Float | Kind::BFloat16, Some(Quantize::Int8)) if ours => {
+                Holding::Packed(Format::Int8)
+            }
+            (_, Some(Quantize::Int8)) => Holding::Quantized,
+            (Kind::Float, None) if ours => Holding::Packed(Format::F32),
+            (Kind::BFloat16, None) if ours => Holding::Packed(Format::Bf16),
+            (_, None) => Holding::Plain,
         }
     }
 }
@@ -202,7 +196,7 @@ impl Model {
             )?),
             None => None,
         };
-        weights.pack(options.packing(kind)?);
+        weights.hold(options.holding(kind));
         let language = LanguageModel::load(
             &mut weights,
             &named(layout.language),
