@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use memmap2::{Advice, MmapMut};
-use msao_engine::machine::matrix_rate;
+use msao_engine::machine::{matrix_rate, own_kernels};
 use msao_engine::{Place, Precision};
 
 use crate::report::Row;
@@ -40,15 +40,37 @@ impl Machine {
         })
     }
 
+    /// The same machine with its memory measured again: on one that others use too the limit moves.
+    pub fn again(&self) -> Result<Self> {
+        Ok(Machine {
+            read_bytes_per_s: read_bandwidth(self.threads)?,
+            ..*self
+        })
+    }
+
+    /// The limit of memory, in words.
+    pub fn memory_limit(&self) -> String {
+        format!(
+            "memory read at {:.1} GB/s just before",
+            self.read_bytes_per_s / 1e9
+        )
+    }
+
     /// The figures as rows without an aim.
     pub fn rows(&self) -> Vec<Row> {
         let threads = self.threads;
+        let kernels = if own_kernels() {
+            "our own kernels compute"
+        } else {
+            "our own kernels have no instructions here: libtorch computes"
+        };
         vec![
             Row::told(
                 format!("machine: memory read by {threads} threads"),
                 self.read_bytes_per_s / 1e9,
                 " GB/s",
-            ),
+            )
+            .with_details(vec![kernels.to_owned()]),
             Row::told(
                 "machine: f32 matrix product",
                 self.f32_flops_per_s / 1e9,

@@ -35,3 +35,8 @@ pub fn matrix_rate(place: Place, precision: Precision) -> Result<f64> {
         Ok(2.0 * (SIDE as f64).powi(3) / best.as_secs_f64())
     })
 }
+
+/// Whether our own kernels compute on this processor; else libtorch does.
+pub fn own_kernels() -> bool {
+    msao_kernels::supported()
+}
