@@ -69,7 +69,7 @@ struct ServingArgs {
     /// Show these parts only: equality, speed, cost, service, probe, soak. May be given several times.
     #[arg(long, value_name = "PART", value_parser = SERVING_PARTS)]
     only: Vec<String>,
-    /// Compare these models only: demo, 0.5b. May be given several times.
+    /// Compare these models only, and use them only through the service: demo, 0.5b. May be given several times.
     #[arg(long, value_name = "MODEL", value_parser = ["demo", "0.5b"])]
     model: Vec<String>,
     /// Threads for both sides [default: all cores].

@@ -60,6 +60,16 @@ fn is_language_matrix(name: &str, shape: &[usize]) -> bool {
     shape.len() == 2 && outside.iter().all(|part| !name.contains(part))
 }
 
+/// The value of an IEEE half.
+fn widened(half: u16) -> f32 {
+    let (exponent, fraction) = (i32::from(half >> 10 & 31), f32::from(half & 1023));
+    let size = match exponent {
+        0 => fraction * 2f32.powi(-24),
+        _ => (1024.0 + fraction) * 2f32.powi(exponent - 25),
+    };
+    if half >> 15 == 0 { size } else { -size }
+}
+
 /// A copy of a checkpoint in f32 in which every matrix of the language model has been quantised and widened again, by a
 /// rule written down here a second time.
 fn dequantised(from: &Path, to: &Path) -> usize {
@@ -83,6 +93,13 @@ fn dequantised(from: &Path, to: &Path) -> usize {
                 if dtype == Dtype::BF16 {
                     // The upper half of an f32.
                     data = data.chunks(2).flat_map(|b| [0, 0, b[0], b[1]]).collect();
+                    dtype = Dtype::F32;
+                }
+                if dtype == Dtype::F16 {
+                    let wide = data
+                        .chunks(2)
+                        .flat_map(|b| widened(u16::from_le_bytes([b[0], b[1]])).to_le_bytes());
+                    data = wide.collect();
                     dtype = Dtype::F32;
                 }
                 assert_eq!(dtype, Dtype::F32, "{name}");
