@@ -211,8 +211,14 @@ fn serving(args: &ServingArgs) -> Result<bool> {
     let through = || -> Result<Vec<Row>> {
         msao_engine::set_threads(threads);
         let through = serving::through::rows;
-        let mut rows = through(&demo, "demo target", args.device, Precision::F32)?;
-        rows.extend(through(&twin()?, "0.5B twin", args.device, twin_precision)?);
+        let wanted = |name: &str| args.model.is_empty() || args.model.iter().any(|m| m == name);
+        let mut rows = Vec::new();
+        if wanted("demo") {
+            rows.extend(through(&demo, "demo target", args.device, Precision::F32)?);
+        }
+        if wanted("0.5b") {
+            rows.extend(through(&twin()?, "0.5B twin", args.device, twin_precision)?);
+        }
         Ok(rows)
     };
     let parts: [Part; 6] = [
