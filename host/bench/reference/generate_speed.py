@@ -5,17 +5,21 @@
 The model is loaded once; then each line of standard input is one measurement and gets one line on standard output:
 
     {"prompts": [[1, 2, 3], [4, 5, 6]], "new_tokens": 32, "repeats": 2, "modes": ["eager"]}
-    {"mode": "eager", "decode_tokens_per_s": .., "step_ms": .., "prefill_tokens_per_s": .., "first_token_ms": ..,
-     "peak_anonymous_bytes": .., "tokens": [[..], ..], "modes": {"eager": {..}}, "failed": {}}
+    {"decode_tokens_per_s": .., "prefill_tokens_per_s": .., "first_token_ms": .., "peak_anonymous_bytes": ..,
+     "modes": {"decode": "eager", "prefill": "static", "first": "static"}, "prompt_tokens": .., "new_tokens": ..,
+     "tokens": [[..], ..], "by_mode": {"eager": {..}}, "failed": {}}
 
 The first line that it prints tells that it is ready, and what the weights and the bare process take. All prompts of one
 measurement are equally long and make one batch; `generate` is greedy, with its cache, without any end-of-sequence id, so
 that every answer has `new_tokens` tokens. The reference is given its best: sdpa attention, inference mode, the thread
-count asked for, a warm-up with the very same shapes, and the fastest of its modes:
+count asked for, a warm-up with the very same shapes, and the fastest of its modes, figure by figure:
 
     eager    the default: a cache that grows
     static   a cache of fixed size
     compile  a static cache, and the model's forward through torch.compile
+
+Where a machine is so slow (bf16 on a processor without instructions for it) that a measurement would take much longer
+than `--seconds` in a mode, prompts and answers are cut for all modes, and the answer tells to how many tokens.
 
 A mode that does not work on this machine is named under "failed" with its error. Memory is the peak of anonymous memory
 during a run of its own, so that the watching does not disturb the clock, above the process that has only imported its
@@ -139,20 +143,54 @@ def measure(model, prompts, mode, new_tokens, repeats, bare):
     return best, out[:, prompts.shape[1] :].tolist()
 
 
-def answer(model, request, default_modes, bare):
+def affordable(model, prompts, new_tokens, repeats, seconds):
+    """How many tokens of prompt and answer a measurement has time for: estimated by a short piece, at most what is asked."""
+    piece = min(8, prompts.shape[1])
+    runs = repeats + 1
+    # The first run also pays for what is made once.
+    for _ in range(2):
+        clock = Clock()
+        start = time.perf_counter()
+        generate(model, prompts[:, :piece], "eager", 2, clock)
+        times = clock.times[1:]
+        per_prompt_token, step = (times[0] - start) / piece, max(times[1] - times[0], 1e-6)
+        if (times[-1] - start) * runs > seconds:
+            break
+    # Half of the time for the prompt at most, and never less than a few steps.
+    length = max(piece, min(prompts.shape[1], int(seconds / 2 / runs / per_prompt_token)))
+    left = seconds / runs - length * per_prompt_token
+    return length, max(min(3, new_tokens), min(new_tokens, int(left / step)))
+
+
+def answer(model, request, default_modes, seconds, bare):
     prompts = torch.tensor(request["prompts"])
-    new_tokens, repeats = request["new_tokens"], request.get("repeats", 2)
-    modes, failed, tokens = {}, {}, None
+    repeats = request.get("repeats", 2)
+    length, new_tokens = affordable(model, prompts, request["new_tokens"], repeats, seconds)
+    prompts = prompts[:, :length]
+    by_mode, failed, tokens = {}, {}, None
     for mode in request.get("modes", default_modes):
         try:
-            modes[mode], given = measure(model, prompts, mode, new_tokens, repeats, bare)
+            by_mode[mode], given = measure(model, prompts, mode, new_tokens, repeats, bare)
             tokens = given if tokens is None else tokens
         except Exception as error:  # a mode that this machine cannot run is told, and the others count
             failed[mode] = f"{type(error).__name__}: {str(error)[:300]}"
-    if not modes:
+    if not by_mode:
         return {"error": "no mode ran", "failed": failed}
-    best = max(modes, key=lambda mode: modes[mode]["decode_tokens_per_s"])
-    return {"mode": best, **modes[best], "tokens": tokens, "modes": modes, "failed": failed}
+    decode = max(by_mode, key=lambda mode: by_mode[mode]["decode_tokens_per_s"])
+    prefill = max(by_mode, key=lambda mode: by_mode[mode]["prefill_tokens_per_s"])
+    first = min(by_mode, key=lambda mode: by_mode[mode]["first_token_ms"])
+    return {
+        "decode_tokens_per_s": by_mode[decode]["decode_tokens_per_s"],
+        "prefill_tokens_per_s": by_mode[prefill]["prefill_tokens_per_s"],
+        "first_token_ms": by_mode[first]["first_token_ms"],
+        "peak_anonymous_bytes": by_mode[decode]["peak_anonymous_bytes"],
+        "modes": {"decode": decode, "prefill": prefill, "first": first},
+        "prompt_tokens": length,
+        "new_tokens": new_tokens,
+        "tokens": tokens,
+        "by_mode": by_mode,
+        "failed": failed,
+    }
 
 
 def main():
@@ -161,6 +199,7 @@ def main():
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--modes", default="eager,static")
+    parser.add_argument("--seconds", type=float, default=30.0)
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -184,7 +223,7 @@ def main():
         if not line.strip():
             continue
         try:
-            told = answer(model, json.loads(line), args.modes.split(","), bare)
+            told = answer(model, json.loads(line), args.modes.split(","), args.seconds, bare)
         except (KeyError, TypeError, ValueError) as error:
             told = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(told), flush=True)

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use memmap2::{Advice, MmapMut};
-use msao_engine::machine::matrix_rate;
+use msao_engine::machine::{matrix_rate, own_kernels};
 use msao_engine::{Place, Precision};
 
 use crate::report::Row;
@@ -24,7 +24,7 @@ pub struct Machine {
     pub read_bytes_per_s: f64,
     /// Operations a second of an f32 matrix product.
     pub f32_flops_per_s: f64,
-    /// Operations a second of a bf16 matrix product.
+    /// Operations a second of a bf16 matrix product, widened to f32 where that is faster.
     pub bf16_flops_per_s: f64,
 }
 
@@ -32,23 +32,47 @@ impl Machine {
     /// Measures with so many threads.
     pub fn measure(threads: usize) -> Result<Self> {
         msao_engine::set_threads(threads);
+        let f32_flops_per_s = matrix_rate(Place::Cpu, Precision::F32)?;
+        let bf16_flops_per_s = matrix_rate(Place::Cpu, Precision::Bf16)?;
         Ok(Machine {
             threads,
             read_bytes_per_s: read_bandwidth(threads)?,
-            f32_flops_per_s: matrix_rate(Place::Cpu, Precision::F32)?,
-            bf16_flops_per_s: matrix_rate(Place::Cpu, Precision::Bf16)?,
+            f32_flops_per_s,
+            // A processor without instructions for bf16 multiplies it as f32, which libtorch does not.
+            bf16_flops_per_s: bf16_flops_per_s.max(f32_flops_per_s),
         })
+    }
+
+    /// The same machine with its memory measured again: on one that others use too the limit moves.
+    pub fn again(&self) -> Result<Self> {
+        Ok(Machine {
+            read_bytes_per_s: read_bandwidth(self.threads)?,
+            ..*self
+        })
+    }
+
+    /// The limit of memory, in words.
+    pub fn memory_limit(&self) -> String {
+        format!(
+            "memory read at {:.1} GB/s just before",
+            self.read_bytes_per_s / 1e9
+        )
     }
 
     /// The figures as rows without an aim.
     pub fn rows(&self) -> Vec<Row> {
         let threads = self.threads;
+        let kernels = match own_kernels() {
+            Some(instructions) => format!("our own kernels compute, with {instructions}"),
+            None => "our own kernels have no instructions here: libtorch computes".to_owned(),
+        };
         vec![
             Row::told(
                 format!("machine: memory read by {threads} threads"),
                 self.read_bytes_per_s / 1e9,
                 " GB/s",
-            ),
+            )
+            .with_details(vec![kernels]),
             Row::told(
                 "machine: f32 matrix product",
                 self.f32_flops_per_s / 1e9,

@@ -66,10 +66,10 @@ struct ServingArgs {
     /// Minutes of the soak.
     #[arg(long, value_name = "MINUTES", default_value_t = 20.0)]
     minutes: f64,
-    /// Show these parts only: equality, speed, cost, probe, soak. May be given several times.
+    /// Show these parts only: equality, speed, cost, service, probe, soak. May be given several times.
     #[arg(long, value_name = "PART", value_parser = SERVING_PARTS)]
     only: Vec<String>,
-    /// Compare these models only: demo, 0.5b. May be given several times.
+    /// Compare these models only, and use them only through the service: demo, 0.5b. May be given several times.
     #[arg(long, value_name = "MODEL", value_parser = ["demo", "0.5b"])]
     model: Vec<String>,
     /// Threads for both sides [default: all cores].
@@ -78,6 +78,9 @@ struct ServingArgs {
     /// Ways in which Hugging Face may run, the fastest of which counts: eager, static, compile.
     #[arg(long, value_name = "MODES", default_value = "eager,static")]
     reference_modes: String,
+    /// Seconds that Hugging Face may take for a figure in each way, about; longer prompts and answers are cut for both.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    reference_seconds: f64,
     /// The folder that holds demo-target [default: this checkout's models].
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
@@ -86,7 +89,7 @@ struct ServingArgs {
     out: Option<PathBuf>,
 }
 
-const SERVING_PARTS: [&str; 5] = ["equality", "speed", "cost", "probe", "soak"];
+const SERVING_PARTS: [&str; 6] = ["equality", "speed", "cost", "service", "probe", "soak"];
 const PARTS: [&str; 5] = ["parity", "pair", "sampler", "input", "loading"];
 
 fn main() -> ExitCode {
@@ -180,12 +183,20 @@ fn serving(args: &ServingArgs) -> Result<bool> {
             scratch: Path::new("target/prove"),
             threads: args.threads.map_or(cores, usize::from),
             modes: &args.reference_modes,
+            reference_seconds: args.reference_seconds.clamp(1.0, 1e5),
             only: &args.model,
         })
     };
     let threads = args.threads.map_or(cores, usize::from);
     let twin = || speed::twin(Path::new("target/prove"), &models);
     let demo = models.join("demo-target");
+    let own_kernels = msao_engine::machine::own_kernels().is_some();
+    let twin_precision = if args.device == Place::Cpu && !own_kernels {
+        // libtorch multiplies bf16 some hundred times slower there than f32: nobody would run it.
+        Precision::F32
+    } else {
+        Precision::Bf16
+    };
     let probe = || -> Result<Vec<Row>> {
         msao_engine::set_threads(threads);
         let mut rows = serving::probe::rows(&demo, "demo target", args.device, Precision::F32)?;
@@ -193,11 +204,24 @@ fn serving(args: &ServingArgs) -> Result<bool> {
             &twin()?,
             "0.5B twin",
             args.device,
-            Precision::Bf16,
+            twin_precision,
         )?);
         Ok(rows)
     };
-    let parts: [Part; 5] = [
+    let through = || -> Result<Vec<Row>> {
+        msao_engine::set_threads(threads);
+        let through = serving::through::rows;
+        let wanted = |name: &str| args.model.is_empty() || args.model.iter().any(|m| m == name);
+        let mut rows = Vec::new();
+        if wanted("demo") {
+            rows.extend(through(&demo, "demo target", args.device, Precision::F32)?);
+        }
+        if wanted("0.5b") {
+            rows.extend(through(&twin()?, "0.5B twin", args.device, twin_precision)?);
+        }
+        Ok(rows)
+    };
+    let parts: [Part; 6] = [
         (
             "equality",
             "Batching, drafting, pruning and caching change nothing (demo target, f32)",
@@ -210,8 +234,13 @@ fn serving(args: &ServingArgs) -> Result<bool> {
         ),
         (
             "cost",
-            "What verifying and batching cost (0.5B twin, bf16)",
-            Box::new(|| serving::cost::rows(&twin()?, args.device, threads)),
+            "What verifying and batching cost (0.5B twin)",
+            Box::new(|| serving::cost::rows(&twin()?, args.device, twin_precision, threads)),
+        ),
+        (
+            "service",
+            "Through the service: answers at once, and a burst of pictures",
+            Box::new(through),
         ),
         ("probe", "What the probe costs", Box::new(probe)),
         (

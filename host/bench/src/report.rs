@@ -93,7 +93,13 @@ impl Row {
         }
     }
 
-    /// Adds what to look at.
+    /// Adds something to look at, where there is something.
+    pub fn with_more(mut self, detail: Option<String>) -> Self {
+        self.details.extend(detail);
+        self
+    }
+
+    /// Sets what to look at.
     pub fn with_details(mut self, details: Vec<String>) -> Self {
         self.details = details;
         self

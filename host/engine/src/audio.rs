@@ -49,6 +49,19 @@ pub(crate) fn token_count(frames: usize) -> usize {
     convolved / 2
 }
 
+/// An encoder run that can be left between its layers.
+#[derive(Debug)]
+pub(crate) struct AudioRun {
+    /// `[rows, width]`; nothing where no sound is long enough for a row.
+    x: Option<Tensor>,
+    segments: Segments,
+    valid_frames: Vec<usize>,
+    /// The layer that comes next.
+    next: usize,
+    /// What the account held before the first layer.
+    mark: u64,
+}
+
 impl AudioEncoder {
     pub fn load(weights: &mut Weights, prefix: &str, config: &AudioConfig) -> Result<Self> {
         let width = config.hidden_size;
@@ -108,8 +121,8 @@ impl AudioEncoder {
         })
     }
 
-    /// Encodes sounds: `[tokens of all items, output_size]`, items one after the other.
-    pub fn encode(&self, mels: &Mels, work: &mut Work) -> Result<Tensor> {
+    /// Begins to encode sounds.
+    pub fn start(&self, mels: &Mels, work: &mut Work) -> Result<AudioRun> {
         let (items, bins, frames) = match mels.features.shape.as_slice() {
             [items, bins, frames] => (*items, *bins, *frames),
             other => {
@@ -146,20 +159,42 @@ impl AudioEncoder {
                 work,
             )?;
         }
-        if rows.is_empty() {
-            return Ok(Tensor::f_zeros(
-                [0, self.config.output_size as i64],
-                (self.kind, self.device),
-            )?);
-        }
-        let segments = Segments::new(&chunks, self.device)?;
-        let x = work.hold(Tensor::f_cat(&rows, 0)?);
-        let x = work.stack(&self.layers, x, |work, layer, x| {
-            layer.forward(x, &segments, self.config.heads as i64, work)
-        })?;
+        let x = if rows.is_empty() {
+            None
+        } else {
+            Some(work.hold(Tensor::f_cat(&rows, 0)?))
+        };
+        Ok(AudioRun {
+            x,
+            segments: Segments::new(&chunks, self.device)?,
+            valid_frames: mels.valid_frames.clone(),
+            next: 0,
+            mark: work.meter.mark(),
+        })
+    }
+
+    /// Runs the next layer. Behind the last it gives the tokens: `[tokens of all sounds, output_size]`, one sound after
+    /// the other.
+    pub fn step(&self, run: &mut AudioRun, work: &mut Work) -> Result<Option<Tensor>> {
+        let Some(x) = &run.x else {
+            let nothing = [0, self.config.output_size as i64];
+            return Ok(Some(Tensor::f_zeros(nothing, (self.kind, self.device))?));
+        };
+        let Some(layer) = self.layers.get(run.next) else {
+            return self.pool(x, &run.valid_frames, work).map(Some);
+        };
+        let heads = self.config.heads as i64;
+        let next = work.block(|work| layer.forward(x, &run.segments, heads, work))?;
+        work.meter.release_to(run.mark);
+        run.x = Some(work.hold(next));
+        run.next += 1;
+        Ok(None)
+    }
+
+    fn pool(&self, x: &Tensor, valid_frames: &[usize], work: &mut Work) -> Result<Tensor> {
         let mut pooled = Vec::new();
         let mut start = 0i64;
-        for &valid in &mels.valid_frames {
+        for &valid in valid_frames {
             let convolved = if valid == 0 { 0 } else { (valid - 1) / 2 + 1 };
             let pairs = token_count(valid) as i64;
             let pair = x.f_narrow(0, start, 2 * pairs)?.f_reshape([pairs, 2, -1])?;

@@ -8,7 +8,7 @@ use crate::native;
 use crate::nn::{Embedding, GatedMlp, Linear, Norm, Work, index_tensor, rotate};
 use crate::paged::{Heads, Paged, Span};
 use crate::pool::Region;
-use crate::weights::Weights;
+use crate::weights::{Holding, Weights};
 
 #[derive(Debug)]
 pub(crate) struct LanguageModel {
@@ -133,7 +133,7 @@ impl LanguageModel {
             head,
             kind,
             device,
-            native: weights.packing().is_some(),
+            native: matches!(weights.holding(), Holding::Packed(_)),
         })
     }
 

@@ -35,3 +35,8 @@ pub fn matrix_rate(place: Place, precision: Precision) -> Result<f64> {
         Ok(2.0 * (SIDE as f64).powi(3) / best.as_secs_f64())
     })
 }
+
+/// The instructions that our own kernels compute with on this processor; without any, libtorch computes.
+pub fn own_kernels() -> Option<String> {
+    msao_kernels::instructions().map(|instructions| instructions.to_string())
+}

@@ -7,9 +7,10 @@ use msao_core::inputs::ModelInputs;
 use sha2::{Digest, Sha256};
 use tch::Tensor;
 
+use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::nn::bytes;
-use crate::prompt::{Item, mel_values, patch_values};
+use crate::prompt::{Item, items, mel_values, patch_values};
 
 /// SHA-256 over what an encoder reads: modality, extent and the preprocessed values, so that other content and other
 /// preprocessing give other keys. A cache belongs to one model, which need not be in it.
@@ -51,6 +52,23 @@ impl MediaKey {
     }
 }
 
+/// The keys of a prompt's media, item by item. Hashing takes milliseconds for a large picture and needs no tensor, so it
+/// may be done on any thread.
+#[derive(Clone, Debug)]
+pub struct MediaKeys(pub(crate) Vec<MediaKey>);
+
+impl MediaKeys {
+    /// Hashes what the encoders will read.
+    ///
+    /// # Errors
+    /// As [`items`]: the prompt and its media do not match.
+    pub fn of(config: &ModelConfig, inputs: &ModelInputs) -> Result<Self> {
+        let items = items(config, inputs)?;
+        let keys = items.iter().map(|item| MediaKey::of(inputs, item));
+        keys.collect::<Result<_>>().map(MediaKeys)
+    }
+}
+
 /// Encoded media, the least recently used dropped first.
 #[derive(Debug)]
 pub(crate) struct MediaCache {
@@ -71,18 +89,15 @@ impl MediaCache {
         }
     }
 
-    /// The item's key, where anything is kept at all.
-    pub fn key(&self, inputs: &ModelInputs, item: &Item) -> Result<Option<MediaKey>> {
-        if self.limit == 0 {
-            return Ok(None);
-        }
-        MediaKey::of(inputs, item).map(Some)
+    /// Whether anything is kept at all.
+    pub fn keeps_any(&self) -> bool {
+        self.limit > 0
     }
 
     /// Features `[tokens, hidden]`, not to be written to.
-    pub fn get(&mut self, key: &Option<MediaKey>) -> Option<Tensor> {
+    pub fn get(&mut self, key: Option<&MediaKey>) -> Option<Tensor> {
         self.clock += 1;
-        let (features, used) = self.entries.get_mut(key.as_ref()?)?;
+        let (features, used) = self.entries.get_mut(key?)?;
         *used = self.clock;
         Some(features.shallow_clone())
     }

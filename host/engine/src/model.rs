@@ -9,7 +9,7 @@ use msao_core::meter::{Meter, Phase};
 use msao_kernels::Format;
 use tch::{Kind, Tensor};
 
-use crate::audio::AudioEncoder;
+use crate::audio::{AudioEncoder, AudioRun};
 use crate::config::ModelConfig;
 use crate::device::{Place, Precision, kind_name};
 use crate::error::{EngineError, Result};
@@ -19,8 +19,8 @@ use crate::pass::{Input, Part, State};
 use crate::pool::{Capacity, Pool};
 use crate::positions::{Positions, positions};
 use crate::prompt::{Item, Prompt, mel_values, patch_values};
-use crate::vision::VisionEncoder;
-use crate::weights::Weights;
+use crate::vision::{VisionEncoder, VisionRun};
+use crate::weights::{Holding, Weights};
 
 /// Most bytes of logits that [`Model::forward`] makes: they are held a few times over on their way to a file.
 const MAX_LOGIT_BYTES: usize = 4 << 30;
@@ -67,24 +67,18 @@ pub enum Kernels {
 }
 
 impl LoadOptions {
-    /// How our own kernels hold the matrices, where they are used.
-    fn packing(&self, kind: Kind) -> Result<Option<Format>> {
+    /// How the language model's matrices are held.
+    fn holding(&self, kind: Kind) -> Holding {
         let ours =
             self.place == Place::Cpu && self.kernels == Kernels::Best && msao_kernels::supported();
-        let format = match (kind, self.quantize) {
-            (Kind::Float | Kind::BFloat16, Some(Quantize::Int8)) => Some(Format::Int8),
-            (Kind::Float, None) => Some(Format::F32),
-            (Kind::BFloat16, None) => Some(Format::Bf16),
-            _ => None,
-        };
-        match (ours, self.quantize) {
-            (true, None) => Ok(format),
-            (true, Some(_)) if format.is_some() => Ok(format),
-            (_, None) => Ok(None),
-            (_, Some(_)) => Err(EngineError::request(
-                "int8 weights need a processor with AVX-512 BF16 or AVX2, and f32 or bf16 activations: \
-                 load without quantising",
-            )),
+        match (kind, self.quantize) {
+            (Kind::Float | Kind::BFloat16, Some(Quantize::Int8)) if ours => {
+                Holding::Packed(Format::Int8)
+            }
+            (_, Some(Quantize::Int8)) => Holding::Quantized,
+            (Kind::Float, None) if ours => Holding::Packed(Format::F32),
+            (Kind::BFloat16, None) if ours => Holding::Packed(Format::Bf16),
+            (_, None) => Holding::Plain,
         }
     }
 }
@@ -123,6 +117,21 @@ impl Sequence {
     pub(crate) fn charge_cache(&mut self) {
         self.state.charge_cache(&self.pool);
     }
+}
+
+/// A medium on its way through its encoder, which can be left between two blocks.
+#[derive(Debug)]
+pub(crate) struct Encoding {
+    run: EncoderRun,
+    phase: Phase,
+    /// What the account held before it began.
+    mark: u64,
+}
+
+#[derive(Debug)]
+enum EncoderRun {
+    Vision(VisionRun),
+    Audio(AudioRun),
 }
 
 /// Names under which checkpoints of different generations keep the same part, newest first.
@@ -202,7 +211,7 @@ impl Model {
             )?),
             None => None,
         };
-        weights.pack(options.packing(kind)?);
+        weights.hold(options.holding(kind));
         let language = LanguageModel::load(
             &mut weights,
             &named(layout.language),
@@ -371,30 +380,89 @@ impl Model {
         item: &Item,
         meter: &mut Meter,
     ) -> Result<Tensor> {
+        let mut encoding = self.start_encoding(inputs, item, meter)?;
+        loop {
+            if let Some(features) = self.encode_on(&mut encoding, meter)? {
+                return Ok(features);
+            }
+        }
+    }
+
+    /// Begins to encode a media item.
+    pub(crate) fn start_encoding(
+        &self,
+        inputs: &ModelInputs,
+        item: &Item,
+        meter: &mut Meter,
+    ) -> Result<Encoding> {
         let phase = match item.modality {
             Modality::Text | Modality::Image | Modality::Video => Phase::Vision,
             Modality::Audio => Phase::Audio,
         };
-        let started = Instant::now();
-        let mut work = Work { meter, phase };
-        let mark = work.meter.mark();
-        let features = tch::no_grad(|| match (item.modality, &self.audio) {
+        let mark = meter.mark();
+        let run = self.charged(phase, meter, |work| match (item.modality, &self.audio) {
             (Modality::Audio, Some(encoder)) => {
-                encoder.encode(&mel_values(inputs, item)?, &mut work)
+                let mels = mel_values(inputs, item)?;
+                Ok(EncoderRun::Audio(encoder.start(&mels, work)?))
             }
-            (Modality::Audio, None) => Err(EngineError::request(format!(
-                "{} does not hear: send no audio",
-                self.config.family.name()
-            ))),
+            (Modality::Audio, None) => Err(self.deaf()),
             _ => {
                 let (values, grid) = patch_values(inputs, item)?;
-                self.vision.encode(values, &[grid], &mut work)
+                Ok(EncoderRun::Vision(self.vision.start(
+                    values,
+                    &[grid],
+                    work,
+                )?))
             }
         });
-        self.place.wait();
-        meter.release_to(mark);
-        meter.add_time(phase, started.elapsed());
+        match run {
+            Ok(run) => Ok(Encoding { run, phase, mark }),
+            Err(error) => {
+                meter.release_to(mark);
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes on with a medium by one block of its encoder. Gives the features, `[tokens, hidden]`, once they are there.
+    /// After an error the encoding is over.
+    pub(crate) fn encode_on(
+        &self,
+        encoding: &mut Encoding,
+        meter: &mut Meter,
+    ) -> Result<Option<Tensor>> {
+        let Encoding { run, phase, mark } = encoding;
+        let features = self.charged(*phase, meter, |work| match (run, &self.audio) {
+            (EncoderRun::Vision(run), _) => self.vision.step(run, work),
+            (EncoderRun::Audio(run), Some(encoder)) => encoder.step(run, work),
+            (EncoderRun::Audio(_), None) => Err(self.deaf()),
+        });
+        if !matches!(features, Ok(None)) {
+            meter.release_to(*mark);
+        }
         features
+    }
+
+    /// Does some work and charges the time that it takes.
+    fn charged<T>(
+        &self,
+        phase: Phase,
+        meter: &mut Meter,
+        run: impl FnOnce(&mut Work) -> Result<T>,
+    ) -> Result<T> {
+        let started = Instant::now();
+        let mut work = Work { meter, phase };
+        let result = tch::no_grad(|| run(&mut work));
+        self.place.wait();
+        meter.add_time(phase, started.elapsed());
+        result
+    }
+
+    fn deaf(&self) -> EngineError {
+        EngineError::request(format!(
+            "{} does not hear: send no audio",
+            self.config.family.name()
+        ))
     }
 
     /// The token embedding and the layers.

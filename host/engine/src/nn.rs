@@ -9,7 +9,8 @@ use tch::{Device, Kind, Tensor};
 use crate::config::Activation;
 use crate::error::Result;
 use crate::native;
-use crate::weights::Weights;
+use crate::quantized::Quantized;
+use crate::weights::{Holding, Weights};
 
 /// What a forward pass carries along: the account and the phase it is charged to.
 pub(crate) struct Work<'a> {
@@ -69,6 +70,8 @@ pub(crate) enum Matrix {
     Plain(Tensor),
     /// In the kernels' order, with its bias; processor only.
     Packed(Arc<PackedMatrix>),
+    /// 8-bit integers for libtorch, any device.
+    Quantized(Quantized),
 }
 
 /// `y = x W^T + b`.
@@ -93,13 +96,12 @@ impl Linear {
         let weight_names: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
         let refs: Vec<&str> = weight_names.iter().map(String::as_str).collect();
         let (kind, device) = weights.kind_and_device();
-        let packed = match weights.packing() {
-            Some(format) => Some(weights.take_packed(&refs, total, inputs, format)?),
-            None => None,
-        };
-        let plain = match packed {
-            Some(_) => None,
-            None => Some(weights.take_rows(&refs, &[total, inputs])?),
+        let mut matrix = match weights.holding() {
+            Holding::Plain => Matrix::Plain(weights.take_rows(&refs, &[total, inputs])?),
+            Holding::Packed(format) => {
+                Matrix::Packed(Arc::new(weights.take_packed(&refs, total, inputs, format)?))
+            }
+            Holding::Quantized => Matrix::Quantized(weights.take_quantized(&refs, total, inputs)?),
         };
         let bias = if biased.iter().any(|&b| b) {
             let mut parts = Vec::with_capacity(names.len());
@@ -118,21 +120,17 @@ impl Linear {
         } else {
             None
         };
-        Ok(match (packed, plain) {
-            (Some(mut packed), _) => {
-                if let Some(bias) = bias {
+        let bias = match (&mut matrix, bias) {
+            (Matrix::Packed(packed), Some(bias)) => {
+                // Nobody else has it yet.
+                if let Some(packed) = Arc::get_mut(packed) {
                     packed.set_bias(&floats(&bias)?)?;
                 }
-                Linear {
-                    matrix: Matrix::Packed(Arc::new(packed)),
-                    bias: None,
-                }
+                None
             }
-            (None, plain) => Linear {
-                matrix: Matrix::Plain(plain.unwrap_or_else(Tensor::new)),
-                bias,
-            },
-        })
+            (_, bias) => bias,
+        };
+        Ok(Linear { matrix, bias })
     }
 
     /// A single matrix `[out, in]`.
@@ -160,26 +158,27 @@ impl Linear {
         let y = match &self.matrix {
             Matrix::Plain(weight) => x.f_linear(weight, self.bias.as_ref())?,
             Matrix::Packed(weights) => native::product(x, weights, x.kind())?,
+            Matrix::Quantized(weights) => weights.product(x, self.bias.as_ref(), x.kind())?,
         };
         Ok(work.hold(y))
     }
 
     /// As [`Linear::forward`], in f32 where that costs nothing: sums are made in f32 and would only be rounded.
     pub fn forward_wide(&self, x: &Tensor, work: &mut Work) -> Result<Tensor> {
-        match &self.matrix {
-            Matrix::Plain(_) => self.forward(x, work),
-            Matrix::Packed(weights) => {
-                work.flops(2 * x.numel() * self.outputs());
-                Ok(work.hold(native::product(x, weights, Kind::Float)?))
-            }
-        }
+        let y = match &self.matrix {
+            Matrix::Plain(_) => return self.forward(x, work),
+            Matrix::Packed(weights) => native::product(x, weights, Kind::Float)?,
+            Matrix::Quantized(weights) => weights.product(x, self.bias.as_ref(), Kind::Float)?,
+        };
+        work.flops(2 * x.numel() * self.outputs());
+        Ok(work.hold(y))
     }
 
     /// The packed matrix, where it is one.
     pub fn packed(&self) -> Option<&PackedMatrix> {
         match &self.matrix {
             Matrix::Packed(weights) => Some(weights),
-            Matrix::Plain(_) => None,
+            Matrix::Plain(_) | Matrix::Quantized(_) => None,
         }
     }
 
@@ -188,6 +187,7 @@ impl Linear {
         match &self.matrix {
             Matrix::Plain(weight) => bytes(weight),
             Matrix::Packed(weights) => weights.bytes() as u64,
+            Matrix::Quantized(weights) => weights.bytes(),
         }
     }
 
@@ -195,6 +195,7 @@ impl Linear {
         match &self.matrix {
             Matrix::Plain(weight) => weight.size().first().map_or(0, |&n| n as usize),
             Matrix::Packed(weights) => weights.outputs(),
+            Matrix::Quantized(weights) => weights.outputs(),
         }
     }
 }
@@ -217,6 +218,7 @@ impl Embedding {
             matrix: match &self.0 {
                 Matrix::Plain(weight) => Matrix::Plain(weight.shallow_clone()),
                 Matrix::Packed(weights) => Matrix::Packed(Arc::clone(weights)),
+                Matrix::Quantized(weights) => Matrix::Quantized(weights.share()),
             },
             bias: None,
         }
@@ -224,12 +226,11 @@ impl Embedding {
 
     /// The vectors of tokens, `[ids, hidden]`. Every id must be below the vocabulary.
     pub fn rows(&self, ids: &[u32], (kind, device): (Kind, Device)) -> Result<Tensor> {
+        let wide = || -> Vec<i64> { ids.iter().map(|&id| i64::from(id)).collect() };
         match &self.0 {
-            Matrix::Plain(weight) => {
-                let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
-                Ok(weight.f_index_select(0, &index_tensor(&ids, device)?)?)
-            }
+            Matrix::Plain(weight) => Ok(weight.f_index_select(0, &index_tensor(&wide(), device)?)?),
             Matrix::Packed(weights) => native::rows(weights, ids, kind),
+            Matrix::Quantized(weights) => weights.rows(&wide(), kind),
         }
     }
 }

@@ -3,8 +3,7 @@
 use msao_core::inputs::ModelInputs;
 use sha2::{Digest, Sha256};
 
-use crate::error::Result;
-use crate::media_cache::MediaKey;
+use crate::media_cache::{MediaKey, MediaKeys};
 use crate::pool::{Pool, Table};
 use crate::prompt::Prompt;
 
@@ -17,11 +16,14 @@ use crate::prompt::Prompt;
 pub(crate) struct Chain(Vec<[u8; 16]>);
 
 impl Chain {
-    pub fn new(inputs: &ModelInputs, prompt: &Prompt) -> Result<Self> {
-        let mut media = Vec::with_capacity(prompt.items.len());
-        for item in &prompt.items {
-            media.push((item.places.clone(), MediaKey::of(inputs, item)?));
-        }
+    /// `keys`: of the prompt's media, item by item.
+    pub fn new(inputs: &ModelInputs, prompt: &Prompt, keys: &MediaKeys) -> Self {
+        let media: Vec<(std::ops::Range<usize>, MediaKey)> = prompt
+            .items
+            .iter()
+            .zip(&keys.0)
+            .map(|(item, key)| (item.places.clone(), *key))
+            .collect();
         let mut links = Vec::with_capacity(prompt.keep.len());
         let mut last = [0u8; 16];
         let mut items = media.iter().peekable();
@@ -46,7 +48,7 @@ impl Chain {
             }
             links.push(last);
         }
-        Ok(Chain(links))
+        Chain(links)
     }
 
     /// Tokens that both begin with.

@@ -18,8 +18,8 @@ use tch::Tensor;
 use crate::error::{EngineError, Result};
 use crate::keep::Keep;
 use crate::logits::Logits;
-use crate::media_cache::MediaCache;
-use crate::model::Model;
+use crate::media_cache::{MediaCache, MediaKeys};
+use crate::model::{Encoding, Model};
 use crate::nn::index_tensor;
 use crate::pass::{Input, Part, State};
 use crate::pool::{BLOCK, Capacity, Pool, Table};
@@ -100,6 +100,10 @@ struct Running {
 struct Reading {
     inputs: Arc<ModelInputs>,
     prompt: Prompt,
+    /// Hashes of its media, where anything is kept.
+    keys: Option<MediaKeys>,
+    /// The item that is being encoded.
+    encoding: Option<Encoding>,
     /// Items, in order, that need not be encoded: dropped whole or read already.
     skip: Vec<bool>,
     /// Kept tokens read so far.
@@ -188,6 +192,22 @@ impl Runner {
         reserve: usize,
         options: &OpenOptions,
     ) -> Result<SequenceId> {
+        self.open_hashed(inputs, None, reserve, options)
+    }
+
+    /// Whether the media of a prompt must be hashed before it is opened.
+    pub fn wants_hashes(&self) -> bool {
+        self.media.keeps_any() || self.prefixes.keeps_any()
+    }
+
+    /// As [`Runner::open`], with the hashes of the prompt's media where somebody has made them already.
+    pub fn open_hashed(
+        &mut self,
+        inputs: Arc<ModelInputs>,
+        keys: Option<MediaKeys>,
+        reserve: usize,
+        options: &OpenOptions,
+    ) -> Result<SequenceId> {
         let tokens = inputs.input_ids.len();
         if reserve > self.capacity() {
             return Err(EngineError::request(format!(
@@ -205,6 +225,18 @@ impl Runner {
         if prompt.keep.is_empty() {
             return Err(EngineError::request("the keep list leaves nothing to read"));
         }
+        let keys = match keys {
+            Some(keys) if keys.0.len() != prompt.items.len() => {
+                return Err(EngineError::request(format!(
+                    "the prompt has {} media, and {} hashes were given",
+                    prompt.items.len(),
+                    keys.0.len()
+                )));
+            }
+            Some(keys) => Some(keys),
+            None if self.wants_hashes() => Some(MediaKeys::of(self.model.config(), &inputs)?),
+            None => None,
+        };
         let probe = match &options.probe {
             Some(options) => Some(Probe::new(&self.model, &inputs, &prompt, options)?),
             None => None,
@@ -213,8 +245,11 @@ impl Runner {
         let mut read = 0;
         let mut chain = None;
         // What the probe looks at must run; everything else may have been read before.
-        if probe.is_none() && self.prefixes.keeps_any() {
-            let made = Chain::new(&inputs, &prompt)?;
+        if probe.is_none()
+            && self.prefixes.keeps_any()
+            && let Some(keys) = &keys
+        {
+            let made = Chain::new(&inputs, &prompt, keys);
             read = self.prefixes.find(&made, &mut self.pool, &mut state.tables);
             chain = Some(made);
         }
@@ -241,6 +276,8 @@ impl Runner {
                 reading: Some(Reading {
                     inputs,
                     prompt,
+                    keys,
+                    encoding: None,
                     skip,
                     read,
                     chain,
@@ -270,30 +307,52 @@ impl Runner {
 
     /// Encodes the next media item of a prompt, or takes it from those kept.
     pub fn encode(&mut self, id: SequenceId) -> Result<()> {
+        while !self.encode_on(id)? {}
+        Ok(())
+    }
+
+    /// Goes on with the next media item of a prompt by one block of its encoder. True once the item is there, or if
+    /// there was none to encode.
+    ///
+    /// When it fails the item is begun anew the next time.
+    pub fn encode_on(&mut self, id: SequenceId) -> Result<bool> {
         let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
         let Some(reading) = &mut running.reading else {
-            return Ok(());
+            return Ok(true);
         };
         reading.pass_over();
         let Some(item) = reading.prompt.next_item().cloned() else {
-            return Ok(());
+            return Ok(true);
         };
-        let key = self.media.key(&reading.inputs, &item)?;
-        let features = match self.media.get(&key) {
-            Some(features) => features,
-            None => {
-                let meter = &mut running.state.meter;
-                let features = self.model.encode(&reading.inputs, &item, meter)?;
-                self.media.put(key, &features);
-                features
-            }
+        let keys = reading.keys.as_ref().map(|keys| keys.0.as_slice());
+        let key = keys.and_then(|keys| keys.get(reading.prompt.encoded));
+        let meter = &mut running.state.meter;
+        let features = match reading.encoding.take() {
+            Some(mut encoding) => match self.model.encode_on(&mut encoding, meter)? {
+                Some(features) => {
+                    self.media.put(key.copied(), &features);
+                    features
+                }
+                None => {
+                    reading.encoding = Some(encoding);
+                    return Ok(false);
+                }
+            },
+            None => match self.media.get(key) {
+                Some(features) => features,
+                None => {
+                    let encoding = self.model.start_encoding(&reading.inputs, &item, meter)?;
+                    reading.encoding = Some(encoding);
+                    return Ok(false);
+                }
+            },
         };
         if let Some(probe) = &mut reading.probe {
             probe.see(&item, &features)?;
         }
         tch::no_grad(|| reading.prompt.put(&features))?;
         reading.pass_over();
-        Ok(())
+        Ok(true)
     }
 
     /// Runs one pass over a batch, in which no sequence is named twice. Returns for each entry the logits after its

@@ -41,6 +41,22 @@ enum BlockMlp {
     Plain(Mlp),
 }
 
+/// An encoder run that can be left between its blocks.
+#[derive(Debug)]
+pub(crate) struct VisionRun {
+    /// `[patches, width]`, in the windows' order where there are any.
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    frames: Segments,
+    windows: Option<Segments>,
+    order: Option<Vec<i64>>,
+    /// The block that comes next.
+    next: usize,
+    /// What the account held before the first block.
+    mark: u64,
+}
+
 impl VisionEncoder {
     /// Loads the encoder whose tensors start with `prefix` (`visual`, `model.visual`, ...).
     pub fn load(
@@ -131,9 +147,8 @@ impl VisionEncoder {
         })
     }
 
-    /// Encodes images or clips, given by their patches' values one after the other: one row of
-    /// `[tokens, out_hidden_size]` for each `merge_size²` patches, in the patches' order.
-    pub fn encode(&self, values: &[f32], grids: &[Grid], work: &mut Work) -> Result<Tensor> {
+    /// Begins to encode images or clips, given by their patches' values one after the other.
+    pub fn start(&self, values: &[f32], grids: &[Grid], work: &mut Work) -> Result<VisionRun> {
         self.check(values, grids)?;
         let unit = (self.config.merge_size * self.config.merge_size) as i64;
         let frames: Vec<usize> = grids
@@ -171,17 +186,44 @@ impl VisionEncoder {
             cos = permute(&cos)?;
             sin = permute(&sin)?;
         }
-        x = work.stack(&self.blocks, x, |work, block, x| {
-            let seen = windows.as_ref().filter(|_| block.windowed);
-            let heads = self.config.heads as i64;
-            block.forward(x, seen.unwrap_or(&frames), (&cos, &sin), heads, work)
-        })?;
+        Ok(VisionRun {
+            x,
+            cos,
+            sin,
+            frames,
+            windows,
+            order,
+            next: 0,
+            mark: work.meter.mark(),
+        })
+    }
+
+    /// Runs the next block. Behind the last it gives the tokens: one row of `[tokens, out_hidden_size]` for each
+    /// `merge_size²` patches, in the patches' order.
+    pub fn step(&self, run: &mut VisionRun, work: &mut Work) -> Result<Option<Tensor>> {
+        let Some(block) = self.blocks.get(run.next) else {
+            return self.merge(run, work).map(Some);
+        };
+        let seen = run.windows.as_ref().filter(|_| block.windowed);
+        let seen = seen.unwrap_or(&run.frames);
+        let heads = self.config.heads as i64;
+        let next =
+            work.block(|work| block.forward(&run.x, seen, (&run.cos, &run.sin), heads, work))?;
+        work.meter.release_to(run.mark);
+        run.x = work.hold(next);
+        run.next += 1;
+        Ok(None)
+    }
+
+    fn merge(&self, run: &VisionRun, work: &mut Work) -> Result<Tensor> {
+        let unit = (self.config.merge_size * self.config.merge_size) as i64;
+        let rows = run.x.size().first().copied().unwrap_or(0);
         let merged = self
             .merge_norm
-            .forward(&x, work)?
+            .forward(&run.x, work)?
             .f_reshape([rows / unit, -1])?;
         let tokens = self.merge_mlp.forward(&merged, work)?;
-        match order {
+        match &run.order {
             None => Ok(tokens),
             Some(order) => {
                 let mut back = vec![0i64; order.len()];

@@ -13,6 +13,19 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{EngineError, Result};
+use crate::quantized::Quantized;
+
+/// How matrices are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Holding {
+    /// As tensors of the weights' kind.
+    #[default]
+    Plain,
+    /// In the order of our own kernels.
+    Packed(Format),
+    /// As 8-bit integers, for libtorch.
+    Quantized,
+}
 
 /// One memory-mapped safetensors file.
 struct Shard {
@@ -36,7 +49,7 @@ pub struct Weights {
     entries: HashMap<String, Entry>,
     kind: Kind,
     device: Device,
-    packing: Option<Format>,
+    holding: Holding,
     taken: u64,
     index_path: PathBuf,
 }
@@ -70,7 +83,7 @@ impl Weights {
             entries: HashMap::new(),
             kind: Kind::Float,
             device: Device::Cpu,
-            packing: None,
+            holding: Holding::Plain,
             taken: 0,
             index_path,
         };
@@ -181,14 +194,14 @@ impl Weights {
         (self.kind, self.device)
     }
 
-    /// From now on matrices are packed for our own kernels, or no longer.
-    pub fn pack(&mut self, format: Option<Format>) {
-        self.packing = format;
+    /// How matrices are held from now on.
+    pub(crate) fn hold(&mut self, holding: Holding) {
+        self.holding = holding;
     }
 
-    /// How matrices are packed, if they are.
-    pub fn packing(&self) -> Option<Format> {
-        self.packing
+    /// How matrices are held.
+    pub(crate) fn holding(&self) -> Holding {
+        self.holding
     }
 
     /// Copies out the tensor `name`, which must have `shape`.
@@ -285,6 +298,24 @@ impl Weights {
         Ok(packed)
     }
 
+    /// Copies out several matrices as one of 8-bit integers, stacked along their rows.
+    pub(crate) fn take_quantized(
+        &mut self,
+        names: &[&str],
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Quantized> {
+        let found = self.find(names, &[outputs, inputs])?;
+        let mut quantized = Quantized::new(outputs, inputs, (self.kind, self.device))?;
+        let mut row = 0;
+        for entry in &found {
+            self.with_view(entry, |view| quantized.set_rows(row, view))?;
+            row += entry.shape.first().copied().unwrap_or(0) as i64;
+        }
+        self.taken += quantized.bytes();
+        Ok(quantized)
+    }
+
     /// A stored tensor's bytes and type.
     fn bytes_of(&self, entry: &Entry) -> Result<(&[u8], Kind)> {
         let shard = self
@@ -314,6 +345,14 @@ impl Weights {
     }
 
     fn copy_into(&self, entry: &Entry, part: &mut Tensor) -> Result<()> {
+        self.with_view(entry, |view| {
+            part.f_copy_(view)?;
+            Ok(())
+        })
+    }
+
+    /// Lets `read` see a stored tensor where it lies. What it returns must not hold on to it.
+    fn with_view(&self, entry: &Entry, read: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
         let (bytes, kind) = self.bytes_of(entry)?;
         let dims: Vec<i64> = entry.shape.iter().map(|&n| n as i64).collect();
         let aligned;
@@ -324,11 +363,10 @@ impl Weights {
             data = aligned.as_ptr().cast();
         }
         // SAFETY: `data` points to as many values as `dims` says (checked above), aligned, and outlives the view,
-        // which is only read from and dropped before this function returns.
+        // which is only read from and dropped before this function returns; `read` keeps nothing of it.
         let view =
             unsafe { Tensor::f_from_blob(data, &dims, &contiguous(&dims), kind, Device::Cpu) }?;
-        part.f_copy_(&view)?;
-        Ok(())
+        read(&view)
     }
 }
 

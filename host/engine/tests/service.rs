@@ -374,6 +374,94 @@ fn clients_that_leave_stall_or_ask_for_too_much_harm_nobody() {
 }
 
 #[test]
+fn encoding_in_pieces_changes_no_answer_and_lets_others_go_on() {
+    let (name, cases) = chosen();
+    let model = Model::load(&dir(&name), &f32_options()).unwrap();
+    let vocabulary = model.config().text.vocab_size;
+    let with_media: Vec<&Case> = cases
+        .iter()
+        .filter(|case| case.prepared.inputs.images.is_some())
+        .collect();
+    assert!(!with_media.is_empty());
+    block_on(async {
+        let options = ServiceOptions {
+            // One block of an encoder between two passes.
+            encode_slice: Duration::ZERO,
+            ..Default::default()
+        };
+        let service = Service::start(dir(&name), f32_options(), options)
+            .await
+            .unwrap();
+        let running = service
+            .open(open(&cases[0], sampler(&cases[0], vocabulary, 1, 0)))
+            .await
+            .unwrap();
+        running.read().await.unwrap();
+        let running_events = running.generate(LENGTH).unwrap();
+        let mut sessions = Vec::new();
+        for (seed, case) in with_media.iter().enumerate() {
+            let sampler = sampler(case, vocabulary, seed as u64, 0);
+            let expected = alone(&model, case, sampler.clone());
+            let session = service.open(open(case, sampler)).await.unwrap();
+            let events = session.generate(LENGTH).unwrap();
+            sessions.push((session, events, expected));
+        }
+        let right = alone(&model, &cases[0], sampler(&cases[0], vocabulary, 1, 0));
+        assert_eq!(collect(running_events).await, right);
+        for (_session, events, expected) in sessions {
+            assert_eq!(collect(events).await, expected);
+        }
+        drop(running);
+        assert_empty(&service).await;
+    });
+}
+
+#[test]
+fn kept_logits_are_bounded() {
+    let (name, cases) = chosen();
+    let case = &cases[0];
+    let model = Model::load(&dir(&name), &f32_options()).unwrap();
+    let vocabulary = model.config().text.vocab_size;
+    let one = 2 * 4 * vocabulary as u64;
+    block_on(async {
+        let options = ServiceOptions {
+            logits_bytes: 2 * one,
+            ..Default::default()
+        };
+        let service = Service::start(dir(&name), f32_options(), options)
+            .await
+            .unwrap();
+        let make = |seed| open(case, sampler(case, vocabulary, seed, 0));
+        let first = service.open(make(1)).await.unwrap();
+        let second = service.open(make(2)).await.unwrap();
+        second.read().await.unwrap();
+        while service.load().logits_bytes != 2 * one {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        // No room for a third, whichever way it comes.
+        let fork = second.fork(sampler(case, vocabulary, 2, 1)).await;
+        let error = fork.unwrap_err();
+        assert!(matches!(error, ServiceError::Overloaded { .. }), "{error}");
+        let third = tokio::spawn({
+            let (service, open) = (service.clone(), make(3));
+            async move { service.open(open).await }
+        });
+        while service.load().waiting == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        drop(first);
+        let third = third.await.unwrap().unwrap();
+        let right = alone(&model, case, sampler(case, vocabulary, 3, 0));
+        assert_eq!(collect(third.generate(LENGTH).unwrap()).await, right);
+        drop((second, third));
+        assert_empty(&service).await;
+        while service.load().logits_bytes != 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+}
+
+#[test]
 fn a_directory_without_a_model_is_an_error_and_no_service() {
     block_on(async {
         let error = Service::start(

@@ -22,12 +22,12 @@ const PROMPT: usize = 64;
 /// How often each pass is timed; the fastest counts.
 const REPEATS: usize = 12;
 
-/// Rows for the twin in `dir`, in bf16.
-pub fn rows(dir: &Path, place: Place, threads: usize) -> Result<Vec<Row>> {
+/// Rows for the twin in `dir`. In anything but bf16, which the aims are for, the figures are told and not judged.
+pub fn rows(dir: &Path, place: Place, precision: Precision, threads: usize) -> Result<Vec<Row>> {
     let machine = Machine::measure(threads)?;
     let options = LoadOptions {
         place,
-        precision: Precision::Bf16,
+        precision,
         ..Default::default()
     };
     let model = Model::load(dir, &options)?;
@@ -77,27 +77,46 @@ pub fn rows(dir: &Path, place: Place, threads: usize) -> Result<Vec<Row>> {
     let [step, verify, batch] = seconds;
     let [_, verify_flops, batch_flops] = flops;
     let bytes = runner.model().language_bytes() as f64;
-    let verify_floor = step.max(verify_flops / machine.bf16_flops_per_s);
-    let batch_floor = machine.floor_s(bytes, batch_flops, true);
+    let bf16 = precision == Precision::Bf16;
+    let rate = if bf16 {
+        machine.bf16_flops_per_s
+    } else {
+        machine.f32_flops_per_s
+    };
+    let verify_floor = step.max(verify_flops / rate);
+    let batch_floor = machine.floor_s(bytes, batch_flops, bf16);
     let step_floor = bytes / machine.read_bytes_per_s;
-    let judged = place == Place::Cpu;
-    let mut rows = if judged { machine.rows() } else { Vec::new() };
-    rows.push(Row::told("one decode step, batch 1", 1e3 * step, " ms"));
-    if judged {
-        rows.push(Row::told(
-            "share of the memory-bandwidth limit, one step",
-            100.0 * step_floor / step,
-            " %",
-        ));
+    let beside_limits = place == Place::Cpu;
+    let judged = beside_limits && bf16;
+    let mut rows = if beside_limits {
+        machine.rows()
+    } else {
+        Vec::new()
+    };
+    let step_row = Row::told("one decode step, batch 1", 1e3 * step, " ms");
+    rows.push(step_row.with_details(vec![format!("{precision:?}, {threads} threads")]));
+    if beside_limits {
+        rows.push(
+            Row::told(
+                "share of the memory-bandwidth limit, one step",
+                100.0 * step_floor / step,
+                " %",
+            )
+            .with_details(vec![machine.memory_limit()]),
+        );
     }
     rows.push(Row::told(
         format!("verify of {DRAFT} drafted tokens"),
         1e3 * verify,
         " ms",
     ));
-    if judged {
+    if beside_limits {
         let name = "verify over the larger of a step and its FLOPs at the matrix rate";
-        rows.push(Row::at_most(name, verify / verify_floor, 1.5, ""));
+        rows.push(if judged {
+            Row::at_most(name, verify / verify_floor, 1.5, "")
+        } else {
+            Row::told(name, verify / verify_floor, "")
+        });
     } else {
         // The limits above are the processor's; a GPU's are not measured yet.
         rows.push(Row::told("verify over a step", verify / step, ""));
@@ -107,10 +126,14 @@ pub fn rows(dir: &Path, place: Place, threads: usize) -> Result<Vec<Row>> {
         1e3 * batch,
         " ms",
     ));
-    if judged {
+    if beside_limits {
         let name = format!("{BATCH} sequences: share of the roofline");
         let share = 100.0 * batch_floor / batch;
-        rows.push(Row::at_least(name, share, 70.0, " %"));
+        rows.push(if judged {
+            Row::at_least(name, share, 70.0, " %")
+        } else {
+            Row::told(name, share, " %")
+        });
     }
     Ok(rows)
 }

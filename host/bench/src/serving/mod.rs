@@ -5,6 +5,7 @@ pub mod cost;
 pub mod equality;
 pub mod probe;
 pub mod soak;
+pub mod through;
 
 use std::path::Path;
 

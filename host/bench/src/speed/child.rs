@@ -18,12 +18,35 @@ pub struct Request {
     pub repeats: usize,
 }
 
+impl Request {
+    /// The same with shorter prompts and answers.
+    pub fn cut(&self, prompt_tokens: usize, new_tokens: usize) -> Request {
+        let cut = |prompt: &Vec<u32>| prompt.iter().take(prompt_tokens).copied().collect();
+        Request {
+            prompts: self.prompts.iter().map(cut).collect(),
+            new_tokens: self.new_tokens.min(new_tokens),
+            repeats: self.repeats,
+        }
+    }
+
+    /// Tokens of each prompt.
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompts.first().map_or(0, Vec::len)
+    }
+}
+
 /// What a measurement gave.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Told {
-    /// Which way of running was the fastest (Hugging Face has several).
+    /// Which way of running was the fastest, figure by figure (Hugging Face has several).
     #[serde(default)]
-    pub mode: String,
+    pub modes: Modes,
+    /// Tokens of each prompt that were read: fewer than asked for where that would have taken too long.
+    #[serde(default)]
+    pub prompt_tokens: usize,
+    /// Tokens of each answer: fewer than asked for where that would have taken too long.
+    #[serde(default)]
+    pub new_tokens: usize,
     /// Tokens a second of the whole batch, between the first and the last.
     pub decode_tokens_per_s: f64,
     /// Prompt tokens a second of the whole batch, until the first tokens.
@@ -40,11 +63,25 @@ impl Told {
     /// The better figure of two measurements, each for itself: a pause of the machine spoils one of them.
     pub fn best(self, other: Told) -> Told {
         Told {
-            mode: if other.decode_tokens_per_s > self.decode_tokens_per_s {
-                other.mode
-            } else {
-                self.mode
+            modes: Modes {
+                decode: if other.decode_tokens_per_s > self.decode_tokens_per_s {
+                    other.modes.decode
+                } else {
+                    self.modes.decode
+                },
+                prefill: if other.prefill_tokens_per_s > self.prefill_tokens_per_s {
+                    other.modes.prefill
+                } else {
+                    self.modes.prefill
+                },
+                first: if other.first_token_ms < self.first_token_ms {
+                    other.modes.first
+                } else {
+                    self.modes.first
+                },
             },
+            prompt_tokens: self.prompt_tokens.min(other.prompt_tokens),
+            new_tokens: self.new_tokens.min(other.new_tokens),
             decode_tokens_per_s: self.decode_tokens_per_s.max(other.decode_tokens_per_s),
             prefill_tokens_per_s: self.prefill_tokens_per_s.max(other.prefill_tokens_per_s),
             first_token_ms: self.first_token_ms.min(other.first_token_ms),
@@ -52,6 +89,20 @@ impl Told {
             tokens: self.tokens,
         }
     }
+}
+
+/// The way of running that gave each figure.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Modes {
+    /// Tokens a second of decoding.
+    #[serde(default)]
+    pub decode: String,
+    /// Tokens a second of reading the prompt.
+    #[serde(default)]
+    pub prefill: String,
+    /// Time to the first token.
+    #[serde(default)]
+    pub first: String,
 }
 
 /// What a process says when it can be asked.
@@ -91,13 +142,14 @@ impl Measurer {
         model: &Path,
         dtype: &str,
         threads: usize,
-        modes: &str,
+        (modes, seconds): (&str, f64),
     ) -> Result<Self> {
         let mut command = Command::new(python);
         command
             .arg(script)
             .args(["--dtype", dtype, "--modes", modes])
             .args(["--threads", &threads.to_string()])
+            .args(["--seconds", &seconds.to_string()])
             .arg("--model")
             .arg(model)
             .env("HF_HUB_OFFLINE", "1")

@@ -44,8 +44,10 @@ pub struct Options<'a> {
     pub scratch: &'a Path,
     /// Threads for both sides.
     pub threads: usize,
-    /// Ways in which Hugging Face may run; the fastest counts.
+    /// Ways in which Hugging Face may run; the fastest counts, figure by figure.
     pub modes: &'a str,
+    /// Seconds that Hugging Face may take for a figure in each of its ways, about; prompts and answers are cut to that.
+    pub reference_seconds: f64,
     /// Only models with one of these names.
     pub only: &'a [String],
 }
@@ -116,7 +118,8 @@ pub fn rows(options: &Options) -> Result<Vec<Row>> {
     let mut rows = machine.rows();
     for case in &CASES {
         if options.only.is_empty() || options.only.iter().any(|name| name == case.name) {
-            rows.extend(case.rows(options, &machine).unwrap_or_else(|error| {
+            let measured = machine.again().and_then(|now| case.rows(options, &now));
+            rows.extend(measured.unwrap_or_else(|error| {
                 vec![Row::failed(case.title(), "measured", format!("{error:#}"))]
             }));
         }
@@ -190,7 +193,7 @@ impl Case {
             &dir,
             self.reference,
             options.threads,
-            options.modes,
+            (options.modes, options.reference_seconds),
         )?;
         let mut rows = Vec::new();
         for batch in BATCHES {
@@ -207,13 +210,15 @@ impl Case {
             repeats: 2,
         };
         rows.push(match in_turns(&mut ours, &mut theirs, &request) {
-            Ok((us, them)) => self.beside(
-                &format!("prefill of {LONG_PROMPT} tokens"),
-                (us.prefill_tokens_per_s, them.prefill_tokens_per_s),
-                " tokens/s",
-                1.0,
-                &them.mode,
-            ),
+            Ok((us, them)) => self
+                .beside(
+                    &format!("prefill of {LONG_PROMPT} tokens"),
+                    (us.prefill_tokens_per_s, them.prefill_tokens_per_s),
+                    " tokens/s",
+                    1.0,
+                    &them.modes.prefill,
+                )
+                .with_more(cut(&request, &them)),
             Err(error) => self.missed(&format!("prefill of {LONG_PROMPT} tokens"), 1.0, &error),
         });
         Ok(rows)
@@ -233,32 +238,41 @@ impl Case {
             Ok(both) => both,
             Err(error) => return vec![self.missed(&what, self.aim, &error)],
         };
-        let step = Step::new(config, self, batch, PROMPT + request.new_tokens / 2);
-        let mut decode = self.beside(
-            &what,
-            (us.decode_tokens_per_s, them.decode_tokens_per_s),
-            " tokens/s",
-            self.aim,
-            &them.mode,
+        // Both sides did as much as theirs had time for.
+        let step = Step::new(
+            config,
+            self,
+            batch,
+            them.prompt_tokens + them.new_tokens / 2,
         );
+        let mut decode = self
+            .beside(
+                &what,
+                (us.decode_tokens_per_s, them.decode_tokens_per_s),
+                " tokens/s",
+                self.aim,
+                &them.modes.decode,
+            )
+            .with_more(cut(request, &them));
         decode.details.push(same_tokens(&us, &them));
         let mut rows = vec![decode];
         let floor = machine.floor_s(step.bytes, step.flops, self.precision == "bf16");
         let share = 100.0 * floor * us.decode_tokens_per_s / batch as f64;
         let name = format!("{}: share of the limit, {what}", self.title());
         // Batch 16 is judged by the rows on verification and batches; here the aim is for reading the weights.
-        rows.push(if self.large && batch == 1 {
+        let share = if self.large && batch == 1 {
             Row::at_least(name, share, SHARE, " %")
         } else {
             Row::told(name, share, " %")
-        });
+        };
+        rows.push(share.with_details(vec![machine.memory_limit()]));
         if batch == 1 {
             rows.push(self.beside(
                 "first token, inverted",
                 (1e3 / us.first_token_ms, 1e3 / them.first_token_ms),
                 " /s",
                 1.0,
-                &them.mode,
+                &them.modes.first,
             ));
         }
         let held = ours.ready.weight_bytes as f64 + step.cache_bytes;
@@ -307,15 +321,31 @@ impl Case {
     }
 }
 
-/// Asks both sides in turns and keeps each side's best.
+/// Asks both sides in turns and keeps each side's best. Where they would take too long both read and write less.
 fn in_turns(ours: &mut Measurer, theirs: &mut Measurer, request: &Request) -> Result<(Told, Told)> {
     // Ours first: what cannot be asked of us need not be asked of them.
     let (mut us, mut them) = (ours.ask(request)?, theirs.ask(request)?);
+    let cut = request.cut(them.prompt_tokens, them.new_tokens);
+    if cut.prompt_tokens() < request.prompt_tokens() || cut.new_tokens < request.new_tokens {
+        us = ours.ask(&cut)?;
+    }
     for _ in 1..TURNS {
-        us = us.best(ours.ask(request)?);
-        them = them.best(theirs.ask(request)?);
+        us = us.best(ours.ask(&cut)?);
+        them = them.best(theirs.ask(&cut)?);
     }
     Ok((us, them))
+}
+
+/// Tells where less was measured than was asked for.
+fn cut(request: &Request, them: &Told) -> Option<String> {
+    let (prompt, answer) = (request.prompt_tokens(), request.new_tokens);
+    (them.prompt_tokens < prompt || them.new_tokens < answer).then(|| {
+        format!(
+            "cut for both sides, Hugging Face being too slow here: {} of {prompt} tokens of the prompt, {} of {answer} of \
+             the answer",
+            them.prompt_tokens, them.new_tokens
+        )
+    })
 }
 
 /// How many tokens both sides chose alike, up to the first in each answer that differs: behind it the texts differ.

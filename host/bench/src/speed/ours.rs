@@ -12,7 +12,7 @@ use msao_engine::{
     LoadOptions, Model, OpenOptions, Precision, Quantize, Runner, RunnerOptions, SequenceId, Work,
 };
 
-use super::child::{Ready, Request, Told};
+use super::child::{Modes, Ready, Request, Told};
 use crate::loading::anonymous_bytes;
 
 /// The hidden command that measures.
@@ -141,7 +141,9 @@ fn told(tokens: Vec<Vec<u32>>, prompt: usize, first: Duration, decode: Duration)
     let batch = tokens.len() as f64;
     let steps = tokens.first().map_or(0, Vec::len).saturating_sub(1) as f64;
     Told {
-        mode: String::new(),
+        modes: Modes::default(),
+        prompt_tokens: prompt,
+        new_tokens: steps as usize + 1,
         decode_tokens_per_s: batch * steps / decode.as_secs_f64(),
         prefill_tokens_per_s: batch * prompt as f64 / first.as_secs_f64(),
         first_token_ms: 1e3 * first.as_secs_f64(),

@@ -9,7 +9,7 @@
 //! largest `k`, and the upper tail decides which token wins. From there on `1 - u` fits instead, so `-ln u` is
 //! computed as `-ln_1p(-(1 - u))`. The formula is met for all 2^53 values of `k`; `g` lies in [-3.63, 37.43].
 
-use super::philox::{philox_four, philox4x32_10};
+use super::philox::{philox_second_words, philox4x32_10};
 
 /// `1 - u` is at least 2^-54, so no noise is above `54 * ln 2 = 37.43`.
 pub(super) const LEAST_COMPLEMENT: f64 = 1.0 / (1_u64 << 54) as f64;
@@ -56,23 +56,10 @@ impl Noise {
         bits_of_words(low, high)
     }
 
-    /// [`bits`](Self::bits) of four ids.
+    /// The upper 32 of the random bits of some ids: `bits >> 21`.
     #[inline]
-    pub(super) const fn bits_of_four(&self, [a, b, c, d]: [u32; 4]) -> [u64; 4] {
-        let (choice, index) = (self.choice, self.output_index);
-        let counters = [
-            [choice, index, a, 0],
-            [choice, index, b, 0],
-            [choice, index, c, 0],
-            [choice, index, d, 0],
-        ];
-        let [[a, x, ..], [b, y, ..], [c, z, ..], [d, w, ..]] = philox_four(counters, self.key);
-        [
-            bits_of_words(a, x),
-            bits_of_words(b, y),
-            bits_of_words(c, z),
-            bits_of_words(d, w),
-        ]
+    pub(super) fn upper_words<const N: usize>(&self, ids: &[u32], words: &mut [u32; N]) {
+        philox_second_words(self.choice, self.output_index, ids, self.key, words);
     }
 
     /// The standard Gumbel noise of a token id.
@@ -138,6 +125,21 @@ mod tests {
             let g = gumbel(k);
             assert!(g > last, "k = {k}");
             last = g;
+        }
+    }
+
+    #[test]
+    fn upper_words_are_the_upper_bits() {
+        let here = Noise::at(0x1234_5678_9abc_def0, 3, 77);
+        for length in [0, 1, 5, 32] {
+            let ids: Vec<u32> = (0..length)
+                .map(|id: u32| id.wrapping_mul(0x0101_4567))
+                .collect();
+            let mut words = [0; 32];
+            here.upper_words(&ids, &mut words);
+            for (id, word) in ids.iter().zip(words) {
+                assert_eq!(u64::from(word), here.bits(*id) >> 21);
+            }
         }
     }
 

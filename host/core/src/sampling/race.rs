@@ -2,18 +2,21 @@
 //!
 //! With `s` the second best score so far, a candidate matters only if `g > s - log p`. Since
 //! `P(g > d) = 1 - exp(-exp(-d)) <= exp(-d)`, that needs `1 - u < p * exp(-s)`: one comparison with the weight that is
-//! there already. So logarithms are taken for some tens of ids, and Philox is run only where `p * exp(-s)` exceeds
-//! the least `1 - u` that there is. Winner and margin are those of the full computation.
+//! there already. So logarithms are taken for some tens of ids. Ids go in blocks: where the block's largest `p * exp(-s)`
+//! is below the least `1 - u` that there is, nothing is computed; else the upper word of `u` is, for all of them side by
+//! side, and the rest only for ids that it leaves in the running. Winner and margin are those of the full computation.
 
 use super::noise::{LEAST_COMPLEMENT, Noise, complement, gumbel};
-use super::select::{Border, Candidate, Field, Scale};
+use super::select::{Border, Candidate, Field, NO_WEIGHT, Scale};
 
 /// Roundings of the bound stay far within this.
 const SLACK: f64 = 1.0 + 1e-9;
+/// Values of the upper word.
+const UPPER_STEPS: f64 = (1_u64 << 32) as f64;
 /// More than any noise.
 const NOISE_BOUND: f64 = 38.0;
-/// Ids whose noise is computed side by side.
-const LANES: usize = 4;
+/// Ids whose noise is looked at side by side.
+const BLOCK: usize = 32;
 
 /// The candidate with the largest `log p + g`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,22 +44,31 @@ pub(super) fn race(
         total,
         ln_total: total.ln(),
     };
-    let mut waiting = [Candidate::default(); LANES];
-    let mut count = 0;
-    for candidate in field.each() {
-        if !(border.admits(&candidate) && standing.possible(&candidate)) {
+    for block in field.blocks(BLOCK) {
+        let heaviest = block.weights.iter().fold(0.0, |a: f64, &b| a.max(b));
+        if standing.weightless_possible() {
+            for candidate in block.each() {
+                standing.enter(&candidate, border, noise);
+            }
             continue;
         }
-        if let Some(place) = waiting.get_mut(count) {
-            *place = candidate;
-            count += 1;
+        let most = standing.needed(heaviest);
+        if most < LEAST_COMPLEMENT {
+            continue;
         }
-        if count == LANES {
-            standing.enter(&waiting, count, noise);
-            count = 0;
+        // `1 - u` is at least the complement of the upper word, as a fraction.
+        let limit = (most * UPPER_STEPS) as u32;
+        let mut upper = [0; BLOCK];
+        noise.upper_words(block.ids, &mut upper);
+        if upper.iter().all(|word| !word > limit) {
+            continue;
+        }
+        for (candidate, upper) in block.each().zip(upper) {
+            if !upper <= limit {
+                standing.enter(&candidate, border, noise);
+            }
         }
     }
-    standing.enter(&waiting, count, noise);
     standing.winner.map(|(id, log_p)| {
         let margin = if standing.second > f64::NEG_INFINITY {
             standing.best - standing.second
@@ -83,39 +95,44 @@ impl Standing {
         self.scale.exponent(candidate.logit) - self.ln_total
     }
 
+    /// Whether any noise could make an id best or second best whose weight is 0.
+    fn weightless_possible(&self) -> bool {
+        NO_WEIGHT - self.ln_total + NOISE_BOUND >= self.second
+    }
+
     /// Whether any noise could make this best or second best.
     fn possible(&self, candidate: &Candidate) -> bool {
         if candidate.weight > 0.0 {
-            self.needed(candidate) >= LEAST_COMPLEMENT
+            self.needed(candidate.weight) >= LEAST_COMPLEMENT
         } else {
             self.log_p(candidate) + NOISE_BOUND >= self.second
         }
     }
 
-    /// An upper bound of `1 - u` for whatever can become best or second best.
-    fn needed(&self, candidate: &Candidate) -> f64 {
-        candidate.weight * self.reach * SLACK
+    /// An upper bound of `1 - u` for whatever of this weight can become best or second best.
+    fn needed(&self, weight: f64) -> f64 {
+        weight * self.reach * SLACK
     }
 
-    fn enter(&mut self, waiting: &[Candidate; LANES], count: usize, noise: Noise) {
-        let [a, b, c, d] = waiting;
-        let bits = noise.bits_of_four([a.id, b.id, c.id, d.id]);
-        for (candidate, bits) in waiting.iter().zip(bits).take(count) {
-            if candidate.weight > 0.0 && complement(bits) > self.needed(candidate) {
-                continue;
-            }
-            let log_p = self.log_p(candidate);
-            let score = log_p + gumbel(bits);
-            if score > self.best || self.winner.is_none() {
-                self.second = self.best;
-                self.best = score;
-                self.winner = Some((candidate.id, log_p));
-            } else if score > self.second {
-                self.second = score;
-            } else {
-                continue;
-            }
-            self.reach = (-self.second).exp() / self.total;
+    fn enter(&mut self, candidate: &Candidate, border: Border, noise: Noise) {
+        if !(border.admits(candidate) && self.possible(candidate)) {
+            return;
         }
+        let bits = noise.bits(candidate.id);
+        if candidate.weight > 0.0 && complement(bits) > self.needed(candidate.weight) {
+            return;
+        }
+        let log_p = self.log_p(candidate);
+        let score = log_p + gumbel(bits);
+        if score > self.best || self.winner.is_none() {
+            self.second = self.best;
+            self.best = score;
+            self.winner = Some((candidate.id, log_p));
+        } else if score > self.second {
+            self.second = score;
+        } else {
+            return;
+        }
+        self.reach = (-self.second).exp() / self.total;
     }
 }

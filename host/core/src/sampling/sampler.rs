@@ -5,7 +5,7 @@ use super::params::{ParamError, SamplingParams};
 use super::penalty::Penalties;
 use super::race::race;
 use super::select::{Border, Candidate, Field, Nucleus, Scale, top_k, top_p};
-use super::transform::{TokenMask, adjust, largest, second_largest};
+use super::transform::{TokenMask, adjust, known, largest, second_largest};
 
 /// Why there is no next token. The logits are the engine's, so none of these is the client's fault but a mask that
 /// leaves nothing.
@@ -194,14 +194,19 @@ impl Sampler {
             weights,
             nucleus,
         } = scratch;
-        adjust(
-            &self.params,
-            &self.penalties,
-            self.vocabulary,
-            allowed,
-            logits,
-            adjusted,
-        )?;
+        let adjusted: &[f32] = if allowed.is_none() && leaves_alone(&self.params) {
+            known(logits, self.vocabulary)?
+        } else {
+            adjust(
+                &self.params,
+                &self.penalties,
+                self.vocabulary,
+                allowed,
+                logits,
+                adjusted,
+            )?;
+            adjusted
+        };
         let (best_id, best) = largest(adjusted).ok_or(SampleError::NothingLeft)?;
         let temperature = self.params.temperature;
         if temperature == 0.0 {
@@ -225,17 +230,29 @@ impl Sampler {
             kept_ids.extend(kept.iter().map(|candidate| candidate.id));
             kept_logits.clear();
             kept_logits.extend(kept.iter().map(|candidate| candidate.logit));
-            (&*kept_ids, &*kept_logits)
+            (kept_ids.as_slice(), kept_logits.as_slice())
         } else {
             all.extend(
                 (0..)
                     .skip(all.len())
                     .take(adjusted.len().saturating_sub(all.len())),
             );
-            (&*all, &*adjusted)
+            (all.as_slice(), adjusted)
         };
         weights.clear();
-        weights.extend(logits.iter().map(|logit| scale.weight(*logit)));
+        let mut sums = Sums::default();
+        if self.params.top_p < 1.0 {
+            weights.extend(logits.iter().map(|logit| scale.weight(*logit)));
+        } else {
+            // All that is not masked counts: the sums are made in passing.
+            weights.extend(logits.iter().map(|&logit| {
+                let weight = scale.weight(logit);
+                if logit > f32::NEG_INFINITY {
+                    sums.add(weight, logit, scale);
+                }
+                weight
+            }));
+        }
         let field = Field {
             ids,
             logits,
@@ -243,7 +260,13 @@ impl Sampler {
         };
         let border = if self.params.top_p < 1.0 {
             let total = weights.iter().sum();
-            top_p(field, scale, self.params.top_p, total, nucleus)
+            let border = top_p(field, scale, self.params.top_p, total, nucleus);
+            for candidate in field.each() {
+                if border.admits(&candidate) {
+                    sums.add(candidate.weight, candidate.logit, scale);
+                }
+            }
+            border
         } else {
             Border::OPEN
         };
@@ -251,19 +274,44 @@ impl Sampler {
             field,
             border,
             scale,
+            sums,
             Noise::at(place.seed, place.choice, place.output_index),
         )
     }
 }
 
-fn draw(field: Field<'_>, border: Border, scale: Scale, noise: Noise) -> Result<Pick, SampleError> {
-    let (mut total, mut below) = (0.0, 0.0);
-    for candidate in field.each() {
-        if border.admits(&candidate) {
-            total += candidate.weight;
-            below += candidate.weight * (f64::from(scale.largest) - f64::from(candidate.logit));
-        }
+/// Whether the parameters leave the logits as they are until `/T`.
+fn leaves_alone(params: &SamplingParams) -> bool {
+    params.logit_bias.is_empty()
+        && params.repetition_penalty == 1.0
+        && params.frequency_penalty == 0.0
+        && params.presence_penalty == 0.0
+}
+
+/// Sums over the ids that are left, in the order of the ids.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    /// Of the weights.
+    total: f64,
+    /// Of `weight * (largest - logit)`.
+    below: f64,
+}
+
+impl Sums {
+    #[inline]
+    fn add(&mut self, weight: f64, logit: f32, scale: Scale) {
+        self.total += weight;
+        self.below += weight * (f64::from(scale.largest) - f64::from(logit));
     }
+}
+
+fn draw(
+    field: Field<'_>,
+    border: Border,
+    scale: Scale,
+    Sums { total, below }: Sums,
+    noise: Noise,
+) -> Result<Pick, SampleError> {
     let winner = race(field, border, scale, total, noise).ok_or(SampleError::NothingLeft)?;
     Ok(Pick {
         id: winner.id,

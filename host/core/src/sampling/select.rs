@@ -20,6 +20,9 @@ fn rank(a: &Candidate, b: &Candidate) -> Ordering {
         .then(a.id.cmp(&b.id))
 }
 
+/// The exponent from which on a weight is taken to be 0.
+pub(super) const NO_WEIGHT: f64 = -100.0;
+
 /// What turns logits into weights.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
@@ -39,7 +42,7 @@ impl Scale {
     /// last digit of a sum that holds the largest weight, 1.
     pub(super) fn weight(&self, logit: f32) -> f64 {
         let exponent = self.exponent(logit);
-        if exponent > -100.0 {
+        if exponent > NO_WEIGHT {
             exponent.exp()
         } else {
             0.0
@@ -57,6 +60,19 @@ pub(super) struct Field<'a> {
 }
 
 impl Field<'_> {
+    /// Cut into pieces of `length` ids; the last may be shorter.
+    pub(super) fn blocks(&self, length: usize) -> impl Iterator<Item = Field<'_>> {
+        let values = self.logits.chunks(length).zip(self.weights.chunks(length));
+        self.ids
+            .chunks(length)
+            .zip(values)
+            .map(|(ids, (logits, weights))| Field {
+                ids,
+                logits,
+                weights,
+            })
+    }
+
     pub(super) fn each(&self) -> impl Iterator<Item = Candidate> {
         let values = self.logits.iter().zip(self.weights);
         self.ids

@@ -8,6 +8,7 @@
 //! All channels are bounded and no method blocks: what the thread has no room for is refused at once
 //! ([`ServiceError::Overloaded`]), and a client that reads its tokens slowly holds up nobody but itself.
 
+mod choose;
 mod client;
 mod thread;
 
@@ -15,17 +16,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
 
 use msao_core::inputs::ModelInputs;
 use msao_core::meter::Meter;
 use msao_core::probe::ProbeReport;
 use msao_core::sampling::{Pick, Sampler};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::generate::{Step, Stop};
 use crate::keep::Keep;
+use crate::media_cache::MediaKeys;
 use crate::model::LoadOptions;
 use crate::runner::{OpenOptions, RunnerOptions};
 use client::Order;
@@ -46,6 +49,12 @@ pub struct ServiceOptions {
     pub prompt_rows: usize,
     /// Most rows of prompts in a pass in which nobody decodes.
     pub idle_prompt_rows: usize,
+    /// Longest that a medium is encoded between two passes while others are being answered. A block of the encoder that
+    /// has begun is finished.
+    pub encode_slice: Duration,
+    /// Most bytes of logits that open sessions keep, two rows each; who would go beyond waits as for room in the cache.
+    /// One session is always let in.
+    pub logits_bytes: u64,
     /// Tokens of one answer that may wait for their reader.
     pub unread_tokens: usize,
 }
@@ -59,6 +68,8 @@ impl Default for ServiceOptions {
             decode_rows: 256,
             prompt_rows: 128,
             idle_prompt_rows: 512,
+            encode_slice: Duration::from_millis(20),
+            logits_bytes: 256 << 20,
             unread_tokens: 64,
         }
     }
@@ -143,6 +154,8 @@ pub struct Load {
     pub held_blocks: usize,
     /// Of these, blocks that only kept prefixes hold.
     pub prefix_blocks: usize,
+    /// Bytes of logits that the open sessions may keep.
+    pub logits_bytes: u64,
     /// Passes run so far.
     pub passes: u64,
     /// Rows that went through them.
@@ -155,6 +168,7 @@ pub(crate) struct Shared {
     waiting: AtomicUsize,
     held_blocks: AtomicUsize,
     prefix_blocks: AtomicUsize,
+    logits_bytes: AtomicU64,
     passes: AtomicU64,
     rows: AtomicU64,
 }
@@ -167,6 +181,18 @@ pub struct Service {
     config: Arc<ModelConfig>,
     capacity: usize,
     unread_tokens: usize,
+    /// `None` where nobody wants hashes.
+    hashing: Option<Arc<Hashing>>,
+}
+
+/// Who may hash media.
+#[derive(Debug)]
+struct Hashing {
+    /// Those who hash or wait for it; more are refused.
+    places: Semaphore,
+    most: usize,
+    /// One at a time.
+    turn: Arc<Semaphore>,
 }
 
 impl Service {
@@ -193,6 +219,14 @@ impl Service {
             config: Arc::new(started.config),
             capacity: started.capacity,
             unread_tokens: options.unread_tokens.max(1),
+            hashing: started.hashes.then(|| {
+                let most = options.waiting.saturating_add(1);
+                Arc::new(Hashing {
+                    places: Semaphore::new(most.min(Semaphore::MAX_PERMITS)),
+                    most,
+                    turn: Arc::new(Semaphore::new(1)),
+                })
+            }),
         })
     }
 
@@ -214,17 +248,56 @@ impl Service {
             waiting: shared.waiting.load(Ordering::Relaxed),
             held_blocks: shared.held_blocks.load(Ordering::Relaxed),
             prefix_blocks: shared.prefix_blocks.load(Ordering::Relaxed),
+            logits_bytes: shared.logits_bytes.load(Ordering::Relaxed),
             passes: shared.passes.load(Ordering::Relaxed),
             rows: shared.rows.load(Ordering::Relaxed),
         }
     }
 
     /// Hands over a prompt. Returns once there is room for it in the cache; reading goes on behind.
+    ///
+    /// Media are hashed first: on the blocking threads of the Tokio runtime that this is called from, one prompt's at a
+    /// time, or in place where there is no runtime.
     pub async fn open(&self, open: Open) -> Result<Session, ServiceError> {
+        let tokens = open.inputs.input_ids.len().saturating_add(open.reserve);
+        if tokens > self.capacity {
+            return Err(ServiceError::TooLarge {
+                tokens,
+                capacity: self.capacity,
+            });
+        }
+        let keys = self.hashes(&open.inputs).await?;
         let (reply, opened) = oneshot::channel();
-        self.send(Command::Open(Box::new(open), reply))?;
+        self.send(Command::Open(Box::new(open), keys, reply))?;
         let id = opened.await.map_err(|_| ServiceError::Stopped)??;
         Ok(Session::new(id, self))
+    }
+
+    async fn hashes(&self, inputs: &Arc<ModelInputs>) -> Result<Option<MediaKeys>, ServiceError> {
+        let Some(hashing) = &self.hashing else {
+            return Ok(None);
+        };
+        let media = inputs.images.is_some() || inputs.videos.is_some() || inputs.audio.is_some();
+        let handle = tokio::runtime::Handle::try_current();
+        let (true, Ok(handle)) = (media, handle) else {
+            return Ok(Some(MediaKeys::of(&self.config, inputs)?));
+        };
+        let _place = hashing
+            .places
+            .try_acquire()
+            .map_err(|_| ServiceError::Overloaded {
+                waiting: hashing.most,
+            })?;
+        let turn = Arc::clone(&hashing.turn).acquire_owned().await;
+        let (config, inputs) = (Arc::clone(&self.config), Arc::clone(inputs));
+        let hashed = handle.spawn_blocking(move || {
+            let keys = MediaKeys::of(&config, &inputs);
+            // Held to the end, whoever has given up waiting.
+            drop(turn);
+            keys
+        });
+        let keys = hashed.await.map_err(|_| ServiceError::Stopped)?;
+        Ok(Some(keys?))
     }
 
     fn send(&self, command: Command) -> Result<(), ServiceError> {

@@ -1,24 +1,26 @@
 //! The loop of the thread that owns a model.
 //!
-//! Each turn: take in what was sent, end what was dropped, let in what waits as far as there is room, encode at most one
-//! medium, then one pass over whatever is ready. Decoding and verifying come first, and prompts are read in chunks beside
-//! them. What cannot be cut into chunks still makes others wait: taking a prompt in (its media are hashed, its text is
-//! embedded) and encoding one medium.
+//! Each turn: take in what was sent, end what was dropped, let in what waits as far as there is room, go on with one medium
+//! by some blocks of its encoder, then one pass over whatever is ready. Decoding and verifying come first, and prompts are
+//! read in chunks beside them. Media come here hashed. What still makes others wait, for milliseconds, is embedding a
+//! newcomer's text and one block of an encoder.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use msao_core::sampling::Scratch;
 use tokio::sync::oneshot;
 
+use super::choose::{Share, hand_out, untreated, with_scratch};
 use super::client::{Client, Order, Reply, Rows};
 use super::{Open, ServiceError, ServiceOptions, Shared, Ticket};
 use crate::config::ModelConfig;
 use crate::error::{EngineError, Result};
+use crate::logits::Logits;
+use crate::media_cache::MediaKeys;
 use crate::model::{LoadOptions, Model};
 use crate::runner::{Needs, Runner, SequenceId, Work};
 
@@ -26,12 +28,17 @@ use crate::runner::{Needs, Runner, SequenceId, Work};
 const READER_POLL: Duration = Duration::from_millis(1);
 /// How long it sleeps with nothing to do before it looks whether anyone has gone.
 const IDLE_POLL: Duration = Duration::from_secs(1);
+/// How long encoding goes on before it is looked whether anybody came, with nobody being answered.
+const ENCODE_ALONE: Duration = Duration::from_millis(100);
+/// Rows of logits that a session may keep.
+const KEPT_ROWS: u64 = 2;
 /// Most orders that may wait on one session.
 const ORDERS: usize = 256;
 
 /// What is sent to the thread.
 pub(crate) enum Command {
-    Open(Box<Open>, Reply<Ticket>),
+    /// A prompt, with the hashes of its media where the cache wants them.
+    Open(Box<Open>, Option<MediaKeys>, Reply<Ticket>),
     Order(u64, Order),
     /// Somebody has gone.
     Look,
@@ -41,10 +48,13 @@ pub(crate) enum Command {
 pub(super) struct Started {
     pub config: ModelConfig,
     pub capacity: usize,
+    /// Whether media must be hashed.
+    pub hashes: bool,
 }
 
 struct Waiting {
     open: Box<Open>,
+    keys: Option<MediaKeys>,
     reply: Reply<Ticket>,
 }
 
@@ -54,7 +64,6 @@ struct Engine {
     clients: BTreeMap<u64, Client>,
     waiting: VecDeque<Waiting>,
     next: u64,
-    scratch: Scratch,
     shared: Arc<Shared>,
     /// Where the next pass starts to look, so that nobody is always last.
     turn: u64,
@@ -83,6 +92,7 @@ pub(super) fn run(
     let told = started.send(Ok(Started {
         config: runner.model().config().clone(),
         capacity: runner.capacity(),
+        hashes: runner.wants_hashes(),
     }));
     if told.is_err() {
         return;
@@ -96,7 +106,6 @@ pub(super) fn run(
         clients: BTreeMap::new(),
         waiting: VecDeque::new(),
         next: 0,
-        scratch: Scratch::default(),
         shared,
         turn: 0,
     };
@@ -156,22 +165,15 @@ impl Engine {
     fn take(&mut self, command: Command) {
         match command {
             Command::Look => {}
-            Command::Open(open, reply) => {
-                let tokens = open.inputs.input_ids.len().saturating_add(open.reserve);
-                let capacity = self.runner.capacity();
-                if tokens > capacity {
-                    let _gone = reply.send(Err(ServiceError::TooLarge { tokens, capacity }));
-                } else {
-                    self.waiting.push_back(Waiting { open, reply });
-                    self.admit();
-                    // Only who truly has to wait takes a place in the queue.
-                    let waiting = self.waiting.len().saturating_sub(1);
-                    if waiting >= self.options.waiting
-                        && self.waiting.len() > self.options.waiting
-                        && let Some(last) = self.waiting.pop_back()
-                    {
-                        let _gone = last.reply.send(Err(ServiceError::Overloaded { waiting }));
-                    }
+            Command::Open(open, keys, reply) => {
+                self.waiting.push_back(Waiting { open, keys, reply });
+                self.admit();
+                // Only who truly has to wait takes a place in the queue.
+                if self.waiting.len() > self.options.waiting
+                    && let Some(last) = self.waiting.pop_back()
+                {
+                    let waiting = self.waiting.len();
+                    let _gone = last.reply.send(Err(ServiceError::Overloaded { waiting }));
                 }
             }
             Command::Order(id, order) => {
@@ -264,10 +266,10 @@ impl Engine {
                 .len()
                 .saturating_add(first.open.reserve);
             // An empty runner takes whatever its cache can hold: `take` has seen to that.
-            if !self.clients.is_empty() && !self.runner.fits(tokens) {
+            if !self.clients.is_empty() && !(self.runner.fits(tokens) && self.logits_fit()) {
                 return;
             }
-            let Some(Waiting { open, reply }) = self.waiting.pop_front() else {
+            let Some(Waiting { open, keys, reply }) = self.waiting.pop_front() else {
                 return;
             };
             let Open {
@@ -278,7 +280,7 @@ impl Engine {
                 end_of_sequence,
                 top_logprobs,
             } = *open;
-            match self.runner.open(inputs, reserve, &options) {
+            match self.runner.open_hashed(inputs, keys, reserve, &options) {
                 Err(error) => drop(reply.send(Err(error.into()))),
                 Ok(sequence) => {
                     let (client, gone) =
@@ -289,6 +291,22 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Bytes of logits that the open sessions keep at most: those to choose the next token by, and those after the
+    /// prompt, to which an answer can be taken back.
+    fn kept_logits(&self) -> u64 {
+        self.clients.len() as u64 * self.session_logits()
+    }
+
+    fn session_logits(&self) -> u64 {
+        let row = size_of::<f32>() * self.runner.model().config().text.vocab_size;
+        KEPT_ROWS * row as u64
+    }
+
+    /// Whether one more session's logits fit.
+    fn logits_fit(&self) -> bool {
+        self.kept_logits() + self.session_logits() <= self.options.logits_bytes
     }
 
     fn enter(&mut self, client: Client, gone: Arc<std::sync::atomic::AtomicBool>) -> Ticket {
@@ -312,7 +330,7 @@ impl Engine {
         let mut ready: Vec<(u64, SequenceId, Rows)> = Vec::new();
         let mut rows_left = self.options.decode_rows;
         let mut skipped = None;
-        let mut encoded = false;
+        let mut encoding: Option<(u64, SequenceId)> = None;
         for id in ids {
             worked |= self.settle(id);
             let Some(client) = self.clients.get(&id) else {
@@ -322,13 +340,9 @@ impl Engine {
             match self.runner.needs(sequence) {
                 Err(error) => self.fail(id, error),
                 Ok(Needs::Encoding) => {
-                    // One medium a turn: an encoder cannot be cut into pieces.
-                    if !encoded {
-                        encoded = true;
-                        worked = true;
-                        if let Err(error) = self.runner.encode(sequence) {
-                            self.fail(id, error);
-                        }
+                    // First come first served, so that no second medium is begun before one is done.
+                    if encoding.is_none_or(|(first, _)| id < first) {
+                        encoding = Some((id, sequence));
                     }
                 }
                 Ok(Needs::Reading(left)) => reading.push((id, sequence, left)),
@@ -355,6 +369,10 @@ impl Engine {
                 }
             }
         }
+        if let Some((id, sequence)) = encoding {
+            worked = true;
+            self.encode(id, sequence, ready.is_empty());
+        }
         // Prompts first come first served: sharing a chunk among them would delay them all.
         reading.sort_unstable_by_key(|(id, _, _)| *id);
         worked |= self.pass(&ready, &reading);
@@ -370,6 +388,22 @@ impl Engine {
         }
     }
 
+    /// Goes on with one medium: to its end if nobody waits for a pass, else for a while.
+    fn encode(&mut self, id: u64, sequence: SequenceId, alone: bool) {
+        let started = Instant::now();
+        loop {
+            match self.runner.encode_on(sequence) {
+                Ok(false) if alone && started.elapsed() < ENCODE_ALONE => {}
+                Ok(false) if !alone && started.elapsed() < self.options.encode_slice => {}
+                Ok(_) => return,
+                Err(error) => {
+                    self.fail(id, error);
+                    return;
+                }
+            }
+        }
+    }
+
     /// Does everything on a session that needs no pass. True if something was done.
     fn settle(&mut self, id: u64) -> bool {
         let mut worked = false;
@@ -377,7 +411,7 @@ impl Engine {
             let Some(client) = self.clients.get_mut(&id) else {
                 return true;
             };
-            match client.choose(&mut self.scratch) {
+            match with_scratch(|scratch| client.choose(scratch)) {
                 Ok(true) => {
                     worked = true;
                     continue;
@@ -421,6 +455,7 @@ impl Engine {
 
     /// An order that needs no pass.
     fn carry_out(&mut self, id: u64, order: Order) {
+        let logits_fit = self.logits_fit();
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
@@ -456,7 +491,7 @@ impl Engine {
                     return;
                 }
                 // The answer's room is set aside for each choice.
-                if !self.runner.fits(client.room()) {
+                if !self.runner.fits(client.room()) || !logits_fit {
                     let waiting = self.waiting.len();
                     let _gone = reply.send(Err(ServiceError::Overloaded { waiting }));
                     return;
@@ -549,14 +584,7 @@ impl Engine {
         self.shared.passes.fetch_add(1, Ordering::Relaxed);
         self.shared.rows.fetch_add(rows as u64, Ordering::Relaxed);
         match self.runner.run(batch) {
-            Ok(logits) => {
-                for (index, id) in owners.iter().enumerate() {
-                    let rows = ready.get(index).map(|(_, _, rows)| rows);
-                    if let Err(error) = self.hand_out(*id, rows, logits.of(index)) {
-                        self.fail(*id, error);
-                    }
-                }
-            }
+            Ok(logits) => self.hand_out(owners, ready, &logits),
             Err(error) => match owners {
                 [alone] => self.fail(*alone, error),
                 _ => {
@@ -570,28 +598,48 @@ impl Engine {
         }
     }
 
-    fn hand_out(&mut self, id: u64, rows: Option<&Rows>, logits: &[f32]) -> Result<()> {
-        let Some(client) = self.clients.get_mut(&id) else {
-            return Ok(());
-        };
-        match rows {
-            None if logits.is_empty() => {}
-            None => client.has_read_prompt(logits),
-            Some(rows) => {
-                let width = self.runner.model().config().text.vocab_size;
-                let forget = client.take(rows, logits, width, &mut self.scratch)?;
-                if forget > 0 {
-                    self.runner.roll_back(client.sequence, forget)?;
-                }
+    /// Gives every owner the logits of its entry and takes back what it read in vain.
+    fn hand_out(&mut self, owners: &[u64], ready: &[(u64, SequenceId, Rows)], logits: &Logits) {
+        let width = self.runner.model().config().text.vocab_size;
+        let places: BTreeMap<u64, usize> = owners.iter().copied().zip(0..).collect();
+        let mut shares: Vec<Share> = self
+            .clients
+            .iter_mut()
+            .filter_map(|(id, client)| {
+                let place = *places.get(id)?;
+                Some(Share {
+                    id: *id,
+                    client,
+                    rows: ready.get(place).map(|(_, _, rows)| rows),
+                    logits: logits.of(place),
+                    forget: untreated(),
+                })
+            })
+            .collect();
+        let threads = tch::get_num_threads().max(1) as usize;
+        hand_out(&mut shares, width, threads);
+        let taken: Vec<_> = shares
+            .into_iter()
+            .map(|share| (share.id, share.client.sequence, share.forget))
+            .collect();
+        for (id, sequence, forget) in taken {
+            let done = forget.and_then(|forget| match forget {
+                0 => Ok(()),
+                _ => self.runner.roll_back(sequence, forget),
+            });
+            if let Err(error) = done {
+                self.fail(id, error);
             }
         }
-        Ok(())
     }
 
     fn tell(&self, turn: Turn) {
         let shared = &self.shared;
         shared.sessions.store(self.clients.len(), Ordering::Relaxed);
         shared.waiting.store(self.waiting.len(), Ordering::Relaxed);
+        shared
+            .logits_bytes
+            .store(self.kept_logits(), Ordering::Relaxed);
         shared
             .held_blocks
             .store(self.runner.held_blocks(), Ordering::Relaxed);

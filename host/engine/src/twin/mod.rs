@@ -29,6 +29,7 @@ pub use self::shape::SHAPES;
 use self::shape::Shape;
 use self::tensors::{Dtype, Plan};
 use crate::config::ModelConfig;
+use crate::device::Precision;
 use crate::error::{EngineError, Result};
 use crate::model::{LoadOptions, Model};
 
@@ -197,7 +198,11 @@ fn make_inner(options: &TwinOptions, say: &mut dyn FnMut(&str)) -> Result<Twin> 
             found.scale
         ));
         write_half(&folders[0], &config.0, &plan, &vocabulary, options)?;
-        if !fits_in_memory(plan.bytes() + draft_plan.bytes()) {
+        let bytes = match measuring() {
+            Precision::F32 => 4 * (plan.parameters() + draft_plan.parameters()),
+            _ => plan.bytes() + draft_plan.bytes(),
+        };
+        if !fits_in_memory(bytes) {
             say(
                 "the memory would not hold both models: the agreement is the estimate on random tokens",
             );
@@ -265,7 +270,11 @@ fn measure(
     vocabulary: &tokens::Vocabulary,
 ) -> Result<Agreement> {
     let [target, draft] = folders;
-    let load = |dir: &Path| Model::load(dir, &LoadOptions::default());
+    let options = LoadOptions {
+        precision: measuring(),
+        ..LoadOptions::default()
+    };
+    let load = |dir: &Path| Model::load(dir, &options);
     let prompts = agree::prompts(
         tokens.div_ceil(ANSWER),
         PROMPT,
@@ -273,6 +282,15 @@ fn measure(
         &vocabulary.ordinary(),
     );
     agreement(&load(target)?, &load(draft)?, &prompts, ANSWER)
+}
+
+/// As stored, or in f32 where our own kernels do not run: libtorch's bf16 takes hundreds of times as long there.
+fn measuring() -> Precision {
+    if msao_kernels::supported() {
+        Precision::Stored
+    } else {
+        Precision::F32
+    }
 }
 
 fn cannot_write(path: &Path, error: std::io::Error) -> EngineError {
