@@ -24,7 +24,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 ..PolicyConfig::default()
             },
             loader: Arc::new(plain::PlainLoader),
-            policies: (0..6).map(|salt| plain::policy(&format!("salt={salt}"))).collect(),
+            policies: (0..6)
+                .map(|salt| plain::policy(&format!("salt={salt}")))
+                .collect(),
         },
         &mut std::io::stdout(),
     )

@@ -166,7 +166,11 @@ mod tests {
             (655, Succeeded(Probe), "closed", None),
         ] {
             let (next, may) = breaker.advance(event, now, &CONFIG);
-            assert_eq!((next.name(), may), (state, permit), "{now} {event:?} on {breaker:?}");
+            assert_eq!(
+                (next.name(), may),
+                (state, permit),
+                "{now} {event:?} on {breaker:?}"
+            );
             breaker = next;
         }
     }

@@ -100,11 +100,10 @@ impl Bundle {
             path: manifest_path.clone(),
             what: FOLDER,
         })?;
-        let manifest =
-            Manifest::parse(&manifest_text).map_err(|error| BundleError::Manifest {
-                path: manifest_path,
-                error,
-            })?;
+        let manifest = Manifest::parse(&manifest_text).map_err(|error| BundleError::Manifest {
+            path: manifest_path,
+            error,
+        })?;
         let component = if path.is_dir() {
             path.join("target").join(format!("{}.wasm", manifest.name))
         } else {

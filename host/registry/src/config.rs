@@ -199,7 +199,9 @@ impl PolicyConfig {
         };
         let steps = &self.canary.steps;
         let rising = steps.is_sorted_by(|a, b| a < b);
-        if !rising || steps.first().is_none_or(|&first| !(first > 0.0)) || steps.last() != Some(&1.0)
+        if !rising
+            || steps.first().is_none_or(|&first| !(first > 0.0))
+            || steps.last() != Some(&1.0)
         {
             return wrong(
                 "canary.steps",
@@ -224,7 +226,12 @@ impl PolicyConfig {
             ("shadow.queue", self.shadow.queue, 1, 65_536),
             ("breaker.failures", self.breaker.failures, 1, 1_000_000),
             ("error-budget.inputs", self.error_budget.inputs, 1, 60_000),
-            ("error-budget.window-s", self.error_budget.window_s, 1, 86_400),
+            (
+                "error-budget.window-s",
+                self.error_budget.window_s,
+                1,
+                86_400,
+            ),
             ("failures.keep", self.failures.keep, 0, 100_000),
             ("failures.mib", self.failures.mib, 1, 65_536),
             ("warm", self.warm, 0, 1024),

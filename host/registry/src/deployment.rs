@@ -251,7 +251,9 @@ impl Deployment {
         pins: Values,
         tuned: Values,
     ) -> Spec {
-        let known = self.known().find(|spec| spec.pins == pins && spec.tuned == tuned);
+        let known = self
+            .known()
+            .find(|spec| spec.pins == pins && spec.tuned == tuned);
         Spec {
             number: self.next,
             policy,

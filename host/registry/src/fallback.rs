@@ -75,7 +75,12 @@ mod tests {
             (vec![node(true, edge), node(true, cloud)], Route::Cloud, 1),
             (vec![node(true, edge), node(false, cloud)], Route::Edge, 0),
             (
-                vec![node(true, edge), node(false, cloud), node(true, edge), node(true, cloud)],
+                vec![
+                    node(true, edge),
+                    node(false, cloud),
+                    node(true, edge),
+                    node(true, cloud),
+                ],
                 Route::Cloud,
                 3,
             ),
@@ -93,7 +98,10 @@ mod tests {
             flags: flag::MEDIA_AT_EDGE,
             ..Request::default()
         };
-        let nodes = [node(true, capability::DRAFT), node(true, capability::TARGET)];
+        let nodes = [
+            node(true, capability::DRAFT),
+            node(true, capability::TARGET),
+        ];
         let part = |modality| Part {
             modality,
             ..Part::default()

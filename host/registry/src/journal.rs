@@ -179,16 +179,14 @@ fn load<E: DeserializeOwned, S: DeserializeOwned>(
         if entry.sequence == number {
             Ok(entry)
         } else {
-            Err(format!(
-                "it holds number {}, not {number}",
-                entry.sequence
-            ))
+            Err(format!("it holds number {}, not {number}", entry.sequence))
         }
     }))
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let rest = (bytes.strip_prefix(HEAD.as_bytes())).ok_or("it does not begin as a journal does")?;
+    let rest =
+        (bytes.strip_prefix(HEAD.as_bytes())).ok_or("it does not begin as a journal does")?;
     let (sum, body) = rest.split_at_checked(64).ok_or("it is cut short")?;
     let body = body
         .strip_prefix(b"\n")
@@ -216,14 +214,19 @@ mod tests {
         let (mut journal, newest, _) = open(folder.path());
         assert!(newest.is_none());
         for state in 1..=300_u64 {
-            journal.write(0.0, format!("change {state}"), state).unwrap();
+            journal
+                .write(0.0, format!("change {state}"), state)
+                .unwrap();
         }
         let (journal, newest, damaged) = open(folder.path());
         assert_eq!(newest.map(|entry| entry.state), Some(300));
         assert!(damaged.is_empty());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 256);
         let history: Vec<Entry<String, u64>> = journal.history(3).unwrap();
-        assert_eq!(history.iter().map(|it| it.state).collect::<Vec<_>>(), [300, 299, 298]);
+        assert_eq!(
+            history.iter().map(|it| it.state).collect::<Vec<_>>(),
+            [300, 299, 298]
+        );
     }
 
     #[test]

@@ -117,9 +117,21 @@ mod tests {
             assert_eq!(in_force(&manifest, pins, tuned).unwrap(), expected);
         }
         for (pins, tuned, named) in [
-            (values("c", 1.0), none.clone(), "policy.pins.p.c: there is no such"),
-            (values("a", 11.0), none.clone(), "policy.pins.p.a: 11 is out of range"),
-            (none.clone(), values("b", 2.0), "tuned.p.b: the manifest does not"),
+            (
+                values("c", 1.0),
+                none.clone(),
+                "policy.pins.p.c: there is no such",
+            ),
+            (
+                values("a", 11.0),
+                none.clone(),
+                "policy.pins.p.a: 11 is out of range",
+            ),
+            (
+                none.clone(),
+                values("b", 2.0),
+                "tuned.p.b: the manifest does not",
+            ),
         ] {
             let error = in_force(&manifest, &pins, &tuned).unwrap_err().to_string();
             assert!(error.starts_with(named), "{error}");

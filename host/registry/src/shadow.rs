@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use msao_core::offload::manifest::Probe;
 use msao_core::offload::record::Step;
 use msao_core::offload::{
     Decision, Node, Outcome, Part, Plan, PlanInput, Report, Request, Scores, flag,
 };
-use msao_core::offload::manifest::Probe;
 use msao_sandbox::Failure;
 use serde::Serialize;
 
@@ -147,8 +147,7 @@ impl Shadow {
         let mut parts = job.parts.clone();
         if let (Some(own), Some((report, seed))) = (&generation.postprocessor, &job.probe) {
             let learned = own.cells.snapshot();
-            let scores =
-                (own.plugin).score(report, *seed, &own.params, learned.calibration())?;
+            let scores = (own.plugin).score(report, *seed, &own.params, learned.calibration())?;
             parts = with_scores(&parts, &scores);
             let _ = own.cells.update(scores.updates);
         } else if let Some((report, _)) = &job.probe {
@@ -210,7 +209,13 @@ impl Shadow {
 
 /// What of the plan is otherwise; memo, reason and terms are the policy's own business.
 fn planned_otherwise(own: &Plan, run: &Plan) -> Option<&'static str> {
-    let rounds = |plan: &Plan| (plan.gamma_max, plan.in_flight_max, plan.patience_ms.to_bits());
+    let rounds = |plan: &Plan| {
+        (
+            plan.gamma_max,
+            plan.in_flight_max,
+            plan.patience_ms.to_bits(),
+        )
+    };
     if own.route != run.route {
         Some("route")
     } else if own.peer != run.peer {

@@ -151,7 +151,9 @@ pub enum SignatureError {
     #[error("the signature is by the key {0} (\"{1}\"), which policy.revoked withdraws")]
     Revoked(PublicKey, String),
     /// The mathematics do not hold.
-    #[error("the signature is wrong: it was not made by the key {0} for these bytes and this serial")]
+    #[error(
+        "the signature is wrong: it was not made by the key {0} for these bytes and this serial"
+    )]
     Wrong(PublicKey),
     /// A newer release was active.
     #[error(
@@ -167,7 +169,9 @@ pub enum SignatureError {
         highest: Serial,
     },
     /// The serial belongs to another release.
-    #[error("{plugin} has serial {serial}, which another release of it has used; sign it with a higher one")]
+    #[error(
+        "{plugin} has serial {serial}, which another release of it has used; sign it with a higher one"
+    )]
     SerialUsed {
         /// The plug-in.
         plugin: String,
@@ -196,7 +200,9 @@ impl SignatureFile {
             )));
         }
         if file.serial == 0 {
-            return Err(SignatureError::Syntax("serial is 0; allowed: 1 or more".into()));
+            return Err(SignatureError::Syntax(
+                "serial is 0; allowed: 1 or more".into(),
+            ));
         }
         Ok(file)
     }
@@ -379,9 +385,10 @@ impl SigningKeyFile {
     /// Signs a release.
     pub fn sign(&self, release: Release, serial: Serial) -> SignatureFile {
         let signature = self.key.sign(&signed_bytes(&release, serial));
-        let hex = signature.to_bytes().iter().fold(String::new(), |text, byte| {
-            text + &format!("{byte:02x}")
-        });
+        let hex = signature
+            .to_bytes()
+            .iter()
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         SignatureFile {
             format: FORMAT,
             artifact: release.artifact,
@@ -432,7 +439,13 @@ mod tests {
             ..release()
         };
         let replayed = trust.check(&elsewhere, Some(&good)).unwrap_err();
-        assert!(matches!(replayed, SignatureError::OtherRelease { what: "the component", .. }));
+        assert!(matches!(
+            replayed,
+            SignatureError::OtherRelease {
+                what: "the component",
+                ..
+            }
+        ));
         // The file's own words changed to fit, the signature does not.
         let forged = SignatureFile {
             artifact: elsewhere.artifact,
@@ -491,12 +504,18 @@ mod tests {
         let garbage = folder.path().join("garbage.pem");
         std::fs::write(&garbage, "no key").unwrap();
         std::fs::set_permissions(&garbage, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(SigningKeyFile::read(&garbage), Err(KeyError::NoKey { .. })));
+        assert!(matches!(
+            SigningKeyFile::read(&garbage),
+            Err(KeyError::NoKey { .. })
+        ));
     }
 
     #[test]
     fn bad_signature_files_are_refused() {
-        let good = SigningKeyFile::generate().unwrap().sign(release(), 1).to_text();
+        let good = SigningKeyFile::generate()
+            .unwrap()
+            .sign(release(), 1)
+            .to_text();
         for (text, named) in [
             (String::new(), "format"),
             (good.replace("format = 1", "format = 2"), "format 2"),

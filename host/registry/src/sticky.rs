@@ -67,7 +67,9 @@ mod tests {
             let room = 5.0 * (40_000.0 * share * (1.0 - share)).sqrt();
             assert!((below - 40_000.0 * share).abs() < room, "{share}: {below}");
         }
-        let both = places.iter().filter(|place| place.0 < 0.25 && place.1 < 0.25);
+        let both = places
+            .iter()
+            .filter(|place| place.0 < 0.25 && place.1 < 0.25);
         assert!((both.count() as f64 - 2500.0).abs() < 250.0);
     }
 

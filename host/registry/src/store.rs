@@ -211,7 +211,10 @@ mod tests {
             panic!("damage was not found");
         };
         assert_eq!(fs::read(aside).unwrap(), b"Component");
-        assert!(matches!(store.get(&release), Err(StoreError::Missing { .. })));
+        assert!(matches!(
+            store.get(&release),
+            Err(StoreError::Missing { .. })
+        ));
         assert_eq!(store.push(&bundle(b"component")).unwrap(), release);
         assert_eq!(store.get(&release).unwrap().wasm, b"component");
         assert_eq!(store.artifacts().unwrap(), [release.artifact]);

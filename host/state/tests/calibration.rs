@@ -119,7 +119,10 @@ fn a_candidate_learns_apart_and_takes_its_learning_with_it() {
     scratch.update(vec![add(1, 1000.0)]);
     store.settle();
     let count = |cells: &msao_state::Cells| cells.snapshot().calibration().count[0];
-    assert_eq!((count(&stable), count(&fork), count(&scratch)), (11.0, 101.0, 1001.0));
+    assert_eq!(
+        (count(&stable), count(&fork), count(&scratch)),
+        (11.0, 101.0, 1001.0)
+    );
 
     store.promote(2, &key(1));
     assert_eq!(count(&store.live(&key(1))), 101.0);
@@ -156,7 +159,11 @@ fn what_was_learned_survives_a_restart_forks_included() {
     let expected = {
         let store = open();
         let live = store.live(&key(1));
-        live.update((0..300).map(|i| sample(i, f64::from(i) / 7.0, 0.1)).collect());
+        live.update(
+            (0..300)
+                .map(|i| sample(i, f64::from(i) / 7.0, 0.1))
+                .collect(),
+        );
         live.update(vec![sample(5, 0.3, 0.1), add(6, 2.0)]);
         let fork = store.fork(2, &key(1));
         fork.update(vec![add(1, 5.0)]);

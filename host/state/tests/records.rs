@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use msao_core::digest::Digest;
-use msao_core::offload::record::{Called, DecisionRecord, GenerationId, Given, Scoring, Step, VERSION};
+use msao_core::offload::record::{
+    Called, DecisionRecord, GenerationId, Given, Scoring, Step, VERSION,
+};
 use msao_core::offload::{
     Action, Calibration, Decision, Item, Node, Outcome, Part, Plan, Report, Request, Route, Score,
     Scores, StepInput,
@@ -58,7 +60,10 @@ fn record(number: u32, snapshot: &Snapshot) -> DecisionRecord {
             }),
         }),
         asked: None,
-        planned: Some(Called::Answered(Decision::Run(Plan::plain(Route::Cloud, 1)))),
+        planned: Some(Called::Answered(Decision::Run(Plan::plain(
+            Route::Cloud,
+            1,
+        )))),
         ran: Plan::plain(Route::Cloud, 1),
         steps: vec![Step {
             input: StepInput::default(),
@@ -135,7 +140,13 @@ fn the_ring_goes_on_after_a_restart_in_what_it_counts_as_well() {
 #[test]
 fn the_size_is_kept_to_snapshots_included() {
     let storage = Arc::new(MemoryStorage::default());
-    let ring = ring(&storage, RecordConfig { mib: 1, ..keeping(1_000_000) });
+    let ring = ring(
+        &storage,
+        RecordConfig {
+            mib: 1,
+            ..keeping(1_000_000)
+        },
+    );
     let large = |number: u32| {
         let keys: Vec<u32> = (0..4096).collect();
         let column = vec![f64::from(number); 4096];
@@ -187,14 +198,25 @@ fn a_record_without_its_snapshot_is_refused_and_counted() {
 #[test]
 fn too_many_at_once_are_dropped_and_counted() {
     let storage = Arc::new(MemoryStorage::default());
-    let ring = ring(&storage, RecordConfig { queue: 1, ..keeping(100_000) });
+    let ring = ring(
+        &storage,
+        RecordConfig {
+            queue: 1,
+            ..keeping(100_000)
+        },
+    );
     let snapshot = snapshot(1);
-    let taken = (0..5000).filter(|&number| push(&ring, number, &snapshot)).count() as u64;
+    let taken = (0..5000)
+        .filter(|&number| push(&ring, number, &snapshot))
+        .count() as u64;
     ring.settle().unwrap();
     let stats = ring.stats();
     assert_eq!(stats.written, taken);
     assert_eq!(stats.written + stats.dropped, 5000);
-    assert!(stats.dropped > 0, "five thousand pushes found a queue of one always empty");
+    assert!(
+        stats.dropped > 0,
+        "five thousand pushes found a queue of one always empty"
+    );
 }
 
 #[test]
@@ -229,15 +251,33 @@ fn what_is_wrong_with_a_file_is_named_with_its_line() {
     assert!(read_jsonl(good.as_bytes()).is_ok());
     let (line, rest) = good.split_once('\n').unwrap();
     for (text, named) in [
-        (format!("{rest}{line}\n"), "line 1: the decision names the snapshot"),
-        (good.replace("\"count\":[1.0]", "\"count\":[2.0]"), "line 1: the snapshot is not"),
-        (good.replace("\"count\":[1.0]", "\"count\":[]"), "line 1: the snapshot's columns"),
-        (good.replace("\"version\":1", "\"version\":2"), "line 2: the record has version 2"),
-        (good.replace("\"seed\"", "\"sead\""), "line 2: unknown field `sead`"),
+        (
+            format!("{rest}{line}\n"),
+            "line 1: the decision names the snapshot",
+        ),
+        (
+            good.replace("\"count\":[1.0]", "\"count\":[2.0]"),
+            "line 1: the snapshot is not",
+        ),
+        (
+            good.replace("\"count\":[1.0]", "\"count\":[]"),
+            "line 1: the snapshot's columns",
+        ),
+        (
+            good.replace("\"version\":1", "\"version\":2"),
+            "line 2: the record has version 2",
+        ),
+        (
+            good.replace("\"seed\"", "\"sead\""),
+            "line 2: unknown field `sead`",
+        ),
         (good[..good.len() - 9].to_owned(), "line 2: EOF"),
     ] {
         let error = read_jsonl(text.as_bytes()).unwrap_err().to_string();
-        assert!(error.starts_with(named), "{error}\nshould begin with {named}");
+        assert!(
+            error.starts_with(named),
+            "{error}\nshould begin with {named}"
+        );
     }
 }
 

@@ -62,7 +62,10 @@ fn a_database_in_use_is_left_alone() {
     let path = folder.path().join("state");
     let first = SledStorage::open(&path).unwrap();
     first.storage.put(b"key", b"value").unwrap();
-    assert!(matches!(SledStorage::open(&path), Err(StorageError::Locked { .. })));
+    assert!(matches!(
+        SledStorage::open(&path),
+        Err(StorageError::Locked { .. })
+    ));
     assert_eq!(first.storage.get(b"key").unwrap(), Some(b"value".to_vec()));
 }
 

@@ -83,7 +83,12 @@ mod tests {
 
     #[test]
     fn tails_of_the_normal_distribution_agree_with_tables() {
-        for (z, tail) in [(0.0, 0.5), (1.644_854, 0.05), (2.807_034, 0.0025), (3.719_016, 1e-4)] {
+        for (z, tail) in [
+            (0.0, 0.5),
+            (1.644_854, 0.05),
+            (2.807_034, 0.0025),
+            (3.719_016, 1e-4),
+        ] {
             assert!((upper_tail(z) - tail).abs() < 2e-7, "{z}");
         }
         assert_eq!(welch(1.0, 0.0, 10, 1.0, 0.0, 10), 1.0);

@@ -269,7 +269,13 @@ impl Trial {
         worse.extend(share("errors", errors, have, config.errors, alpha));
         if enough {
             let overridden = (new.overridden, stable.overridden);
-            worse.extend(share("overrides", overridden, have, config.overrides, alpha));
+            worse.extend(share(
+                "overrides",
+                overridden,
+                have,
+                config.overrides,
+                alpha,
+            ));
         }
         if enough && !last {
             for (name, times, old) in [
@@ -366,7 +372,9 @@ mod tests {
     fn noise(seed: u64) -> impl FnMut() -> f64 {
         let mut state = seed;
         move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as f64 / (1_u64 << 31) as f64
         }
     }
@@ -385,7 +393,13 @@ mod tests {
         cost: 1.0,
     };
 
-    fn run(trial: &mut Trial, side: Side, kind: &Kind, count: u64, random: &mut impl FnMut() -> f64) {
+    fn run(
+        trial: &mut Trial,
+        side: Side,
+        kind: &Kind,
+        count: u64,
+        random: &mut impl FnMut() -> f64,
+    ) {
         for id in 0..count {
             trial.start(side, id, 0);
             let time = -200.0 * (1.0 - random()).ln() * kind.slow;
@@ -410,7 +424,9 @@ mod tests {
 
     #[test]
     fn a_candidate_like_the_stable_one_is_seldom_turned_away() {
-        let turned_away = (0..400).filter(|&seed| verdict(&GOOD, seed, 200) != Verdict::Fine).count();
+        let turned_away = (0..400)
+            .filter(|&seed| verdict(&GOOD, seed, 200) != Verdict::Fine)
+            .count();
         // Five tests at 0.0025 each: 5 of 400 expected at most; 16 are five standard deviations beyond.
         assert!(turned_away <= 16, "{turned_away} of 400");
     }
@@ -418,8 +434,20 @@ mod tests {
     #[test]
     fn a_worse_candidate_is_turned_away_and_the_reason_named() {
         for (kind, named) in [
-            (Kind { errors: 0.1, ..GOOD }, "errors"),
-            (Kind { overrides: 0.2, ..GOOD }, "overrides"),
+            (
+                Kind {
+                    errors: 0.1,
+                    ..GOOD
+                },
+                "errors",
+            ),
+            (
+                Kind {
+                    overrides: 0.2,
+                    ..GOOD
+                },
+                "overrides",
+            ),
             (Kind { slow: 2.0, ..GOOD }, "time to first token"),
             (Kind { slow: 2.0, ..GOOD }, "total time"),
             (Kind { cost: 1.3, ..GOOD }, "cost"),
@@ -435,7 +463,10 @@ mod tests {
     #[test]
     fn too_few_hold_unless_they_break_at_once() {
         assert!(matches!(verdict(&GOOD, 1, 199), Verdict::Hold(why) if why.contains("199")));
-        let broken = Kind { errors: 1.0, ..GOOD };
+        let broken = Kind {
+            errors: 1.0,
+            ..GOOD
+        };
         assert!(matches!(verdict(&broken, 1, 19), Verdict::Hold(_)));
         assert!(matches!(verdict(&broken, 1, 20), Verdict::Worse(_)));
     }
@@ -451,7 +482,9 @@ mod tests {
         trial.expire(301_000, &config());
         assert!(matches!(trial.judge(&config()), Verdict::Hold(_)));
         trial.expire(301_001, &config());
-        assert!(matches!(trial.judge(&config()), Verdict::Worse(why) if why.starts_with("errors: 100")));
+        assert!(
+            matches!(trial.judge(&config()), Verdict::Worse(why) if why.starts_with("errors: 100"))
+        );
     }
 
     #[test]
@@ -462,7 +495,10 @@ mod tests {
         trial.next();
         run(&mut trial, Side::Candidate, &GOOD, 200, &mut random);
         assert_eq!(trial.judge(&config()), Verdict::Fine);
-        let bad = Kind { errors: 0.1, ..GOOD };
+        let bad = Kind {
+            errors: 0.1,
+            ..GOOD
+        };
         run(&mut trial, Side::Candidate, &bad, 200, &mut random);
         assert!(matches!(trial.judge(&config()), Verdict::Worse(_)));
     }

@@ -107,7 +107,8 @@ fn count(list: &mut [u32], place: usize) {
 impl Run {
     fn new(scenario: &Scenario, plan: &Plan, probe_ms: f64) -> Run {
         let here = scenario.nodes.first().cloned().unwrap_or_default();
-        let peer = (scenario.nodes.get(plan.peer as usize).cloned()).unwrap_or_else(|| here.clone());
+        let peer =
+            (scenario.nodes.get(plan.peer as usize).cloned()).unwrap_or_else(|| here.clone());
         let media: f64 = (scenario.parts.iter())
             .filter(|part| part.modality != modality::TEXT)
             .map(|part| part.bytes)
@@ -117,10 +118,15 @@ impl Run {
         let kept_tokens: f64 = if plan.parts.is_empty() {
             tokens
         } else {
-            kept.map(|(plan, part)| plan.target.keep * f64::from(part.tokens)).sum()
+            kept.map(|(plan, part)| plan.target.keep * f64::from(part.tokens))
+                .sum()
         };
         let away = plan.route != Route::Edge;
-        let sent = if away { (media - peer.cached_bytes).max(0.0) + tokens * 4.0 } else { 0.0 };
+        let sent = if away {
+            (media - peer.cached_bytes).max(0.0) + tokens * 4.0
+        } else {
+            0.0
+        };
         let upload_ms = if away && peer.uplink_bps > 0.0 {
             8_000.0 * sent / peer.uplink_bps + peer.rtt_ms / 2.0
         } else {
@@ -156,7 +162,11 @@ impl Run {
                 upload_ms,
                 queue_ms,
                 sent_bytes: sent.round(),
-                edge_flops: if prefill_here > 0.0 { tokens * 1e9 } else { 0.0 },
+                edge_flops: if prefill_here > 0.0 {
+                    tokens * 1e9
+                } else {
+                    0.0
+                },
                 cloud_flops: if away { kept_tokens * 1.4e10 } else { 0.0 },
                 drafted: vec![0; BINS],
                 accepted: vec![0; BINS],
@@ -188,7 +198,11 @@ impl Run {
         let out = &mut self.outcome;
         out.status = status as u8;
         out.tokens = self.committed;
-        out.total_ms = if self.committed > 0 { self.now_ms } else { -1.0 };
+        out.total_ms = if self.committed > 0 {
+            self.now_ms
+        } else {
+            -1.0
+        };
         out.received_bytes = f64::from(self.committed) * 40.0;
         if out.route != Route::Edge as u8 {
             out.cost = f64::from(self.committed) * self.peer.price_per_mtok / 1e6
@@ -218,7 +232,11 @@ impl Run {
     /// The edge drafts; with a peer, its drafts are verified.
     fn drafted(&mut self, ticket: &mut Ticket, plan: &Plan) {
         let verified = plan.route == Route::Speculate;
-        let floor = if plan.mode == Mode::Confident { self.peer.confidence_floor } else { 2.0 };
+        let floor = if plan.mode == Mode::Confident {
+            self.peer.confidence_floor
+        } else {
+            2.0
+        };
         let token_ms = 1000.0 / self.here.draft_tok_per_s.max(1.0);
         let mut waiting = false;
         let mut down = verified && !self.peer.up;
@@ -235,7 +253,11 @@ impl Run {
                 kind::LINK_DOWN
             } else if waiting && !self.rounds.is_empty() {
                 self.verdict(plan.patience_ms)
-            } else if self.rounds.front().is_some_and(|round| round.due_ms <= self.now_ms) {
+            } else if self
+                .rounds
+                .front()
+                .is_some_and(|round| round.due_ms <= self.now_ms)
+            {
                 self.verdict(f64::INFINITY)
             } else {
                 self.now_ms += token_ms;
@@ -270,7 +292,11 @@ impl Run {
         }
         // Who only waited is finished at the edge.
         self.rest(self.here.draft_tok_per_s);
-        self.end(if down { Status::Degraded } else { Status::Answered });
+        self.end(if down {
+            Status::Degraded
+        } else {
+            Status::Answered
+        });
     }
 
     fn input(&self, kind: u32, last: StepInput) -> StepInput {
@@ -279,7 +305,11 @@ impl Run {
             judged: self.judged,
             accepted: self.accepted,
             unsent: self.unsent.len() as u32,
-            in_flight: self.rounds.iter().map(|round| round.drafts.len() as u32).sum(),
+            in_flight: self
+                .rounds
+                .iter()
+                .map(|round| round.drafts.len() as u32)
+                .sum(),
             committed: self.committed,
             waited_ms: (self.rounds.front()).map_or(0.0, |round| self.now_ms - round.sent_ms),
             elapsed_ms: self.now_ms,
@@ -295,7 +325,10 @@ impl Run {
         }
         let most = self.unsent.len().min(plan.gamma_max as usize);
         let drafts: Vec<f64> = self.unsent.drain(..most).collect();
-        let jitter = self.world.random.between(0.0, self.peer.jitter_ms.max(0.0) + 0.1);
+        let jitter = self
+            .world
+            .random
+            .between(0.0, self.peer.jitter_ms.max(0.0) + 0.1);
         let wait = self.peer.rtt_ms + self.peer.verify_ms + self.peer.queue_ms * 0.1 + jitter;
         // Verdicts come in the order in which rounds were sent.
         let after = self.rounds.back().map_or(0.0, |round| round.due_ms);

@@ -273,7 +273,10 @@ impl Scenario {
     /// media.
     pub fn report(&self) -> Option<Report> {
         const DIM: u32 = 16;
-        let media = self.parts.iter().filter(|part| part.modality != modality::TEXT);
+        let media = self
+            .parts
+            .iter()
+            .filter(|part| part.modality != modality::TEXT);
         let mut report = Report {
             dim: DIM,
             ..Report::default()
@@ -288,7 +291,12 @@ impl Scenario {
             });
             let frames = part.frames.max(1);
             let per_frame = part.tokens / frames;
-            let across = if part.width_px > 0 { part.width_px / 28 } else { per_frame }.max(1);
+            let across = if part.width_px > 0 {
+                part.width_px / 28
+            } else {
+                per_frame
+            }
+            .max(1);
             let (blob_y, blob_x) = (random.between(0.0, 8.0), random.between(0.0, 12.0));
             let stillness = random.unit();
             for token in 0..part.tokens {
@@ -306,7 +314,9 @@ impl Scenario {
                 let same = if random.chance(stillness) { 0.97 } else { 0.4 };
                 report.similarity.push(if frame == 0 { 2.0 } else { same });
                 for _ in 0..DIM {
-                    report.features.push((bright + random.between(-0.5, 0.5)) as f32);
+                    report
+                        .features
+                        .push((bright + random.between(-0.5, 0.5)) as f32);
                 }
             }
         }

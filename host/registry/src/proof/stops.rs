@@ -212,7 +212,9 @@ pub fn stop_at_random(
                     may.insert(next.to_owned());
                     intended = true;
                 }
-                _ => figures.failures.push(format!("stop {stop}: the process said \"{line}\"")),
+                _ => figures
+                    .failures
+                    .push(format!("stop {stop}: the process said \"{line}\"")),
             }
         }
         figures.in_the_middle += u64::from(intended);

@@ -76,8 +76,22 @@ impl Inner {
         }
     }
 
+    /// The halves of the active generation.
+    pub(crate) fn kept(&self, verbs: &Verbs) -> Halves {
+        let bring = Bring {
+            policy: Brought::Keep,
+            postprocessor: Brought::Keep,
+        };
+        self.halves(verbs, bring)
+    }
+
     /// The next generation out of `halves`; tuned values that no longer fit are left out and told.
-    pub(crate) fn draft(&self, verbs: &Verbs, halves: &Halves, tune: Option<&Tune>) -> (Spec, Vec<String>) {
+    pub(crate) fn draft(
+        &self,
+        verbs: &Verbs,
+        halves: &Halves,
+        tune: Option<&Tune>,
+    ) -> (Spec, Vec<String>) {
         let mut tuned = verbs.deployment.active.tuned.clone();
         if let Some((plugin, changes)) = tune {
             let own = tuned.entry(plugin.clone()).or_default();
@@ -163,7 +177,8 @@ impl Inner {
         for spec in &known {
             if !verbs.held.contains_key(&spec.number) && spec.policy.is_none() {
                 // The fallback needs nothing that could fail.
-                if let Ok(generation) = self.assemble(spec.clone(), &Halves::default(), From::Live) {
+                if let Ok(generation) = self.assemble(spec.clone(), &Halves::default(), From::Live)
+                {
                     verbs.held.insert(spec.number, generation);
                 }
             }
@@ -189,7 +204,10 @@ impl Inner {
                 Some((of, shadow)) if *of == spec.number => return Some(Arc::clone(shadow)),
                 _ => {}
             }
-            let queue = self.shadow_queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let queue = self
+                .shadow_queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let queue = queue.clone()?;
             let busy = Arc::clone(&self.busy);
             Some(Arc::new(Shadow::new(held(spec)?, queue, busy)))
@@ -212,7 +230,11 @@ impl Inner {
             next.without_condemned()
         });
         let numbers: Vec<u64> = known.iter().map(|spec| spec.number).collect();
-        let gone = verbs.held.keys().copied().filter(|it| !numbers.contains(it));
+        let gone = verbs
+            .held
+            .keys()
+            .copied()
+            .filter(|it| !numbers.contains(it));
         let gone: Vec<u64> = gone.collect();
         gone.into_iter()
             .filter_map(|number| verbs.held.remove(&number))
@@ -376,7 +398,11 @@ impl Plugins {
         changes: BTreeMap<String, Option<Value>>,
         gradually: bool,
     ) -> Result<Receipt, Refused> {
-        let way = if gradually { Way::Canary } else { Way::Activate };
+        let way = if gradually {
+            Way::Canary
+        } else {
+            Way::Activate
+        };
         let tune = (plugin.to_owned(), changes);
         self.bring_in(Choice::default(), way, false, Some(&tune))
     }

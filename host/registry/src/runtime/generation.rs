@@ -94,13 +94,7 @@ impl Guard {
         }
     }
 
-    pub(crate) fn failed(
-        &self,
-        permit: Permit,
-        blame: bool,
-        now_ms: u64,
-        config: &BreakerConfig,
-    ) {
+    pub(crate) fn failed(&self, permit: Permit, blame: bool, now_ms: u64, config: &BreakerConfig) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let event = if blame {
             Event::Failed(permit)

@@ -1,9 +1,9 @@
 //! The thread that does what must not be done on a request's path: it writes down what was left there, keeps failing
 //! inputs, and judges canaries.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Inner, Note};

@@ -143,7 +143,8 @@ impl Inner {
         if count == 0 {
             return Ok(());
         }
-        let policy = (halves.policy.as_ref()).map(|half| (half.plugin.warm(count), half.plugin.manifest()));
+        let policy =
+            (halves.policy.as_ref()).map(|half| (half.plugin.warm(count), half.plugin.manifest()));
         let postprocessor = (halves.postprocessor.as_ref())
             .map(|half| (half.plugin.warm(count), half.plugin.manifest()));
         for (warmed, manifest) in policy.into_iter().chain(postprocessor) {
@@ -159,8 +160,9 @@ impl Inner {
         match from {
             From::Live => self.calibration.live(key),
             From::Fork => self.calibration.fork(number, key),
-            From::DisplacedBy(by) => (self.calibration.displaced(by, key))
-                .unwrap_or_else(|| self.calibration.live(key)),
+            From::DisplacedBy(by) => {
+                (self.calibration.displaced(by, key)).unwrap_or_else(|| self.calibration.live(key))
+            }
             From::Scratch => self.calibration.scratch(key),
         }
     }

@@ -363,7 +363,9 @@ impl Plugins {
     /// [`Refused`]. Slow: compiles.
     pub fn push(&self, bundle: &Bundle) -> Result<Release, Refused> {
         let release = bundle.release();
-        self.inner.trust.check(&release, bundle.signature.as_ref())?;
+        self.inner
+            .trust
+            .check(&release, bundle.signature.as_ref())?;
         self.inner.load(bundle)?;
         Ok(self.inner.store.push(bundle)?)
     }

@@ -189,7 +189,10 @@ fn random() -> Result<Digest, OpenError> {
 impl Inner {
     fn halves_of(&self, spec: &Spec) -> Result<Halves, Refused> {
         let halves = Halves {
-            policy: spec.policy.map(|release| self.policy(release)).transpose()?,
+            policy: spec
+                .policy
+                .map(|release| self.policy(release))
+                .transpose()?,
             postprocessor: (spec.postprocessor)
                 .map(|release| self.postprocessor(release))
                 .transpose()?,
@@ -225,15 +228,16 @@ impl Inner {
 
     /// What `policy.boot` names, kept and loaded.
     fn boot_halves(&self) -> Result<Option<Halves>, OpenError> {
-        let read = |field: &'static str, path: &Option<PathBuf>| -> Result<Option<Release>, OpenError> {
-            let Some(path) = path else { return Ok(None) };
-            let bundle =
-                Bundle::read(path).map_err(|error| OpenError::BootFile { field, error })?;
-            let pushed = self.store.push(&bundle);
-            pushed
-                .map(Some)
-                .map_err(|error| OpenError::Boot(error.into()))
-        };
+        let read =
+            |field: &'static str, path: &Option<PathBuf>| -> Result<Option<Release>, OpenError> {
+                let Some(path) = path else { return Ok(None) };
+                let bundle =
+                    Bundle::read(path).map_err(|error| OpenError::BootFile { field, error })?;
+                let pushed = self.store.push(&bundle);
+                pushed
+                    .map(Some)
+                    .map_err(|error| OpenError::Boot(error.into()))
+            };
         let policy = read("boot", &self.config.boot)?;
         let postprocessor = read("boot-postprocessor", &self.config.boot_postprocessor)?;
         if policy.is_none() && postprocessor.is_none() {
@@ -355,7 +359,7 @@ impl Inner {
     /// A restart with other pins is a new revision.
     fn renew_pins(&self, verbs: &mut Verbs, warnings: &mut Vec<String>) -> Result<(), OpenError> {
         let active = verbs.deployment.active.clone();
-        let halves = self.halves_of(&active).map_err(OpenError::Pins)?;
+        let halves = self.kept(verbs);
         let pins = halves.pins(&self.config.pins);
         if pins == active.pins {
             return Ok(());

@@ -54,10 +54,18 @@ impl Table {
     /// lock or a disk.
     pub(crate) fn without_condemned(mut self) -> Table {
         let condemned = |generation: &Arc<Generation>| generation.is_condemned();
-        if self.shadow.as_ref().is_some_and(|it| condemned(&it.generation)) {
+        if self
+            .shadow
+            .as_ref()
+            .is_some_and(|it| condemned(&it.generation))
+        {
             self.shadow = None;
         }
-        if self.canary.as_ref().is_some_and(|it| condemned(&it.generation)) {
+        if self
+            .canary
+            .as_ref()
+            .is_some_and(|it| condemned(&it.generation))
+        {
             self.canary = None;
         }
         if self.previous.as_ref().is_some_and(condemned) {

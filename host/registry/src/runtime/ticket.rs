@@ -76,7 +76,9 @@ pub fn with_scores(parts: &[Part], scores: &Scores) -> Vec<Part> {
     let mut items = scores.items.iter();
     (parts.iter().cloned())
         .map(|part| {
-            let score = (part.modality != modality::TEXT).then(|| items.next()).flatten();
+            let score = (part.modality != modality::TEXT)
+                .then(|| items.next())
+                .flatten();
             let (necessity, mas, unusual) = score.map_or((1.0, 0.0, 0.0), |score| {
                 (score.necessity, score.mas, score.unusual)
             });

@@ -3,7 +3,8 @@
 //! `name=patient` and any of `fail=plan`, `fail=step`, `fail=observe`, `fail=score`, `fail-tenant=3` (only for that
 //! tenant), `route=edge`, `ask` (asks for the probe), `slow-ms=5` (score), `overload`. What stands behind `salt=` makes another
 //! digest of the same behaviour.
-#![allow(dead_code)]
+#![allow(dead_code)] // each test binary uses a part
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use std::time::Duration;
 use msao_core::digest::Digest;
 use msao_core::offload::manifest::{Manifest, World};
 use msao_core::offload::{
-    Action, Calibration, Decision, Operation, Outcome, Plan, PlanInput, Report, Route, Score, Scores,
-    StepInput, Update, flag, kind,
+    Action, Calibration, Decision, Operation, Outcome, Plan, PlanInput, Report, Route, Score,
+    Scores, StepInput, Update, flag, kind,
 };
 use msao_registry::sandbox::{Export, Failure, FailureKind};
 use msao_registry::{Bundle, Loaded, Loader, PolicyPlugin, PostProcessorPlugin};
@@ -53,9 +54,18 @@ pub fn manifest(name: &str, world: &str, more: &str) -> String {
 }
 
 pub fn policy(words: &str) -> Bundle {
-    let probe = if words.contains("ask") { "probe = \"ask\"" } else { "" };
+    let probe = if words.contains("ask") {
+        "probe = \"ask\""
+    } else {
+        ""
+    };
     let component = format!("name=patient {words}").into_bytes();
-    Bundle::new(component, manifest("patient", "offload-policy", probe), None).unwrap()
+    Bundle::new(
+        component,
+        manifest("patient", "offload-policy", probe),
+        None,
+    )
+    .unwrap()
 }
 
 pub fn postprocessor(words: &str) -> Bundle {
@@ -70,7 +80,9 @@ impl Plain {
     }
 
     fn value(&self, name: &str) -> Option<&str> {
-        self.words.iter().find_map(|it| it.strip_prefix(name)?.strip_prefix('='))
+        self.words
+            .iter()
+            .find_map(|it| it.strip_prefix(name)?.strip_prefix('='))
     }
 
     fn failure(&self, export: Export, kind: FailureKind, message: &str) -> Failure {
@@ -105,7 +117,11 @@ impl Plain {
         if memo.get(..8) == Some(&self.digest.0[..8]) {
             return Ok(());
         }
-        Err(self.failure(export, FailureKind::Trap, "the memo is another generation's"))
+        Err(self.failure(
+            export,
+            FailureKind::Trap,
+            "the memo is another generation's",
+        ))
     }
 }
 
@@ -126,7 +142,11 @@ impl PolicyPlugin for Plain {
         self.fails(Export::Plan)?;
         let tenant = self.value("fail-tenant").and_then(|it| it.parse().ok());
         if tenant == Some(input.request.tenant) {
-            return Err(self.failure(Export::Plan, FailureKind::Trap, "told to fail for the tenant"));
+            return Err(self.failure(
+                Export::Plan,
+                FailureKind::Trap,
+                "told to fail for the tenant",
+            ));
         }
         if self.says("ask") && input.request.flags & flag::PROBED == 0 {
             return Ok(Decision::Probe);
