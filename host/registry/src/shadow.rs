@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use msao_core::offload::manifest::Probe;
 use msao_core::offload::record::Step;
@@ -231,11 +232,16 @@ fn planned_otherwise(own: &Plan, run: &Plan) -> Option<&'static str> {
     }
 }
 
-/// The shadow's thread: one request after the other, until all senders are gone.
-pub(crate) fn work(jobs: &Receiver<(Arc<Shadow>, Box<Job>)>) {
-    for (shadow, job) in jobs {
-        if !shadow.generation.is_condemned() {
-            shadow.compare(&job);
+/// Between looks at whether the runtime ends.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The shadow's thread: one request after the other, until the runtime ends. Tickets that outlive it are no reason to stay.
+pub(crate) fn work(jobs: &Receiver<(Arc<Shadow>, Box<Job>)>, stopping: &AtomicBool) {
+    while !stopping.load(Ordering::SeqCst) {
+        match jobs.recv_timeout(LOOK) {
+            Ok((shadow, job)) if !shadow.generation.is_condemned() => shadow.compare(&job),
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
 }

@@ -6,8 +6,10 @@
 
 mod play;
 mod random;
+mod set;
 mod traffic;
 
 pub use self::play::{Played, play};
 pub use self::random::Random;
+pub use self::set::{RecordSetError, record_set};
 pub use self::traffic::{Driver, Scenario, World};

@@ -435,7 +435,7 @@ impl Plugins {
         if left.policy.is_none() && left.postprocessor.is_none() && table.previous.is_none() {
             return Err(NotNow::NothingBefore.into());
         }
-        inner.retreat(left);
+        inner.retreat(left, why.to_owned());
         let effective = Instant::now();
         let mut verbs = inner.verbs();
         let event = Event::Left {

@@ -1,7 +1,7 @@
 //! One immutable set of plug-ins and parameters, and how it fares.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use msao_core::digest::Digest;
 use msao_core::offload::manifest::Probe;
@@ -116,8 +116,8 @@ pub(crate) struct Generation {
     pub(crate) policy: Option<Part<dyn PolicyPlugin>>,
     pub(crate) postprocessor: Option<Part<dyn PostProcessorPlugin>>,
     guards: [Guard; Export::ALL.len()],
-    /// It was rolled back: it gets no request any more, whatever a table says.
-    pub(crate) condemned: AtomicBool,
+    /// It was rolled back, and why: it gets no request any more, whatever a table says.
+    pub(crate) condemned: OnceLock<String>,
     pub(crate) requests: AtomicU64,
     pub(crate) in_flight: AtomicU64,
     budget: Mutex<Budget>,
@@ -137,7 +137,7 @@ impl Generation {
             policy,
             postprocessor,
             guards: Default::default(),
-            condemned: AtomicBool::new(false),
+            condemned: OnceLock::new(),
             requests: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             budget: Mutex::default(),
@@ -170,7 +170,7 @@ impl Generation {
     }
 
     pub(crate) fn is_condemned(&self) -> bool {
-        self.condemned.load(Ordering::SeqCst)
+        self.condemned.get().is_some()
     }
 
     /// Charges it with a failure on the request of that content. True: its budget is spent.

@@ -26,7 +26,7 @@ pub(super) fn keep(inner: &Inner, notes: &Receiver<Note>) {
             Err(RecvTimeoutError::Disconnected) => break,
         }
         if Instant::now() >= look_at {
-            inner.write_down_condemned();
+            inner.write_down_condemned(None);
             inner.tick_budgets();
             inner.judge_canary();
             look_at = Instant::now() + EVERY;
@@ -40,14 +40,14 @@ pub(super) fn keep(inner: &Inner, notes: &Receiver<Note>) {
     for note in notes.try_iter() {
         take(inner, note);
     }
-    inner.write_down_condemned();
+    inner.write_down_condemned(None);
     inner.write_down_again();
 }
 
 fn take(inner: &Inner, note: Note) {
     match note {
         // Where it cannot be written down, it is tried again; where it is gone, an operator was faster.
-        Note::Retreated { number, why } => drop(inner.leave(number, &why)),
+        Note::Retreated { number } => inner.write_down_condemned(Some(number)),
         Note::Case(case) => {
             if inner.cases.keep(&case).is_err() {
                 inner.dropped_cases.fetch_add(1, Ordering::Relaxed);
@@ -58,13 +58,15 @@ fn take(inner: &Inner, note: Note) {
 
 impl Inner {
     /// A note may have found the queue full: what was left shows by itself.
-    fn write_down_condemned(&self) {
-        let condemned: Vec<u64> = (self.verbs().held.values())
-            .filter(|generation| generation.is_condemned())
-            .map(|generation| generation.spec.number)
+    fn write_down_condemned(&self, only: Option<u64>) {
+        let condemned: Vec<(u64, String)> = (self.verbs().held.values())
+            .filter(|generation| only.is_none_or(|number| generation.spec.number == number))
+            .filter_map(|generation| {
+                Some((generation.spec.number, generation.condemned.get()?.clone()))
+            })
             .collect();
-        for number in condemned {
-            let _ = self.leave(number, "its error budget is spent");
+        for (number, why) in condemned {
+            let _ = self.leave(number, &why);
         }
     }
 
@@ -88,9 +90,10 @@ impl Inner {
         match verdict {
             Verdict::Hold(_) => {}
             Verdict::Worse(why) => {
-                if self.retreat(&canary.generation) {
+                let why = format!("it is worse: {why}");
+                if self.retreat(&canary.generation, why.clone()) {
                     // As with a note.
-                    let _ = self.leave(number, &format!("it is worse: {why}"));
+                    let _ = self.leave(number, &why);
                 }
             }
             Verdict::Fine if step + 1 < config.steps.len() => {

@@ -219,7 +219,7 @@ pub enum Refused {
 /// What the keeper is told.
 pub(crate) enum Note {
     /// A generation was left on a request's path; it is to be written down.
-    Retreated { number: u64, why: String },
+    Retreated { number: u64 },
     /// A failing input is to be kept.
     Case(Box<Case>),
 }
@@ -255,7 +255,7 @@ pub(crate) struct Inner {
     pub(crate) busy: Arc<AtomicBool>,
     pub(crate) next_ticket: AtomicU64,
     pub(crate) dropped_cases: AtomicU64,
-    pub(crate) stopping: AtomicBool,
+    pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) started: Instant,
     // Held while the runtime lives: no second process works on the folder.
     pub(crate) _lock: std::fs::File,
@@ -278,8 +278,10 @@ impl Inner {
     }
 
     /// Leaves a generation at once, without a lock that is held over a disk. False: somebody has done so already.
-    pub(crate) fn retreat(&self, generation: &Generation) -> bool {
-        let first = !generation.condemned.swap(true, Ordering::SeqCst);
+    pub(crate) fn retreat(&self, generation: &Generation, why: String) -> bool {
+        let first = generation.condemned.set(why).is_ok();
+        // Whoever publishes a table meanwhile looks at the mark as well: of two exchanges of the pointer the later one sees
+        // what came before the earlier.
         if first {
             self.table
                 .rcu(|table| Table::clone(table).without_condemned());
@@ -407,12 +409,6 @@ impl Drop for Plugins {
         self.inner.stopping.store(true, Ordering::SeqCst);
         let queue = &self.inner.shadow_queue;
         drop(queue.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // The shadow holds the queue's other end; its thread ends when the last one is gone.
-        self.inner.table.rcu(|table| Table {
-            shadow: None,
-            ..Table::clone(table)
-        });
-        self.inner.verbs().shadow = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

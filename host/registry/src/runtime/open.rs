@@ -102,6 +102,7 @@ impl Plugins {
         let mut fallback = Deployment::new(deployment.salt).active;
         fallback.number = 0;
         let builtin = Arc::new(Generation::new(fallback, None, None, &live));
+        let stopping = Arc::new(AtomicBool::new(false));
         let (notes, noted) = sync_channel(NOTES);
         let (queue, jobs) = sync_channel(options.config.shadow.queue as usize);
         let table = Table {
@@ -136,7 +137,7 @@ impl Plugins {
             busy: Arc::new(AtomicBool::new(false)),
             next_ticket: AtomicU64::new(0),
             dropped_cases: AtomicU64::new(0),
-            stopping: AtomicBool::new(false),
+            stopping: Arc::clone(&stopping),
             started: Instant::now(),
             config: options.config,
             _lock: lock,
@@ -145,7 +146,7 @@ impl Plugins {
         let keeper = keeper::start(Arc::clone(&inner), noted).map_err(OpenError::Thread)?;
         let shadow = std::thread::Builder::new()
             .name("shadow".into())
-            .spawn(move || shadow::work(&jobs))
+            .spawn(move || shadow::work(&jobs, &stopping))
             .map_err(OpenError::Thread)?;
         Ok(Opened {
             plugins: Plugins {
@@ -325,6 +326,16 @@ impl Inner {
         verbs: &mut Verbs,
         warnings: &mut Vec<String>,
     ) -> Result<(), OpenError> {
+        if let Some(rollout) = &verbs.deployment.rollout
+            && rollout.step >= self.config.canary.steps.len()
+        {
+            let number = rollout.candidate.number;
+            let why = "the operator's steps no longer reach as far as it was".to_owned();
+            warnings.push(format!(
+                "the canary, generation {number}, is dropped: {why}"
+            ));
+            self.note(verbs, Event::Left { number, why })?;
+        }
         let deployment = verbs.deployment.clone();
         let active = deployment.active.number;
         let others = [

@@ -296,7 +296,11 @@ impl Ticket {
         );
         let decision = match &called {
             Called::Answered(decision) => decision.clone(),
-            Called::Failed(_) => Decision::Run(fallback_plan(request, parts, nodes)),
+            Called::Failed(_) => {
+                // There is no memo of the policy's that `step` could go by.
+                self.stepless = true;
+                Decision::Run(fallback_plan(request, parts, nodes))
+            }
         };
         if asks && !probed && self.asked.is_none() {
             self.asked = Some(called);
@@ -556,12 +560,11 @@ impl Inner {
         let why = format!("{}: {}", failure.export, failure.message);
         self.keep_case(generation, failure, input);
         let spent = generation.charge(content, self.now_ms(), &self.config.error_budget);
-        if spent && self.retreat(generation) {
-            // The keeper writes it down; were its queue full, it finds the generation condemned by itself.
-            let _ = self.notes.try_send(Note::Retreated {
-                number: generation.spec.number,
-                why: format!("its error budget is spent; the last failure: {why}"),
-            });
+        let why = format!("its error budget is spent; the last failure: {why}");
+        if spent && self.retreat(generation, why) {
+            // The keeper writes it down; were its queue full, it finds the generation by itself.
+            let number = generation.spec.number;
+            let _ = self.notes.try_send(Note::Retreated { number });
         }
     }
 }
