@@ -13,6 +13,11 @@ use super::{Batch, Storage, StorageError, Visit};
 const CACHE_BYTES: u64 = 32 << 20;
 /// What is written lies on the disk after so long at the latest, without a flush.
 const FLUSH_EVERY_MS: u64 = 500;
+/// Where sled keeps its log within the folder.
+const LOG_FILE: &str = "db";
+const MARK_TREE: &[u8] = b"mark";
+const MARK: &[u8] = b"format";
+const FORMAT: &[u8] = b"1";
 
 /// Keys and values in a sled database.
 #[derive(Debug)]
@@ -110,6 +115,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, Stora
 }
 
 fn open_and_verify(path: &Path) -> Result<SledStorage, StorageError> {
+    let existed = path.join(LOG_FILE).exists();
     let db = sled::Config::new()
         .path(path)
         .cache_capacity(CACHE_BYTES)
@@ -124,6 +130,16 @@ fn open_and_verify(path: &Path) -> Result<SledStorage, StorageError> {
             }
             _ => failed(error),
         })?;
+    // Where its log is damaged from the start sled opens as if nothing had ever been there. This mark tells it from a
+    // database that is new.
+    let mark = db.open_tree(MARK_TREE).map_err(failed)?;
+    if mark.get(MARK).map_err(failed)?.is_none() {
+        if existed {
+            return Err(StorageError::Failed("its contents are gone".into()));
+        }
+        mark.insert(MARK, FORMAT).map_err(failed)?;
+        mark.flush().map_err(failed)?;
+    }
     let storage = SledStorage { db };
     storage.scan(&[], &mut |_, _| ControlFlow::Continue(()))?;
     Ok(storage)
