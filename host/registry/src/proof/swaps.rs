@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use msao_core::offload::record::GenerationId;
 use msao_core::offload::{Decision, Plan, StepInput};
 
+use crate::deployment::NotNow;
 use crate::driver::{Driver, Scenario};
 use crate::runtime::{Arrival, Choice, Plugins, Refused};
 use crate::store::Release;
@@ -221,12 +222,17 @@ fn change(
     let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
     let mut next = releases.iter().copied().cycle();
     let mut activate = || -> Result<(u64, Instant), Refused> {
-        let release = next.next().unwrap_or(Release {
-            artifact: msao_core::digest::Digest([0; 32]),
-            manifest: msao_core::digest::Digest([0; 32]),
-        });
-        let receipt = shared.plugins.activate(Choice::policy(release))?;
-        Ok((receipt.number, receipt.effective))
+        loop {
+            let Some(release) = next.next() else {
+                return Err(NotNow::SameAsActive.into());
+            };
+            match shared.plugins.activate(Choice::policy(release)) {
+                Ok(receipt) => return Ok((receipt.number, receipt.effective)),
+                // After a rollback it may be the very one.
+                Err(Refused::NotNow(NotNow::SameAsActive)) if releases.len() > 1 => {}
+                Err(error) => return Err(error),
+            }
+        }
     };
     let ms = |from: Instant, to_ns: u64| {
         let from = from.duration_since(shared.began).as_nanos() as f64;

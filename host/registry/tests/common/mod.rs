@@ -23,14 +23,18 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(config: &str) -> Bench {
-        let config = format!("allow-unsigned = true\n{config}");
-        let storage = Arc::new(MemoryStorage::default());
-        let shared: Arc<dyn Storage> = Arc::clone(&storage) as Arc<dyn Storage>;
         let records = RecordConfig {
             reports: 1.0,
             queue: 65_536,
             ..RecordConfig::default()
         };
+        Bench::recording(config, records)
+    }
+
+    pub fn recording(config: &str, records: RecordConfig) -> Bench {
+        let config = format!("allow-unsigned = true\n{config}");
+        let storage = Arc::new(MemoryStorage::default());
+        let shared: Arc<dyn Storage> = Arc::clone(&storage) as Arc<dyn Storage>;
         Bench {
             folder: tempfile::tempdir().unwrap(),
             calibration: Arc::new(CalibrationStore::open(Arc::clone(&shared)).unwrap()),
