@@ -2,6 +2,8 @@
 //!
 //! `exchange SWAPS ROLLBACKS CALLS`. With WebAssembly in place of plain Rust: `cargo xtask prove plugins`.
 
+#![allow(clippy::print_stderr)] // a program's business is to print
+
 #[path = "../tests/common/mod.rs"]
 mod common;
 

@@ -199,10 +199,7 @@ impl PolicyConfig {
         };
         let steps = &self.canary.steps;
         let rising = steps.is_sorted_by(|a, b| a < b);
-        if !rising
-            || steps.first().is_none_or(|&first| !(first > 0.0))
-            || steps.last() != Some(&1.0)
-        {
+        if !rising || !steps.iter().all(|&step| step > 0.0) || steps.last() != Some(&1.0) {
             return wrong(
                 "canary.steps",
                 format!("is {steps:?}; allowed: rising shares above 0, the last one 1"),

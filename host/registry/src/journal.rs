@@ -49,6 +49,9 @@ pub struct Damaged {
     pub reason: String,
 }
 
+/// What opening a journal finds: it, the newest entry that holds, and what does not.
+pub type Found<E, S> = (Journal, Option<Entry<E, S>>, Vec<Damaged>);
+
 /// An open journal.
 #[derive(Debug)]
 pub struct Journal {
@@ -67,7 +70,7 @@ impl Journal {
     /// [`FileError`], where the folder cannot be made or read.
     pub fn open<E: DeserializeOwned, S: DeserializeOwned>(
         folder: &Path,
-    ) -> Result<(Journal, Option<Entry<E, S>>, Vec<Damaged>), FileError> {
+    ) -> Result<Found<E, S>, FileError> {
         prepare(folder)?;
         let mut numbers = Vec::new();
         let mut highest = 0;

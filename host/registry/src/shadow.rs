@@ -168,12 +168,12 @@ impl Shadow {
         let mut decision = None;
         if asks {
             request.flags &= !flag::PROBED;
-            let unprobed: Vec<Part> = (parts.iter().cloned())
+            let unprobed: Vec<Part> = (parts.iter())
                 .map(|part| Part {
                     necessity: -1.0,
                     mas: -1.0,
                     unusual: -1.0,
-                    ..part
+                    ..part.clone()
                 })
                 .collect();
             decision = Some(plan(&request, &unprobed)?);

@@ -1,4 +1,5 @@
 //! Decision records: what is kept, what goes, and that an export reads back to the bit.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! sled, and what becomes of a database that cannot be read.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 use std::fs;
 use std::ops::ControlFlow;

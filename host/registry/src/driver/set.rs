@@ -24,7 +24,7 @@ pub enum RecordSetError {
     Refused(#[from] Refused),
     /// The runtime cannot start.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(#[from] Box<OpenError>),
     /// The database of the set cannot be made.
     #[error(transparent)]
     Storage(#[from] msao_state::StorageError),
@@ -76,7 +76,8 @@ pub fn record_set(
             models: "simulated".into(),
             node: "simulated".into(),
         },
-    })?;
+    })
+    .map_err(Box::new)?;
     let plugins = opened.plugins;
     let policy = plugins.push(&Bundle::read(policy)?)?;
     let postprocessor = match postprocessor {

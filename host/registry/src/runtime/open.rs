@@ -46,14 +46,14 @@ pub enum OpenError {
         /// `boot` or `boot-postprocessor`.
         field: &'static str,
         /// Why.
-        error: BundleError,
+        error: Box<BundleError>,
     },
     /// What a fresh node is to start with does not do.
     #[error("policy.boot: {0}")]
-    Boot(Refused),
+    Boot(Box<Refused>),
     /// The operator's pins do not fit what is active.
     #[error(transparent)]
-    Pins(Refused),
+    Pins(Box<Refused>),
     /// No randomness for the salt.
     #[error("the system gives no random bytes: {0}")]
     Random(String),
@@ -158,6 +158,14 @@ impl Plugins {
     }
 }
 
+fn boot(error: Refused) -> OpenError {
+    OpenError::Boot(Box::new(error))
+}
+
+fn pins(error: Refused) -> OpenError {
+    OpenError::Pins(Box::new(error))
+}
+
 fn told(damaged: &Damaged) -> String {
     format!(
         "an entry of the journal was not taken ({}); it lies now at {}",
@@ -216,8 +224,7 @@ impl Inner {
                 .map_err(OpenError::File)?;
             self.publish(&mut verbs);
             if let Some(halves) = self.boot_halves()? {
-                self.start_with(&mut verbs, &halves)
-                    .map_err(OpenError::Boot)?;
+                self.start_with(&mut verbs, &halves).map_err(boot)?;
             }
             return Ok(());
         }
@@ -232,12 +239,12 @@ impl Inner {
         let read =
             |field: &'static str, path: &Option<PathBuf>| -> Result<Option<Release>, OpenError> {
                 let Some(path) = path else { return Ok(None) };
-                let bundle =
-                    Bundle::read(path).map_err(|error| OpenError::BootFile { field, error })?;
+                let bundle = Bundle::read(path).map_err(|error| OpenError::BootFile {
+                    field,
+                    error: Box::new(error),
+                })?;
                 let pushed = self.store.push(&bundle);
-                pushed
-                    .map(Some)
-                    .map_err(|error| OpenError::Boot(error.into()))
+                pushed.map(Some).map_err(|error| boot(error.into()))
             };
         let policy = read("boot", &self.config.boot)?;
         let postprocessor = read("boot-postprocessor", &self.config.boot_postprocessor)?;
@@ -252,7 +259,7 @@ impl Inner {
             pins: Values::new(),
             tuned: Values::new(),
         };
-        self.halves_of(&spec).map(Some).map_err(OpenError::Boot)
+        self.halves_of(&spec).map(Some).map_err(boot)
     }
 
     fn start_with(&self, verbs: &mut Verbs, halves: &Halves) -> Result<(), Refused> {
@@ -305,7 +312,7 @@ impl Inner {
                     spec.policy = None;
                     spec.postprocessor = None;
                     let bare = self.assemble(spec.clone(), &Halves::default(), From::Live);
-                    bare.map_err(OpenError::Boot)?
+                    bare.map_err(boot)?
                 }
             };
             verbs.held.insert(spec.number, generation);
@@ -360,8 +367,8 @@ impl Inner {
 
     /// Advances and writes down, without a table yet.
     fn note(&self, verbs: &mut Verbs, event: Event) -> Result<(), OpenError> {
-        let next = (verbs.deployment.advance(&event))
-            .map_err(|error| OpenError::Boot(Refused::NotNow(error)))?;
+        let next =
+            (verbs.deployment.advance(&event)).map_err(|error| boot(Refused::NotNow(error)))?;
         verbs.journal.write(since_1970_ms(), &event, &next)?;
         verbs.deployment = next;
         Ok(())
@@ -371,8 +378,7 @@ impl Inner {
     fn renew_pins(&self, verbs: &mut Verbs, warnings: &mut Vec<String>) -> Result<(), OpenError> {
         let active = verbs.deployment.active.clone();
         let halves = self.kept(verbs);
-        let pins = halves.pins(&self.config.pins);
-        if pins == active.pins {
+        if halves.pins(&self.config.pins) == active.pins {
             return Ok(());
         }
         warnings.push("the operator's pins have changed: a new revision is active".into());
@@ -380,8 +386,8 @@ impl Inner {
             let number = rollout.candidate.number;
             let why = "the active generation's pins have changed".to_owned();
             let left = self.commit(verbs, Event::Left { number, why }, false);
-            left.map_err(OpenError::Pins)?;
+            left.map_err(pins)?;
         }
-        self.start_with(verbs, &halves).map_err(OpenError::Pins)
+        self.start_with(verbs, &halves).map_err(pins)
     }
 }

@@ -74,7 +74,7 @@ fn kind_of(failure: &Failure) -> String {
 /// whole.
 pub fn with_scores(parts: &[Part], scores: &Scores) -> Vec<Part> {
     let mut items = scores.items.iter();
-    (parts.iter().cloned())
+    (parts.iter())
         .map(|part| {
             let score = (part.modality != modality::TEXT)
                 .then(|| items.next())
@@ -86,7 +86,7 @@ pub fn with_scores(parts: &[Part], scores: &Scores) -> Vec<Part> {
                 necessity,
                 mas,
                 unusual,
-                ..part
+                ..part.clone()
             }
         })
         .collect()
