@@ -21,6 +21,8 @@ use crate::error::{LoadError, SandboxError};
 const KEY_FILE: &str = "key";
 const KEY_BYTES: usize = 32;
 const CODE_BYTES: usize = 32;
+/// Compiled components that are kept; the oldest go first.
+const MAX_KEPT: usize = 128;
 
 /// A folder of compiled components.
 pub struct Cache {
@@ -103,7 +105,21 @@ impl Cache {
         file.write_all(code)?;
         file.as_file().sync_data()?;
         file.persist(path)?;
-        Ok(())
+        self.prune()
+    }
+
+    fn prune(&self) -> io::Result<()> {
+        let mut kept = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            if path.extension().is_some_and(|it| it == "cwasm") {
+                kept.push((entry.metadata()?.modified()?, path));
+            }
+        }
+        kept.sort();
+        let excess = kept.len().saturating_sub(MAX_KEPT);
+        (kept.iter().take(excess)).try_for_each(|(_, path)| fs::remove_file(path))
     }
 }
 
@@ -148,7 +164,7 @@ fn read_key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
 /// Several processes may do this at once: the first one's key is everybody's.
 fn make_key(folder: &Path, path: &Path) -> io::Result<[u8; KEY_BYTES]> {
     let mut key = [0; KEY_BYTES];
-    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
     let mut file = tempfile::Builder::new()
         .permissions(fs::Permissions::from_mode(0o600))
         .tempfile_in(folder)?;

@@ -119,7 +119,6 @@ fn settings(config: &SandboxConfig) -> Config {
         .wasm_simd(true)
         .wasm_bulk_memory(true)
         .wasm_multi_memory(true)
-        .wasm_reference_types(true)
         .wasm_memory64(false)
         .wasm_tail_call(false);
     if config.deterministic {

@@ -133,9 +133,9 @@ pub enum LoadError {
     /// Not even a first instance could be made.
     #[error("no instance can be made: {0}")]
     Instantiate(String),
-    /// Compiled code could not be kept.
+    /// The sandbox itself has no room for it.
     #[error(transparent)]
-    Cache(#[from] SandboxError),
+    Sandbox(#[from] SandboxError),
 }
 
 /// A function of the contract.

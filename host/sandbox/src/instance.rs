@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::{Instance as Linked, InstancePre};
-use wasmtime::{AsContextMut, ResourceLimiter, Store, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
 use crate::config::Limits;
+use crate::cpu_time::processor_time;
 use crate::engine::Engines;
 
 /// Bytes of an element of a table.
@@ -117,8 +117,7 @@ impl State {
     /// What becomes of a call whose deadline is over. It is stopped once it has run on for [`GRACE`] of processor time; one
     /// that other threads have kept from the processor gets to finish.
     fn overdue(&mut self) -> UpdateDeadline {
-        let now = clock_gettime(ClockId::ThreadCPUTime);
-        let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32);
+        let now = processor_time();
         match self.overdue {
             Some(since) if now.saturating_sub(since) >= GRACE => UpdateDeadline::Interrupt,
             Some(_) => UpdateDeadline::Continue(1),
@@ -198,9 +197,7 @@ impl<F> Instance<F> {
         let mut store = Store::new(engines.engine(), State::new(limits, Arc::clone(counts)));
         store.limiter(|state| state);
         if !engines.deterministic() {
-            store.epoch_deadline_callback(|mut store| {
-                Ok(store.as_context_mut().data_mut().overdue())
-            });
+            store.epoch_deadline_callback(|mut store| Ok(store.data_mut().overdue()));
         }
         let made = begin(&mut store, engines.deterministic(), deadline_ms)
             .and_then(|()| pre.instantiate(&mut store))

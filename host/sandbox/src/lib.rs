@@ -45,6 +45,7 @@
 mod cache;
 mod call;
 mod config;
+mod cpu_time;
 mod engine;
 mod error;
 mod inspect;

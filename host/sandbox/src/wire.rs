@@ -3,7 +3,7 @@
 //! Lists of plain numbers go from core's slices straight into the plug-in's memory. Small tables (parts, nodes, items) are
 //! rewritten into rows of these types first.
 
-use msao_core::offload as core;
+use msao_core::offload;
 use wasmtime::component::{ComponentType, Lift, Lower};
 
 #[derive(ComponentType, Lower, Clone, Copy)]
@@ -23,8 +23,8 @@ pub struct Request {
     flags: u32,
 }
 
-impl From<&core::Request> for Request {
-    fn from(it: &core::Request) -> Self {
+impl From<&offload::Request> for Request {
+    fn from(it: &offload::Request) -> Self {
         Request {
             seed: it.seed,
             now_ms: it.now_ms,
@@ -56,8 +56,8 @@ pub struct Part {
     unusual: f64,
 }
 
-impl From<&core::Part> for Part {
-    fn from(it: &core::Part) -> Self {
+impl From<&offload::Part> for Part {
+    fn from(it: &offload::Part) -> Self {
         Part {
             modality: it.modality,
             tokens: it.tokens,
@@ -114,8 +114,8 @@ pub struct Node {
     confidence_floor: f64,
 }
 
-impl From<&core::Node> for Node {
-    fn from(it: &core::Node) -> Self {
+impl From<&offload::Node> for Node {
+    fn from(it: &offload::Node) -> Self {
         Node {
             up: it.up,
             can: it.can,
@@ -150,8 +150,8 @@ pub struct Calibration<'a> {
     count: &'a [f64],
 }
 
-impl<'a> From<&'a core::Calibration> for Calibration<'a> {
-    fn from(it: &'a core::Calibration) -> Self {
+impl<'a> From<&'a offload::Calibration> for Calibration<'a> {
+    fn from(it: &'a offload::Calibration) -> Self {
         Calibration {
             keys: &it.keys,
             mean: &it.mean,
@@ -182,13 +182,13 @@ pub struct Update {
     weight: f64,
 }
 
-impl From<Update> for core::Update {
+impl From<Update> for offload::Update {
     fn from(it: Update) -> Self {
-        core::Update {
+        offload::Update {
             operation: match it.operation {
-                Operation::Sample => core::Operation::Sample,
-                Operation::Add => core::Operation::Add,
-                Operation::Clear => core::Operation::Clear,
+                Operation::Sample => offload::Operation::Sample,
+                Operation::Add => offload::Operation::Add,
+                Operation::Clear => offload::Operation::Clear,
             },
             key: it.key,
             value: it.value,
@@ -250,49 +250,49 @@ pub struct PartPlan {
     target: Treatment,
 }
 
-impl From<Treatment> for core::Treatment {
+impl From<Treatment> for offload::Treatment {
     fn from(it: Treatment) -> Self {
-        core::Treatment {
+        offload::Treatment {
             keep: it.keep,
             scale: it.scale,
             frames: it.frames,
             quality: it.quality,
             rest: match it.rest {
-                Rest::Send => core::Rest::Send,
-                Rest::Crop => core::Rest::Crop,
-                Rest::Flatten => core::Rest::Flatten,
+                Rest::Send => offload::Rest::Send,
+                Rest::Crop => offload::Rest::Crop,
+                Rest::Flatten => offload::Rest::Flatten,
             },
         }
     }
 }
 
-impl From<&core::Treatment> for Treatment {
-    fn from(it: &core::Treatment) -> Self {
+impl From<&offload::Treatment> for Treatment {
+    fn from(it: &offload::Treatment) -> Self {
         Treatment {
             keep: it.keep,
             scale: it.scale,
             frames: it.frames,
             quality: it.quality,
             rest: match it.rest {
-                core::Rest::Send => Rest::Send,
-                core::Rest::Crop => Rest::Crop,
-                core::Rest::Flatten => Rest::Flatten,
+                offload::Rest::Send => Rest::Send,
+                offload::Rest::Crop => Rest::Crop,
+                offload::Rest::Flatten => Rest::Flatten,
             },
         }
     }
 }
 
-impl From<PartPlan> for core::PartPlan {
+impl From<PartPlan> for offload::PartPlan {
     fn from(it: PartPlan) -> Self {
-        core::PartPlan {
+        offload::PartPlan {
             draft: it.draft.into(),
             target: it.target.into(),
         }
     }
 }
 
-impl From<&core::PartPlan> for PartPlan {
-    fn from(it: &core::PartPlan) -> Self {
+impl From<&offload::PartPlan> for PartPlan {
+    fn from(it: &offload::PartPlan) -> Self {
         PartPlan {
             draft: (&it.draft).into(),
             target: (&it.target).into(),
@@ -318,19 +318,19 @@ pub struct Plan {
     terms: Vec<f64>,
 }
 
-impl From<Plan> for core::Plan {
+impl From<Plan> for offload::Plan {
     fn from(it: Plan) -> Self {
-        core::Plan {
+        offload::Plan {
             route: match it.route {
-                Route::Edge => core::Route::Edge,
-                Route::Cloud => core::Route::Cloud,
-                Route::CloudDraft => core::Route::CloudDraft,
-                Route::Speculate => core::Route::Speculate,
+                Route::Edge => offload::Route::Edge,
+                Route::Cloud => offload::Route::Cloud,
+                Route::CloudDraft => offload::Route::CloudDraft,
+                Route::Speculate => offload::Route::Speculate,
             },
             peer: it.peer,
             mode: match it.mode {
-                Mode::Exact => core::Mode::Exact,
-                Mode::Confident => core::Mode::Confident,
+                Mode::Exact => offload::Mode::Exact,
+                Mode::Confident => offload::Mode::Confident,
             },
             gamma_max: it.gamma_max,
             in_flight_max: it.in_flight_max,
@@ -364,18 +364,18 @@ pub struct PlanRef<'a> {
 
 impl<'a> PlanRef<'a> {
     /// `plan` with its parts rewritten.
-    pub fn new(plan: &'a core::Plan, parts: &'a [PartPlan]) -> PlanRef<'a> {
+    pub fn new(plan: &'a offload::Plan, parts: &'a [PartPlan]) -> PlanRef<'a> {
         PlanRef {
             route: match plan.route {
-                core::Route::Edge => Route::Edge,
-                core::Route::Cloud => Route::Cloud,
-                core::Route::CloudDraft => Route::CloudDraft,
-                core::Route::Speculate => Route::Speculate,
+                offload::Route::Edge => Route::Edge,
+                offload::Route::Cloud => Route::Cloud,
+                offload::Route::CloudDraft => Route::CloudDraft,
+                offload::Route::Speculate => Route::Speculate,
             },
             peer: plan.peer,
             mode: match plan.mode {
-                core::Mode::Exact => Mode::Exact,
-                core::Mode::Confident => Mode::Confident,
+                offload::Mode::Exact => Mode::Exact,
+                offload::Mode::Confident => Mode::Confident,
             },
             gamma_max: plan.gamma_max,
             in_flight_max: plan.in_flight_max,
@@ -397,11 +397,11 @@ pub enum Decision {
     Probe,
 }
 
-impl From<Decision> for core::Decision {
+impl From<Decision> for offload::Decision {
     fn from(it: Decision) -> Self {
         match it {
-            Decision::Run(plan) => core::Decision::Run(plan.into()),
-            Decision::Probe => core::Decision::Probe,
+            Decision::Run(plan) => offload::Decision::Run(plan.into()),
+            Decision::Probe => offload::Decision::Probe,
         }
     }
 }
@@ -426,15 +426,15 @@ pub enum Action {
     Finish,
 }
 
-impl From<Action> for core::Action {
+impl From<Action> for offload::Action {
     fn from(it: Action) -> Self {
         match it {
-            Action::Draft => core::Action::Draft,
-            Action::Send => core::Action::Send,
-            Action::Commit => core::Action::Commit,
-            Action::Wait => core::Action::Wait,
-            Action::Escalate => core::Action::Escalate,
-            Action::Finish => core::Action::Finish,
+            Action::Draft => offload::Action::Draft,
+            Action::Send => offload::Action::Send,
+            Action::Commit => offload::Action::Commit,
+            Action::Wait => offload::Action::Wait,
+            Action::Escalate => offload::Action::Escalate,
+            Action::Finish => offload::Action::Finish,
         }
     }
 }
@@ -476,7 +476,7 @@ pub struct Outcome<'a> {
 
 impl<'a> Outcome<'a> {
     /// `outcome` with its parts rewritten.
-    pub fn new(it: &'a core::Outcome, parts: &'a [PartPlan]) -> Outcome<'a> {
+    pub fn new(it: &'a offload::Outcome, parts: &'a [PartPlan]) -> Outcome<'a> {
         Outcome {
             route: it.route,
             peer: it.peer,
@@ -512,8 +512,8 @@ pub struct Item {
     relevance: f64,
 }
 
-impl From<&core::Item> for Item {
-    fn from(it: &core::Item) -> Self {
+impl From<&offload::Item> for Item {
+    fn from(it: &offload::Item) -> Self {
         Item {
             modality: it.modality,
             tokens: it.tokens,
@@ -540,7 +540,7 @@ pub struct Report<'a> {
 
 impl<'a> Report<'a> {
     /// `report` with its items rewritten.
-    pub fn new(it: &'a core::Report, items: &'a [Item]) -> Report<'a> {
+    pub fn new(it: &'a offload::Report, items: &'a [Item]) -> Report<'a> {
         Report {
             items,
             saliency: &it.saliency,
@@ -568,9 +568,9 @@ pub struct Score {
     keep_order: Vec<u32>,
 }
 
-impl From<Score> for core::Score {
+impl From<Score> for offload::Score {
     fn from(it: Score) -> Self {
-        core::Score {
+        offload::Score {
             necessity: it.necessity,
             mas: it.mas,
             spatial: it.spatial,
@@ -588,9 +588,9 @@ pub struct Scores {
     updates: Vec<Update>,
 }
 
-impl From<Scores> for core::Scores {
+impl From<Scores> for offload::Scores {
     fn from(it: Scores) -> Self {
-        core::Scores {
+        offload::Scores {
             items: it.items.into_iter().map(Into::into).collect(),
             updates: it.updates.into_iter().map(Into::into).collect(),
         }

@@ -118,11 +118,15 @@ impl Core {
         let interface = |name: &str| format!("msao:offload/{name}@{version}#");
         let mut exports = String::new();
         let mut export = |interface: String, name: &str, params: &str, body: &str| {
-            let name = format!("{interface}{name}");
+            let passed: String = (0..params.split(' ').count())
+                .map(|i| format!("(local.get {i})"))
+                .collect();
             // Arguments are forgotten when a call ends, or memory would fill up.
             let _ = writeln!(
                 exports,
-                "(func (export \"{name}\") (param {params}) (result i32) (global.set $next (i32.const {HEAP}))\n{body})"
+                "(func ${name} (param {params}) (result i32)\n{body})
+                (func (export \"{interface}{name}\") (param {params}) (result i32)
+                    (call ${name} {passed}) (global.set $next (i32.const {HEAP})))"
             );
         };
         if self.score.is_empty() {
