@@ -11,7 +11,9 @@
 //! it is not ([`Refused::NotDurable`]); what a request's own failure set off is written by the keeper's thread. As long as
 //! a change is not on the disk, [`Status::not_durable`] says so, and the keeper tries again.
 
+mod commit;
 mod deploy;
+mod ending;
 mod generation;
 mod keeper;
 mod load;
