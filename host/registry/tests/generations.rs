@@ -11,7 +11,7 @@ use msao_core::offload::manifest::Value;
 use msao_core::offload::{Decision, Outcome, Plan};
 use msao_registry::deployment::NotNow;
 use msao_registry::driver::{Driver, play};
-use msao_registry::proof::{SwapFigures, SwapRun, swaps};
+use msao_registry::proof::{SwapFigures, SwapRun, observes, swaps};
 use msao_registry::{
     Arrival, Choice, Pick, Plugins, PublicKey, Refused, Side, SignatureError, SigningKeyFile,
 };
@@ -606,5 +606,20 @@ fn keeping_both_halves_is_no_change() {
     assert_eq!(
         plugins.status().active.postprocessor.as_deref(),
         Some("scorer 0.1.0")
+    );
+}
+
+#[test]
+fn sixty_four_threads_teach_at_once_and_nothing_is_lost() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    let figures = observes(&plugins, &bench.calibration, 64, 50);
+    assert_eq!(
+        (figures.failed, figures.updates),
+        (0, 64 * 50),
+        "one update a request"
     );
 }
