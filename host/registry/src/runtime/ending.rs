@@ -1,0 +1,163 @@
+//! The end of a request: the plug-ins learn, the canary is told, the decision goes to the shadow and into the ring.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use msao_core::offload::record::{Called, DecisionRecord, Given, Scoring, VERSION};
+use msao_core::offload::{Decision, Outcome, Status, Update, overrides};
+use msao_sandbox::Export;
+use msao_state::Wanted;
+
+use super::ticket::Ticket;
+use crate::canary::Sample;
+use crate::cases::CaseInput;
+use crate::shadow::Job;
+
+impl Ticket {
+    /// Ends the request: the plug-ins learn from `outcome`, the decision is recorded, the shadow is told. To be called
+    /// after the answer. The memo and the fallback's bit are filled in here.
+    pub fn finish(mut self, mut outcome: Outcome) {
+        outcome.memo.clone_from(&self.plan.memo);
+        if self.failed {
+            outcome.overrides |= overrides::FALLBACK;
+        }
+        let mut updates = None;
+        if self.generation.policy.is_some() {
+            updates = Some(self.observe(&mut outcome));
+        }
+        self.learn(updates.as_ref());
+        self.finished = true;
+        self.report(Some(&outcome));
+        self.hand_on(outcome, updates);
+    }
+
+    fn observe(&mut self, outcome: &mut Outcome) -> Called<Vec<Update>> {
+        let cells = Arc::clone(&self.policy_cells);
+        self.call(
+            Export::Observe,
+            |generation| match &generation.policy {
+                Some(part) => {
+                    let calibration = cells.calibration();
+                    part.plugin.observe(outcome, &part.params, calibration)
+                }
+                None => Ok(Vec::new()),
+            },
+            |ticket| CaseInput::Observe {
+                outcome: outcome.clone(),
+                params: ticket.policy_params(),
+                calibration: ticket.policy_cells.calibration().clone(),
+            },
+        )
+    }
+
+    fn learn(&mut self, updates: Option<&Called<Vec<Update>>>) {
+        // False: the store is closed, because the node is stopping.
+        if let Some(part) = &self.generation.postprocessor {
+            let _ = part.cells.update(std::mem::take(&mut self.score_updates));
+        }
+        if let (Some(part), Some(Called::Answered(updates))) = (&self.generation.policy, updates) {
+            let _ = part.cells.update(updates.clone());
+        }
+    }
+
+    /// Tells the canary.
+    fn report(&self, outcome: Option<&Outcome>) {
+        let Some(arm) = &self.arm else { return };
+        let sample = outcome.map(|outcome| {
+            let answered = outcome.status <= Status::Degraded as u8;
+            let known = |time: f64| (answered && time >= 0.0).then_some(time);
+            Sample {
+                failed: self.failed || outcome.status >= Status::Failed as u8,
+                overridden: outcome.overrides & !overrides::FALLBACK != 0,
+                ttft_ms: known(outcome.ttft_ms),
+                total_ms: known(outcome.total_ms),
+                cost: outcome.cost,
+            }
+        });
+        let mut trial = arm.trial.lock().unwrap_or_else(PoisonError::into_inner);
+        trial.report(arm.side, self.number, sample);
+    }
+
+    /// Gives the decision to the shadow and to the ring.
+    fn hand_on(&mut self, outcome: Outcome, updates: Option<Called<Vec<Update>>>) {
+        let Some((request, parts, nodes)) = self.input.take() else {
+            return;
+        };
+        let steps = std::mem::take(&mut self.steps);
+        let probed = self.probed.take();
+        if let Some(shadow) = self.shadow.take() {
+            let generation = Arc::clone(&self.generation);
+            let reason = |number: u32| {
+                let manifest = generation.policy.as_ref().map(|it| it.plugin.manifest());
+                let named = manifest.and_then(|it| it.reasons.get(number as usize));
+                named.map_or_else(|| number.to_string(), |reason| reason.name.clone())
+            };
+            let report = probed.as_ref().and_then(|it| it.report.clone());
+            shadow.offer(Job {
+                request: request.clone(),
+                parts: parts.clone(),
+                nodes: nodes.clone(),
+                probe: report.zip(probed.as_ref().map(|it| it.seed)),
+                decision: self.last_decision(),
+                reason: reason(self.plan.reason),
+                steps: steps.clone(),
+                outcome: outcome.clone(),
+            });
+        }
+        if self.wanted == Wanted::Nothing {
+            return;
+        }
+        let Some(records) = &self.inner.records else {
+            return;
+        };
+        let mut snapshots = vec![Arc::clone(&self.policy_cells)];
+        let scoring = probed.map(|probed| {
+            snapshots.push(Arc::clone(&self.postprocessor_cells));
+            Scoring {
+                given: Given {
+                    params: self.postprocessor_params(),
+                    calibration: self.postprocessor_cells.digest(),
+                },
+                report: probed.report,
+                scores: probed.scores,
+            }
+        });
+        let record = DecisionRecord {
+            version: VERSION,
+            id: std::mem::take(&mut self.id),
+            generation: self.generation.id.clone(),
+            request,
+            parts,
+            nodes,
+            given: Given {
+                params: self.policy_params(),
+                calibration: self.policy_cells.digest(),
+            },
+            scoring,
+            asked: self.asked.take(),
+            planned: self.planned.take(),
+            ran: self.plan.clone(),
+            steps,
+            outcome: Some(outcome),
+            updates,
+        };
+        // What the ring has no room for is counted there.
+        records.push(record, snapshots);
+    }
+
+    /// What ran in the end, as the policy decided it.
+    fn last_decision(&self) -> Decision {
+        let last = self.planned.as_ref().or(self.asked.as_ref());
+        let answer = last.and_then(Called::answer).cloned();
+        answer.unwrap_or_else(|| Decision::Run(self.plan.clone()))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.report(None);
+        }
+        self.generation.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
