@@ -216,6 +216,7 @@ impl Default for Part {
     }
 }
 
+#[allow(clippy::derivable_impls, reason = "the type is generated")]
 impl Default for Calibration {
     fn default() -> Self {
         Calibration {
