@@ -94,7 +94,7 @@ pub mod __private {
 
 /// Everything that a plug-in usually names.
 pub mod prelude {
-    pub use crate::testing::Scene;
+    pub use crate::testing::{Probe, Scene};
     pub use crate::{
         Action, Calibration, Cell, Decision, Event, Explain, Item, ItemView, Mode, Node, Operation,
         Outcome, Part, PartPlan, Plan, PlanInput, Policy, PostProcessor, Report, Request, Rest,

@@ -1,9 +1,10 @@
-//! What unit tests are built from: a request, its parts and the nodes, a line each.
+//! What unit tests are built from: a request, its parts and the nodes, or what the probe saw, a line each.
 
 use alloc::vec::Vec;
 
 use crate::{
-    Calibration, Decision, Node, Part, Plan, PlanInput, Policy, Request, capability, modality,
+    Calibration, Decision, Item, Node, Part, Plan, PlanInput, Policy, PostProcessor, Report,
+    Request, ScoreInput, Scores, capability, modality,
 };
 
 /// The arguments of a `plan`, to be filled in step by step. What is not said is plain: a streamed question in text, an edge
@@ -165,5 +166,90 @@ impl Scene {
             Decision::Run(plan) => plan,
             Decision::Probe => panic!("the policy asks for the probe"),
         }
+    }
+}
+
+/// The arguments of a `score`, to be filled in step by step. Items are plain: their tokens are alike in every respect, and
+/// unlike their predecessors. Change what matters in [`Probe::report`].
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// What the probe saw.
+    pub report: Report,
+    /// The request's own randomness.
+    pub seed: u64,
+    /// What was learned.
+    pub calibration: Calibration,
+}
+
+impl Probe {
+    /// No item yet; `dim` features a token, 1 to 64.
+    pub fn new(dim: u32) -> Probe {
+        Probe {
+            report: Report {
+                items: Vec::new(),
+                saliency: Vec::new(),
+                relevance: Vec::new(),
+                baseline: Vec::new(),
+                frame: Vec::new(),
+                y: Vec::new(),
+                x: Vec::new(),
+                similarity: Vec::new(),
+                dim,
+                features: Vec::new(),
+            },
+            seed: 0,
+            calibration: Calibration::default(),
+        }
+    }
+
+    /// Sets the seed.
+    pub fn seed(mut self, seed: u64) -> Probe {
+        self.seed = seed;
+        self
+    }
+
+    /// Adds a picture of `height` rows of `width` tokens.
+    pub fn image(self, height: u32, width: u32) -> Probe {
+        self.item(modality::IMAGE, 1, height, width)
+    }
+
+    /// Adds a clip of so many frames, each of `height` rows of `width` tokens.
+    pub fn video(self, frames: u32, height: u32, width: u32) -> Probe {
+        self.item(modality::VIDEO, frames, height, width)
+    }
+
+    fn item(mut self, modality: u8, frames: u32, height: u32, width: u32) -> Probe {
+        let report = &mut self.report;
+        report.items.push(Item {
+            modality,
+            tokens: frames * height * width,
+            frames,
+            relevance: 1.0,
+        });
+        for frame in 0..frames {
+            for place in 0..height * width {
+                report.frame.push(frame);
+                report.y.push(place / width);
+                report.x.push(place % width);
+                report.saliency.push(1.0);
+                report.relevance.push(0.01);
+                report.baseline.push(0.01);
+                report.similarity.push(if frame == 0 { 2.0 } else { 0.0 });
+                report
+                    .features
+                    .extend((0..report.dim).map(|i| if i == 0 { 1.0 } else { 0.0 }));
+            }
+        }
+        self
+    }
+
+    /// What the post-processor makes of it.
+    pub fn score<P: PostProcessor>(&self, params: &[f64]) -> Scores {
+        P::score(&ScoreInput {
+            report: &self.report,
+            seed: self.seed,
+            params,
+            calibration: &self.calibration,
+        })
     }
 }
