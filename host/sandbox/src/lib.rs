@@ -1,1 +1,244 @@
 //! Runs plug-ins: the only crate that knows wasmtime.
+//!
+//! A plug-in is a WebAssembly component that somebody else has written. It gets what is in its arguments and nothing else:
+//! no files, no clock, no network. What this crate promises, whatever the component does:
+//!
+//! - A call ends: at its answer, at a failure, or within 2 ms after its deadline.
+//! - Its memory, over all its memories and tables, stays within its limit; what it answers is bounded before it is copied.
+//! - An answer that is handed out keeps every rule of the contract ([`msao_core::offload::check`]).
+//! - One call's failure touches no other: each instance has a Store of its own, which is dropped on any failure.
+//! - The same input gives the same answer: floating point is canonical, time and randomness are arguments.
+//!
+//! Read first: [`Sandbox`] (loads), [`Policy`] and [`PostProcessor`] (are called), [`Failure`] (what went wrong).
+//!
+//! # Threads
+//! Everything here is synchronous. [`Sandbox::load`] compiles, which takes from milliseconds to seconds: never on a
+//! request's path. Calls run on the thread that makes them, which needs 1 MiB of stack. `step`, `plan` and `observe` are
+//! short enough to be called from a task directly. `score` may run for 50 ms and `explain` for 100 ms: run them on threads
+//! that are kept for them (a pool whose size bounds how many run at once), so that a slow post-processor delays other
+//! scores and never a plan.
+//!
+//! ```no_run
+//! use msao_core::offload::manifest::Manifest;
+//! use msao_core::offload::{Calibration, Decision, PlanInput, Request};
+//! use msao_sandbox::{Plugin, Sandbox, SandboxConfig};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let sandbox = Sandbox::new(&SandboxConfig::default())?;
+//! let manifest = Manifest::parse(&std::fs::read_to_string("policy.toml")?)?;
+//! let Plugin::Policy(policy) = sandbox.load(&std::fs::read("target/patient.wasm")?, &manifest)? else {
+//!     return Err("a policy is wanted".into());
+//! };
+//! let decision = policy.plan(PlanInput {
+//!     request: &Request::default(),
+//!     parts: &[],
+//!     nodes: &[],
+//!     params: &manifest.defaults(),
+//!     calibration: &Calibration::default(),
+//! })?;
+//! # let _: Decision = decision;
+//! # Ok(())
+//! # }
+//! ```
+#![deny(unsafe_code)]
+
+mod cache;
+mod call;
+mod config;
+mod cpu_time;
+mod engine;
+mod error;
+mod inspect;
+mod instance;
+mod policy;
+mod pool;
+mod postprocessor;
+mod wasi;
+// The contract says what its records mean.
+#[allow(missing_docs)]
+mod wire;
+
+use std::sync::Arc;
+
+use msao_core::digest::Digest;
+use msao_core::offload::manifest::{Manifest, World};
+use wasmtime::component::Linker;
+
+pub use crate::call::{Meter, Usage};
+pub use crate::config::{LimitOverrides, Limits, SandboxConfig};
+pub use crate::error::{Export, Failure, FailureKind, LoadError, SandboxError};
+pub use crate::inspect::{CONTRACT, Inspection, inspect};
+pub use crate::policy::Policy;
+pub use crate::postprocessor::PostProcessor;
+
+use crate::cache::Cache;
+use crate::call::Loaded;
+use crate::engine::Engines;
+
+/// Where plug-ins are loaded. A clone is the same sandbox.
+#[derive(Clone)]
+pub struct Sandbox {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: SandboxConfig,
+    engines: Arc<Engines>,
+    cache: Option<Cache>,
+}
+
+/// A plug-in that can be called.
+#[derive(Clone)]
+pub enum Plugin {
+    /// World `offload-policy`.
+    Policy(Arc<Policy>),
+    /// World `probe-postprocessor`.
+    PostProcessor(Arc<PostProcessor>),
+}
+
+impl Plugin {
+    /// The component's digest.
+    pub fn digest(&self) -> &Digest {
+        match self {
+            Plugin::Policy(it) => it.digest(),
+            Plugin::PostProcessor(it) => it.digest(),
+        }
+    }
+
+    /// The manifest that it was loaded with.
+    pub fn manifest(&self) -> &Manifest {
+        match self {
+            Plugin::Policy(it) => it.manifest(),
+            Plugin::PostProcessor(it) => it.manifest(),
+        }
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        match self {
+            Plugin::Policy(it) => it.limits(),
+            Plugin::PostProcessor(it) => it.limits(),
+        }
+    }
+
+    /// Makes instances until there are `count` of them, so that the first calls need not.
+    ///
+    /// # Errors
+    /// [`LoadError::Instantiate`].
+    pub fn warm(&self, count: u32) -> Result<(), LoadError> {
+        match self {
+            Plugin::Policy(it) => it.warm(count),
+            Plugin::PostProcessor(it) => it.warm(count),
+        }
+    }
+
+    /// What it uses now.
+    pub fn usage(&self) -> Usage {
+        match self {
+            Plugin::Policy(it) => it.usage(),
+            Plugin::PostProcessor(it) => it.usage(),
+        }
+    }
+}
+
+impl Sandbox {
+    /// Sets up an engine with room for `config.instances` instances, and opens the cache.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: a value that may not be, no room, or a cache that cannot be used.
+    pub fn new(config: &SandboxConfig) -> Result<Sandbox, SandboxError> {
+        config.check()?;
+        let engines = Engines::new(config)?;
+        let cache = (config.cache.as_deref())
+            .map(|folder| Cache::open(folder, engines.engine()))
+            .transpose()?;
+        Ok(Sandbox {
+            inner: Arc::new(Inner {
+                config: config.clone(),
+                engines: Arc::new(engines),
+                cache,
+            }),
+        })
+    }
+
+    /// Checks a component against `manifest` and the contract, compiles it or takes it from the cache, and makes a first
+    /// instance. Slow: never on a request's path.
+    ///
+    /// # Errors
+    /// [`LoadError`]: what is wrong and how to mend it.
+    pub fn load(&self, wasm: &[u8], manifest: &Manifest) -> Result<Plugin, LoadError> {
+        let limits = self.limits(wasm, manifest)?;
+        self.load_within(wasm, &Digest::of(wasm), manifest, limits)
+    }
+
+    /// Like [`Sandbox::load`], for a caller that has just computed the digest of `wasm`: a wrong one would name another
+    /// component's compiled code.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load_named(
+        &self,
+        wasm: &[u8],
+        digest: &Digest,
+        manifest: &Manifest,
+    ) -> Result<Plugin, LoadError> {
+        let limits = self.limits(wasm, manifest)?;
+        self.load_within(wasm, digest, manifest, limits)
+    }
+
+    /// What a plug-in may use; that it is not too large comes first, before anything reads all of it.
+    fn limits(&self, wasm: &[u8], manifest: &Manifest) -> Result<Limits, LoadError> {
+        let limits = self.inner.config.limits_for(manifest)?;
+        let limit = u64::from(limits.artifact_mib) << 20;
+        let bytes = wasm.len() as u64;
+        if bytes > limit {
+            return Err(LoadError::TooLarge { bytes, limit });
+        }
+        Ok(limits)
+    }
+
+    fn load_within(
+        &self,
+        wasm: &[u8],
+        digest: &Digest,
+        manifest: &Manifest,
+        limits: Limits,
+    ) -> Result<Plugin, LoadError> {
+        let inner = &*self.inner;
+        let inspection = inspect(wasm)?;
+        inspection.check(manifest.world)?;
+        inner.engines.start_clock()?;
+        let engine = inner.engines.engine();
+        let component = match &inner.cache {
+            Some(cache) => cache.compiled(engine, digest, wasm)?.0,
+            None => cache::compile(engine, wasm)?,
+        };
+        let mut linker = Linker::new(engine);
+        let pre = wasi::link(&mut linker, &component)
+            .and_then(|()| linker.instantiate_pre(&component))
+            .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        let loaded = Loaded {
+            engines: Arc::clone(&inner.engines),
+            pre,
+            limits,
+            digest: *digest,
+            manifest: manifest.clone(),
+        };
+        Ok(match manifest.world {
+            World::OffloadPolicy => Plugin::Policy(Arc::new(Policy::new(loaded, &inspection)?)),
+            World::ProbePostprocessor => {
+                Plugin::PostProcessor(Arc::new(PostProcessor::new(loaded, &inspection)?))
+            }
+        })
+    }
+
+    /// What the operator allows the plug-in called `name`.
+    pub fn limits_of(&self, name: &str) -> Limits {
+        self.inner.config.limits_of(name)
+    }
+
+    /// Whether deadlines are in instructions.
+    pub fn deterministic(&self) -> bool {
+        self.inner.config.deterministic
+    }
+}

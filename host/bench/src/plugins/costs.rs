@@ -1,0 +1,206 @@
+//! What a call costs: native Rust, a bare typed call, the sandbox, in one run and by turns.
+
+use std::cell::RefCell;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use msao_hostile::build::Core;
+use msao_sandbox::{Failure, Plugin, Policy, PostProcessor, Sandbox, SandboxConfig};
+
+use super::bare::{self, calls};
+use super::inputs::{Inputs, manifest};
+use super::measure::{Side, by_turns, median};
+use super::native;
+use crate::report::Row;
+
+/// How much more than a bare call one through the sandbox may cost.
+const RATIO: f64 = 1.3;
+
+/// Loads a policy.
+///
+/// # Errors
+/// It is refused, or none.
+pub fn policy(sandbox: &Sandbox, wasm: &[u8]) -> Result<Arc<Policy>> {
+    match sandbox.load(wasm, &manifest("offload-policy")?)? {
+        Plugin::Policy(it) => Ok(it),
+        Plugin::PostProcessor(_) => bail!("no policy"),
+    }
+}
+
+/// Loads a post-processor.
+///
+/// # Errors
+/// It is refused, or none.
+pub fn postprocessor(sandbox: &Sandbox, wasm: &[u8]) -> Result<Arc<PostProcessor>> {
+    match sandbox.load(wasm, &manifest("probe-postprocessor")?)? {
+        Plugin::PostProcessor(it) => Ok(it),
+        Plugin::Policy(_) => bail!("no post-processor"),
+    }
+}
+
+/// A side of a comparison that makes `call` again and again.
+fn side<'a, T>(mut call: impl FnMut() -> Result<T> + 'a) -> Side<'a> {
+    Box::new(move |count| {
+        for _ in 0..count {
+            black_box(call()?);
+        }
+        Ok(())
+    })
+}
+
+fn answered<T>(result: Result<T, Failure>) -> Result<T> {
+    result.context("a measured call failed")
+}
+
+/// An export's times: native, bare, sandbox, in ns; native NaN where there is nothing to compare.
+fn rows_of(name: &str, orientation_us: f64, [native, bare, ours]: [f64; 3]) -> Vec<Row> {
+    let us = |ns: f64| ns / 1000.0;
+    let shares = [
+        ("the plug-in's own arithmetic", native.max(0.0)),
+        ("crossing into WebAssembly and back", bare - native.max(0.0)),
+        ("the sandbox: pool, clock, conversion, checks", ours - bare),
+    ];
+    let dearest = shares
+        .iter()
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .map_or("", |it| it.0);
+    let parts = shares.map(|(part, ns)| format!("{part}: {:.0} ns", ns));
+    vec![
+        Row::told(format!("{name}: native Rust"), us(native), " us"),
+        Row::told(format!("{name}: bare typed call"), us(bare), " us"),
+        Row::told(format!("{name}: through the sandbox"), us(ours), " us").with_details(vec![
+            format!("for orientation: {orientation_us} us; dearest part: {dearest}"),
+            parts.join("; "),
+        ]),
+        Row::at_most(format!("{name}: sandbox / bare"), ours / bare, RATIO, ""),
+    ]
+}
+
+/// Every export beside native Rust and a bare call.
+///
+/// # Errors
+/// A guest cannot be built or a call fails.
+pub fn exports(policy_wasm: &[u8], post_wasm: &[u8]) -> Result<Vec<Row>> {
+    let inputs = Inputs::default();
+    let sandbox = Sandbox::new(&SandboxConfig::default())?;
+    let args = calls::PolicyArgs::new(&inputs);
+    let mut rows = Vec::new();
+
+    // The least that a call of the contract can be: a step of a plug-in that does nothing, written by hand.
+    let nothing = Core {
+        world: "offload-policy".to_owned(),
+        ..Core::policy()
+    }
+    .build()?;
+    let ours = policy(&sandbox, &nothing)?;
+    let mut other = bare::policy(&nothing)?;
+    let times = by_turns([
+        side(|| Ok(black_box(&inputs.step).kind)),
+        side(|| calls::step(&mut other, &args)),
+        side(|| answered(ours.step(&inputs.step, &inputs.memo))),
+    ])?;
+    rows.extend(rows_of("empty call", 0.15, times));
+
+    let ours = policy(&sandbox, policy_wasm)?;
+    let other = RefCell::new(bare::policy(policy_wasm)?);
+    let decided = answered(ours.plan(inputs.plan()))?;
+    ensure!(
+        decided == native::plan(inputs.plan()),
+        "native Rust and the guest plan differently: {decided:?}"
+    );
+    let times = by_turns([
+        side(|| Ok(native::step(black_box(&inputs.step)))),
+        side(|| calls::step(&mut other.borrow_mut(), &args)),
+        side(|| answered(ours.step(&inputs.step, &inputs.memo))),
+    ])?;
+    rows.extend(rows_of("step", 0.3, times));
+    let times = by_turns([
+        side(|| Ok(native::plan(black_box(inputs.plan())))),
+        side(|| calls::plan(&mut other.borrow_mut(), &args)),
+        side(|| answered(ours.plan(inputs.plan()))),
+    ])?;
+    rows.extend(rows_of("plan (4 parts, 3 nodes, 64 cells)", 3.0, times));
+    let times = by_turns([
+        side(|| {
+            Ok(native::observe(
+                black_box(&inputs.outcome),
+                &inputs.calibration,
+            ))
+        }),
+        side(|| calls::observe(&mut other.borrow_mut(), &args)),
+        side(|| answered(ours.observe(&inputs.outcome, &inputs.params, &inputs.calibration))),
+    ])?;
+    rows.extend(rows_of("observe (64 cells)", 3.0, times));
+
+    let ours = postprocessor(&sandbox, post_wasm)?;
+    let mut other = bare::postprocessor(post_wasm)?;
+    let items = calls::items(&inputs);
+    let scored = answered(ours.score(&inputs.report, 7, &inputs.params, &inputs.calibration))?;
+    ensure!(
+        scored == native::score(&inputs.report),
+        "native Rust and the guest score differently"
+    );
+    let times = by_turns([
+        side(|| Ok(native::score(black_box(&inputs.report)))),
+        side(|| calls::score(&mut other, &inputs, &items)),
+        side(|| answered(ours.score(&inputs.report, 7, &inputs.params, &inputs.calibration))),
+    ])?;
+    let name = "score (1,196 tokens, 8 features)";
+    rows.extend(rows_of(name, 30.0, times));
+    Ok(rows)
+}
+
+/// What comes before a first call.
+///
+/// # Errors
+/// A component is refused or the cache's folder cannot be made.
+pub fn beginnings(policy_wasm: &[u8]) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let ms = |start: Instant| start.elapsed().as_secs_f64() * 1000.0;
+    let sandbox = Sandbox::new(&SandboxConfig::default())?;
+    let cold = (0..5)
+        .map(|_| {
+            let start = Instant::now();
+            policy(&sandbox, policy_wasm)?;
+            Ok(ms(start))
+        })
+        .collect::<Result<Vec<f64>>>()?;
+    rows.push(Row::at_most(
+        "Rust: cold, from bytes to callable",
+        median(cold),
+        150.0,
+        " ms",
+    ));
+
+    let folder = tempfile::tempdir()?;
+    let cached = Sandbox::new(&SandboxConfig {
+        cache: Some(folder.path().to_owned()),
+        ..SandboxConfig::default()
+    })?;
+    policy(&cached, policy_wasm)?;
+    let warm = (0..50)
+        .map(|_| {
+            let start = Instant::now();
+            policy(&cached, policy_wasm)?;
+            Ok(ms(start))
+        })
+        .collect::<Result<Vec<f64>>>()?;
+    rows.push(Row::at_most(
+        "Rust: from the ahead-of-time cache to callable",
+        median(warm),
+        1.0,
+        " ms",
+    ));
+
+    let loaded = policy(&sandbox, policy_wasm)?;
+    let mut each = Vec::new();
+    for count in 2..=200 {
+        let start = Instant::now();
+        loaded.warm(count)?;
+        each.push(ms(start) * 1000.0);
+    }
+    rows.push(Row::at_most("Rust: instantiate", median(each), 20.0, " us"));
+    Ok(rows)
+}

@@ -1,0 +1,159 @@
+//! The hostile corpus, a row a case.
+
+use anyhow::{Context, Result};
+use msao_core::offload::manifest::Manifest;
+use msao_core::offload::{
+    Calibration, Item, Node, Outcome, Part, Plan, PlanInput, Report, Request, Route, StepInput,
+};
+use msao_hostile::{Case, Expected, MANIFEST, corpus};
+use msao_sandbox::{Failure, LoadError, Plugin, Sandbox, SandboxConfig, inspect};
+
+use super::costs::policy;
+use super::inputs::Inputs;
+use super::measure::{proc_bytes, reset_peak};
+use crate::report::Row;
+
+/// Most bytes that the host may need for a case beyond its file: an instance's memory, its tables, its compilation.
+const HOST_MIB: f64 = 64.0;
+
+/// Calls an export by name and forgets the answer. What it is given is what the corpus's answers are for.
+///
+/// # Errors
+/// The call's failure.
+pub fn call(plugin: &Plugin, export: &str) -> Result<(), Failure> {
+    let calibration = Calibration::default();
+    let input = PlanInput {
+        request: &Request::default(),
+        parts: &[Part::default()],
+        nodes: &[Node {
+            up: true,
+            ..Node::default()
+        }],
+        params: &[],
+        calibration: &calibration,
+    };
+    match plugin {
+        Plugin::PostProcessor(it) => {
+            let report = Report {
+                items: vec![Item {
+                    modality: 1,
+                    tokens: 4,
+                    frames: 1,
+                    relevance: 1.0,
+                }],
+                ..Report::default()
+            };
+            it.score(&report, 1, &[], &calibration).map(drop)
+        }
+        Plugin::Policy(it) => match export {
+            "plan" => it.plan(input).map(drop),
+            "step" => it.step(&StepInput::default(), &[1, 2, 3]).map(drop),
+            "observe" => it.observe(&Outcome::default(), &[], &calibration).map(drop),
+            _ => it.explain(input, &Plan::plain(Route::Edge, 0)).map(drop),
+        },
+    }
+}
+
+/// What became of a case, and the kind of failure.
+fn outcome(sandbox: &Sandbox, case: &Case) -> Result<(String, bool)> {
+    let loaded = sandbox.load(&case.file, &Manifest::parse(&case.manifest)?);
+    Ok(match (loaded, case.expected) {
+        (Err(error), Expected::Refused(says)) => {
+            let text = error.to_string();
+            ("refused".to_owned(), text.contains(says))
+        }
+        (Err(error), _) => (format!("refused: {error}"), false),
+        (Ok(_), Expected::Refused(_)) => ("loaded".to_owned(), false),
+        (Ok(plugin), Expected::Fails { export, kind, says }) => match call(&plugin, export) {
+            Ok(()) => ("answered".to_owned(), false),
+            Err(failure) => {
+                let text = failure.to_string();
+                let right = failure.kind.name() == kind
+                    && text.contains(says)
+                    && text.contains("hostile 0.1.0")
+                    && plugin.usage().instances == 0;
+                (failure.kind.name().to_owned(), right)
+            }
+        },
+    })
+}
+
+/// Every case of the corpus: the right error, its neighbour's answer as before, memory bounded.
+///
+/// # Errors
+/// The corpus cannot be built.
+pub fn rows(wasm: &[u8]) -> Result<Vec<Row>> {
+    let sandbox = Sandbox::new(&SandboxConfig::default())?;
+    let neighbour = policy(&sandbox, wasm)?;
+    let inputs = Inputs::default();
+    let before = neighbour.plan(inputs.plan())?;
+    let mut rows = Vec::new();
+    let mut most = (0.0, String::new());
+    let mut disturbed = Vec::new();
+    let cases = corpus()?;
+    let count = cases.len();
+    for case in cases {
+        let (aim, _) = match case.expected {
+            Expected::Refused(says) => ("refused", says),
+            Expected::Fails { kind, says, .. } => (kind, says),
+        };
+        reset_peak()?;
+        let held = proc_bytes("status", "VmRSS")?;
+        let (figure, right) = outcome(&sandbox, &case)?;
+        let peak = proc_bytes("status", "VmHWM")?.saturating_sub(held);
+        let mib = peak as f64 / f64::from(1 << 20);
+        if mib > most.0 {
+            most = (mib, case.name.clone());
+        }
+        if neighbour.plan(inputs.plan()).ok().as_ref() != Some(&before) {
+            disturbed.push(case.name.clone());
+        }
+        rows.push(Row {
+            name: case.name,
+            figure,
+            value: None,
+            aim: aim.to_owned(),
+            met: right,
+            details: Vec::new(),
+        });
+    }
+    rows.push(precompiled(wasm)?);
+    rows.push(Row::all("neighbours undisturbed", count, disturbed));
+    rows.push(
+        Row::at_most("most host memory for a case", most.0, HOST_MIB, " MiB")
+            .with_details(vec![most.1]),
+    );
+    Ok(rows)
+}
+
+/// A file that wasmtime itself has compiled, with the very settings of this host.
+fn precompiled(wasm: &[u8]) -> Result<Row> {
+    let folder = tempfile::tempdir()?;
+    let sandbox = Sandbox::new(&SandboxConfig {
+        cache: Some(folder.path().to_owned()),
+        ..SandboxConfig::default()
+    })?;
+    policy(&sandbox, wasm)?;
+    let file = std::fs::read_dir(folder.path())?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|it| it == "cwasm"))
+        .context("nothing was kept")?;
+    let bytes = std::fs::read(file)?;
+    // A code of authentication comes first.
+    let code = bytes.get(32..).unwrap_or_default();
+    let refused = sandbox.load(code, &Manifest::parse(MANIFEST)?);
+    let right = matches!(refused, Err(LoadError::Precompiled)) && inspect(code).is_err();
+    Ok(Row {
+        name: "precompiled code".to_owned(),
+        figure: if refused.is_err() {
+            "refused"
+        } else {
+            "loaded"
+        }
+        .to_owned(),
+        value: None,
+        aim: "refused".to_owned(),
+        met: right,
+        details: Vec::new(),
+    })
+}

@@ -1,0 +1,130 @@
+//! Plug-ins that do not end, stopped; and their neighbours meanwhile.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use msao_core::offload::manifest::Manifest;
+use msao_hostile::{Case, Expected, corpus};
+use msao_sandbox::{Export, FailureKind, Limits, Plugin, Sandbox, SandboxConfig};
+
+use super::costs::policy;
+use super::hostile::call;
+use super::inputs::Inputs;
+use super::measure::median;
+use crate::report::Row;
+
+/// Calls of each runaway.
+const CALLS: usize = 20;
+/// How late it may be stopped, in ms.
+const LATE_MS: f64 = 2.0;
+
+fn deadline_ms(limits: &Limits, export: &str) -> Option<u32> {
+    let export = Export::ALL.into_iter().find(|it| it.name() == export)?;
+    Some(match export {
+        Export::Score => limits.score_ms,
+        Export::Plan => limits.plan_ms,
+        Export::Step => limits.step_ms,
+        Export::Observe => limits.observe_ms,
+        Export::Explain => limits.explain_ms,
+    })
+}
+
+/// How late a runaway's calls ended, in ms after their deadline, sorted.
+fn late(sandbox: &Sandbox, case: &Case, export: &str) -> Result<Vec<f64>> {
+    let plugin = sandbox.load(&case.file, &Manifest::parse(&case.manifest)?)?;
+    let deadline = deadline_ms(plugin.limits(), export).context("no such export")?;
+    let mut late = Vec::new();
+    for _ in 0..CALLS {
+        // Made before the clock starts: the deadline is the call's.
+        plugin.warm(1)?;
+        let start = Instant::now();
+        let failure = call(&plugin, export).err().context("it ended by itself")?;
+        let took = start.elapsed().as_secs_f64() * 1000.0;
+        if failure.kind != FailureKind::Deadline {
+            bail!("{failure}");
+        }
+        late.push(took - f64::from(deadline));
+    }
+    late.sort_by(f64::total_cmp);
+    Ok(late)
+}
+
+/// Each runaway of the corpus, and an honest policy called all the while.
+///
+/// # Errors
+/// A component cannot be built or loaded.
+pub fn rows(wasm: &[u8]) -> Result<Vec<Row>> {
+    let sandbox = Sandbox::new(&SandboxConfig::default())?;
+    let neighbour = policy(&sandbox, wasm)?;
+    let inputs = Inputs::default();
+    let expected = neighbour.plan(inputs.plan())?;
+    let time = |calls: usize, stop: Option<&AtomicBool>| -> Result<(Vec<f64>, usize)> {
+        let mut times = Vec::new();
+        let mut wrong = 0;
+        while stop.map_or(times.len() < calls, |stop| !stop.load(Ordering::Relaxed)) {
+            let start = Instant::now();
+            let answer = neighbour.plan(inputs.plan());
+            times.push(start.elapsed().as_secs_f64() * 1e6);
+            wrong += usize::from(!answer.is_ok_and(|answer| answer == expected));
+        }
+        Ok((times, wrong))
+    };
+    let (alone, _) = time(20_000, None)?;
+
+    let mut rows = Vec::new();
+    let stop = AtomicBool::new(false);
+    let beside = thread::scope(|scope| -> Result<(Vec<f64>, usize)> {
+        let beside = scope.spawn(|| time(0, Some(&stop)));
+        let measured = corpus().and_then(|cases| {
+            for case in cases {
+                let Expected::Fails {
+                    export,
+                    kind: "deadline",
+                    ..
+                } = case.expected
+                else {
+                    continue;
+                };
+                let late = late(&sandbox, &case, export)?;
+                let name = format!("{}: late at most, of {CALLS}", case.name);
+                let (first, worst) = (late.first(), late.last());
+                rows.push(
+                    Row::at_most(name, worst.copied().unwrap_or(f64::NAN), LATE_MS, " ms")
+                        .with_details(vec![format!(
+                            "earliest {:.2} ms, median {:.2} ms after the deadline",
+                            first.copied().unwrap_or(f64::NAN),
+                            median(late.clone()),
+                        )]),
+                );
+            }
+            Ok(())
+        });
+        stop.store(true, Ordering::Relaxed);
+        let beside = beside
+            .join()
+            .unwrap_or_else(|_| bail!("the neighbour's thread panicked"));
+        measured?;
+        beside
+    })?;
+    let (times, wrong) = beside;
+    rows.push(Row::all(
+        "a neighbour's plans meanwhile, answered alike",
+        times.len(),
+        (0..wrong)
+            .map(|_| "another answer, or none".to_owned())
+            .collect(),
+    ));
+    rows.push(Row::told(
+        "a neighbour's plan alone, median",
+        median(alone),
+        " us",
+    ));
+    rows.push(Row::told(
+        "a neighbour's plan meanwhile, median",
+        median(times),
+        " us",
+    ));
+    Ok(rows)
+}

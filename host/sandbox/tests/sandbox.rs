@@ -1,0 +1,302 @@
+//! What a sandbox promises to those who call.
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Barrier;
+use std::thread;
+
+use common::*;
+use msao_core::digest::Digest;
+use msao_core::offload::{Action, Calibration, Decision, Outcome, Plan, Route, StepInput};
+use msao_hostile::build::{ANSWERS, Core};
+use msao_sandbox::{FailureKind, Limits, Meter, Plugin, SandboxConfig};
+use proptest::prelude::*;
+
+#[test]
+fn an_honest_policy_is_answered_for() {
+    let sandbox = sandbox(SandboxConfig::default());
+    let policy = honest_policy(&sandbox);
+    let Decision::Run(planned) = plan(&policy).unwrap() else {
+        panic!("no plan");
+    };
+    assert_eq!((planned.route, planned.gamma_max), (Route::Edge, 4));
+    assert_eq!(
+        policy.step(&StepInput::default(), b"memo").unwrap(),
+        Action::Draft
+    );
+    let updates = policy.observe(&Outcome::default(), &[], &Calibration::default());
+    assert_eq!(updates.unwrap(), []);
+    let why = with_input(|input| policy.explain(input, &Plan::plain(Route::Edge, 0)));
+    assert_eq!(why.unwrap().as_deref(), Some("because"));
+    assert_eq!(
+        *policy.digest(),
+        Digest::of(&Core::policy().build().unwrap())
+    );
+    assert_eq!(*policy.limits(), Limits::default());
+
+    let silent = Core {
+        world: "offload-policy".to_owned(),
+        ..Core::policy()
+    };
+    let silent = common::policy(&sandbox, &silent);
+    assert!(!silent.explains());
+    let why = with_input(|input| silent.explain(input, &Plan::plain(Route::Edge, 0)));
+    assert_eq!(why.unwrap(), None);
+
+    let scores = honest_postprocessor(&sandbox)
+        .score(&report(), 1, &[], &Calibration::default())
+        .unwrap();
+    assert_eq!(scores.items[0].necessity, 1.0);
+}
+
+#[test]
+fn a_later_patch_of_the_contract_is_spoken() {
+    let sandbox = sandbox(SandboxConfig::default());
+    let core = Core {
+        version: "0.1.7".to_owned(),
+        ..Core::policy()
+    };
+    assert!(plan(&policy(&sandbox, &core)).is_ok());
+}
+
+/// The arguments arrive as they were given: what the policy answers is a number read from each list.
+#[test]
+fn arguments_arrive_whole() {
+    let sandbox = sandbox(SandboxConfig::default());
+    // The arguments' record: request 48 bytes, then parts, nodes, params, calibration, a pointer and a length each.
+    let patience = |f64_at: &str| {
+        let mut core = Core::policy();
+        core.plan = format!(
+            "(local $args i32) (local.set $args (local.get 0))
+             (f64.store (i32.const {}) {f64_at}) (i32.const {ANSWERS})",
+            ANSWERS + 32
+        );
+        let Decision::Run(plan) = plan(&policy(&sandbox, &core)).unwrap() else {
+            panic!("no plan");
+        };
+        plan.patience_ms
+    };
+    let list = |offset: u32, element: u32| {
+        format!("(f64.load offset={element} (i32.load offset={offset} (local.get $args)))")
+    };
+    let length =
+        |offset: u32| format!("(f64.convert_i32_u (i32.load offset={offset} (local.get $args)))");
+    assert_eq!(patience(&length(52)), 1.0, "parts");
+    assert_eq!(patience(&length(60)), 1.0, "nodes");
+    assert_eq!(patience(&list(64, 8)), 2.0, "params");
+    assert_eq!(patience(&list(80, 8)), 0.25, "mean");
+    assert_eq!(patience(&list(96, 0)), 3.0, "count");
+}
+
+#[test]
+fn many_threads_share_a_policy() {
+    let sandbox = sandbox(SandboxConfig::default());
+    let policy = honest_policy(&sandbox);
+    let expected = plan(&policy).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    assert_eq!(plan(&policy).unwrap(), expected);
+                    assert_eq!(
+                        policy.step(&StepInput::default(), &[]).unwrap(),
+                        Action::Draft
+                    );
+                }
+            });
+        }
+    });
+    assert!(policy.usage().instances <= 8, "{:?}", policy.usage());
+}
+
+#[test]
+fn a_pool_that_is_empty_is_said_to_be_overloaded() {
+    let mut config = SandboxConfig {
+        instances: 1,
+        ..SandboxConfig::default()
+    };
+    config.limits.plan_ms = 2000;
+    let sandbox = sandbox(config);
+    let mut core = Core::policy();
+    // Long enough to be still running when the other thread calls.
+    core.plan = format!(
+        "(local $i i64)
+         (loop $on (local.set $i (i64.add (local.get $i) (i64.const 1)))
+             (br_if $on (i64.lt_u (local.get $i) (i64.const 400000000))))
+         (i32.const {ANSWERS})"
+    );
+    let policy = policy(&sandbox, &core);
+    let ready = Barrier::new(2);
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| {
+            ready.wait();
+            plan(&policy)
+        });
+        ready.wait();
+        // The other thread may be the one that finds the pool empty: one of both does.
+        thread::sleep(std::time::Duration::from_millis(10));
+        let mine = plan(&policy);
+        let results = [slow.join().unwrap(), mine];
+        let overloaded = results.iter().filter_map(|it| it.as_ref().err());
+        let kinds: Vec<_> = overloaded.map(|failure| &failure.kind).collect();
+        assert_eq!(kinds, [&FailureKind::Overloaded]);
+    });
+    assert!(plan(&policy).is_ok(), "the instance came back");
+}
+
+#[test]
+fn instances_can_be_made_ready() {
+    let sandbox = sandbox(SandboxConfig::default());
+    let policy = honest_policy(&sandbox);
+    policy.warm(5).unwrap();
+    assert_eq!(policy.usage().instances, 5);
+    plan(&policy).unwrap();
+    assert_eq!(policy.usage().instances, 5);
+    assert_eq!(policy.usage().memory_peak, 65536);
+}
+
+#[test]
+fn instructions_are_counted_alike_each_time() {
+    let config = SandboxConfig {
+        deterministic: true,
+        ..SandboxConfig::default()
+    };
+    let measure = || {
+        let policy = honest_policy(&sandbox(config.clone()));
+        let mut meter = Meter::default();
+        let mut fuel = Vec::new();
+        for _ in 0..3 {
+            with_input(|input| policy.plan_metered(input, Some(&mut meter))).unwrap();
+            fuel.push(meter.fuel.unwrap());
+        }
+        assert_eq!(meter.memory_peak, 65536);
+        fuel
+    };
+    let first = measure();
+    assert!(first[0] > 0);
+    assert_eq!(first, [first[0]; 3]);
+    assert_eq!(measure(), first);
+}
+
+#[test]
+fn compiled_code_is_kept_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = SandboxConfig {
+        cache: Some(folder.path().join("plugins")),
+        ..SandboxConfig::default()
+    };
+    let cache = folder.path().join("plugins");
+    let expected = plan(&honest_policy(&sandbox(config.clone()))).unwrap();
+    let file = cached(&cache);
+    let written = std::fs::read(&file).unwrap();
+    let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&cache.join("key")), 0o600);
+    assert_eq!(mode(&file), 0o600);
+
+    // Found again: the file is not written anew.
+    let changed = std::fs::metadata(&file).unwrap().modified().unwrap();
+    assert_eq!(
+        plan(&honest_policy(&sandbox(config.clone()))).unwrap(),
+        expected
+    );
+    assert_eq!(
+        std::fs::metadata(&file).unwrap().modified().unwrap(),
+        changed
+    );
+
+    // Somebody else's code, or a damaged file, is compiled over.
+    for at in [0, 40, written.len() - 1] {
+        let mut bad = written.clone();
+        bad[at] ^= 1;
+        std::fs::write(&file, &bad).unwrap();
+        assert_eq!(
+            plan(&honest_policy(&sandbox(config.clone()))).unwrap(),
+            expected
+        );
+        assert_eq!(std::fs::read(&file).unwrap()[..32].len(), 32);
+        assert_ne!(std::fs::read(&file).unwrap(), bad, "byte {at}");
+    }
+
+    let key = cache.join("key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = msao_sandbox::Sandbox::new(&config)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("others may read"), "{error}");
+}
+
+/// Time and randomness stand still, for a policy that insists on having them.
+#[test]
+fn wasi_tells_nothing() {
+    let sandbox = sandbox(SandboxConfig::default());
+    let mut core = Core::policy();
+    core.world = "with-wasi".to_owned();
+    core.wit = "
+        package wasi:clocks@0.2.0 { interface monotonic-clock { now: func() -> u64; } }
+        package wasi:random@0.2.0 { interface random { get-random-u64: func() -> u64; } }
+        package wasi:cli@0.2.0 { interface environment { get-arguments: func() -> list<string>; } }
+        world with-wasi {
+            include offload-policy;
+            import wasi:clocks/monotonic-clock@0.2.0;
+            import wasi:random/random@0.2.0;
+            import wasi:cli/environment@0.2.0;
+        }
+    "
+    .to_owned();
+    core.imports = "
+        (import \"wasi:clocks/monotonic-clock@0.2.0\" \"now\" (func $now (result i64)))
+        (import \"wasi:random/random@0.2.0\" \"get-random-u64\" (func $random (result i64)))
+        (import \"wasi:cli/environment@0.2.0\" \"get-arguments\" (func $arguments (param i32)))
+    "
+    .to_owned();
+    // patience-ms = 1 + now + random mod 1000 + 10000 * arguments
+    core.plan = format!(
+        "(call $arguments (i32.const 600))
+         (f64.store (i32.const {})
+             (f64.add (f64.const 1)
+                 (f64.add (f64.convert_i64_u (call $now))
+                     (f64.add (f64.convert_i64_u (i64.rem_u (call $random) (i64.const 1000)))
+                         (f64.mul (f64.const 10000) (f64.convert_i32_u (i32.load (i32.const 604))))))))
+         (i32.const {ANSWERS})",
+        ANSWERS + 32
+    );
+    let policy = policy(&sandbox, &core);
+    let first = plan(&policy).unwrap();
+    let Decision::Run(decided) = &first else {
+        panic!("no plan");
+    };
+    assert!((1.0..=1000.0).contains(&decided.patience_ms));
+    assert_eq!(plan(&policy).unwrap(), first, "in the same instance");
+    let again = common::policy(
+        &msao_sandbox::Sandbox::new(&SandboxConfig::default()).unwrap(),
+        &core,
+    );
+    assert_eq!(plan(&again).unwrap(), first, "in another one");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    /// However a component is damaged, loading and calling it ends in an answer or in an error.
+    #[test]
+    fn a_flipped_component_does_no_harm(flips in prop::collection::vec((0.0..1.0f64, 0u8..8), 1..6)) {
+        thread_local! {
+            static SANDBOX: msao_sandbox::Sandbox = sandbox(SandboxConfig::default());
+        }
+        let mut wasm = Core::policy().build().unwrap();
+        for (at, bit) in flips {
+            let at = (at * wasm.len() as f64) as usize;
+            wasm[at] ^= 1 << bit;
+        }
+        SANDBOX.with(|sandbox| {
+            if let Ok(plugin) = sandbox.load(&wasm, &policy_manifest()) {
+                let Plugin::Policy(_) = &plugin else { panic!("no policy") };
+                for export in ["plan", "step", "observe", "explain"] {
+                    let _ = call(&plugin, export);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,10 @@
+//! Plug-ins that misbehave, built as real components, with what a host has to say to each.
+//!
+//! [`corpus`] is the list; [`build::Core`] is what its components, and honest ones, are made with. The sandbox's tests run it, and so does
+//! `cargo xtask prove plugins`.
+#![forbid(unsafe_code)]
+
+pub mod build;
+mod cases;
+
+pub use cases::{Case, Expected, MANIFEST, SCORE_MANIFEST, corpus};
