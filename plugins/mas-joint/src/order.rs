@@ -82,7 +82,9 @@ fn unit_columns(view: &ItemView) -> Vec<Vec<f32>> {
     columns
 }
 
-/// Takes up to `count` tokens greedily; ends early where nothing relevant is left.
+/// Takes up to `count` tokens greedily; ends early where nothing relevant is left. Its loops over tokens are element by
+/// element, so that wide instructions change no bit.
+#[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
 pub(crate) fn select(
     columns: &[Vec<f32>],
     relevance: &[f32],
@@ -124,7 +126,8 @@ pub(crate) fn select(
             }
         }
         for (left_over, known) in variance.iter_mut().zip(&along) {
-            *left_over = (*left_over - known * known / left).max(ridge);
+            let rest = *left_over - known * known / left;
+            *left_over = if rest > ridge { rest } else { ridge };
         }
         for (row, a) in matrix.iter_mut().zip(&direction) {
             for (entry, b) in row.iter_mut().zip(&direction) {
