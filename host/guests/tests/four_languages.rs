@@ -130,10 +130,10 @@ fn input(dice: &mut Dice) -> Input {
             now_ms: 1.8e12,
             prompt_tokens: parts.iter().map(|part| part.tokens).sum(),
             max_tokens: 1 + dice.below(2000) as u32,
-            flags: if dice.chance(4) {
-                flag::MEDIA_AT_EDGE
-            } else {
-                flag::STREAMED
+            flags: match dice.below(4) {
+                0 => flag::MEDIA_AT_EDGE,
+                1 | 2 => flag::EXACT,
+                _ => flag::STREAMED,
             },
             ..Request::default()
         },

@@ -18,7 +18,7 @@ typedef msao_offload_types_calibration_t calibration_t;
 enum { UNKNOWN, EDGE_QUICKEST, OWN_TARGET_QUICKEST, CLOUD_QUICKEST, SPECULATION_QUICKEST };
 
 // Bits of node.can and request.flags.
-enum { DRAFT = 1, TARGET = 2, VERIFIES_OURS = 4 | 8, MEDIA_AT_EDGE = 2 };
+enum { DRAFT = 1, TARGET = 2, VERIFIES_OURS = 4 | 8, EXACT = 1, MEDIA_AT_EDGE = 2 };
 
 enum {
   EDGE = MSAO_OFFLOAD_TYPES_ROUTE_EDGE,
@@ -138,7 +138,10 @@ void exports_msao_offload_policy_plan(exports_msao_offload_policy_request_t *req
     double read_ms = prompt * 1000 / here->prefill_tok_per_s;
     double write_ms = tokens * 1000 / here->draft_tok_per_s;
     edge_ms = (wait_ms(here) + read_ms + write_ms) * learned(calibration, EDGE);
-    offer(&choice, EDGE, 0, EDGE_QUICKEST, edge_ms, 1);
+    // The draft model's own answer is quick, and not what the target would have said.
+    if ((request->flags & EXACT) == 0) {
+      offer(&choice, EDGE, 0, EDGE_QUICKEST, edge_ms, 1);
+    }
   }
   if ((here->can & TARGET) != 0 && here->target_tok_per_s > 0 && reads) {
     double read_ms = prompt * 1000 / here->prefill_tok_per_s;

@@ -16,6 +16,7 @@ const SPECULATION_QUICKEST = 4;
 const DRAFT = 1;
 const TARGET = 2;
 const VERIFIES_OURS = 4 | 8;
+const EXACT = 1;
 const MEDIA_AT_EDGE = 2;
 
 const ROUTES = ['edge', 'cloud', 'cloud-draft', 'speculate'];
@@ -122,7 +123,10 @@ function plan(request, parts, nodes, params, calibration) {
     const readMs = (prompt * 1000) / here.prefillTokPerS;
     const writeMs = (tokens * 1000) / here.draftTokPerS;
     edgeMs = (waitMs(here) + readMs + writeMs) * learned(calibration, EDGE);
-    offer(EDGE, 0, EDGE_QUICKEST, edgeMs, 1);
+    // The draft model's own answer is quick, and not what the target would have said.
+    if ((request.flags & EXACT) === 0) {
+      offer(EDGE, 0, EDGE_QUICKEST, edgeMs, 1);
+    }
   }
   if ((here.can & TARGET) !== 0 && here.targetTokPerS > 0 && reads) {
     const readMs = (prompt * 1000) / here.prefillTokPerS;

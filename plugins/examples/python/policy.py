@@ -20,6 +20,7 @@ UNKNOWN, EDGE_QUICKEST, OWN_TARGET_QUICKEST, CLOUD_QUICKEST, SPECULATION_QUICKES
 DRAFT = 1
 TARGET = 2
 VERIFIES_OURS = 4 | 8
+EXACT = 1
 MEDIA_AT_EDGE = 2
 
 # Below this acceptance probability a draft is sent at once: what follows it would likely be wasted.
@@ -105,7 +106,9 @@ def make_plan(request, parts, nodes, params, calibration):
         read_ms = prompt * 1000.0 / here.prefill_tok_per_s
         write_ms = tokens * 1000.0 / here.draft_tok_per_s
         edge_ms = (wait_ms(here) + read_ms + write_ms) * learned(calibration, Route.EDGE)
-        choice.offer(Route.EDGE, 0, EDGE_QUICKEST, edge_ms, 1.0)
+        # The draft model's own answer is quick, and not what the target would have said.
+        if request.flags & EXACT == 0:
+            choice.offer(Route.EDGE, 0, EDGE_QUICKEST, edge_ms, 1.0)
     if here.can & TARGET != 0 and here.target_tok_per_s > 0.0 and reads:
         read_ms = prompt * 1000.0 / here.prefill_tok_per_s
         write_ms = tokens * 1000.0 / here.target_tok_per_s

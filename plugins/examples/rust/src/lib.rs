@@ -128,7 +128,10 @@ fn plan(input: &PlanInput) -> Plan {
         let read_ms = prompt * 1000.0 / here.prefill_tok_per_s;
         let write_ms = tokens * 1000.0 / here.draft_tok_per_s;
         edge_ms = (wait_ms(here) + read_ms + write_ms) * learned(Route::Edge);
-        choice.offer(Route::Edge, 0, reason::EDGE, edge_ms, 1.0);
+        // The draft model's own answer is quick, and not what the target would have said.
+        if !input.request.has(flag::EXACT) {
+            choice.offer(Route::Edge, 0, reason::EDGE, edge_ms, 1.0);
+        }
     }
     if here.is(capability::TARGET) && here.target_tok_per_s > 0.0 && reads {
         let read_ms = prompt * 1000.0 / here.prefill_tok_per_s;
@@ -289,6 +292,17 @@ mod tests {
             .image(64, 1e5)
             .request(|request| request.flags |= flag::MEDIA_AT_EDGE);
         assert_eq!(bound.plan::<Quickest>().route, Route::Edge);
+    }
+
+    #[test]
+    fn an_exact_answer_is_not_the_drafts() {
+        let scene = scene()
+            .peer(|_| {})
+            .request(|request| request.flags |= flag::EXACT);
+        assert_eq!(scene.plan::<Quickest>().route, Route::Cloud);
+        let near = scene.peer(|peer| peer.rtt_ms = 1.0);
+        let plan = near.params(&[1.0, 1.0, 0.1]).plan::<Quickest>();
+        assert_eq!((plan.route, plan.peer), (Route::Speculate, 2));
     }
 
     #[test]
