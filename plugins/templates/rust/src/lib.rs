@@ -16,14 +16,12 @@ struct ThisPolicy;
 impl Policy for ThisPolicy {
     fn plan(input: &PlanInput) -> Decision {
         let settings = Settings::read(input.params);
-        let near = input
-            .peers()
-            .find(|(_, node)| {
-                node.up
-                    && node.is(capability::TARGET)
-                    && node.rtt_ms >= 0.0
-                    && node.rtt_ms <= settings.rtt_limit
-            });
+        let near = input.peers().find(|(_, node)| {
+            node.up
+                && node.is(capability::TARGET)
+                && node.rtt_ms >= 0.0
+                && node.rtt_ms <= settings.rtt_limit
+        });
         Decision::Run(match near {
             Some((row, node)) if !input.bound_here() => Plan {
                 reason: 1,
