@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Result, anyhow};
 
 use crate::cuda;
+use crate::guest_tools;
 use crate::libtorch::{self, Source, VERSION};
 use crate::pip::Pip;
 use crate::places::Places;
@@ -20,8 +21,13 @@ pub fn command(places: &Places) -> Result<ExitCode> {
     diagnosis.must("C++ compiler", toolchain::compilers());
     diagnosis.libtorch(places);
     diagnosis.may(WASM_TARGET, toolchain::has_wasm_target(places), || {
-        format!("missing; nothing needs it yet. To have it: rustup target add {WASM_TARGET}")
+        format!("missing; plug-ins and their tests need it: rustup target add {WASM_TARGET}")
     });
+    for (tool, there) in guest_tools::state(places)? {
+        diagnosis.may(&tool, there, || {
+            "not fetched yet: `cargo xtask plugins` does it".to_owned()
+        });
+    }
     diagnosis.tool(
         "nextest",
         &["nextest", "--version"],

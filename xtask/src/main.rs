@@ -13,11 +13,13 @@
 mod cuda;
 mod demo;
 mod doctor;
+mod guest_tools;
 mod libtorch;
 mod lock;
 mod metadata;
 mod pip;
 mod places;
+mod plugins;
 mod prove;
 mod reference;
 mod run;
@@ -62,7 +64,9 @@ enum Command {
     },
     /// Set up, build, and let the demo model answer questions about committed media
     Demo,
-    /// Set up and run the tests of the workspace
+    /// Build every policy, post-processor and example into target/plugins, fetching what that needs
+    Plugins,
+    /// Set up, build the plug-ins and run the tests of the workspace
     ///
     /// With cargo-nextest installed it runs the tests and cargo the documentation's examples; without it cargo
     /// runs both. Arguments go to nextest or cargo as they are, and with nextest the examples are then left out:
@@ -100,6 +104,7 @@ fn main() -> ExitCode {
     let outcome = Places::find().and_then(|places| match cli.command {
         Command::Setup { cuda } => setup::command(&places, cuda),
         Command::Demo => demo::command(&places),
+        Command::Plugins => plugins::command(&places),
         Command::Test { args } => test::command(&places, &args),
         Command::Prove { name, args } => prove::command(&places, &name, &args),
         Command::Doctor => doctor::command(&places),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cuda;
+use crate::guest_tools;
 use crate::libtorch::{self, VERSION};
 use crate::places::Places;
 use crate::toolchain::{self, WASM_TARGET};
@@ -12,6 +13,8 @@ use crate::toolchain::{self, WASM_TARGET};
 /// `cargo xtask setup`.
 pub fn command(places: &Places, cuda: bool) -> Result<ExitCode> {
     ensure(places, cuda)?;
+    guest_tools::ensure(places)?;
+    row("guest tools", "there");
     println!(
         "\nAll is there. Next: `cargo xtask demo`, `cargo xtask test`, or plain cargo, for instance `cargo build`."
     );
@@ -28,7 +31,7 @@ pub fn ensure(places: &Places, with_cuda: bool) -> Result<()> {
         "there".to_owned()
     } else {
         format!(
-            "missing; nothing needs it yet. When there is a network: rustup target add {WASM_TARGET}"
+            "missing; plug-ins and their tests need it. When there is a network: rustup target add {WASM_TARGET}"
         )
     };
     row(WASM_TARGET, &wasm);

@@ -5,15 +5,16 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
-use crate::places::Places;
+use crate::places::{Places, target_folder};
 use crate::run::{answer, cargo, exit_code, run};
-use crate::setup;
+use crate::{plugins, setup};
 
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 
 /// Sets up and runs the tests: all of the workspace, or what `args` tell the runner.
 pub fn command(places: &Places, args: &[String]) -> Result<ExitCode> {
     setup::ensure(places, false)?;
+    plugins::ensure(places)?;
     let everything = args.is_empty();
     let nextest = answer(cargo().args(["nextest", "--version"])).is_some();
     println!();
@@ -21,6 +22,15 @@ pub fn command(places: &Places, args: &[String]) -> Result<ExitCode> {
     // nextest does not run the documentation's examples. They go first, so that the summary comes last.
     if nextest && everything {
         let status = run(tester(places).args(["test", "--workspace", "--doc"]))?;
+        if !status.success() {
+            return Ok(exit_code(status));
+        }
+    }
+    if everything {
+        // A plug-in's own tests are plain Rust. Their number is no part of the summary.
+        let status = run(plugins::guest_cargo(places, "test")
+            .args(["--workspace", "--quiet", "--target-dir"])
+            .arg(target_folder(places)?.join("guests")))?;
         if !status.success() {
             return Ok(exit_code(status));
         }

@@ -64,8 +64,8 @@ pub fn has_wasm_target(places: &Places) -> bool {
 }
 
 /// Adds the WebAssembly target if it is missing. rustup would do so by itself from `rust-toolchain.toml`, unless
-/// its automatic installation is switched off. Returns whether the target is there: nothing in the workspace is
-/// built for it yet, so a machine without network goes on without it.
+/// its automatic installation is switched off. Returns whether the target is there: only plug-ins are built for it, so a
+/// machine without network can go on without it.
 pub fn ensure_wasm_target(places: &Places) -> bool {
     if has_wasm_target(places) {
         return true;

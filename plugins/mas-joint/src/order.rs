@@ -1,0 +1,159 @@
+//! Which tokens go last: greedy determinantal selection (CDPruner, arXiv 2506.10967).
+//!
+//! With unit features `f_i` and relevance `r_i` in [0, 1], the kernel is `L = diag(r) (F F^T + ridge I) diag(r)`. Each step
+//! takes the token that adds most to the determinant: the one with the largest `r_i^2 * v_i`, where `v_i` is what is left
+//! of its variance once those taken before are known.
+//!
+//! The usual recursion over the kernel's rows costs `N * T` a step. Features have only 16 dimensions or so, so `v` is
+//! kept in their space: `v_i = ridge + f_i^T M f_i`, with `M` the identity at first and `M -= u u^T / v_j`, `u = M f_j`,
+//! for each `j` taken; `N * dim` a step, and the same numbers (Woodbury). The ridge is what a kernel of so low a rank needs: without
+//! it nothing would be left after as many tokens as there are dimensions.
+
+use alloc::vec::Vec;
+
+use msao_plugin::{ItemView, math};
+
+/// Below this norm a feature has no direction.
+const TINY: f32 = 1e-12;
+
+/// All tokens of the item, most needed first: `greedy` of them by relevance and diversity, the others by relevance.
+pub(crate) fn keep_order(view: &ItemView, greedy: usize, ridge: f64) -> Vec<u32> {
+    let relevance = relevance(view);
+    let mut taken = select(&unit_columns(view), &relevance, greedy, ridge as f32);
+    let mut rest: Vec<u32> = (0..view.len() as u32).collect();
+    let mut is_taken = alloc::vec![false; view.len()];
+    for &token in &taken {
+        if let Some(flag) = is_taken.get_mut(token as usize) {
+            *flag = true;
+        }
+    }
+    let at = |token: &u32| relevance.get(*token as usize).copied().unwrap_or(0.0);
+    rest.retain(|token| is_taken.get(*token as usize) == Some(&false));
+    // Stable: equals stay in their own order.
+    rest.sort_by(|a, b| at(b).total_cmp(&at(a)));
+    taken.append(&mut rest);
+    taken
+}
+
+/// What the question pays to each token beyond what any text would, scaled to [0, 1]. All 1 where that is the same for
+/// all; 0 where it is not a number.
+pub(crate) fn relevance(view: &ItemView) -> Vec<f32> {
+    let mut values: Vec<f32> = view
+        .relevance
+        .iter()
+        .zip(view.baseline)
+        .map(|(asked, any)| asked - any)
+        .collect();
+    values.resize(view.len(), f32::NAN);
+    let finite = || values.iter().copied().filter(|value| value.is_finite());
+    let (low, high) = (
+        finite().fold(f32::INFINITY, f32::min),
+        finite().fold(f32::NEG_INFINITY, f32::max),
+    );
+    let range = high - low;
+    for value in &mut values {
+        *value = match value.is_finite() {
+            true if range > 0.0 && range.is_finite() => (*value - low) / range,
+            true => 1.0,
+            false => 0.0,
+        };
+    }
+    values
+}
+
+/// Features of length 1, a column a dimension. A token without a direction has zeros: it is like no other.
+fn unit_columns(view: &ItemView) -> Vec<Vec<f32>> {
+    let (dim, tokens) = (view.dim, view.len());
+    let mut columns = alloc::vec![alloc::vec![0.0; tokens]; dim];
+    if dim == 0 {
+        return columns;
+    }
+    for (token, feature) in view.features.chunks_exact(dim).enumerate().take(tokens) {
+        let norm = math::sqrtf(feature.iter().map(|value| value * value).sum());
+        if !norm.is_finite() || norm < TINY {
+            continue;
+        }
+        for (column, value) in columns.iter_mut().zip(feature) {
+            if let Some(place) = column.get_mut(token) {
+                *place = value / norm;
+            }
+        }
+    }
+    columns
+}
+
+/// Takes up to `count` tokens greedily; ends early where nothing relevant is left. Its loops over tokens are element by
+/// element, so that wide instructions change no bit.
+#[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
+pub(crate) fn select(
+    columns: &[Vec<f32>],
+    relevance: &[f32],
+    count: usize,
+    ridge: f32,
+) -> Vec<u32> {
+    let (dim, tokens) = (columns.len(), relevance.len());
+    let mut variance: Vec<f32> = alloc::vec![ridge; tokens];
+    for column in columns {
+        for (left, value) in variance.iter_mut().zip(column) {
+            *left += value * value;
+        }
+    }
+    // A token's worth is its relevance squared times what is left of its variance; that of a taken one is 0.
+    let mut weight: Vec<f32> = relevance.iter().map(|r| r * r).collect();
+    let mut matrix: Vec<Vec<f32>> = (0..dim)
+        .map(|row| (0..dim).map(|i| if i == row { 1.0 } else { 0.0 }).collect())
+        .collect();
+    let mut along: Vec<f32> = alloc::vec![0.0; tokens];
+    let mut taken = Vec::with_capacity(count.min(tokens));
+    while taken.len() < count.min(tokens) {
+        let Some(best) = largest(&weight, &variance) else {
+            break;
+        };
+        let feature: Vec<f32> = columns
+            .iter()
+            .map(|column| column.get(best).copied().unwrap_or(0.0))
+            .collect();
+        let direction: Vec<f32> = matrix.iter().map(|row| dot(row, &feature)).collect();
+        let left = ridge + dot(&direction, &feature);
+        taken.push(best as u32);
+        if let Some(weight) = weight.get_mut(best) {
+            *weight = 0.0;
+        }
+        along.fill(0.0);
+        for (column, scale) in columns.iter().zip(&direction) {
+            for (sum, value) in along.iter_mut().zip(column) {
+                *sum += scale * value;
+            }
+        }
+        for (left_over, known) in variance.iter_mut().zip(&along) {
+            let rest = *left_over - known * known / left;
+            *left_over = if rest > ridge { rest } else { ridge };
+        }
+        for (row, a) in matrix.iter_mut().zip(&direction) {
+            for (entry, b) in row.iter_mut().zip(&direction) {
+                *entry -= a * b / left;
+            }
+        }
+    }
+    taken
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// The first token of the largest worth above 0.
+fn largest(weight: &[f32], variance: &[f32]) -> Option<usize> {
+    let worths = weight
+        .iter()
+        .zip(variance)
+        .map(|(weight, left)| weight * left);
+    let (best, worth) =
+        worths
+            .enumerate()
+            .fold((0, 0.0), |best, (token, worth)| match worth > best.1 {
+                true => (token, worth),
+                false => best,
+            });
+    (worth > 0.0).then_some(best)
+}
