@@ -158,9 +158,9 @@ pub mod calls {
             }
         }
 
-        fn calibration(&self) -> pt::CalibrationParam<'_> {
+        fn calibration(&self) -> pt::Calibration<'_> {
             let it = &self.inputs.calibration;
-            pt::CalibrationParam {
+            pt::Calibration {
                 keys: &it.keys,
                 mean: &it.mean,
                 variance: &it.variance,
@@ -275,7 +275,7 @@ pub mod calls {
         items: &[s::Item],
     ) -> Result<()> {
         let it = &inputs.report;
-        let report = s::ReportParam {
+        let report = s::Report {
             items,
             saliency: &it.saliency,
             relevance: &it.relevance,
@@ -287,7 +287,7 @@ pub mod calls {
             dim: it.dim,
             features: &it.features,
         };
-        let calibration = s::CalibrationParam {
+        let calibration = s::Calibration {
             keys: &inputs.calibration.keys,
             mean: &inputs.calibration.mean,
             variance: &inputs.calibration.variance,
