@@ -111,12 +111,12 @@ pub struct DecisionRecord {
 impl DecisionRecord {
     /// Parts as a policy sees them before the probe.
     pub fn unprobed_parts(&self) -> Vec<Part> {
-        (self.parts.iter().cloned())
+        (self.parts.iter())
             .map(|part| Part {
                 necessity: -1.0,
                 mas: -1.0,
                 unusual: -1.0,
-                ..part
+                ..part.clone()
             })
             .collect()
     }
