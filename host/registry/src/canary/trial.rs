@@ -1,0 +1,517 @@
+//! The figures of one rollout, and the judgement on them.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::compare::{fisher, welch};
+use crate::config::CanaryConfig;
+
+/// Level of the judgement at a step's end.
+pub const ALPHA: f64 = 0.0025;
+/// Level of each look between.
+pub const EARLY_ALPHA: f64 = 1e-4;
+/// Requests of the candidate from which on it is looked at.
+pub const EARLY_SAMPLES: u64 = 20;
+/// Times that are kept a side: a uniform choice of all that came.
+const KEPT_TIMES: usize = 4096;
+
+/// Which generation a request ran on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that is to be replaced.
+    Stable,
+    /// The one that is to replace it.
+    Candidate,
+}
+
+/// What a request reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// A call of a plug-in failed, or the request.
+    pub failed: bool,
+    /// The host ran it otherwise than planned.
+    pub overridden: bool,
+    /// Time to the first token, ms, where there was one.
+    pub ttft_ms: Option<f64>,
+    /// Total time, ms, where the answer came to its end.
+    pub total_ms: Option<f64>,
+    /// In the operator's unit.
+    pub cost: f64,
+}
+
+/// A uniform choice of a stream (Vitter's algorithm R, with a fixed sequence of random numbers).
+#[derive(Clone, Debug, Default)]
+struct Choice {
+    seen: u64,
+    kept: Vec<f64>,
+    state: u64,
+}
+
+impl Choice {
+    fn add(&mut self, value: f64) {
+        self.seen += 1;
+        if self.kept.len() < KEPT_TIMES {
+            self.kept.push(value);
+            return;
+        }
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.state;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+        let place = usize::try_from(bits % self.seen).unwrap_or(usize::MAX);
+        if let Some(kept) = self.kept.get_mut(place) {
+            *kept = value;
+        }
+    }
+}
+
+/// One side's requests at one step.
+#[derive(Clone, Debug, Default)]
+pub struct Arm {
+    started: u64,
+    reported: u64,
+    lost: u64,
+    failed: u64,
+    overridden: u64,
+    ttft: Choice,
+    total: Choice,
+    cost_mean: f64,
+    cost_squares: f64,
+    waiting: HashMap<u64, u64>,
+}
+
+impl Arm {
+    fn report(&mut self, sample: Sample) {
+        self.reported += 1;
+        self.failed += u64::from(sample.failed);
+        self.overridden += u64::from(sample.overridden);
+        if let Some(ttft) = sample.ttft_ms {
+            self.ttft.add(ttft);
+        }
+        if let Some(total) = sample.total_ms {
+            self.total.add(total);
+        }
+        let difference = sample.cost - self.cost_mean;
+        self.cost_mean += difference / self.reported as f64;
+        self.cost_squares += difference * (sample.cost - self.cost_mean);
+    }
+
+    /// Requests that are over, one way or the other.
+    fn over(&self) -> u64 {
+        self.reported + self.lost
+    }
+
+    fn cost_variance(&self) -> f64 {
+        self.cost_squares / (self.reported.max(2) - 1) as f64
+    }
+
+    /// For people.
+    pub fn figures(&self) -> ArmFigures {
+        let over = self.over().max(1) as f64;
+        ArmFigures {
+            started: self.started,
+            reported: self.reported,
+            lost: self.lost,
+            errors: (self.failed + self.lost) as f64 / over,
+            overrides: self.overridden as f64 / over,
+            ttft_p95_ms: percentile(&self.ttft.kept),
+            total_p95_ms: percentile(&self.total.kept),
+            cost: self.cost_mean,
+        }
+    }
+}
+
+/// An [`Arm`] in figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ArmFigures {
+    /// Requests that began.
+    pub started: u64,
+    /// Of them, those that reported.
+    pub reported: u64,
+    /// Of them, those that were given up.
+    pub lost: u64,
+    /// Share of failed and lost.
+    pub errors: f64,
+    /// Share that the host ran otherwise than planned.
+    pub overrides: f64,
+    /// 95th percentile of time to first token, ms; -1: none.
+    pub ttft_p95_ms: f64,
+    /// 95th percentile of total time, ms; -1: none.
+    pub total_p95_ms: f64,
+    /// Mean cost.
+    pub cost: f64,
+}
+
+/// The 95th percentile: the smallest value that at least 95% do not exceed. -1 of none.
+fn percentile(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let rank = (sorted.len() as f64 * 0.95).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(-1.0)
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Wait: too little is known.
+    Hold(String),
+    /// The candidate is worse; why.
+    Worse(String),
+    /// Nothing speaks against the next step.
+    Fine,
+}
+
+/// The figures of one rollout.
+#[derive(Clone, Debug, Default)]
+pub struct Trial {
+    step: usize,
+    stable: Arm,
+    candidate: Arm,
+    /// The stable side of the step before.
+    before: Option<Arm>,
+}
+
+impl Trial {
+    /// At the given step, with nothing known yet.
+    pub fn new(step: usize) -> Trial {
+        Trial {
+            step,
+            ..Trial::default()
+        }
+    }
+
+    /// The step that runs.
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
+    /// Begins the next step.
+    pub fn next(&mut self) {
+        // Who began at the step before still has to report, or is lost at this one.
+        let waiting = std::mem::take(&mut self.candidate.waiting);
+        self.before = Some(std::mem::take(&mut self.stable));
+        self.candidate = Arm {
+            started: waiting.len() as u64,
+            waiting,
+            ..Arm::default()
+        };
+        self.step += 1;
+    }
+
+    fn arm(&mut self, side: Side) -> &mut Arm {
+        match side {
+            Side::Stable => &mut self.stable,
+            Side::Candidate => &mut self.candidate,
+        }
+    }
+
+    /// Both sides in figures: stable, candidate.
+    pub fn figures(&self) -> (ArmFigures, ArmFigures) {
+        (self.stable.figures(), self.candidate.figures())
+    }
+
+    /// A request begins.
+    pub fn start(&mut self, side: Side, id: u64, now_ms: u64) {
+        let arm = self.arm(side);
+        arm.started += 1;
+        arm.waiting.insert(id, now_ms);
+    }
+
+    /// A request reports; None: it was given up. What nobody waits for is ignored.
+    pub fn report(&mut self, side: Side, id: u64, sample: Option<Sample>) {
+        let arm = self.arm(side);
+        if arm.waiting.remove(&id).is_none() {
+            return;
+        }
+        match sample {
+            Some(sample) => arm.report(sample),
+            None => arm.lost += 1,
+        }
+    }
+
+    /// Gives up requests that began more than the operator's time before `now_ms`.
+    pub fn expire(&mut self, now_ms: u64, config: &CanaryConfig) {
+        let within = u64::from(config.report_within_s) * 1000;
+        for arm in [&mut self.stable, &mut self.candidate] {
+            let before = arm.waiting.len();
+            arm.waiting
+                .retain(|_, began| now_ms.saturating_sub(*began) <= within);
+            arm.lost += (before - arm.waiting.len()) as u64;
+        }
+    }
+
+    /// Judges the candidate.
+    pub fn judge(&self, config: &CanaryConfig) -> Verdict {
+        let last = self.step + 1 >= config.steps.len();
+        let empty = Arm::default();
+        let stable = if last {
+            self.before.as_ref().unwrap_or(&empty)
+        } else {
+            &self.stable
+        };
+        let need = u64::from(config.min_samples);
+        let have = (self.candidate.over(), stable.over());
+        let enough = have.0 >= need && (last || have.1 >= need);
+        let alpha = if enough {
+            ALPHA
+        } else if have.0 >= EARLY_SAMPLES {
+            EARLY_ALPHA
+        } else {
+            return hold(have, need);
+        };
+        let new = &self.candidate;
+        let errors = (new.failed + new.lost, stable.failed + stable.lost);
+        let mut worse = Vec::new();
+        worse.extend(share("errors", errors, have, config.errors, alpha));
+        if enough {
+            let overridden = (new.overridden, stable.overridden);
+            worse.extend(share(
+                "overrides",
+                overridden,
+                have,
+                config.overrides,
+                alpha,
+            ));
+        }
+        if enough && !last {
+            for (name, times, old) in [
+                ("time to first token", &new.ttft, &stable.ttft),
+                ("total time", &new.total, &stable.total),
+            ] {
+                worse.extend(slower(name, &times.kept, &old.kept, config.latency));
+            }
+            worse.extend(dearer(new, stable, config.cost));
+        }
+        if !worse.is_empty() {
+            Verdict::Worse(worse.join("; "))
+        } else if enough {
+            Verdict::Fine
+        } else {
+            hold(have, need)
+        }
+    }
+}
+
+fn hold(have: (u64, u64), need: u64) -> Verdict {
+    Verdict::Hold(format!(
+        "too few requests to judge: {} of the candidate and {} of the stable generation, {need} of each are needed",
+        have.0, have.1
+    ))
+}
+
+fn share(
+    name: &str,
+    hits: (u64, u64),
+    of: (u64, u64),
+    tolerance: f64,
+    alpha: f64,
+) -> Option<String> {
+    let shares = (
+        hits.0 as f64 / of.0.max(1) as f64,
+        hits.1 as f64 / of.1.max(1) as f64,
+    );
+    // With nothing to compare with, the tolerance itself is the bar.
+    let p = if of.1 == 0 {
+        0.0
+    } else {
+        fisher(hits.0, of.0, hits.1, of.1)
+    };
+    (p < alpha && shares.0 - shares.1 > tolerance).then(|| {
+        format!(
+            "{name}: {:.2}% of {} against {:.2}% of {} (p = {p:.1e})",
+            shares.0 * 100.0,
+            of.0,
+            shares.1 * 100.0,
+            of.1
+        )
+    })
+}
+
+fn slower(name: &str, new: &[f64], old: &[f64], tolerance: f64) -> Option<String> {
+    if new.is_empty() || old.is_empty() {
+        return None;
+    }
+    let bar = percentile(&[new, old].concat());
+    let above = |times: &[f64]| times.iter().filter(|time| **time > bar).count() as u64;
+    let p = fisher(above(new), new.len() as u64, above(old), old.len() as u64);
+    let (new, old) = (percentile(new), percentile(old));
+    (p < ALPHA && new > old * (1.0 + tolerance))
+        .then(|| format!("{name}: p95 {new:.1} ms against {old:.1} ms (p = {p:.1e})"))
+}
+
+fn dearer(new: &Arm, old: &Arm, tolerance: f64) -> Option<String> {
+    let p = welch(
+        new.cost_mean,
+        new.cost_variance(),
+        new.reported,
+        old.cost_mean,
+        old.cost_variance(),
+        old.reported,
+    );
+    (p < ALPHA && new.cost_mean > old.cost_mean * (1.0 + tolerance)).then(|| {
+        format!(
+            "cost: {:.4} a request against {:.4} (p = {p:.1e})",
+            new.cost_mean, old.cost_mean
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> CanaryConfig {
+        CanaryConfig::default()
+    }
+
+    /// A deterministic stream of numbers in [0, 1).
+    fn noise(seed: u64) -> impl FnMut() -> f64 {
+        let mut state = seed;
+        move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as f64 / (1_u64 << 31) as f64
+        }
+    }
+
+    struct Kind {
+        errors: f64,
+        overrides: f64,
+        slow: f64,
+        cost: f64,
+    }
+
+    const GOOD: Kind = Kind {
+        errors: 0.005,
+        overrides: 0.02,
+        slow: 1.0,
+        cost: 1.0,
+    };
+
+    fn run(
+        trial: &mut Trial,
+        side: Side,
+        kind: &Kind,
+        count: u64,
+        random: &mut impl FnMut() -> f64,
+    ) {
+        for id in 0..count {
+            trial.start(side, id, 0);
+            let time = -200.0 * (1.0 - random()).ln() * kind.slow;
+            let sample = Sample {
+                failed: random() < kind.errors,
+                overridden: random() < kind.overrides,
+                ttft_ms: Some(time),
+                total_ms: Some(time * 5.0 + 100.0 * random()),
+                cost: kind.cost * (0.5 + random()),
+            };
+            trial.report(side, id, Some(sample));
+        }
+    }
+
+    fn verdict(kind: &Kind, seed: u64, count: u64) -> Verdict {
+        let mut random = noise(seed);
+        let mut trial = Trial::new(1);
+        run(&mut trial, Side::Stable, &GOOD, 2000, &mut random);
+        run(&mut trial, Side::Candidate, kind, count, &mut random);
+        trial.judge(&config())
+    }
+
+    #[test]
+    fn a_candidate_like_the_stable_one_is_seldom_turned_away() {
+        let turned_away = (0..400)
+            .filter(|&seed| verdict(&GOOD, seed, 200) != Verdict::Fine)
+            .count();
+        // Five tests at 0.0025 each: 5 of 400 expected at most; 16 are five standard deviations beyond.
+        assert!(turned_away <= 16, "{turned_away} of 400");
+    }
+
+    #[test]
+    fn a_worse_candidate_is_turned_away_and_the_reason_named() {
+        for (kind, named) in [
+            (
+                Kind {
+                    errors: 0.1,
+                    ..GOOD
+                },
+                "errors",
+            ),
+            (
+                Kind {
+                    overrides: 0.2,
+                    ..GOOD
+                },
+                "overrides",
+            ),
+            (Kind { slow: 2.0, ..GOOD }, "time to first token"),
+            (Kind { slow: 2.0, ..GOOD }, "total time"),
+            (Kind { cost: 1.3, ..GOOD }, "cost"),
+        ] {
+            let found = (0..50).filter(|&seed| {
+                matches!(verdict(&kind, seed, 400), Verdict::Worse(why) if why.contains(named))
+            });
+            let found = found.count();
+            assert!(found >= 45, "{named}: {found} of 50");
+        }
+    }
+
+    #[test]
+    fn too_few_hold_unless_they_break_at_once() {
+        assert!(matches!(verdict(&GOOD, 1, 199), Verdict::Hold(why) if why.contains("199")));
+        let broken = Kind {
+            errors: 1.0,
+            ..GOOD
+        };
+        assert!(matches!(verdict(&broken, 1, 19), Verdict::Hold(_)));
+        assert!(matches!(verdict(&broken, 1, 20), Verdict::Worse(_)));
+    }
+
+    #[test]
+    fn requests_that_never_report_turn_the_candidate_away() {
+        let mut random = noise(3);
+        let mut trial = Trial::new(0);
+        run(&mut trial, Side::Stable, &GOOD, 2000, &mut random);
+        for id in 0..30 {
+            trial.start(Side::Candidate, id, 1000);
+        }
+        trial.expire(301_000, &config());
+        assert!(matches!(trial.judge(&config()), Verdict::Hold(_)));
+        trial.expire(301_001, &config());
+        assert!(
+            matches!(trial.judge(&config()), Verdict::Worse(why) if why.starts_with("errors: 100"))
+        );
+    }
+
+    #[test]
+    fn at_the_last_step_the_figures_before_it_count() {
+        let mut random = noise(4);
+        let mut trial = Trial::new(2);
+        run(&mut trial, Side::Stable, &GOOD, 2000, &mut random);
+        trial.next();
+        run(&mut trial, Side::Candidate, &GOOD, 200, &mut random);
+        assert_eq!(trial.judge(&config()), Verdict::Fine);
+        let bad = Kind {
+            errors: 0.1,
+            ..GOOD
+        };
+        run(&mut trial, Side::Candidate, &bad, 200, &mut random);
+        assert!(matches!(trial.judge(&config()), Verdict::Worse(_)));
+    }
+
+    #[test]
+    fn who_hangs_across_a_step_is_lost_at_the_next() {
+        let mut trial = Trial::new(0);
+        trial.start(Side::Candidate, 7, 0);
+        trial.next();
+        trial.expire(400_000, &config());
+        assert_eq!(trial.figures().1.lost, 1);
+        // A report after that is not counted twice.
+        trial.report(Side::Candidate, 7, Some(Sample::default()));
+        assert_eq!(trial.figures().1.reported, 0);
+    }
+}

@@ -1,0 +1,323 @@
+//! Inputs on which plug-ins failed, kept so that their authors can replay them.
+//!
+//! A file for each: `cases/<id>.json`. Its name is made of the component, the export and the input, so that an input which
+//! fails a thousand times is one case. The oldest go when there are too many.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use msao_core::digest::Digest;
+use msao_core::offload::record::GenerationId;
+use msao_core::offload::{
+    Calibration, Node, Outcome, Part, Plan, PlanInput, Report, Request, StepInput,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::config::CaseConfig;
+use crate::files::{FileError, at, prepare, read, write_whole};
+
+/// The version of [`Case`] that this program writes and reads.
+const VERSION: u32 = 1;
+const MAX_BYTES: u64 = 64 << 20;
+
+/// All arguments of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CaseInput {
+    /// Of `score`.
+    #[serde(rename_all = "kebab-case")]
+    Score {
+        /// What the probe saw.
+        report: Report,
+        /// The request's seed.
+        seed: u64,
+        /// Values of the manifest's parameters.
+        params: Vec<f64>,
+        /// What was learned.
+        calibration: Calibration,
+    },
+    /// Of `plan`.
+    #[serde(rename_all = "kebab-case")]
+    Plan {
+        /// What was asked.
+        request: Request,
+        /// Media, then text.
+        parts: Vec<Part>,
+        /// This node, then each peer.
+        nodes: Vec<Node>,
+        /// Values of the manifest's parameters.
+        params: Vec<f64>,
+        /// What was learned.
+        calibration: Calibration,
+        /// Of `explain`: the plan that is to be explained.
+        explained: Option<Plan>,
+    },
+    /// Of `step`.
+    #[serde(rename_all = "kebab-case")]
+    Step {
+        /// What happened.
+        input: StepInput,
+        /// The plan's memo.
+        memo: Vec<u8>,
+    },
+    /// Of `observe`.
+    #[serde(rename_all = "kebab-case")]
+    Observe {
+        /// What became of the request.
+        outcome: Outcome,
+        /// Values of the manifest's parameters.
+        params: Vec<f64>,
+        /// What was learned.
+        calibration: Calibration,
+    },
+}
+
+impl CaseInput {
+    /// The arguments of `plan`, owned.
+    pub fn plan(input: PlanInput, explained: Option<&Plan>) -> CaseInput {
+        CaseInput::Plan {
+            request: input.request.clone(),
+            parts: input.parts.to_vec(),
+            nodes: input.nodes.to_vec(),
+            params: input.params.to_vec(),
+            calibration: input.calibration.clone(),
+            explained: explained.cloned(),
+        }
+    }
+}
+
+/// What is told of a failure without its input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CaseSummary {
+    /// Its name, 16 hexadecimal digits.
+    pub id: String,
+    /// When it failed first, in ms since 1970.
+    pub at_ms: f64,
+    /// The plug-in's name and version.
+    pub plugin: String,
+    /// Its component.
+    pub artifact: Digest,
+    /// The generation that it was part of.
+    pub generation: GenerationId,
+    /// What was called.
+    pub export: String,
+    /// The kind of failure, as metrics name it.
+    pub kind: String,
+    /// What happened, in a line.
+    pub message: String,
+    /// Functions that were running, innermost first.
+    pub backtrace: Option<String>,
+    /// Most bytes that the instance had.
+    pub memory_peak: u64,
+    /// How long the call ran, ms.
+    pub elapsed_ms: f64,
+}
+
+/// A failure with the input that led to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Case {
+    /// 1.
+    pub version: u32,
+    /// What happened.
+    pub failure: CaseSummary,
+    /// The call's arguments.
+    pub input: CaseInput,
+}
+
+impl Case {
+    /// A case, named by what it is about.
+    pub fn new(mut failure: CaseSummary, input: CaseInput) -> Case {
+        let mut bytes = failure.artifact.0.to_vec();
+        bytes.extend(failure.export.bytes());
+        // What is plain numbers and lists can always be written.
+        ciborium::into_writer(&input, &mut bytes).unwrap_or_default();
+        failure.id = Digest::of(&bytes).to_string().chars().take(16).collect();
+        Case {
+            version: VERSION,
+            failure,
+            input,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    /// Oldest first: name and bytes.
+    files: Vec<(String, u64)>,
+    summaries: HashMap<String, CaseSummary>,
+}
+
+/// The folder of all cases.
+#[derive(Debug)]
+pub struct Cases {
+    folder: PathBuf,
+    config: CaseConfig,
+    shelf: Mutex<Shelf>,
+}
+
+impl Cases {
+    /// Opens the folder, or makes it. What cannot be read is left out.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn open(folder: &Path, config: CaseConfig) -> Result<Cases, FileError> {
+        prepare(folder)?;
+        let mut found: Vec<(SystemTime, String, u64)> = Vec::new();
+        for entry in fs::read_dir(folder).map_err(at(folder, "read"))? {
+            let entry = entry.map_err(at(folder, "read"))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let (Some(id), Ok(metadata)) = (name.strip_suffix(".json"), entry.metadata()) else {
+                continue;
+            };
+            let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            found.push((modified, id.to_owned(), metadata.len()));
+        }
+        found.sort_unstable();
+        let cases = Cases {
+            folder: folder.to_owned(),
+            config,
+            shelf: Mutex::default(),
+        };
+        for (_, id, bytes) in found {
+            if let Ok(Some(case)) = cases.get(&id) {
+                let mut shelf = cases.shelf();
+                shelf.summaries.insert(id.clone(), case.failure);
+                shelf.files.push((id, bytes));
+            }
+        }
+        cases.evict(&mut cases.shelf());
+        Ok(cases)
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, id: &str) -> PathBuf {
+        self.folder.join(format!("{id}.json"))
+    }
+
+    fn evict(&self, shelf: &mut Shelf) {
+        let most = u64::from(self.config.mib) << 20;
+        let mut total: u64 = shelf.files.iter().map(|(_, bytes)| bytes).sum();
+        while shelf.files.len() > self.config.keep as usize || total > most {
+            if shelf.files.is_empty() {
+                break;
+            }
+            let (id, bytes) = shelf.files.remove(0);
+            total -= bytes;
+            shelf.summaries.remove(&id);
+            // A file that stays is found, and evicted, at the next start.
+            let _ = fs::remove_file(self.path(&id));
+        }
+    }
+
+    /// Whether a case is kept already.
+    pub fn has(&self, id: &str) -> bool {
+        self.shelf().summaries.contains_key(id)
+    }
+
+    /// Keeps a case. Nothing is written for one that is kept already. Slow: off a request's path.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn keep(&self, case: &Case) -> Result<(), FileError> {
+        let id = case.failure.id.clone();
+        if self.config.keep == 0 || self.has(&id) {
+            return Ok(());
+        }
+        let path = self.path(&id);
+        let bytes =
+            serde_json::to_vec_pretty(case).map_err(|error| at(&path, "written")(error.into()))?;
+        write_whole(&path, &bytes)?;
+        let mut shelf = self.shelf();
+        shelf.summaries.insert(id.clone(), case.failure.clone());
+        shelf.files.push((id, bytes.len() as u64));
+        self.evict(&mut shelf);
+        Ok(())
+    }
+
+    /// What is kept, newest first.
+    pub fn list(&self) -> Vec<CaseSummary> {
+        let shelf = self.shelf();
+        let newest_first = shelf.files.iter().rev();
+        newest_first
+            .filter_map(|(id, _)| shelf.summaries.get(id).cloned())
+            .collect()
+    }
+
+    /// One case. None: it is not kept, or cannot be read.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn get(&self, id: &str) -> Result<Option<Case>, FileError> {
+        // A name is part of a path: nothing but its own digits.
+        if id.len() != 16 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(None);
+        }
+        let bytes = read(&self.path(id), MAX_BYTES)?;
+        let case = bytes.and_then(|bytes| serde_json::from_slice::<Case>(&bytes).ok());
+        Ok(case.filter(|case| case.version == VERSION && case.failure.id == id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(number: u32) -> Case {
+        let failure = CaseSummary {
+            id: String::new(),
+            at_ms: 1.0,
+            plugin: "p 1.0.0".into(),
+            artifact: Digest::of(b"p"),
+            generation: GenerationId {
+                policy: Some(Digest::of(b"p")),
+                postprocessor: None,
+                revision: 1,
+            },
+            export: "step".into(),
+            kind: "trap".into(),
+            message: "unreachable".into(),
+            backtrace: Some("p.wasm!step".into()),
+            memory_peak: 65_536,
+            elapsed_ms: 0.1,
+        };
+        let input = StepInput {
+            committed: number,
+            ..StepInput::default()
+        };
+        Case::new(
+            failure,
+            CaseInput::Step {
+                input,
+                memo: vec![1, 2],
+            },
+        )
+    }
+
+    #[test]
+    fn an_input_is_kept_once_and_the_oldest_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = CaseConfig { keep: 3, mib: 1 };
+        let cases = Cases::open(folder.path(), config).unwrap();
+        for number in [0, 0, 1, 2, 3] {
+            cases.keep(&case(number)).unwrap();
+        }
+        let ids: Vec<String> = cases.list().into_iter().map(|it| it.id).collect();
+        let expected: Vec<String> = [3, 2, 1].map(|it| case(it).failure.id).to_vec();
+        assert_eq!(ids, expected);
+        assert_eq!(cases.get(&ids[0]).unwrap(), Some(case(3)));
+        assert_eq!(cases.get(&case(0).failure.id).unwrap(), None);
+        assert_eq!(cases.get("../../etc/passwd").unwrap(), None);
+
+        let again = Cases::open(folder.path(), config).unwrap();
+        assert_eq!(again.list().len(), 3);
+        assert_eq!(again.get(&ids[1]).unwrap(), Some(case(2)));
+    }
+}

@@ -1,0 +1,270 @@
+//! The journal of activations and rollouts: a numbered file for each change, each with the whole state after it.
+//!
+//! ```text
+//! journal/00000000000000000042.json
+//!     msao-journal 1 <sha256 of all that follows>
+//!     { "sequence": 42, "at-ms": ..., "event": ..., "state": ... }
+//! ```
+//!
+//! A file is written under another name, synced, and renamed. So a stop leaves the state before or after a change. The
+//! newest file whose checksum holds is what counts; one that is damaged is renamed and told, and the one before it
+//! taken. The last 256 are kept, which is also the history that an operator can read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use msao_core::digest::Digest;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::files::{FileError, at, prepare, read, write_whole};
+
+/// Changes that are kept.
+const KEPT: u64 = 256;
+/// Bytes of a file at most.
+const MAX_BYTES: u64 = 4 << 20;
+const HEAD: &str = "msao-journal 1 ";
+const ENDING: &str = "json";
+
+/// One change, and the state after it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Entry<E, S> {
+    /// Counted up from 1.
+    pub sequence: u64,
+    /// When, in ms since 1970.
+    pub at_ms: f64,
+    /// What happened.
+    pub event: E,
+    /// What is so from then on.
+    pub state: S,
+}
+
+/// A file of the journal that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Where it lies now.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// An open journal.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    next: u64,
+}
+
+fn name(folder: &Path, sequence: u64) -> PathBuf {
+    folder.join(format!("{sequence:020}.{ENDING}"))
+}
+
+impl Journal {
+    /// Opens the journal in `folder`, and finds the newest entry that holds. The damaged ones that are newer are renamed.
+    ///
+    /// # Errors
+    /// [`FileError`], where the folder cannot be made or read.
+    pub fn open<E: DeserializeOwned, S: DeserializeOwned>(
+        folder: &Path,
+    ) -> Result<(Journal, Option<Entry<E, S>>, Vec<Damaged>), FileError> {
+        prepare(folder)?;
+        let mut numbers = Vec::new();
+        let mut highest = 0;
+        for entry in fs::read_dir(folder).map_err(at(folder, "read"))? {
+            let file = entry.map_err(at(folder, "read"))?.file_name();
+            let file = file.to_string_lossy();
+            let Some((number, ending)) = file.split_once('.') else {
+                continue;
+            };
+            let Ok(number) = number.parse::<u64>() else {
+                continue;
+            };
+            // The number of a damaged one is not used again either.
+            highest = highest.max(number);
+            if ending == ENDING {
+                numbers.push(number);
+            }
+        }
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        let mut damaged = Vec::new();
+        let mut newest = None;
+        for number in numbers {
+            let path = name(folder, number);
+            match load(&path, number)? {
+                Ok(entry) => {
+                    newest = Some(entry);
+                    break;
+                }
+                Err(reason) => {
+                    let aside = path.with_extension(format!("{ENDING}.damaged"));
+                    fs::rename(&path, &aside).map_err(at(&path, "renamed"))?;
+                    damaged.push(Damaged {
+                        path: aside,
+                        reason,
+                    });
+                }
+            }
+        }
+        let journal = Journal {
+            folder: folder.to_owned(),
+            next: highest + 1,
+        };
+        Ok((journal, newest, damaged))
+    }
+
+    /// Writes a change down. When it returns, the change is on the disk.
+    ///
+    /// # Errors
+    /// [`FileError`]; then the state before still counts.
+    pub fn write<E: Serialize, S: Serialize>(
+        &mut self,
+        at_ms: f64,
+        event: E,
+        state: S,
+    ) -> Result<u64, FileError> {
+        let sequence = self.next;
+        let path = name(&self.folder, sequence);
+        let entry = Entry {
+            sequence,
+            at_ms,
+            event,
+            state,
+        };
+        let body = serde_json::to_vec_pretty(&entry)
+            .map_err(|error| at(&path, "written")(error.into()))?;
+        let mut bytes = format!("{HEAD}{}\n", Digest::of(&body)).into_bytes();
+        bytes.extend(body);
+        bytes.push(b'\n');
+        write_whole(&path, &bytes)?;
+        self.next += 1;
+        if let Some(old) = sequence.checked_sub(KEPT) {
+            // An old entry that stays is no harm.
+            let _ = fs::remove_file(name(&self.folder, old));
+        }
+        Ok(sequence)
+    }
+
+    /// The entries that hold, newest first, at most `count`.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn history<E: DeserializeOwned, S: DeserializeOwned>(
+        &self,
+        count: usize,
+    ) -> Result<Vec<Entry<E, S>>, FileError> {
+        let mut entries = Vec::new();
+        let oldest = self.next.saturating_sub(KEPT);
+        for number in (oldest..self.next).rev() {
+            if entries.len() == count {
+                break;
+            }
+            if let Ok(entry) = load(&name(&self.folder, number), number)? {
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+}
+
+/// The outer error is the disk's, the inner one the file's.
+fn load<E: DeserializeOwned, S: DeserializeOwned>(
+    path: &Path,
+    number: u64,
+) -> Result<Result<Entry<E, S>, String>, FileError> {
+    let Some(bytes) = read(path, MAX_BYTES)? else {
+        return Ok(Err("it is not there".into()));
+    };
+    Ok(parse(&bytes).and_then(|entry: Entry<E, S>| {
+        if entry.sequence == number {
+            Ok(entry)
+        } else {
+            Err(format!("it holds number {}, not {number}", entry.sequence))
+        }
+    }))
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let rest =
+        (bytes.strip_prefix(HEAD.as_bytes())).ok_or("it does not begin as a journal does")?;
+    let (sum, body) = rest.split_at_checked(64).ok_or("it is cut short")?;
+    let body = body
+        .strip_prefix(b"\n")
+        .and_then(|body| body.strip_suffix(b"\n"))
+        .ok_or("it is cut short")?;
+    if Digest::of(body).to_string().as_bytes() != sum {
+        return Err("its checksum is wrong".into());
+    }
+    serde_json::from_slice(body).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn open(folder: &Path) -> (Journal, Option<Entry<String, u64>>, Vec<Damaged>) {
+        Journal::open(folder).unwrap()
+    }
+
+    #[test]
+    fn the_newest_entry_counts_and_old_ones_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, newest, _) = open(folder.path());
+        assert!(newest.is_none());
+        for state in 1..=300_u64 {
+            journal
+                .write(0.0, format!("change {state}"), state)
+                .unwrap();
+        }
+        let (journal, newest, damaged) = open(folder.path());
+        assert_eq!(newest.map(|entry| entry.state), Some(300));
+        assert!(damaged.is_empty());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 256);
+        let history: Vec<Entry<String, u64>> = journal.history(3).unwrap();
+        assert_eq!(
+            history.iter().map(|it| it.state).collect::<Vec<_>>(),
+            [300, 299, 298]
+        );
+    }
+
+    #[test]
+    fn a_file_that_a_stop_left_half_written_is_swept_away() {
+        let folder = tempfile::tempdir().unwrap();
+        open(folder.path()).0.write(0.0, "a", 1_u64).unwrap();
+        fs::write(folder.path().join(".under-way-x"), b"msao-jour").unwrap();
+        let (_, newest, _) = open(folder.path());
+        assert_eq!(newest.unwrap().state, 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_flipped_bit_or_cut_leads_to_the_state_before(
+            bit in any::<prop::sample::Index>(),
+            cut in any::<Option<prop::sample::Index>>(),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut journal, _, _) = open(folder.path());
+            journal.write(0.0, "before", 1_u64).unwrap();
+            journal.write(0.0, "after", 2_u64).unwrap();
+            let path = name(folder.path(), 2);
+            let mut bytes = fs::read(&path).unwrap();
+            match cut {
+                Some(cut) => bytes.truncate(cut.index(bytes.len())),
+                None => {
+                    let bit = bit.index(bytes.len() * 8);
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                }
+            }
+            fs::write(&path, bytes).unwrap();
+            let (mut journal, newest, damaged) = open(folder.path());
+            prop_assert_eq!(newest.unwrap().state, 1);
+            prop_assert_eq!(damaged.len(), 1);
+            // Its number is not used again, so that the damaged file stays to be looked at.
+            prop_assert_eq!(journal.write(0.0, "next", 3_u64).unwrap(), 3);
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The runtime that a node calls.
+//!
+//! # What is durable when
+//! Forward changes (activate, canary, step, promote, shadow, off) are written into the journal, synced, and then take
+//! effect: no request is ever planned by a generation that a restart would not know.
+//!
+//! Going back is the other way round, because it must not wait for a disk: the pointer is exchanged first, within
+//! microseconds and without a lock that anybody holds over a disk or a compiler; then the journal is written. A stop between
+//! the two starts with the generation that was left, which loses its budget again; nothing in between can be lost, because
+//! both generations were active before. [`Plugins::rollback`] returns only when the change is on the disk, or says that
+//! it is not ([`Refused::NotDurable`]); what a request's own failure set off is written by the keeper's thread. As long as
+//! a change is not on the disk, [`Status::not_durable`] says so, and the keeper tries again.
+
+mod deploy;
+mod generation;
+mod keeper;
+mod load;
+mod open;
+mod status;
+mod table;
+mod ticket;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use msao_core::digest::Digest;
+use msao_core::offload::record::GenerationId;
+use msao_sandbox::Failure;
+use msao_state::{CalibrationStore, RecordRing};
+use thiserror::Error;
+
+pub(crate) use self::generation::Generation;
+pub use self::open::{OpenError, Opened};
+pub use self::status::{GenerationStatus, RolloutStatus, Status};
+pub use self::ticket::{Side, Ticket, with_scores};
+
+use self::generation::Live;
+use self::table::Table;
+use crate::bundle::Bundle;
+use crate::canary::Trial;
+use crate::cases::{Case, CaseInput, CaseSummary, Cases};
+use crate::config::PolicyConfig;
+use crate::deployment::{Deployment, Event, NotNow};
+use crate::files::FileError;
+use crate::journal::{Entry, Journal};
+use crate::parameters::ParameterError;
+use crate::plugin::Loader;
+use crate::shadow::Queue;
+use crate::signing::{SignatureError, Trust};
+use crate::sticky::SessionKey;
+use crate::store::{Release, Store, StoreError};
+
+/// Where this node's learning belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The pair of models that it serves.
+    pub models: String,
+    /// Its name.
+    pub node: String,
+}
+
+/// What the runtime is built on.
+pub struct Options {
+    /// The folder of releases, journal and failing inputs. One process at a time.
+    pub folder: PathBuf,
+    /// What the operator says.
+    pub config: PolicyConfig,
+    /// Makes plug-ins of components: the sandbox.
+    pub loader: Arc<dyn Loader>,
+    /// What plug-ins have learned.
+    pub calibration: Arc<CalibrationStore>,
+    /// Where decisions are recorded; None: nowhere.
+    pub records: Option<Arc<RecordRing>>,
+    /// Where this is.
+    pub site: Site,
+}
+
+/// A request that comes in. Who keeps it together with others is the first of these that is present: `session`,
+/// `prompt_cache_key`, `user`, `api_key`, `request_id`.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// Its own id, as the client gets it.
+    pub request_id: &'a str,
+    /// The header `x-msao-session`.
+    pub session: Option<&'a str>,
+    /// The body's `prompt_cache_key`.
+    pub prompt_cache_key: Option<&'a str>,
+    /// The body's `user`.
+    pub user: Option<&'a str>,
+    /// The client's API key.
+    pub api_key: Option<&'a str>,
+    /// A digest of what was asked, prompt and media, without ids, times and seeds: two requests of the same content are one
+    /// input for the error budget.
+    pub content: Digest,
+}
+
+impl<'a> Arrival<'a> {
+    /// A request of which nothing else is known.
+    pub fn new(request_id: &'a str, content: Digest) -> Arrival<'a> {
+        Arrival {
+            request_id,
+            session: None,
+            prompt_cache_key: None,
+            user: None,
+            api_key: None,
+            content,
+        }
+    }
+
+    /// What keeps it together with others.
+    pub fn key(&self) -> SessionKey<'a> {
+        (self.session.map(SessionKey::Session))
+            .or(self.prompt_cache_key.map(SessionKey::PromptCacheKey))
+            .or(self.user.map(SessionKey::User))
+            .or(self.api_key.map(SessionKey::ApiKey))
+            .unwrap_or(SessionKey::Request(self.request_id))
+    }
+}
+
+/// One half of a generation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pick {
+    /// As it is in the active generation.
+    #[default]
+    Keep,
+    /// This release.
+    Take(Release),
+    /// None: the built-in fallback takes its place.
+    Nothing,
+}
+
+/// What a new generation is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// The policy.
+    pub policy: Pick,
+    /// The post-processor.
+    pub postprocessor: Pick,
+}
+
+impl Choice {
+    /// Another policy, the same post-processor.
+    pub fn policy(release: Release) -> Choice {
+        Choice {
+            policy: Pick::Take(release),
+            postprocessor: Pick::Keep,
+        }
+    }
+}
+
+/// A change that took effect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Receipt {
+    /// The generation that the change is about: for a rollback, the one that is active now.
+    pub generation: GenerationId,
+    /// Its number.
+    pub number: u64,
+    /// When requests began to see it.
+    pub effective: Instant,
+    /// The journal's number of the change.
+    pub sequence: u64,
+    /// Things worth knowing, for instance tuned values that no longer fit.
+    pub notes: Vec<String>,
+}
+
+/// Why a change was refused.
+#[derive(Debug, Error)]
+pub enum Refused {
+    /// It may not be now.
+    #[error(transparent)]
+    NotNow(#[from] NotNow),
+    /// The signature does not do.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// The release is not here, or damaged.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The component does not do.
+    #[error("{name} cannot be loaded: {problem}")]
+    Load {
+        /// The plug-in.
+        name: String,
+        /// Why.
+        problem: String,
+    },
+    /// A policy in place of a post-processor, or the other way round.
+    #[error("{name} is made for the world {world}; a {wanted} is wanted here")]
+    World {
+        /// The plug-in.
+        name: String,
+        /// Its world.
+        world: msao_core::offload::manifest::World,
+        /// `policy` or `post-processor`.
+        wanted: &'static str,
+    },
+    /// A policy that wants scores, and nobody to make them.
+    #[error("{0} asks for the probe, but the generation has no post-processor: name one")]
+    NoPostProcessor(String),
+    /// A parameter.
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
+    /// The journal could not be written: nothing has changed.
+    #[error("nothing has changed, because the change cannot be written down: {0}")]
+    Journal(FileError),
+    /// The journal could not be written after the change had taken effect.
+    #[error(
+        "the change has taken effect, but cannot be written down: {0}. It is tried again; after a stop before that, the \
+         state before it would be active"
+    )]
+    NotDurable(FileError),
+}
+
+/// What the keeper is told.
+pub(crate) enum Note {
+    /// A generation was left on a request's path; it is to be written down.
+    Retreated { number: u64 },
+    /// A failing input is to be kept.
+    Case(Box<Case>),
+}
+
+/// What only one at a time may change.
+pub(crate) struct Verbs {
+    pub(crate) deployment: Deployment,
+    pub(crate) journal: Journal,
+    /// Generations of the deployment, by number.
+    pub(crate) held: HashMap<u64, Arc<Generation>>,
+    pub(crate) trial: Option<(u64, Arc<Mutex<Trial>>)>,
+    pub(crate) shadow: Option<(u64, Arc<crate::shadow::Shadow>)>,
+    /// A change that took effect and is not on the disk, and why.
+    pub(crate) unwritten: Option<(Event, String)>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: PolicyConfig,
+    pub(crate) trust: Trust,
+    pub(crate) loader: Arc<dyn Loader>,
+    pub(crate) calibration: Arc<CalibrationStore>,
+    pub(crate) records: Option<Arc<RecordRing>>,
+    pub(crate) site: Site,
+    pub(crate) store: Store,
+    pub(crate) cases: Cases,
+    pub(crate) salt: Digest,
+    pub(crate) table: ArcSwap<Table>,
+    pub(crate) live: Live,
+    pub(crate) all: Mutex<Vec<Weak<Generation>>>,
+    pub(crate) verbs: Mutex<Verbs>,
+    pub(crate) notes: SyncSender<Note>,
+    pub(crate) shadow_queue: Mutex<Option<Queue>>,
+    pub(crate) busy: Arc<AtomicBool>,
+    pub(crate) next_ticket: AtomicU64,
+    pub(crate) dropped_cases: AtomicU64,
+    pub(crate) stopping: Arc<AtomicBool>,
+    pub(crate) started: Instant,
+    // Held while the runtime lives: no second process works on the folder.
+    pub(crate) _lock: std::fs::File,
+}
+
+pub(crate) fn since_1970_ms() -> f64 {
+    (SystemTime::now().duration_since(SystemTime::UNIX_EPOCH))
+        .map_or(0.0, |since| since.as_secs_f64() * 1000.0)
+        .round()
+}
+
+impl Inner {
+    /// The clock of breakers, budgets and trials.
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn verbs(&self) -> MutexGuard<'_, Verbs> {
+        self.verbs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a generation at once, without a lock that is held over a disk. False: somebody has done so already.
+    pub(crate) fn retreat(&self, generation: &Generation, why: String) -> bool {
+        let first = generation.condemned.set(why).is_ok();
+        // Whoever publishes a table meanwhile looks at the mark as well: of two exchanges of the pointer the later one sees
+        // what came before the earlier.
+        if first {
+            self.table
+                .rcu(|table| Table::clone(table).without_condemned());
+        }
+        first
+    }
+
+    /// Has a failing input kept, off the request's path.
+    pub(crate) fn keep_case(&self, generation: &Generation, failure: Failure, input: CaseInput) {
+        let artifact = match &input {
+            CaseInput::Score { .. } => generation.id.postprocessor,
+            _ => generation.id.policy,
+        };
+        let Some(artifact) = artifact else { return };
+        let summary = CaseSummary {
+            id: String::new(),
+            at_ms: since_1970_ms(),
+            plugin: failure.plugin.to_string(),
+            artifact,
+            generation: generation.id.clone(),
+            export: failure.export.name().to_owned(),
+            kind: failure.kind.name().to_owned(),
+            message: failure.message,
+            backtrace: failure.backtrace,
+            memory_peak: failure.memory_peak,
+            elapsed_ms: failure.elapsed.as_secs_f64() * 1000.0,
+        };
+        let case = Box::new(Case::new(summary, input));
+        if self.cases.has(&case.failure.id) {
+            return;
+        }
+        if self.notes.try_send(Note::Case(case)).is_err() {
+            self.dropped_cases.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Generations with requests under way.
+    pub(crate) fn serving(&self) -> u64 {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|generation| generation.strong_count() > 0);
+        let serving = all.iter().filter_map(Weak::upgrade);
+        serving
+            .filter(|generation| generation.in_flight.load(Ordering::Relaxed) > 0)
+            .count() as u64
+    }
+
+    pub(crate) fn not_durable(&self) -> Option<String> {
+        // A verb may hold the lock over a disk for a moment: that is no news.
+        let verbs = self.verbs.try_lock().ok()?;
+        verbs.unwritten.as_ref().map(|(_, why)| why.clone())
+    }
+}
+
+/// All plug-ins of a node. Dropped, it writes down what is to be kept and ends its threads; tickets that are out still work.
+pub struct Plugins {
+    pub(crate) inner: Arc<Inner>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Plugins {
+    /// Lets a request in: it gets the stable generation or the canary's, by its session, and stays with it.
+    pub fn admit(&self, arrival: &Arrival) -> Ticket {
+        let inner = &self.inner;
+        let number = inner.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let table = inner.table.load();
+        let (generation, arm) = table.pick(arrival.key(), &inner.salt);
+        Ticket::new(
+            Arc::clone(inner),
+            Arc::clone(generation),
+            number,
+            arrival.request_id,
+            arrival.content,
+            arm,
+            table.shadow.clone(),
+        )
+    }
+
+    /// Keeps a plug-in, once its signature and its component are found good. It is not active yet.
+    ///
+    /// # Errors
+    /// [`Refused`]. Slow: compiles.
+    pub fn push(&self, bundle: &Bundle) -> Result<Release, Refused> {
+        let release = bundle.release();
+        self.inner
+            .trust
+            .check(&release, bundle.signature.as_ref())?;
+        self.inner.load(bundle)?;
+        Ok(self.inner.store.push(bundle)?)
+    }
+
+    /// Tells whether the node is short of time: the shadow then gets nothing.
+    pub fn set_busy(&self, busy: bool) {
+        self.inner.busy.store(busy, Ordering::Relaxed);
+    }
+
+    /// Failing inputs that are kept, newest first.
+    pub fn failures(&self) -> Vec<CaseSummary> {
+        self.inner.cases.list()
+    }
+
+    /// One failing input.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn failure(&self, id: &str) -> Result<Option<Case>, FileError> {
+        self.inner.cases.get(id)
+    }
+
+    /// The newest changes, newest first.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn history(&self, count: usize) -> Result<Vec<Entry<Event, Deployment>>, FileError> {
+        self.inner.verbs().journal.history(count)
+    }
+
+    /// What is active, as it is written down.
+    pub fn deployment(&self) -> Deployment {
+        self.inner.verbs().deployment.clone()
+    }
+}
+
+impl Drop for Plugins {
+    fn drop(&mut self) {
+        self.inner.stopping.store(true, Ordering::SeqCst);
+        let queue = &self.inner.shadow_queue;
+        drop(queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}

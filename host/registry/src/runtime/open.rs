@@ -1,0 +1,387 @@
+//! From the disk to a runtime: what was active is active again, or the next best thing, said aloud.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use msao_core::digest::Digest;
+use thiserror::Error;
+
+use super::generation::{Generation, Live};
+use super::load::{From, Halves};
+use super::table::Table;
+use super::{Inner, Options, Plugins, Refused, Verbs, keeper, since_1970_ms};
+use crate::bundle::{Bundle, BundleError};
+use crate::cases::Cases;
+use crate::config::ConfigError;
+use crate::deployment::{Deployment, Event, Spec};
+use crate::files::{FileError, at};
+use crate::journal::{Damaged, Entry, Journal};
+use crate::parameters::Values;
+use crate::shadow;
+use crate::store::{Release, Store};
+
+/// Notes that may wait for the keeper.
+const NOTES: usize = 256;
+
+/// Why the runtime cannot start.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The disk.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another process.
+    #[error("{} is in use by another process; stop that one, or name another folder", .0.display())]
+    Locked(PathBuf),
+    /// What a fresh node is to start with cannot be read.
+    #[error("policy.{field}: {error}")]
+    BootFile {
+        /// `boot` or `boot-postprocessor`.
+        field: &'static str,
+        /// Why.
+        error: BundleError,
+    },
+    /// What a fresh node is to start with does not do.
+    #[error("policy.boot: {0}")]
+    Boot(Refused),
+    /// The operator's pins do not fit what is active.
+    #[error(transparent)]
+    Pins(Refused),
+    /// No randomness for the salt.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
+    /// No thread.
+    #[error("no thread could start: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A runtime, and what was found on the way.
+pub struct Opened {
+    /// It.
+    pub plugins: Plugins,
+    /// What an operator should know, a line each: files that were damaged, generations that could not be run any more.
+    pub warnings: Vec<String>,
+}
+
+impl Plugins {
+    /// Opens the folder, and runs what was active when the last process stopped, however that was. What cannot be run any
+    /// more gives way to the generation before it, to `policy.boot`, or to the built-in fallback, in that order; the
+    /// journal and the warnings say so.
+    ///
+    /// # Errors
+    /// [`OpenError`]: a wrong configuration, no disk, or another process.
+    pub fn open(options: Options) -> Result<Opened, OpenError> {
+        options.config.check()?;
+        let folder = options.folder;
+        std::fs::create_dir_all(&folder).map_err(at(&folder, "made"))?;
+        let lock = lock(&folder)?;
+        let store = Store::open(&folder)?;
+        let cases = Cases::open(&folder.join("cases"), options.config.failures)?;
+        let (journal, newest, damaged) =
+            Journal::open::<Event, Deployment>(&folder.join("journal"))?;
+        let mut warnings: Vec<String> = damaged.iter().map(told).collect();
+        let newest = newest.filter(|entry: &Entry<Event, Deployment>| entry.state.is_readable());
+        let fresh = newest.is_none();
+        if fresh && !damaged.is_empty() {
+            warnings.push(
+                "no entry of the journal can be read: this node starts as a fresh one".into(),
+            );
+        }
+        let deployment = match newest {
+            Some(entry) => entry.state,
+            None => Deployment::new(random()?),
+        };
+        let live = Live::default();
+        let mut fallback = Deployment::new(deployment.salt).active;
+        fallback.number = 0;
+        let builtin = Arc::new(Generation::new(fallback, None, None, &live));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (notes, noted) = sync_channel(NOTES);
+        let (queue, jobs) = sync_channel(options.config.shadow.queue as usize);
+        let table = Table {
+            stable: Arc::clone(&builtin),
+            previous: None,
+            canary: None,
+            shadow: None,
+            builtin,
+        };
+        let inner = Arc::new(Inner {
+            trust: options.config.trust(),
+            loader: options.loader,
+            calibration: options.calibration,
+            records: options.records,
+            site: options.site,
+            store,
+            cases,
+            salt: deployment.salt,
+            table: ArcSwap::from_pointee(table),
+            live,
+            all: Mutex::default(),
+            verbs: Mutex::new(Verbs {
+                deployment,
+                journal,
+                held: HashMap::new(),
+                trial: None,
+                shadow: None,
+                unwritten: None,
+            }),
+            notes,
+            shadow_queue: Mutex::new(Some(queue)),
+            busy: Arc::new(AtomicBool::new(false)),
+            next_ticket: AtomicU64::new(0),
+            dropped_cases: AtomicU64::new(0),
+            stopping: Arc::clone(&stopping),
+            started: Instant::now(),
+            config: options.config,
+            _lock: lock,
+        });
+        inner.resume(fresh, &mut warnings)?;
+        let keeper = keeper::start(Arc::clone(&inner), noted).map_err(OpenError::Thread)?;
+        let shadow = std::thread::Builder::new()
+            .name("shadow".into())
+            .spawn(move || shadow::work(&jobs, &stopping))
+            .map_err(OpenError::Thread)?;
+        Ok(Opened {
+            plugins: Plugins {
+                inner,
+                threads: vec![keeper, shadow],
+            },
+            warnings,
+        })
+    }
+}
+
+fn told(damaged: &Damaged) -> String {
+    format!(
+        "an entry of the journal was not taken ({}); it lies now at {}",
+        damaged.reason,
+        damaged.path.display()
+    )
+}
+
+fn lock(folder: &Path) -> Result<std::fs::File, OpenError> {
+    let path = folder.join("lock");
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(at(&path, "opened"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(folder.to_owned())),
+        Err(std::fs::TryLockError::Error(error)) => Err(at(&path, "locked")(error).into()),
+    }
+}
+
+fn random() -> Result<Digest, OpenError> {
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt).map_err(|error| OpenError::Random(error.to_string()))?;
+    Ok(Digest(salt))
+}
+
+impl Inner {
+    fn halves_of(&self, spec: &Spec) -> Result<Halves, Refused> {
+        let halves = Halves {
+            policy: spec
+                .policy
+                .map(|release| self.policy(release))
+                .transpose()?,
+            postprocessor: (spec.postprocessor)
+                .map(|release| self.postprocessor(release))
+                .transpose()?,
+        };
+        halves.check()?;
+        self.warm(&halves)?;
+        Ok(halves)
+    }
+
+    /// Makes the generations of the deployment that was found.
+    fn resume(&self, fresh: bool, warnings: &mut Vec<String>) -> Result<(), OpenError> {
+        let mut verbs = self.verbs();
+        let known: Vec<u64> = verbs.deployment.known().map(|spec| spec.number).collect();
+        let active = verbs.deployment.active.number;
+        self.calibration.reconcile(active, known);
+        if fresh {
+            let salt_and_fallback = verbs.deployment.clone();
+            (verbs.journal)
+                .write(since_1970_ms(), Event::Began, salt_and_fallback)
+                .map_err(OpenError::File)?;
+            self.publish(&mut verbs);
+            if let Some(halves) = self.boot_halves()? {
+                self.start_with(&mut verbs, &halves)
+                    .map_err(OpenError::Boot)?;
+            }
+            return Ok(());
+        }
+        self.resume_active(&mut verbs, warnings)?;
+        self.resume_others(&mut verbs, warnings)?;
+        self.publish(&mut verbs);
+        self.renew_pins(&mut verbs, warnings)
+    }
+
+    /// What `policy.boot` names, kept and loaded.
+    fn boot_halves(&self) -> Result<Option<Halves>, OpenError> {
+        let read =
+            |field: &'static str, path: &Option<PathBuf>| -> Result<Option<Release>, OpenError> {
+                let Some(path) = path else { return Ok(None) };
+                let bundle =
+                    Bundle::read(path).map_err(|error| OpenError::BootFile { field, error })?;
+                let pushed = self.store.push(&bundle);
+                pushed
+                    .map(Some)
+                    .map_err(|error| OpenError::Boot(error.into()))
+            };
+        let policy = read("boot", &self.config.boot)?;
+        let postprocessor = read("boot-postprocessor", &self.config.boot_postprocessor)?;
+        if policy.is_none() && postprocessor.is_none() {
+            return Ok(None);
+        }
+        let spec = Spec {
+            number: 0,
+            policy,
+            postprocessor,
+            revision: 0,
+            pins: Values::new(),
+            tuned: Values::new(),
+        };
+        self.halves_of(&spec).map(Some).map_err(OpenError::Boot)
+    }
+
+    fn start_with(&self, verbs: &mut Verbs, halves: &Halves) -> Result<(), Refused> {
+        let (spec, _) = self.draft(verbs, halves, None);
+        let event = Event::Activated {
+            spec: spec.clone(),
+            claims: halves.claims(),
+        };
+        verbs.deployment.advance(&event)?;
+        let generation = self.assemble(spec.clone(), halves, From::Fork)?;
+        verbs.held.insert(spec.number, generation);
+        self.commit(verbs, event, true).map(drop)
+    }
+
+    /// The active generation, or the best that can be had.
+    fn resume_active(
+        &self,
+        verbs: &mut Verbs,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), OpenError> {
+        loop {
+            let spec = verbs.deployment.active.clone();
+            let why = match self.resume_one(verbs, &spec, From::Live) {
+                Ok(()) => return Ok(()),
+                Err(error) => error.to_string(),
+            };
+            warnings.push(format!(
+                "generation {} was active and cannot be run any more: {why}",
+                spec.number
+            ));
+            if verbs.deployment.previous.is_some() {
+                let number = spec.number;
+                self.note(verbs, Event::Left { number, why })?;
+                continue;
+            }
+            let halves = match self.boot_halves() {
+                Ok(halves) => halves.unwrap_or_default(),
+                Err(error) => {
+                    warnings.push(error.to_string());
+                    Halves::default()
+                }
+            };
+            let (mut spec, notes) = self.draft(verbs, &halves, None);
+            warnings.extend(notes);
+            let assembled = self.assemble(spec.clone(), &halves, From::Live);
+            let generation = match assembled {
+                Ok(generation) => generation,
+                Err(error) => {
+                    warnings.push(error.to_string());
+                    spec.policy = None;
+                    spec.postprocessor = None;
+                    let bare = self.assemble(spec.clone(), &Halves::default(), From::Live);
+                    bare.map_err(OpenError::Boot)?
+                }
+            };
+            verbs.held.insert(spec.number, generation);
+            return self.note(verbs, Event::Restarted { spec, why });
+        }
+    }
+
+    fn resume_one(&self, verbs: &mut Verbs, spec: &Spec, from: From) -> Result<(), Refused> {
+        let halves = self.halves_of(spec)?;
+        let generation = self.assemble(spec.clone(), &halves, from)?;
+        verbs.held.insert(spec.number, generation);
+        Ok(())
+    }
+
+    /// What is not active: what cannot be run any more is left.
+    fn resume_others(
+        &self,
+        verbs: &mut Verbs,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), OpenError> {
+        if let Some(rollout) = &verbs.deployment.rollout
+            && rollout.step >= self.config.canary.steps.len()
+        {
+            let number = rollout.candidate.number;
+            let why = "the operator's steps no longer reach as far as it was".to_owned();
+            warnings.push(format!(
+                "the canary, generation {number}, is dropped: {why}"
+            ));
+            self.note(verbs, Event::Left { number, why })?;
+        }
+        let deployment = verbs.deployment.clone();
+        let active = deployment.active.number;
+        let others = [
+            (deployment.previous, From::DisplacedBy(active)),
+            (deployment.rollout.map(|it| it.candidate), From::Fork),
+            (deployment.shadow, From::Scratch),
+        ];
+        for (spec, from) in others {
+            let Some(spec) = spec else { continue };
+            if let Err(error) = self.resume_one(verbs, &spec, from) {
+                let why = error.to_string();
+                warnings.push(format!(
+                    "generation {} cannot be run any more: {why}",
+                    spec.number
+                ));
+                let number = spec.number;
+                self.note(verbs, Event::Left { number, why })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Advances and writes down, without a table yet.
+    fn note(&self, verbs: &mut Verbs, event: Event) -> Result<(), OpenError> {
+        let next = (verbs.deployment.advance(&event))
+            .map_err(|error| OpenError::Boot(Refused::NotNow(error)))?;
+        verbs.journal.write(since_1970_ms(), &event, &next)?;
+        verbs.deployment = next;
+        Ok(())
+    }
+
+    /// A restart with other pins is a new revision.
+    fn renew_pins(&self, verbs: &mut Verbs, warnings: &mut Vec<String>) -> Result<(), OpenError> {
+        let active = verbs.deployment.active.clone();
+        let halves = self.kept(verbs);
+        let pins = halves.pins(&self.config.pins);
+        if pins == active.pins {
+            return Ok(());
+        }
+        warnings.push("the operator's pins have changed: a new revision is active".into());
+        if let Some(rollout) = verbs.deployment.rollout.clone() {
+            let number = rollout.candidate.number;
+            let why = "the active generation's pins have changed".to_owned();
+            let left = self.commit(verbs, Event::Left { number, why }, false);
+            left.map_err(OpenError::Pins)?;
+        }
+        self.start_with(verbs, &halves).map_err(OpenError::Pins)
+    }
+}

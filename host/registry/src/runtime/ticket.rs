@@ -1,0 +1,570 @@
+//! One request's way through its generation. Every method answers, whatever the plug-ins do.
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use msao_core::digest::Digest;
+use msao_core::offload::check::Violation;
+use msao_core::offload::manifest::Probe;
+use msao_core::offload::record::{
+    Called, DecisionRecord, GenerationId, Given, Scoring, Step, VERSION,
+};
+use msao_core::offload::{
+    Action, Decision, Node, Outcome, Part, Plan, PlanInput, Report, Request, Route, Scores, Status,
+    StepInput, Update, flag, modality, overrides,
+};
+use msao_sandbox::{Export, Failure, FailureKind};
+use msao_state::{Snapshot, Wanted};
+
+use super::generation::Generation;
+use super::table::Arm;
+use super::{Inner, Note};
+use crate::canary::Sample;
+pub use crate::canary::Side;
+use crate::cases::CaseInput;
+use crate::fallback::{fallback_plan, fallback_scores, fallback_step};
+use crate::shadow::{Job, Shadow};
+
+/// Steps that a record keeps at most; an answer that takes more is replayed as far as that.
+const MAX_STEPS: usize = 8192;
+/// What records and metrics call a call that the open breaker kept away.
+const KEPT_AWAY: &str = "breaker";
+
+/// A request, from its arrival to its end. It stays with its generation, whatever is activated meanwhile. Dropped without
+/// [`Ticket::finish`], it counts as lost.
+pub struct Ticket {
+    inner: Arc<Inner>,
+    generation: Arc<Generation>,
+    number: u64,
+    id: String,
+    content: Digest,
+    arm: Option<Arm>,
+    shadow: Option<Arc<Shadow>>,
+    wanted: Wanted,
+    policy_cells: Arc<Snapshot>,
+    postprocessor_cells: Arc<Snapshot>,
+    /// A call failed, and a fallback ran.
+    failed: bool,
+    score_updates: Vec<Update>,
+    probed: Option<Probed>,
+    asked: Option<Called<Decision>>,
+    planned: Option<Called<Decision>>,
+    input: Option<(Request, Vec<Part>, Vec<Node>)>,
+    plan: Plan,
+    /// `step` has failed: the rest of the answer is drafted by the fallback.
+    stepless: bool,
+    steps: Vec<Step>,
+    finished: bool,
+}
+
+/// The probe's call, as far as it is needed later.
+pub(crate) struct Probed {
+    pub(crate) report: Option<Report>,
+    pub(crate) seed: u64,
+    pub(crate) scores: Called<Scores>,
+}
+
+/// What a failed call is called in records.
+fn kind_of(failure: &Failure) -> String {
+    failure.kind.name().to_owned()
+}
+
+/// `parts` as `plan` sees them after the probe: media in prompt order take the scores of the report's items, text is needed
+/// whole.
+pub fn with_scores(parts: &[Part], scores: &Scores) -> Vec<Part> {
+    let mut items = scores.items.iter();
+    (parts.iter().cloned())
+        .map(|part| {
+            let score = (part.modality != modality::TEXT)
+                .then(|| items.next())
+                .flatten();
+            let (necessity, mas, unusual) = score.map_or((1.0, 0.0, 0.0), |score| {
+                (score.necessity, score.mas, score.unusual)
+            });
+            Part {
+                necessity,
+                mas,
+                unusual,
+                ..part
+            }
+        })
+        .collect()
+}
+
+impl Ticket {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        generation: Arc<Generation>,
+        number: u64,
+        id: &str,
+        content: Digest,
+        arm: Option<Arm>,
+        shadow: Option<Arc<Shadow>>,
+    ) -> Ticket {
+        generation.requests.fetch_add(1, Ordering::Relaxed);
+        generation.in_flight.fetch_add(1, Ordering::Relaxed);
+        if let Some(arm) = &arm {
+            let mut trial = arm.trial.lock().unwrap_or_else(PoisonError::into_inner);
+            trial.start(arm.side, number, inner.now_ms());
+        }
+        let wanted = (inner.records.as_ref()).map_or(Wanted::Nothing, |records| records.wanted(id));
+        let policy = generation.policy.as_ref();
+        let postprocessor = generation.postprocessor.as_ref();
+        Ticket {
+            policy_cells: policy.map_or_else(Snapshot::empty, |part| part.cells.snapshot()),
+            postprocessor_cells: (postprocessor)
+                .map_or_else(Snapshot::empty, |part| part.cells.snapshot()),
+            inner,
+            generation,
+            number,
+            id: id.to_owned(),
+            content,
+            arm,
+            shadow,
+            wanted,
+            failed: false,
+            score_updates: Vec::new(),
+            probed: None,
+            asked: None,
+            planned: None,
+            input: None,
+            plan: Plan::plain(Route::Edge, 0),
+            stepless: false,
+            steps: Vec::new(),
+            finished: false,
+        }
+    }
+
+    /// Who decides about this request.
+    pub fn generation(&self) -> &GenerationId {
+        &self.generation.id
+    }
+
+    /// The number of that generation, which is never used twice.
+    pub fn number(&self) -> u64 {
+        self.generation.spec.number
+    }
+
+    /// Which side of a canary it counts for; None while there is none.
+    pub fn side(&self) -> Option<Side> {
+        self.arm.as_ref().map(|arm| arm.side)
+    }
+
+    /// Whether the policy wants the probe: with [`Probe::Full`] it runs before [`Self::plan`], with [`Probe::Ask`] only if
+    /// `plan` says so.
+    pub fn probe(&self) -> Probe {
+        self.generation.probe()
+    }
+
+    /// Whether a call has failed so far, and a fallback ran.
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Whether anybody will read what the plug-ins were given.
+    fn keeps(&self) -> bool {
+        self.wanted != Wanted::Nothing || self.shadow.is_some()
+    }
+
+    /// Calls one export through its breaker. None: it was kept away, or failed; why, by name.
+    fn call<T>(
+        &mut self,
+        export: Export,
+        call: impl FnOnce(&Generation) -> Result<T, Failure>,
+        input: impl FnOnce(&Ticket) -> CaseInput,
+    ) -> Called<T> {
+        let generation = Arc::clone(&self.generation);
+        let guard = generation.guard(export);
+        let breaker = &self.inner.config.breaker;
+        let Some(permit) = guard.ask(|| self.inner.now_ms(), breaker) else {
+            self.failed = true;
+            return Called::Failed(KEPT_AWAY.to_owned());
+        };
+        match call(&generation) {
+            Ok(answer) => {
+                guard.succeeded(permit, || self.inner.now_ms(), breaker);
+                Called::Answered(answer)
+            }
+            Err(failure) => {
+                let blame = failure.kind != FailureKind::Overloaded;
+                guard.failed(permit, blame, self.inner.now_ms(), breaker);
+                let kind = kind_of(&failure);
+                if blame {
+                    let input = input(self);
+                    (self.inner).failed(&generation, self.content, failure, input);
+                }
+                self.failed = true;
+                Called::Failed(kind)
+            }
+        }
+    }
+
+    /// Scores what the probe saw. Fallback: all is needed, nothing can go. `seed` is the request's.
+    pub fn score(&mut self, report: &Report, seed: u64) -> Scores {
+        if self.generation.postprocessor.is_none() {
+            return fallback_scores(report);
+        }
+        let cells = Arc::clone(&self.postprocessor_cells);
+        let called = self.call(
+            Export::Score,
+            |generation| match &generation.postprocessor {
+                Some(part) => {
+                    let calibration = cells.calibration();
+                    part.plugin.score(report, seed, &part.params, calibration)
+                }
+                None => Ok(fallback_scores(report)),
+            },
+            |ticket| CaseInput::Score {
+                report: report.clone(),
+                seed,
+                params: ticket.postprocessor_params(),
+                calibration: ticket.postprocessor_cells.calibration().clone(),
+            },
+        );
+        let scores = match &called {
+            Called::Answered(scores) => {
+                self.score_updates.clone_from(&scores.updates);
+                scores.clone()
+            }
+            Called::Failed(_) => fallback_scores(report),
+        };
+        if self.keeps() {
+            let whole = self.shadow.is_some() || self.wanted == Wanted::All;
+            self.probed = Some(Probed {
+                report: whole.then(|| report.clone()),
+                seed,
+                scores: called,
+            });
+        }
+        scores
+    }
+
+    fn postprocessor_params(&self) -> Vec<f64> {
+        (self.generation.postprocessor.as_ref()).map_or_else(Vec::new, |part| part.params.clone())
+    }
+
+    fn policy_params(&self) -> Vec<f64> {
+        (self.generation.policy.as_ref()).map_or_else(Vec::new, |part| part.params.clone())
+    }
+
+    /// Decides how the request runs. [`Decision::Probe`] comes only from a policy that may ask, and only once: run the
+    /// probe, [`Self::score`] it, and ask again with [`flag::PROBED`] set and the parts from [`with_scores`]. Fallback:
+    /// `cloud` if a peer with the target is up, else `edge`.
+    pub fn plan(&mut self, request: &Request, parts: &[Part], nodes: &[Node]) -> Decision {
+        if self.keeps() {
+            self.input = Some((request.clone(), parts.to_vec(), nodes.to_vec()));
+        }
+        if self.generation.policy.is_none() {
+            self.plan = fallback_plan(request, parts, nodes);
+            return Decision::Run(self.plan.clone());
+        }
+        let probed = request.flags & flag::PROBED != 0;
+        let asks = self.probe() == Probe::Ask;
+        let may_ask = asks && !probed && self.asked.is_none();
+        let cells = Arc::clone(&self.policy_cells);
+        let called = self.call(
+            Export::Plan,
+            |generation| match &generation.policy {
+                Some(part) => {
+                    let input = PlanInput {
+                        request,
+                        parts,
+                        nodes,
+                        params: &part.params,
+                        calibration: cells.calibration(),
+                    };
+                    let decision = part.plugin.plan(input)?;
+                    if decision == Decision::Probe && !may_ask {
+                        return Err(no_probe(generation));
+                    }
+                    Ok(decision)
+                }
+                None => Ok(Decision::Run(fallback_plan(request, parts, nodes))),
+            },
+            |ticket| {
+                let params = ticket.policy_params();
+                let input = PlanInput {
+                    request,
+                    parts,
+                    nodes,
+                    params: &params,
+                    calibration: ticket.policy_cells.calibration(),
+                };
+                CaseInput::plan(input, None)
+            },
+        );
+        let decision = match &called {
+            Called::Answered(decision) => decision.clone(),
+            Called::Failed(_) => {
+                // There is no memo of the policy's that `step` could go by.
+                self.stepless = true;
+                Decision::Run(fallback_plan(request, parts, nodes))
+            }
+        };
+        if asks && !probed && self.asked.is_none() {
+            self.asked = Some(called);
+        } else {
+            self.planned = Some(called);
+        }
+        if let Decision::Run(plan) = &decision {
+            self.plan.clone_from(plan);
+        }
+        decision
+    }
+
+    /// Says what the host made of the plan, where it did otherwise than planned. The memo stays the policy's.
+    pub fn ran(&mut self, plan: Plan) {
+        let memo = std::mem::take(&mut self.plan.memo);
+        self.plan = Plan { memo, ..plan };
+    }
+
+    /// Says what to do while drafting. Fallback, from the first failure to the request's end: exact, four drafts a round.
+    #[inline]
+    pub fn step(&mut self, input: &StepInput) -> Action {
+        let route = self.plan.route;
+        if self.stepless || self.generation.policy.is_none() {
+            return fallback_step(route, input);
+        }
+        let memo = std::mem::take(&mut self.plan.memo);
+        let called = self.call(
+            Export::Step,
+            |generation| match &generation.policy {
+                Some(part) => part.plugin.step(input, &memo),
+                None => Ok(fallback_step(route, input)),
+            },
+            |_| CaseInput::Step {
+                input: *input,
+                memo: memo.clone(),
+            },
+        );
+        self.plan.memo = memo;
+        let action = match &called {
+            Called::Answered(action) => *action,
+            Called::Failed(_) => {
+                self.stepless = true;
+                fallback_step(route, input)
+            }
+        };
+        if self.keeps() && self.steps.len() < MAX_STEPS {
+            self.steps.push(Step {
+                input: *input,
+                action: called,
+            });
+        }
+        action
+    }
+
+    /// Asks the policy to say in words why it planned so. None: it does not explain, or failed to.
+    pub fn explain(&mut self, request: &Request, parts: &[Part], nodes: &[Node]) -> Option<String> {
+        let plan = self.plan.clone();
+        let cells = Arc::clone(&self.policy_cells);
+        let part = self.generation.policy.as_ref()?;
+        let input = PlanInput {
+            request,
+            parts,
+            nodes,
+            params: &part.params,
+            calibration: cells.calibration(),
+        };
+        // Words are no part of an answer: a failure is counted and kept, and charged to nothing.
+        let guard = self.generation.guard(Export::Explain);
+        guard.calls.fetch_add(1, Ordering::Relaxed);
+        match part.plugin.explain(input, &plan) {
+            Ok(words) => words,
+            Err(failure) => {
+                guard.failures.fetch_add(1, Ordering::Relaxed);
+                let case = CaseInput::plan(input, Some(&plan));
+                self.inner.keep_case(&self.generation, failure, case);
+                None
+            }
+        }
+    }
+
+    /// Ends the request: the plug-ins learn from `outcome`, the decision is recorded, the shadow is told. To be called
+    /// after the answer. The memo and the fallback's bit are filled in here.
+    pub fn finish(mut self, mut outcome: Outcome) {
+        outcome.memo.clone_from(&self.plan.memo);
+        if self.failed {
+            outcome.overrides |= overrides::FALLBACK;
+        }
+        let mut updates = None;
+        if self.generation.policy.is_some() {
+            updates = Some(self.observe(&mut outcome));
+        }
+        self.learn(updates.as_ref());
+        self.finished = true;
+        self.report(Some(&outcome));
+        self.hand_on(outcome, updates);
+    }
+
+    fn observe(&mut self, outcome: &mut Outcome) -> Called<Vec<Update>> {
+        let cells = Arc::clone(&self.policy_cells);
+        self.call(
+            Export::Observe,
+            |generation| match &generation.policy {
+                Some(part) => {
+                    let calibration = cells.calibration();
+                    part.plugin.observe(outcome, &part.params, calibration)
+                }
+                None => Ok(Vec::new()),
+            },
+            |ticket| CaseInput::Observe {
+                outcome: outcome.clone(),
+                params: ticket.policy_params(),
+                calibration: ticket.policy_cells.calibration().clone(),
+            },
+        )
+    }
+
+    fn learn(&mut self, updates: Option<&Called<Vec<Update>>>) {
+        // False: the store is closed, because the node is stopping.
+        if let Some(part) = &self.generation.postprocessor {
+            let _ = part.cells.update(std::mem::take(&mut self.score_updates));
+        }
+        if let (Some(part), Some(Called::Answered(updates))) = (&self.generation.policy, updates) {
+            let _ = part.cells.update(updates.clone());
+        }
+    }
+
+    /// Tells the canary.
+    fn report(&self, outcome: Option<&Outcome>) {
+        let Some(arm) = &self.arm else { return };
+        let sample = outcome.map(|outcome| {
+            let answered = outcome.status <= Status::Degraded as u8;
+            let known = |time: f64| (answered && time >= 0.0).then_some(time);
+            Sample {
+                failed: self.failed || outcome.status >= Status::Failed as u8,
+                overridden: outcome.overrides & !overrides::FALLBACK != 0,
+                ttft_ms: known(outcome.ttft_ms),
+                total_ms: known(outcome.total_ms),
+                cost: outcome.cost,
+            }
+        });
+        let mut trial = arm.trial.lock().unwrap_or_else(PoisonError::into_inner);
+        trial.report(arm.side, self.number, sample);
+    }
+
+    /// Gives the decision to the shadow and to the ring.
+    fn hand_on(&mut self, outcome: Outcome, updates: Option<Called<Vec<Update>>>) {
+        let Some((request, parts, nodes)) = self.input.take() else {
+            return;
+        };
+        let steps = std::mem::take(&mut self.steps);
+        let probed = self.probed.take();
+        if let Some(shadow) = self.shadow.take() {
+            let generation = Arc::clone(&self.generation);
+            let reason = |number: u32| {
+                let manifest = generation.policy.as_ref().map(|it| it.plugin.manifest());
+                let named = manifest.and_then(|it| it.reasons.get(number as usize));
+                named.map_or_else(|| number.to_string(), |reason| reason.name.clone())
+            };
+            let report = probed.as_ref().and_then(|it| it.report.clone());
+            shadow.offer(Job {
+                request: request.clone(),
+                parts: parts.clone(),
+                nodes: nodes.clone(),
+                probe: report.zip(probed.as_ref().map(|it| it.seed)),
+                decision: self.last_decision(),
+                reason: reason(self.plan.reason),
+                steps: steps.clone(),
+                outcome: outcome.clone(),
+            });
+        }
+        if self.wanted == Wanted::Nothing {
+            return;
+        }
+        let Some(records) = &self.inner.records else {
+            return;
+        };
+        let mut snapshots = vec![Arc::clone(&self.policy_cells)];
+        let scoring = probed.map(|probed| {
+            snapshots.push(Arc::clone(&self.postprocessor_cells));
+            Scoring {
+                given: Given {
+                    params: self.postprocessor_params(),
+                    calibration: self.postprocessor_cells.digest(),
+                },
+                report: probed.report,
+                scores: probed.scores,
+            }
+        });
+        let record = DecisionRecord {
+            version: VERSION,
+            id: std::mem::take(&mut self.id),
+            generation: self.generation.id.clone(),
+            request,
+            parts,
+            nodes,
+            given: Given {
+                params: self.policy_params(),
+                calibration: self.policy_cells.digest(),
+            },
+            scoring,
+            asked: self.asked.take(),
+            planned: self.planned.take(),
+            ran: self.plan.clone(),
+            steps,
+            outcome: Some(outcome),
+            updates,
+        };
+        // What the ring has no room for is counted there.
+        records.push(record, snapshots);
+    }
+
+    /// What ran in the end, as the policy decided it.
+    fn last_decision(&self) -> Decision {
+        let last = self.planned.as_ref().or(self.asked.as_ref());
+        let answer = last.and_then(Called::answer).cloned();
+        answer.unwrap_or_else(|| Decision::Run(self.plan.clone()))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.report(None);
+        }
+        self.generation.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A policy asked for the probe where it may not.
+fn no_probe(generation: &Generation) -> Failure {
+    let manifest = generation.policy.as_ref().map(|it| it.plugin.manifest());
+    let plugin = manifest.map_or_else(String::new, |it| format!("{} {}", it.name, it.version));
+    let violation = Violation {
+        field: "decision".into(),
+        rule: "is probe; allowed once a request, with probe = \"ask\" in the manifest, before the probe has run".into(),
+    };
+    Failure {
+        plugin: plugin.into(),
+        export: Export::Plan,
+        message: violation.to_string(),
+        kind: FailureKind::Answer(Box::new(violation)),
+        backtrace: None,
+        memory_peak: 0,
+        elapsed: std::time::Duration::ZERO,
+    }
+}
+
+impl Inner {
+    /// Keeps a failing input, charges the generation, and leaves it if its budget is spent.
+    fn failed(
+        &self,
+        generation: &Arc<Generation>,
+        content: Digest,
+        failure: Failure,
+        input: CaseInput,
+    ) {
+        let why = format!("{}: {}", failure.export, failure.message);
+        self.keep_case(generation, failure, input);
+        let spent = generation.charge(content, self.now_ms(), &self.config.error_budget);
+        let why = format!("its error budget is spent; the last failure: {why}");
+        if spent && self.retreat(generation, why) {
+            // The keeper writes it down; were its queue full, it finds the generation by itself.
+            let number = generation.spec.number;
+            let _ = self.notes.try_send(Note::Retreated { number });
+        }
+    }
+}

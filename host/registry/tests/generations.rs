@@ -1,0 +1,607 @@
+//! What is active, and how another generation takes over: activation, canary, shadow, rollback, restarts.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use msao_core::digest::Digest;
+use msao_core::offload::manifest::Value;
+use msao_core::offload::{Decision, Outcome, Plan};
+use msao_registry::deployment::NotNow;
+use msao_registry::driver::{Driver, play};
+use msao_registry::proof::{SwapFigures, SwapRun, swaps};
+use msao_registry::{
+    Arrival, Choice, Pick, Plugins, PublicKey, Refused, Side, SignatureError, SigningKeyFile,
+};
+
+use common::{Bench, plain, push, until};
+
+fn gamma(plugins: &Plugins) -> u32 {
+    let scenario = Driver::new(1).next().unwrap();
+    let mut ticket = plugins.admit(&Arrival::new("gamma", scenario.content));
+    let decision = ticket.plan(&scenario.request, &scenario.parts, &scenario.nodes);
+    ticket.finish(Outcome::default());
+    match decision {
+        Decision::Run(Plan { gamma_max, .. }) => gamma_max,
+        Decision::Probe => panic!("no probe was promised"),
+    }
+}
+
+fn tuned(value: i64) -> BTreeMap<String, Option<Value>> {
+    BTreeMap::from([("gamma".to_owned(), Some(Value::Int(value)))])
+}
+
+#[test]
+fn requests_under_way_finish_on_their_own_generation() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    let first = plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    let scenario = Driver::new(1).next().unwrap();
+    let mut old = plugins.admit(&Arrival::new("old", scenario.content));
+    old.plan(&scenario.request, &scenario.parts, &scenario.nodes);
+    plugins
+        .activate(Choice::policy(push(&plugins, "salt=2")))
+        .unwrap();
+    let third = plugins
+        .activate(Choice::policy(push(&plugins, "salt=3")))
+        .unwrap();
+    // Neither active nor warm any more, and still whole: its memo is its own.
+    assert_eq!(old.number(), first.number);
+    old.step(&msao_core::offload::StepInput::default());
+    assert!(!old.failed());
+    assert_eq!(plugins.status().live_generations, 3);
+    assert_eq!(plugins.status().serving_generations, 1);
+    old.finish(Outcome::default());
+    assert_eq!(
+        plugins.status().live_generations,
+        2,
+        "the active one, and the warm one before it"
+    );
+    assert_eq!(plugins.status().serving_generations, 0);
+    assert_eq!(
+        plugins
+            .admit(&Arrival::new("new", scenario.content))
+            .number(),
+        third.number
+    );
+}
+
+#[test]
+fn a_restart_goes_on_where_it_was() {
+    let bench = Bench::new("");
+    let (before, salt) = {
+        let plugins = bench.plugins();
+        plugins
+            .activate(Choice::policy(push(&plugins, "salt=1")))
+            .unwrap();
+        plugins
+            .activate(Choice::policy(push(&plugins, "salt=2")))
+            .unwrap();
+        plugins
+            .canary(Choice::policy(push(&plugins, "salt=3")))
+            .unwrap();
+        plugins
+            .shadow(Choice::policy(push(&plugins, "salt=4")))
+            .unwrap();
+        (plugins.deployment(), plugins.deployment().salt)
+    };
+    let plugins = bench.plugins();
+    assert_eq!(plugins.deployment(), before);
+    assert_eq!(plugins.deployment().salt, salt);
+    let status = plugins.status();
+    assert_eq!(status.active.policy.as_deref(), Some("patient 0.1.0"));
+    assert!(status.rollout.is_some() && status.shadow.is_some() && status.previous.is_some());
+    assert_eq!(status.live_generations, 4);
+    plugins.promote().unwrap();
+    plugins.rollback("back").unwrap();
+    assert_eq!(plugins.deployment().active, before.active);
+}
+
+#[test]
+fn two_processes_do_not_share_a_folder() {
+    let bench = Bench::new("");
+    let _plugins = bench.plugins();
+    let second = Plugins::open(bench.options(&bench.registry()));
+    let error = second.err().expect("opened twice").to_string();
+    assert!(error.contains("in use by another process"), "{error}");
+}
+
+#[test]
+fn off_is_the_fallback_until_it_is_rolled_back_restarts_included() {
+    let bench = Bench::new("");
+    let number = {
+        let plugins = bench.plugins();
+        let receipt = plugins
+            .activate(Choice::policy(push(&plugins, "salt=1")))
+            .unwrap();
+        plugins.off().unwrap();
+        assert!(plugins.off().is_err());
+        receipt.number
+    };
+    let plugins = bench.plugins();
+    assert_eq!(plugins.status().active.policy, None);
+    assert_eq!(plugins.rollback("on again").unwrap().number, number);
+    assert_eq!(
+        plugins.status().active.policy.as_deref(),
+        Some("patient 0.1.0")
+    );
+    plugins.rollback("and off").unwrap();
+    assert!(matches!(
+        plugins.rollback("nothing before"),
+        Err(Refused::NotNow(NotNow::NothingBefore))
+    ));
+}
+
+#[test]
+fn a_damaged_component_gives_way_to_the_generation_before() {
+    let bench = Bench::new("");
+    let (good, bad) = {
+        let plugins = bench.plugins();
+        let (good, bad) = (push(&plugins, "salt=1"), push(&plugins, "salt=2"));
+        plugins.activate(Choice::policy(good)).unwrap();
+        plugins.activate(Choice::policy(bad)).unwrap();
+        (good, bad)
+    };
+    let path = bench
+        .registry()
+        .join("artifacts")
+        .join(format!("{}.wasm", bad.artifact));
+    fs::write(&path, "name=patient salt=evil").unwrap();
+    let opened = bench.open();
+    assert!(
+        opened.warnings[0].contains("is damaged"),
+        "{:?}",
+        opened.warnings
+    );
+    assert_eq!(opened.plugins.deployment().active.policy, Some(good));
+    // And if that one is gone too, the fallback.
+    drop(opened);
+    fs::remove_dir_all(bench.registry().join("artifacts")).unwrap();
+    let opened = bench.open();
+    assert_eq!(opened.plugins.deployment().active.policy, None);
+    assert_eq!(opened.warnings.len(), 1);
+    drop(opened);
+    assert_eq!(bench.open().warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_damaged_newest_entry_of_the_journal_leads_to_the_one_before_it() {
+    let bench = Bench::new("");
+    let before = {
+        let plugins = bench.plugins();
+        plugins
+            .activate(Choice::policy(push(&plugins, "salt=1")))
+            .unwrap();
+        let before = plugins.deployment();
+        plugins
+            .activate(Choice::policy(push(&plugins, "salt=2")))
+            .unwrap();
+        before
+    };
+    let newest = fs::read_dir(bench.registry().join("journal")).unwrap();
+    let newest = newest.map(|it| it.unwrap().path()).max().unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    let opened = bench.open();
+    assert_eq!(opened.plugins.deployment(), before);
+    assert!(
+        opened.warnings[0].contains("its checksum is wrong"),
+        "{:?}",
+        opened.warnings
+    );
+}
+
+#[test]
+fn losing_the_database_changes_nothing_that_is_active() {
+    let bench = Bench::new("");
+    let before = {
+        let plugins = bench.plugins();
+        plugins
+            .activate(Choice::policy(push(&plugins, "salt=1")))
+            .unwrap();
+        plugins
+            .canary(Choice::policy(push(&plugins, "salt=2")))
+            .unwrap();
+        plugins.deployment()
+    };
+    let mut other = Bench::new("");
+    std::mem::swap(&mut other.folder, &mut { bench.folder });
+    assert_eq!(other.plugins().deployment(), before);
+}
+
+#[test]
+fn a_fresh_node_boots_what_the_operator_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = plain::policy("salt=boot");
+    fs::create_dir(folder.path().join("target")).unwrap();
+    fs::write(folder.path().join("policy.toml"), &bundle.manifest_text).unwrap();
+    let component = folder.path().join("target/patient.wasm");
+    fs::write(&component, &bundle.wasm).unwrap();
+    for boot in [folder.path(), component.as_path()] {
+        let bench = Bench::new(&format!("boot = {:?}", boot.display().to_string()));
+        let plugins = bench.plugins();
+        assert_eq!(plugins.deployment().active.policy, Some(bundle.release()));
+        plugins
+            .activate(Choice::policy(push(&plugins, "salt=1")))
+            .unwrap();
+        drop(plugins);
+        // What boots a fresh node says nothing to one that has a past.
+        assert_ne!(
+            bench.plugins().deployment().active.policy,
+            Some(bundle.release())
+        );
+    }
+    let bench = Bench::new("boot = \"/nowhere\"");
+    let error = Plugins::open(bench.options(&bench.registry()))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.starts_with("policy.boot: ") && error.contains("is missing"),
+        "{error}"
+    );
+}
+
+#[test]
+fn signatures_are_asked_for_and_older_serials_need_a_rollback_that_names_them() {
+    let key = SigningKeyFile::generate().unwrap();
+    let mut bench = Bench::new("");
+    bench.config.allow_unsigned = false;
+    bench.config.keys.insert("ops".into(), key.public());
+    let plugins = bench.plugins();
+    let signed = |words: &str, serial: u64| {
+        let mut bundle = plain::policy(words);
+        bundle.signature = Some(key.sign(bundle.release(), serial));
+        bundle
+    };
+    assert!(matches!(
+        plugins.push(&plain::policy("salt=1")),
+        Err(Refused::Signature(SignatureError::Unsigned))
+    ));
+    let one = plugins.push(&signed("salt=1", 1)).unwrap();
+    let two = plugins.push(&signed("salt=2", 2)).unwrap();
+    let posing = plugins.push(&signed("salt=3", 2)).unwrap();
+    plugins.activate(Choice::policy(one)).unwrap();
+    plugins.activate(Choice::policy(two)).unwrap();
+    let older = plugins
+        .activate(Choice::policy(one))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        older.contains("has serial 1, but serial 2 was active"),
+        "{older}"
+    );
+    let used = plugins
+        .canary(Choice::policy(posing))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        used.contains("which another release of it has used"),
+        "{used}"
+    );
+    assert!(plugins.shadow(Choice::policy(one)).is_err());
+    plugins.rollback_to(Choice::policy(one)).unwrap();
+    assert_eq!(plugins.deployment().active.policy, Some(one));
+    // The newest stays the newest.
+    assert!(plugins.activate(Choice::policy(posing)).is_err());
+    plugins.activate(Choice::policy(two)).unwrap();
+    drop(plugins);
+
+    // Withdrawing the key takes what it signed out of service at the next start.
+    bench.config.revoked = vec![key.public()];
+    let opened = bench.open();
+    assert_eq!(opened.plugins.deployment().active.policy, None);
+    assert!(
+        opened.warnings.iter().any(|it| it.contains("withdraws")),
+        "{:?}",
+        opened.warnings
+    );
+}
+
+#[test]
+fn keys_are_read_from_the_configuration() {
+    let key: PublicKey = SigningKeyFile::generate().unwrap().public();
+    let bench = Bench::new(&format!("[keys]\nops = \"{key}\""));
+    assert_eq!(bench.config.keys["ops"], key);
+}
+
+#[test]
+fn parameters_are_revisions_and_pins_win() {
+    let mut bench = Bench::new("");
+    {
+        let plugins = bench.plugins();
+        let first = plugins
+            .activate(Choice::policy(push(&plugins, "salt=1")))
+            .unwrap();
+        assert_eq!(gamma(&plugins), 4);
+        let second = plugins.tune("patient", tuned(9), false).unwrap();
+        assert_eq!(gamma(&plugins), 9);
+        assert_eq!(second.generation.revision, first.generation.revision + 1);
+        assert_eq!(second.generation.policy, first.generation.policy);
+        let wrong = plugins
+            .tune("patient", tuned(99), false)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            wrong.contains("tuned.patient.gamma: 99 is out of range"),
+            "{wrong}"
+        );
+        assert_eq!(gamma(&plugins), 9);
+        // It rolls back as code does.
+        plugins.rollback("worse").unwrap();
+        assert_eq!(gamma(&plugins), 4);
+        plugins.tune("patient", tuned(9), false).unwrap();
+        // And goes on with the plug-in's next release.
+        plugins
+            .activate(Choice::policy(push(&plugins, "salt=2")))
+            .unwrap();
+        assert_eq!(gamma(&plugins), 9);
+    }
+    let own = BTreeMap::from([("gamma".to_owned(), Value::Int(2))]);
+    bench.config.pins.insert("patient".into(), own);
+    {
+        let opened = bench.open();
+        assert!(opened.warnings[0].contains("pins have changed"));
+        assert_eq!(gamma(&opened.plugins), 2);
+        opened.plugins.tune("patient", tuned(7), false).unwrap();
+        assert_eq!(gamma(&opened.plugins), 2);
+    }
+    let own = BTreeMap::from([("gama".to_owned(), Value::Int(2))]);
+    bench.config.pins.insert("patient".into(), own);
+    let error = Plugins::open(bench.options(&bench.registry()))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("policy.pins.patient.gama: there is no such parameter"),
+        "{error}"
+    );
+}
+
+/// Requests of many sessions; returns how many went to the candidate.
+fn traffic(plugins: &Plugins, seed: u64, count: usize) -> usize {
+    let mut candidates = 0;
+    for scenario in Driver::new(seed).take(count) {
+        let arrival = Arrival::new(&scenario.id, scenario.content);
+        candidates += usize::from(plugins.admit(&arrival).side() == Some(Side::Candidate));
+        play(plugins, &scenario);
+    }
+    candidates
+}
+
+const QUICK: &str = "[canary]\nsteps = [0.25, 0.5, 1.0]\nmin-samples = 40\n[breaker]\nfailures = 1000000\n\
+                     [error-budget]\ninputs = 50000\n";
+
+#[test]
+fn a_canary_that_is_no_worse_takes_over_step_by_step() {
+    let bench = Bench::new(QUICK);
+    let plugins = bench.plugins();
+    plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    let candidate = plugins
+        .canary(Choice::policy(push(&plugins, "salt=2")))
+        .unwrap();
+    let held = plugins.status().rollout.unwrap().verdict;
+    assert!(held.starts_with("too few requests to judge"), "{held}");
+    for seed in 0..200 {
+        traffic(&plugins, seed, 50);
+        // The keeper looks every 100 ms.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        if plugins.deployment().rollout.is_none() {
+            break;
+        }
+    }
+    until("the candidate is active", || {
+        plugins.deployment().active.number == candidate.number
+    });
+    let events: Vec<String> = (plugins.history(4).unwrap().iter())
+        .map(|entry| format!("{:?}", entry.event))
+        .collect();
+    assert!(events[0].starts_with("Promoted"), "{events:?}");
+    assert!(
+        events[1].contains("step: 2") && events[2].contains("step: 1"),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn a_canary_that_fails_is_rolled_back_and_the_reason_written_down() {
+    let bench = Bench::new(QUICK);
+    let plugins = bench.plugins();
+    let stable = plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    plugins
+        .canary(Choice::policy(push(&plugins, "fail=plan")))
+        .unwrap();
+    for seed in 0..50 {
+        traffic(&plugins, seed, 40);
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        if plugins.deployment().rollout.is_none() {
+            break;
+        }
+    }
+    until("the canary is dropped", || {
+        plugins.deployment().rollout.is_none()
+    });
+    assert_eq!(plugins.deployment().active.number, stable.number);
+    let told = format!("{:?}", plugins.history(1).unwrap()[0].event);
+    assert!(told.contains("it is worse: errors: 100.00%"), "{told}");
+}
+
+#[test]
+fn requests_that_do_not_report_roll_a_canary_back() {
+    let quick = QUICK.replace("min-samples = 40", "min-samples = 40\nreport-within-s = 1");
+    let bench = Bench::new(&quick);
+    let plugins = bench.plugins();
+    plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    plugins
+        .canary(Choice::policy(push(&plugins, "salt=2")))
+        .unwrap();
+    // The candidate's requests hang: their tickets are held, and never finished.
+    let mut hanging = Vec::new();
+    for scenario in Driver::new(1).take(400) {
+        let ticket = plugins.admit(&Arrival::new(&scenario.id, scenario.content));
+        if ticket.side() == Some(Side::Candidate) {
+            hanging.push(ticket);
+        } else {
+            ticket.finish(Outcome::default());
+        }
+    }
+    until("the canary is dropped", || {
+        plugins.deployment().rollout.is_none()
+    });
+    let told = format!("{:?}", plugins.history(1).unwrap()[0].event);
+    assert!(told.contains("it is worse: errors"), "{told}");
+    assert!(hanging.len() > 20);
+}
+
+#[test]
+fn sessions_stay_with_their_generation_restarts_included() {
+    let bench = Bench::new("");
+    let sides = |plugins: &Plugins| -> Vec<Option<Side>> {
+        (0..400)
+            .map(|i| {
+                let session = format!("session-{i}");
+                let (id, content) = (format!("{i}"), Digest::of(b"x"));
+                let arrival = Arrival {
+                    session: Some(&session),
+                    user: Some("the same for all"),
+                    ..Arrival::new(&id, content)
+                };
+                plugins.admit(&arrival).side()
+            })
+            .collect()
+    };
+    let before = {
+        let plugins = bench.plugins();
+        plugins
+            .activate(Choice::policy(push(&plugins, "salt=1")))
+            .unwrap();
+        plugins
+            .canary(Choice::policy(push(&plugins, "salt=2")))
+            .unwrap();
+        sides(&plugins)
+    };
+    assert!(before.contains(&Some(Side::Candidate)) && before.contains(&Some(Side::Stable)));
+    assert_eq!(sides(&bench.plugins()), before);
+}
+
+#[test]
+fn a_shadow_is_compared_by_reason_and_has_no_effect() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    plugins
+        .shadow(Choice::policy(push(&plugins, "route=edge")))
+        .unwrap();
+    let mut speculated = 0;
+    for scenario in Driver::new(1).take(60) {
+        let played = play(&plugins, &scenario);
+        speculated += u64::from(played.plan.route == msao_core::offload::Route::Speculate);
+        assert!(!played.failed);
+    }
+    until("the shadow has seen all", || {
+        let (_, stats) = plugins.status().shadow.unwrap();
+        stats.compared + stats.dropped == 60
+    });
+    let (_, stats) = plugins.status().shadow.unwrap();
+    let agreement = stats.by_reason["0"];
+    assert_eq!(agreement.alike + agreement.otherwise, stats.compared);
+    assert_eq!(stats.failed, 0);
+    assert!(stats.first_difference["route"] > 0 && stats.first_difference["route"] <= speculated);
+    // Its learning is its own.
+    bench.calibration.settle();
+    let scratch = bench.calibration.counters().applied;
+    assert!(scratch >= 60, "sixty requests taught the active generation");
+    plugins.shadow_off().unwrap();
+    assert!(plugins.status().shadow.is_none());
+}
+
+#[test]
+fn a_busy_node_asks_no_shadow() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    plugins
+        .shadow(Choice::policy(push(&plugins, "salt=2")))
+        .unwrap();
+    plugins.set_busy(true);
+    traffic(&plugins, 1, 20);
+    let (_, stats) = plugins.status().shadow.unwrap();
+    assert_eq!((stats.compared, stats.dropped), (0, 20));
+}
+
+#[test]
+fn exchanging_under_load_loses_no_call_and_mixes_no_generation() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    let releases = [
+        push(&plugins, "salt=1"),
+        push(&plugins, "salt=2 route=edge"),
+    ];
+    plugins.activate(Choice::policy(releases[1])).unwrap();
+    let run = SwapRun {
+        swaps: 40,
+        rollbacks: 10,
+        threads: 8,
+        calls: 20_000,
+        steps: 4,
+    };
+    // A plan's memo begins with its policy's digest.
+    let belongs = |id: &msao_core::offload::record::GenerationId, plan: &Plan| {
+        id.policy
+            .is_some_and(|policy| plan.memo.get(..8) == Some(&policy.0[..8]))
+    };
+    let figures = swaps(&plugins, &releases, &belongs, run).unwrap();
+    assert_eq!((figures.failed, figures.mixed), (0, 0));
+    assert!(figures.calls >= 20_000 && figures.swaps == 40);
+    assert_eq!(
+        figures.live_at_end, 1,
+        "after a rollback nothing is warm but the active one"
+    );
+    assert!(SwapFigures::quantile(&figures.first_decision_ms, 1.0).is_finite());
+    assert!(SwapFigures::quantile(&figures.rollback_ms, 1.0).is_finite());
+}
+
+#[test]
+fn keeping_both_halves_is_no_change() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    assert!(matches!(
+        plugins.activate(Choice::default()),
+        Err(Refused::NotNow(NotNow::SameAsActive))
+    ));
+    let scorer = plugins.push(&plain::postprocessor("")).unwrap();
+    let wrong = plugins
+        .activate(Choice::policy(scorer))
+        .unwrap_err()
+        .to_string();
+    assert!(wrong.contains("a policy is wanted here"), "{wrong}");
+    plugins
+        .activate(Choice {
+            policy: Pick::Keep,
+            postprocessor: Pick::Take(scorer),
+        })
+        .unwrap();
+    assert_eq!(
+        plugins.status().active.postprocessor.as_deref(),
+        Some("scorer 0.1.0")
+    );
+}

@@ -1,0 +1,342 @@
+//! A request's way through a generation: what is called, what takes its place, what is kept.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
+
+mod common;
+
+use msao_core::digest::Digest;
+use msao_core::offload::manifest::Probe;
+use msao_core::offload::record::Called;
+use msao_core::offload::{
+    Action, Decision, Item, Node, Outcome, Part, Report, Request, Route, StepInput, capability,
+    flag, modality, overrides,
+};
+use msao_registry::{Arrival, CaseInput, Choice, Pick, Plugins, with_scores};
+
+use common::plain;
+use common::{Bench, push, until};
+
+fn nodes() -> Vec<Node> {
+    let node = |can| Node {
+        up: true,
+        can,
+        ..Node::default()
+    };
+    vec![node(capability::DRAFT), node(capability::TARGET)]
+}
+
+fn image() -> (Vec<Part>, Report) {
+    let part = |modality, tokens| Part {
+        modality,
+        tokens,
+        necessity: -1.0,
+        mas: -1.0,
+        unusual: -1.0,
+        ..Part::default()
+    };
+    let report = Report {
+        items: vec![Item {
+            modality: modality::IMAGE,
+            tokens: 4,
+            frames: 1,
+            relevance: 1.0,
+        }],
+        ..Report::default()
+    };
+    (
+        vec![part(modality::IMAGE, 4), part(modality::TEXT, 9)],
+        report,
+    )
+}
+
+fn arrival(id: &str) -> Arrival<'_> {
+    Arrival::new(id, Digest::of(id.as_bytes()))
+}
+
+/// One request with a few steps; returns its plan's route and the actions.
+fn run(plugins: &Plugins, id: &str, request: &Request) -> (Route, Vec<Action>) {
+    let (parts, report) = image();
+    let mut ticket = plugins.admit(&arrival(id));
+    let mut request = request.clone();
+    let mut decision = ticket.plan(&request, &parts, &nodes());
+    if decision == Decision::Probe {
+        let scores = ticket.score(&report, request.seed);
+        request.flags |= flag::PROBED;
+        decision = ticket.plan(&request, &with_scores(&parts, &scores), &nodes());
+    }
+    let Decision::Run(plan) = decision else {
+        panic!("asked for the probe twice");
+    };
+    let actions = [0, 4]
+        .map(|unsent| {
+            ticket.step(&StepInput {
+                unsent,
+                ..StepInput::default()
+            })
+        })
+        .to_vec();
+    ticket.finish(Outcome::default());
+    (plan.route, actions)
+}
+
+#[test]
+fn without_plug_ins_the_fallback_answers_and_nothing_is_recorded_as_a_plug_ins() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    assert_eq!(plugins.admit(&arrival("a")).probe(), Probe::None);
+    let (route, actions) = run(&plugins, "a", &Request::default());
+    assert_eq!((route, actions[0]), (Route::Cloud, Action::Draft));
+    bench.records.settle().unwrap();
+    let record = bench.records.get("a").unwrap().unwrap();
+    assert_eq!(record.generation.policy, None);
+    assert_eq!((record.planned, record.updates), (None, None));
+    assert_eq!(record.outcome.unwrap().overrides, 0);
+}
+
+#[test]
+fn a_policy_that_asks_gets_the_probe_and_everything_is_recorded() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    let policy = push(&plugins, "ask");
+    let refused = plugins.activate(Choice::policy(policy)).unwrap_err();
+    assert!(
+        refused.to_string().contains("has no post-processor"),
+        "{refused}"
+    );
+    let scorer = plugins.push(&plain::postprocessor("")).unwrap();
+    plugins
+        .activate(Choice {
+            policy: Pick::Take(policy),
+            postprocessor: Pick::Take(scorer),
+        })
+        .unwrap();
+    let (route, actions) = run(&plugins, "a", &Request::default());
+    assert_eq!(route, Route::Speculate);
+    assert_eq!(actions, [Action::Draft, Action::Send]);
+    bench.records.settle().unwrap();
+    bench.calibration.settle();
+    let record = bench.records.get("a").unwrap().unwrap();
+    assert_eq!(record.asked, Some(Called::Answered(Decision::Probe)));
+    assert!(matches!(
+        &record.planned,
+        Some(Called::Answered(Decision::Run(_)))
+    ));
+    assert_eq!(record.parts[0].necessity, 0.5);
+    assert_eq!(record.unprobed_parts()[0].necessity, -1.0);
+    assert_eq!(record.steps.len(), 2);
+    let scoring = record.scoring.unwrap();
+    assert!(scoring.report.is_some());
+    let outcome = record.outcome.unwrap();
+    assert_eq!(outcome.memo, record.ran.memo);
+    assert!(matches!(record.updates, Some(Called::Answered(updates)) if updates.len() == 1));
+    // The calibration that the next request sees is what this one taught.
+    run(&plugins, "b", &Request::default());
+    bench.records.settle().unwrap();
+    let next = bench.records.get("b").unwrap().unwrap();
+    assert_ne!(next.given.calibration, record.given.calibration);
+    let seen = bench
+        .records
+        .snapshot(next.given.calibration)
+        .unwrap()
+        .unwrap();
+    assert_eq!(seen.calibration().count, [1.0]);
+}
+
+#[test]
+fn each_export_has_its_fallback_and_the_request_is_answered() {
+    for (fails, route, actions) in [
+        ("plan", Route::Cloud, [Action::Draft, Action::Draft]),
+        ("step", Route::Speculate, [Action::Draft, Action::Send]),
+        ("observe", Route::Speculate, [Action::Draft, Action::Send]),
+        ("score", Route::Speculate, [Action::Draft, Action::Send]),
+    ] {
+        let bench = Bench::new("");
+        let plugins = bench.plugins();
+        let policy = push(&plugins, &format!("ask fail={fails}"));
+        let scorer = plugins
+            .push(&plain::postprocessor(&format!("fail={fails}")))
+            .unwrap();
+        plugins
+            .activate(Choice {
+                policy: Pick::Take(policy),
+                postprocessor: Pick::Take(scorer),
+            })
+            .unwrap();
+        assert_eq!(
+            run(&plugins, "a", &Request::default()),
+            (route, actions.to_vec()),
+            "{fails}"
+        );
+        bench.records.settle().unwrap();
+        let record = bench.records.get("a").unwrap().unwrap();
+        let outcome = record.outcome.as_ref().unwrap();
+        // What `observe` was given is kept as it was: that it failed stands in what it answered.
+        if fails == "observe" {
+            assert_eq!(record.updates, Some(Called::Failed("trap".into())));
+            assert_eq!(outcome.overrides, 0);
+        } else {
+            assert_eq!(outcome.overrides, overrides::FALLBACK, "{fails}");
+        }
+        if fails == "score" {
+            let scoring = record.scoring.unwrap();
+            assert_eq!(scoring.scores, Called::Failed("trap".into()));
+            assert_eq!((record.parts[0].necessity, record.parts[0].mas), (1.0, 0.0));
+        }
+        let status = plugins.status();
+        assert_eq!(status.active.exports[fails].failures, 1);
+        until("the case is kept", || plugins.failures().len() == 1);
+        let kept = plugins.failures().remove(0);
+        assert_eq!((kept.export.as_str(), kept.kind.as_str()), (fails, "trap"));
+        assert_eq!(kept.backtrace.as_deref(), Some("plain.rs"));
+        let case = plugins.failure(&kept.id).unwrap().unwrap();
+        let right = match case.input {
+            CaseInput::Score { .. } => "score",
+            CaseInput::Plan { .. } => "plan",
+            CaseInput::Step { .. } => "step",
+            CaseInput::Observe { .. } => "observe",
+        };
+        assert_eq!(right, fails);
+    }
+}
+
+#[test]
+fn a_probe_that_was_not_promised_is_a_failure() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    // The component asks, its manifest does not say so.
+    let mut bundle = plain::policy("ask");
+    bundle.manifest_text = plain::manifest("patient", "offload-policy", "");
+    let bundle = msao_registry::Bundle::new(bundle.wasm, bundle.manifest_text, None).unwrap();
+    let release = plugins.push(&bundle).unwrap();
+    plugins.activate(Choice::policy(release)).unwrap();
+    assert_eq!(run(&plugins, "a", &Request::default()).0, Route::Cloud);
+    until("the case is kept", || plugins.failures().len() == 1);
+    assert!(
+        plugins.failures()[0]
+            .message
+            .starts_with("decision is probe")
+    );
+}
+
+#[test]
+fn the_breaker_keeps_calls_away_and_lets_one_through_later() {
+    let bench =
+        Bench::new("[breaker]\nfailures = 3\nback-off-ms = 200\n[error-budget]\ninputs = 1000");
+    let plugins = bench.plugins();
+    plugins
+        .activate(Choice::policy(push(&plugins, "fail=plan")))
+        .unwrap();
+    for i in 0..10 {
+        run(&plugins, &format!("request-{i}"), &Request::default());
+    }
+    let plan = plugins.status().active.exports["plan"].clone();
+    assert_eq!((plan.breaker, plan.failures, plan.skipped), ("open", 3, 7));
+    std::thread::sleep(std::time::Duration::from_millis(250));
+    run(&plugins, "later", &Request::default());
+    let plan = plugins.status().active.exports["plan"].clone();
+    assert_eq!((plan.breaker, plan.failures, plan.skipped), ("open", 4, 7));
+}
+
+#[test]
+fn a_full_sandbox_is_not_the_plug_ins_fault() {
+    let bench = Bench::new("[error-budget]\ninputs = 1\n[breaker]\nfailures = 1");
+    let plugins = bench.plugins();
+    let receipt = plugins
+        .activate(Choice::policy(push(&plugins, "overload")))
+        .unwrap();
+    for i in 0..20 {
+        assert_eq!(
+            run(&plugins, &format!("request-{i}"), &Request::default()).0,
+            Route::Cloud
+        );
+    }
+    let status = plugins.status();
+    assert_eq!(status.active.number, receipt.number);
+    assert_eq!(status.active.exports["plan"].breaker, "closed");
+    assert_eq!(status.failing_inputs, 0);
+}
+
+#[test]
+fn one_bad_request_sent_a_thousand_times_does_not_bring_down_a_good_policy() {
+    let bench = Bench::new("[breaker]\nfailures = 1000000");
+    let plugins = bench.plugins();
+    let receipt = plugins
+        .activate(Choice::policy(push(&plugins, "fail-tenant=3")))
+        .unwrap();
+    let bad = Request {
+        tenant: 3,
+        ..Request::default()
+    };
+    let (parts, _) = image();
+    for seed in 0..1000 {
+        let request = Request {
+            seed,
+            now_ms: seed as f64,
+            ..bad.clone()
+        };
+        let id = format!("request-{seed}");
+        let same = Arrival::new(&id, Digest::of(b"the same content"));
+        let mut ticket = plugins.admit(&same);
+        ticket.plan(&request, &parts, &nodes());
+        assert!(ticket.failed());
+        ticket.finish(Outcome::default());
+    }
+    assert_eq!(plugins.status().active.number, receipt.number);
+    assert_eq!(plugins.status().active.error_budget, (1, 16));
+    // Sixteen different ones do.
+    for i in 0..16 {
+        run(&plugins, &format!("other-{i}"), &bad);
+    }
+    until("the generation is left", || {
+        plugins.deployment().active.number != receipt.number
+    });
+    assert_eq!(run(&plugins, "after", &bad).0, Route::Cloud);
+    let history = plugins.history(1).unwrap();
+    let told = format!("{:?}", history[0].event);
+    assert!(
+        told.contains("error budget is spent") && told.contains("told to fail"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_spent_budget_brings_back_the_last_good_generation() {
+    let bench = Bench::new("[error-budget]\ninputs = 4\n[breaker]\nfailures = 1000000");
+    let plugins = bench.plugins();
+    let good = plugins
+        .activate(Choice::policy(push(&plugins, "salt=good")))
+        .unwrap();
+    plugins
+        .activate(Choice::policy(push(&plugins, "fail=step")))
+        .unwrap();
+    let before = std::time::Instant::now();
+    for i in 0..4 {
+        run(&plugins, &format!("request-{i}"), &Request::default());
+    }
+    // On the request's own thread: the very next one is good again.
+    let ticket = plugins.admit(&arrival("next"));
+    assert_eq!(ticket.number(), good.number, "after {:?}", before.elapsed());
+    drop(ticket);
+    until("it is written down", || {
+        plugins.deployment().active.number == good.number
+    });
+    assert!(!run(&plugins, "again", &Request::default()).1.is_empty());
+    assert_eq!(plugins.status().active.exports["step"].failures, 0);
+}
+
+#[test]
+fn explaining_is_asked_for_and_may_fail() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    let (parts, _) = image();
+    for (words, said) in [("salt=1", true), ("fail=explain", false)] {
+        plugins
+            .activate(Choice::policy(push(&plugins, words)))
+            .unwrap();
+        let mut ticket = plugins.admit(&arrival("a"));
+        ticket.plan(&Request::default(), &parts, &nodes());
+        let words = ticket.explain(&Request::default(), &parts, &nodes());
+        assert_eq!(words.is_some(), said);
+        assert!(!ticket.failed());
+        ticket.finish(Outcome::default());
+    }
+}

@@ -1,0 +1,40 @@
+//! A real process, killed at random moments: what is active afterwards is what was before or after the change.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test's helpers may panic
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use msao_registry::proof::stop_at_random;
+
+/// Cargo builds examples together with tests, beside them.
+fn torture() -> PathBuf {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    let path = path.join("examples/torture");
+    assert!(
+        path.exists(),
+        "{} is missing: cargo builds it with the tests",
+        path.display()
+    );
+    path
+}
+
+#[test]
+fn killed_at_random_moments_the_active_generation_is_the_one_before_or_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let (child, registry, database) = (torture(), folder.path().join("registry"), state.clone());
+    let mut spawn = |seed: u64| {
+        let mut command = Command::new(&child);
+        command.arg(&registry).arg(&database).arg(seed.to_string());
+        command
+    };
+    let figures = stop_at_random(&mut spawn, &state, 20, 7, Duration::from_millis(400)).unwrap();
+    assert_eq!(figures.failures, Vec::<String>::new());
+    assert_eq!(figures.stops, 20);
+    assert!(figures.changes > 0, "{figures:?}");
+}

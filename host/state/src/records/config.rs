@@ -1,0 +1,169 @@
+//! Which decisions are kept, and what of them.
+
+use msao_core::digest::Digest;
+use msao_core::offload::record::DecisionRecord;
+use serde::{Deserialize, Serialize};
+
+use super::RecordError;
+
+/// Something that a record leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Redact {
+    /// The operator's number for the client becomes 0. A policy that looks at it replays as for nobody.
+    Tenant,
+    /// What the probe saw of the media. The post-processor's call is then not replayed.
+    Report,
+    /// The calls of `step`, which show how sure the draft was of each token.
+    Steps,
+}
+
+/// `[records]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RecordConfig {
+    /// Records kept at most; 0 keeps none.
+    pub keep: u64,
+    /// Their size at most, with the calibration that they name, MiB.
+    pub mib: u64,
+    /// Share of requests that are recorded, in [0, 1].
+    pub sample: f64,
+    /// Share of the recorded ones whose probe report is kept too, in [0, 1]. A report has some 100 bytes a token.
+    pub reports: f64,
+    /// What is left out of all.
+    pub redact: Vec<Redact>,
+    /// Records that may wait to be written; more are dropped, and counted.
+    pub queue: u32,
+}
+
+impl Default for RecordConfig {
+    fn default() -> Self {
+        RecordConfig {
+            keep: 10_000,
+            mib: 64,
+            sample: 1.0,
+            reports: 0.1,
+            redact: Vec::new(),
+            queue: 256,
+        }
+    }
+}
+
+/// How much of a request is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nothing.
+    Nothing,
+    /// All but the probe's report.
+    WithoutReport,
+    /// All.
+    All,
+}
+
+impl RecordConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// [`RecordError::Config`], naming the key.
+    pub fn check(&self) -> Result<(), RecordError> {
+        let wrong = |field, problem: String| Err(RecordError::Config { field, problem });
+        for (field, share) in [("sample", self.sample), ("reports", self.reports)] {
+            if !(0.0..=1.0).contains(&share) {
+                return wrong(field, format!("is {share}; allowed: 0 to 1"));
+            }
+        }
+        if !(1..=65_536).contains(&self.mib) {
+            return wrong("mib", format!("is {}; allowed: 1 to 65536", self.mib));
+        }
+        if !(1..=65_536).contains(&self.queue) {
+            return wrong("queue", format!("is {}; allowed: 1 to 65536", self.queue));
+        }
+        Ok(())
+    }
+
+    /// What of the request called `id` is wanted: a function of the id alone, so that both nodes of a request choose
+    /// alike.
+    pub fn wanted(&self, id: &str) -> Wanted {
+        if self.keep == 0 {
+            return Wanted::Nothing;
+        }
+        let Digest([a, b, c, d, e, f, g, h, ..]) = Digest::of(id.as_bytes());
+        let coin = |bytes: [u8; 4]| f64::from(u32::from_le_bytes(bytes)) / 4_294_967_296.0;
+        if coin([a, b, c, d]) >= self.sample {
+            Wanted::Nothing
+        } else if self.redact.contains(&Redact::Report) || coin([e, f, g, h]) >= self.reports {
+            Wanted::WithoutReport
+        } else {
+            Wanted::All
+        }
+    }
+
+    /// Takes out of `record` what is not kept.
+    pub(super) fn redact(&self, record: &mut DecisionRecord) {
+        for what in &self.redact {
+            match what {
+                Redact::Tenant => record.request.tenant = 0,
+                Redact::Report => {}
+                Redact::Steps => record.steps.clear(),
+            }
+        }
+        if self.wanted(&record.id) != Wanted::All
+            && let Some(scoring) = &mut record.scoring
+        {
+            scoring.report = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_are_kept_to() {
+        let config = RecordConfig {
+            sample: 0.5,
+            reports: 0.2,
+            ..RecordConfig::default()
+        };
+        let counted = |wanted| {
+            let ids = (0..20_000).map(|i| config.wanted(&format!("request-{i}")));
+            ids.filter(|found| *found == wanted).count() as f64 / 20_000.0
+        };
+        // Five standard deviations of 20,000 coins: 0.018 at most.
+        assert!((counted(Wanted::Nothing) - 0.5).abs() < 0.018);
+        assert!((counted(Wanted::All) - 0.1).abs() < 0.018);
+        assert!((counted(Wanted::WithoutReport) - 0.4).abs() < 0.018);
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        for (config, named) in [
+            (
+                RecordConfig {
+                    sample: f64::NAN,
+                    ..RecordConfig::default()
+                },
+                "records.sample",
+            ),
+            (
+                RecordConfig {
+                    mib: 0,
+                    ..RecordConfig::default()
+                },
+                "records.mib",
+            ),
+            (
+                RecordConfig {
+                    queue: 0,
+                    ..RecordConfig::default()
+                },
+                "records.queue",
+            ),
+        ] {
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.starts_with(named), "{error}");
+        }
+        assert!(RecordConfig::default().check().is_ok());
+    }
+}

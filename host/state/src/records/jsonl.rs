@@ -1,0 +1,149 @@
+//! Decisions as text: a JSON object a line. A calibration snapshot stands before the first decision that names it.
+//!
+//! ```text
+//! {"snapshot":{"digest":"5df6...","calibration":{"keys":[...],"mean":[...],"variance":[...],"count":[...]}}}
+//! {"decision":{"version":1,"id":"...",...}}
+//! ```
+//!
+//! Numbers are written so that they are read back to the bit.
+
+use std::collections::HashMap;
+use std::io::{BufRead, Read, Write};
+use std::sync::Arc;
+
+use msao_core::digest::Digest;
+use msao_core::offload::Calibration;
+use msao_core::offload::record::{DecisionRecord, VERSION};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::calibration::Snapshot;
+
+/// Bytes of a line at most: far more than a record with the largest report that a context allows.
+const MAX_LINE: u64 = 64 << 20;
+
+/// A line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Line {
+    /// What a plug-in had learned, under the name by which decisions call it.
+    Snapshot {
+        /// [`Calibration::digest`].
+        digest: Digest,
+        /// The cells.
+        calibration: Calibration,
+    },
+    /// A decision.
+    Decision(Box<DecisionRecord>),
+}
+
+/// Why recorded decisions cannot be read.
+#[derive(Debug, Error)]
+#[error("line {line}: {problem}")]
+pub struct JsonlError {
+    /// Counted from 1.
+    pub line: u64,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// Recorded decisions, and the calibration that they name.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    /// By [`Calibration::digest`].
+    pub snapshots: HashMap<Digest, Arc<Snapshot>>,
+    /// In the order of the file, which is the order in which they completed.
+    pub decisions: Vec<DecisionRecord>,
+}
+
+/// Writes `line`.
+///
+/// # Errors
+/// What the output says.
+pub fn write_line(out: &mut dyn Write, line: &Line) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")
+}
+
+/// Reads what [`write_line`] wrote. Every snapshot is held against its digest, and every decision against the snapshots.
+///
+/// # Errors
+/// [`JsonlError`], naming the line.
+pub fn read_jsonl(mut input: impl BufRead) -> Result<Recorded, JsonlError> {
+    let mut recorded = Recorded::default();
+    let mut text = String::new();
+    for line in 1.. {
+        let wrong = |problem: String| JsonlError { line, problem };
+        text.clear();
+        let read = (&mut input)
+            .take(MAX_LINE + 1)
+            .read_line(&mut text)
+            .map_err(|error| wrong(error.to_string()))?;
+        if read == 0 {
+            break;
+        }
+        if text.len() as u64 > MAX_LINE {
+            return Err(wrong(format!("is longer than {MAX_LINE} bytes")));
+        }
+        if text.trim().is_empty() {
+            continue;
+        }
+        match serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))? {
+            Line::Snapshot {
+                digest,
+                calibration,
+            } => {
+                check_columns(&calibration).map_err(wrong)?;
+                let snapshot = Snapshot::new(calibration);
+                if snapshot.digest() != digest {
+                    return Err(wrong(format!(
+                        "the snapshot is not the one that its digest {} names",
+                        digest.short()
+                    )));
+                }
+                recorded.snapshots.insert(digest, Arc::new(snapshot));
+            }
+            Line::Decision(record) => {
+                if record.version == 0 || record.version > VERSION {
+                    return Err(wrong(format!(
+                        "the record has version {}; this program reads 1 to {VERSION}",
+                        record.version
+                    )));
+                }
+                for digest in named(&record) {
+                    if !recorded.snapshots.contains_key(&digest) {
+                        return Err(wrong(format!(
+                            "the decision names the snapshot {}, which does not stand before it",
+                            digest.short()
+                        )));
+                    }
+                }
+                recorded.decisions.push(*record);
+            }
+        }
+    }
+    Ok(recorded)
+}
+
+fn check_columns(calibration: &Calibration) -> Result<(), String> {
+    let cells = calibration.len();
+    let columns = [&calibration.mean, &calibration.variance, &calibration.count];
+    if columns.iter().any(|column| column.len() != cells) {
+        return Err("the snapshot's columns have different lengths".into());
+    }
+    if !calibration.keys.is_sorted_by(|a, b| a < b) {
+        return Err("the snapshot's keys are not in order".into());
+    }
+    Ok(())
+}
+
+/// The snapshots that a record names.
+pub(super) fn named(record: &DecisionRecord) -> Vec<Digest> {
+    let mut digests = vec![record.given.calibration];
+    if let Some(scoring) = &record.scoring
+        && scoring.given.calibration != record.given.calibration
+    {
+        digests.push(scoring.given.calibration);
+    }
+    digests
+}

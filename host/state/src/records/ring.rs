@@ -1,0 +1,255 @@
+//! The ring of decisions: who serves hands a record over and goes on; a thread writes it down.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use msao_core::digest::Digest;
+use msao_core::offload::record::DecisionRecord;
+use serde::{Deserialize, Serialize};
+
+use super::RecordError;
+use super::config::{RecordConfig, Wanted};
+use super::jsonl::{Line, named, write_line};
+use super::shelf::Shelf;
+use crate::calibration::Snapshot;
+use crate::storage::{Storage, StorageError};
+
+/// What became of the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RecordStats {
+    /// Kept now.
+    pub kept: u64,
+    /// Bytes of all that is kept, snapshots included.
+    pub bytes: u64,
+    /// Calibration snapshots kept with them.
+    pub snapshots: u64,
+    /// Written since the start.
+    pub written: u64,
+    /// Dropped since the start because too many waited to be written.
+    pub dropped: u64,
+    /// Not written because the database failed, or because the record alone is larger than the ring.
+    pub failed: u64,
+    /// Found unreadable at the start, and taken away.
+    pub unreadable: u64,
+}
+
+/// What an export holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Decisions.
+    pub decisions: u64,
+    /// Snapshots.
+    pub snapshots: u64,
+}
+
+enum Message {
+    Put(Box<DecisionRecord>, Vec<Arc<Snapshot>>),
+    Settle(Sender<()>),
+    Stop,
+}
+
+#[derive(Default)]
+struct Counts {
+    written: AtomicU64,
+    dropped: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// A bounded ring of decision records.
+pub struct RecordRing {
+    config: RecordConfig,
+    shelf: Arc<Mutex<Shelf>>,
+    counts: Arc<Counts>,
+    writer: SyncSender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl RecordRing {
+    /// Opens the ring that `storage` keeps.
+    ///
+    /// # Errors
+    /// [`RecordError`]: a wrong configuration, or a database that fails.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        config: RecordConfig,
+    ) -> Result<RecordRing, RecordError> {
+        config.check()?;
+        let shelf = Shelf::open(storage, config.keep, config.mib << 20)?;
+        let shelf = Arc::new(Mutex::new(shelf));
+        let counts = Arc::new(Counts::default());
+        let (writer, messages) = sync_channel(config.queue as usize);
+        let thread = {
+            let (shelf, counts) = (Arc::clone(&shelf), Arc::clone(&counts));
+            std::thread::Builder::new()
+                .name("records".into())
+                .spawn(move || write_down(&shelf, &counts, &messages))
+                .map_err(|error| StorageError::Failed(format!("no thread could start: {error}")))?
+        };
+        Ok(RecordRing {
+            config,
+            shelf,
+            counts,
+            writer,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// What of the request called `id` is to be recorded. Who records asks first, so that nothing is gathered in vain.
+    pub fn wanted(&self, id: &str) -> Wanted {
+        self.config.wanted(id)
+    }
+
+    /// Hands over a record with the snapshots that it names. Never waits; false: it was not wanted, or dropped because
+    /// too many wait already, which is counted.
+    pub fn push(&self, mut record: DecisionRecord, snapshots: Vec<Arc<Snapshot>>) -> bool {
+        if self.wanted(&record.id) == Wanted::Nothing {
+            return false;
+        }
+        self.config.redact(&mut record);
+        let put = Message::Put(Box::new(record), snapshots);
+        let taken = self.writer.try_send(put).is_ok();
+        if !taken {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn shelf(&self) -> std::sync::MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest record of the request called `id`.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn get(&self, id: &str) -> Result<Option<DecisionRecord>, RecordError> {
+        let shelf = self.shelf();
+        shelf.find(id).map_or(Ok(None), |number| shelf.read(number))
+    }
+
+    /// The calibration that a record names.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn snapshot(&self, digest: Digest) -> Result<Option<Arc<Snapshot>>, RecordError> {
+        let found = self.shelf().snapshot(digest)?;
+        Ok(found.map(|calibration| Arc::new(Snapshot::new(calibration))))
+    }
+
+    /// The newest `count` records, oldest first.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn tail(&self, count: usize) -> Result<Vec<DecisionRecord>, RecordError> {
+        let shelf = self.shelf();
+        (shelf.newest(count).into_iter())
+            .filter_map(|number| shelf.read(number).transpose())
+            .collect()
+    }
+
+    /// Writes the newest `count` records as JSON lines, oldest first, each snapshot before the first record that names
+    /// it. Records that leave the ring meanwhile are left out.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn export(&self, out: &mut dyn Write, count: usize) -> Result<Exported, RecordError> {
+        let numbers = self.shelf().newest(count);
+        let mut exported = Exported::default();
+        let mut written = HashSet::new();
+        for number in numbers {
+            // The lock is taken anew for each, so that an export does not hold up the writer.
+            let (record, snapshots) = {
+                let shelf = self.shelf();
+                let Some(record) = shelf.read(number)? else {
+                    continue;
+                };
+                let mut snapshots = Vec::new();
+                for digest in named(&record) {
+                    if written.insert(digest) {
+                        let found = shelf.snapshot(digest)?.ok_or_else(|| {
+                            RecordError::Unreadable(format!(
+                                "the snapshot {} of the record {} is missing",
+                                digest.short(),
+                                record.id
+                            ))
+                        })?;
+                        snapshots.push((digest, found));
+                    }
+                }
+                (record, snapshots)
+            };
+            for (digest, calibration) in snapshots {
+                let line = Line::Snapshot {
+                    digest,
+                    calibration,
+                };
+                write_line(out, &line)?;
+                exported.snapshots += 1;
+            }
+            write_line(out, &Line::Decision(Box::new(record)))?;
+            exported.decisions += 1;
+        }
+        out.flush()?;
+        Ok(exported)
+    }
+
+    /// Returns when all records handed over before are written.
+    ///
+    /// # Errors
+    /// [`RecordError::Closed`].
+    pub fn settle(&self) -> Result<(), RecordError> {
+        let (answer, answered) = channel();
+        self.writer
+            .send(Message::Settle(answer))
+            .map_err(|_| RecordError::Closed)?;
+        answered.recv().map_err(|_| RecordError::Closed)
+    }
+
+    /// What became of the records.
+    pub fn stats(&self) -> RecordStats {
+        let shelf = self.shelf();
+        RecordStats {
+            kept: shelf.len(),
+            bytes: shelf.bytes(),
+            snapshots: shelf.snapshots(),
+            written: self.counts.written.load(Ordering::Relaxed),
+            dropped: self.counts.dropped.load(Ordering::Relaxed),
+            failed: self.counts.failed.load(Ordering::Relaxed),
+            unreadable: shelf.unreadable,
+        }
+    }
+}
+
+impl Drop for RecordRing {
+    fn drop(&mut self) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            // Either send fails because the thread is gone, or the thread ends when it reads this.
+            let _ = self.writer.send(Message::Stop);
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write_down(shelf: &Mutex<Shelf>, counts: &Counts, messages: &Receiver<Message>) {
+    for message in messages {
+        match message {
+            Message::Put(record, snapshots) => {
+                let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+                let counter = match shelf.put(&record, &snapshots) {
+                    Ok(true) => &counts.written,
+                    Ok(false) | Err(_) => &counts.failed,
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            // Nobody may wait for the answer any more.
+            Message::Settle(answer) => drop(answer.send(())),
+            Message::Stop => break,
+        }
+    }
+}

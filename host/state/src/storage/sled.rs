@@ -1,0 +1,203 @@
+//! sled, with what its users report in mind: a database may not open after an abrupt stop, and it may panic while it reads
+//! what is damaged. Both end here.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use super::seal::{seal, unseal};
+use super::{Batch, Storage, StorageError, Visit};
+
+/// Memory for sled's cache of pages.
+const CACHE_BYTES: u64 = 32 << 20;
+/// What is written lies on the disk after so long at the latest, without a flush.
+const FLUSH_EVERY_MS: u64 = 500;
+/// Where sled keeps its log within the folder.
+const LOG_FILE: &str = "db";
+const MARK_TREE: &[u8] = b"mark";
+const MARK: &[u8] = b"format";
+const FORMAT: &[u8] = b"1";
+
+/// Keys and values in a sled database.
+#[derive(Debug)]
+pub struct SledStorage {
+    db: sled::Db,
+}
+
+/// A database that could not be read, and where it lies now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// Its new name.
+    pub path: PathBuf,
+    /// What was wrong with it.
+    pub reason: String,
+}
+
+/// An open database.
+#[derive(Debug)]
+pub struct Opened {
+    /// It.
+    pub storage: SledStorage,
+    /// The one before it, where that could not be read: this one is empty then.
+    pub set_aside: Option<SetAside>,
+}
+
+impl SledStorage {
+    /// Opens the database in the folder `path`, or makes one. Every value is held against its checksum; where
+    /// something is damaged the folder is renamed and an empty database takes its place.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] where another process has it, [`StorageError::Folder`] where the folder cannot be made
+    /// or renamed.
+    pub fn open(path: &Path) -> Result<Opened, StorageError> {
+        let folder = |problem: io::Error| StorageError::Folder {
+            path: path.to_owned(),
+            problem: problem.to_string(),
+        };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(folder)?;
+        }
+        let reason = match guarded(|| open_and_verify(path)) {
+            Ok(storage) => {
+                return Ok(Opened {
+                    storage,
+                    set_aside: None,
+                });
+            }
+            Err(StorageError::Locked { .. }) => {
+                return Err(StorageError::Locked {
+                    path: path.to_owned(),
+                });
+            }
+            Err(error) => error.to_string(),
+        };
+        let aside = free_name(path);
+        std::fs::rename(path, &aside).map_err(folder)?;
+        let storage = guarded(|| open_and_verify(path)).map_err(|error| StorageError::Folder {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        })?;
+        Ok(Opened {
+            storage,
+            set_aside: Some(SetAside {
+                path: aside,
+                reason,
+            }),
+        })
+    }
+}
+
+/// The first of `path.damaged-1`, `path.damaged-2`, ... that is free.
+fn free_name(path: &Path) -> PathBuf {
+    let mut number = 1_u64;
+    loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".damaged-{number}"));
+        let name = PathBuf::from(name);
+        if !name.exists() {
+            return name;
+        }
+        number += 1;
+    }
+}
+
+/// sled panics on some damage; a panic is an error like any other here.
+fn guarded<T>(work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = (panic.downcast_ref::<String>().cloned())
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(StorageError::Failed(format!(
+            "it panicked: {}",
+            text.as_deref().unwrap_or("without a message")
+        )))
+    })
+}
+
+fn open_and_verify(path: &Path) -> Result<SledStorage, StorageError> {
+    let existed = path.join(LOG_FILE).exists();
+    let db = sled::Config::new()
+        .path(path)
+        .cache_capacity(CACHE_BYTES)
+        .flush_every_ms(Some(FLUSH_EVERY_MS))
+        .open()
+        .map_err(|error| match &error {
+            // What sled says of a lock that is taken has no kind of its own.
+            sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
+                StorageError::Locked {
+                    path: path.to_owned(),
+                }
+            }
+            _ => failed(error),
+        })?;
+    // Where its log is damaged from the start sled opens as if nothing had ever been there. This mark tells it from a
+    // database that is new.
+    let mark = db.open_tree(MARK_TREE).map_err(failed)?;
+    if mark.get(MARK).map_err(failed)?.is_none() {
+        if existed {
+            return Err(StorageError::Failed("its contents are gone".into()));
+        }
+        mark.insert(MARK, FORMAT).map_err(failed)?;
+        mark.flush().map_err(failed)?;
+    }
+    let storage = SledStorage { db };
+    storage.scan(&[], &mut |_, _| ControlFlow::Continue(()))?;
+    Ok(storage)
+}
+
+fn failed(error: sled::Error) -> StorageError {
+    StorageError::Failed(error.to_string())
+}
+
+fn damaged(key: &[u8], problem: &'static str) -> StorageError {
+    StorageError::Damaged {
+        key: key.escape_ascii().take(120).map(char::from).collect(),
+        problem,
+    }
+}
+
+impl Storage for SledStorage {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        guarded(|| {
+            let Some(sealed) = self.db.get(key).map_err(failed)? else {
+                return Ok(None);
+            };
+            unseal(key, &sealed)
+                .map(|content| Some(content.to_vec()))
+                .map_err(|problem| damaged(key, problem))
+        })
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), StorageError> {
+        guarded(|| {
+            let mut changes = sled::Batch::default();
+            for (key, value) in batch.changes {
+                match value {
+                    Some(value) => {
+                        let sealed = seal(&key, &value);
+                        changes.insert(key, sealed);
+                    }
+                    None => changes.remove(key),
+                }
+            }
+            self.db.apply_batch(changes).map_err(failed)
+        })
+    }
+
+    fn scan(&self, prefix: &[u8], visit: &mut Visit) -> Result<(), StorageError> {
+        guarded(|| {
+            for entry in self.db.scan_prefix(prefix) {
+                let (key, sealed) = entry.map_err(failed)?;
+                let content = unseal(&key, &sealed).map_err(|problem| damaged(&key, problem))?;
+                if visit(&key, content).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        guarded(|| self.db.flush().map(drop).map_err(failed))
+    }
+}

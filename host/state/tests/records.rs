@@ -1,0 +1,302 @@
+//! Decision records: what is kept, what goes, and that an export reads back to the bit.
+
+use std::sync::Arc;
+
+use msao_core::digest::Digest;
+use msao_core::offload::record::{
+    Called, DecisionRecord, GenerationId, Given, Scoring, Step, VERSION,
+};
+use msao_core::offload::{
+    Action, Calibration, Decision, Item, Node, Outcome, Part, Plan, Report, Request, Route, Score,
+    Scores, StepInput,
+};
+use msao_state::{
+    Line, MemoryStorage, RecordConfig, RecordRing, Redact, Snapshot, Storage, read_jsonl,
+    write_line,
+};
+use proptest::prelude::*;
+
+fn snapshot(number: u32) -> Arc<Snapshot> {
+    let value = f64::from(number) / 3.0;
+    Arc::new(Snapshot::new(Calibration {
+        keys: vec![number],
+        mean: vec![value],
+        variance: vec![value * value],
+        count: vec![1.0],
+    }))
+}
+
+fn record(number: u32, snapshot: &Snapshot) -> DecisionRecord {
+    let given = |params| Given {
+        params,
+        calibration: snapshot.digest(),
+    };
+    DecisionRecord {
+        version: VERSION,
+        id: format!("request-{number}"),
+        generation: GenerationId {
+            policy: Some(Digest::of(b"policy")),
+            postprocessor: None,
+            revision: 1,
+        },
+        request: Request {
+            seed: u64::MAX - u64::from(number),
+            tenant: 7,
+            ..Request::default()
+        },
+        parts: vec![Part::default()],
+        nodes: vec![Node::default()],
+        given: given(vec![0.1, 1.0 / 3.0]),
+        scoring: Some(Scoring {
+            given: given(Vec::new()),
+            report: Some(Report {
+                items: vec![Item::default()],
+                saliency: vec![0.1, 1e-40, f32::MAX],
+                ..Report::default()
+            }),
+            scores: Called::Answered(Scores {
+                items: vec![Score::default()],
+                updates: Vec::new(),
+            }),
+        }),
+        asked: None,
+        planned: Some(Called::Answered(Decision::Run(Plan::plain(
+            Route::Cloud,
+            1,
+        )))),
+        ran: Plan::plain(Route::Cloud, 1),
+        steps: vec![Step {
+            input: StepInput::default(),
+            action: Called::Answered(Action::Send),
+        }],
+        outcome: Some(Outcome::default()),
+        updates: Some(Called::Failed("trap".into())),
+    }
+}
+
+fn ring(storage: &Arc<MemoryStorage>, config: RecordConfig) -> RecordRing {
+    RecordRing::open(Arc::clone(storage) as Arc<dyn Storage>, config).unwrap()
+}
+
+fn keeping(keep: u64) -> RecordConfig {
+    RecordConfig {
+        keep,
+        reports: 1.0,
+        queue: 65_536,
+        ..RecordConfig::default()
+    }
+}
+
+fn push(ring: &RecordRing, number: u32, snapshot: &Arc<Snapshot>) -> bool {
+    ring.push(record(number, snapshot), vec![Arc::clone(snapshot)])
+}
+
+#[test]
+fn the_oldest_go_and_snapshots_stay_as_long_as_they_are_named() {
+    let storage = Arc::new(MemoryStorage::default());
+    let ring = ring(&storage, keeping(4));
+    let (first, second) = (snapshot(1), snapshot(2));
+    for number in 0..6 {
+        push(&ring, number, if number < 4 { &first } else { &second });
+    }
+    ring.settle().unwrap();
+    let ids: Vec<String> = ring.tail(10).unwrap().into_iter().map(|it| it.id).collect();
+    assert_eq!(ids, ["request-2", "request-3", "request-4", "request-5"]);
+    assert_eq!(ring.get("request-1").unwrap(), None);
+    assert_eq!(ring.get("request-3").unwrap(), Some(record(3, &first)));
+    assert_eq!(ring.stats().snapshots, 2);
+    for number in 6..8 {
+        push(&ring, number, &second);
+    }
+    ring.settle().unwrap();
+    assert_eq!(ring.stats().snapshots, 1);
+    assert!(ring.snapshot(first.digest()).unwrap().is_none());
+    assert!(ring.snapshot(second.digest()).unwrap().is_some());
+}
+
+#[test]
+fn the_ring_goes_on_after_a_restart_in_what_it_counts_as_well() {
+    let storage = Arc::new(MemoryStorage::default());
+    let before = {
+        let ring = ring(&storage, keeping(5));
+        for number in 0..7 {
+            push(&ring, number, &snapshot(number / 3));
+        }
+        ring.settle().unwrap();
+        ring.stats()
+    };
+    let ring = ring(&storage, keeping(5));
+    let after = ring.stats();
+    assert_eq!(
+        (after.kept, after.bytes, after.snapshots, after.unreadable),
+        (before.kept, before.bytes, before.snapshots, 0)
+    );
+    push(&ring, 9, &snapshot(9));
+    ring.settle().unwrap();
+    assert_eq!(ring.tail(1).unwrap()[0].id, "request-9");
+    assert_eq!(ring.stats().kept, 5);
+}
+
+#[test]
+fn the_size_is_kept_to_snapshots_included() {
+    let storage = Arc::new(MemoryStorage::default());
+    let ring = ring(
+        &storage,
+        RecordConfig {
+            mib: 1,
+            ..keeping(1_000_000)
+        },
+    );
+    let large = |number: u32| {
+        let keys: Vec<u32> = (0..4096).collect();
+        let column = vec![f64::from(number); 4096];
+        Arc::new(Snapshot::new(Calibration {
+            keys,
+            mean: column.clone(),
+            variance: column.clone(),
+            count: column,
+        }))
+    };
+    for number in 0..40 {
+        push(&ring, number, &large(number));
+        ring.settle().unwrap();
+        let stats = ring.stats();
+        assert!(stats.bytes <= 1 << 20, "{stats:?}");
+        assert_eq!(stats.kept, stats.snapshots);
+    }
+    assert!(ring.stats().kept >= 5);
+    assert_eq!(ring.stats().failed, 0);
+}
+
+#[test]
+fn what_the_operator_redacts_is_not_there() {
+    let storage = Arc::new(MemoryStorage::default());
+    let config = RecordConfig {
+        redact: vec![Redact::Tenant, Redact::Report, Redact::Steps],
+        ..keeping(10)
+    };
+    let ring = ring(&storage, config);
+    push(&ring, 1, &snapshot(1));
+    ring.settle().unwrap();
+    let kept = ring.get("request-1").unwrap().unwrap();
+    assert_eq!(kept.request.tenant, 0);
+    assert!(kept.steps.is_empty());
+    let scoring = kept.scoring.unwrap();
+    assert_eq!(scoring.report, None);
+    assert!(scoring.scores.answer().is_some());
+}
+
+#[test]
+fn a_record_without_its_snapshot_is_refused_and_counted() {
+    let storage = Arc::new(MemoryStorage::default());
+    let ring = ring(&storage, keeping(10));
+    ring.push(record(1, &snapshot(1)), vec![snapshot(2)]);
+    ring.settle().unwrap();
+    assert_eq!((ring.stats().kept, ring.stats().failed), (0, 1));
+}
+
+#[test]
+fn too_many_at_once_are_dropped_and_counted() {
+    let storage = Arc::new(MemoryStorage::default());
+    let ring = ring(
+        &storage,
+        RecordConfig {
+            queue: 1,
+            ..keeping(100_000)
+        },
+    );
+    let snapshot = snapshot(1);
+    let taken = (0..5000)
+        .filter(|&number| push(&ring, number, &snapshot))
+        .count() as u64;
+    ring.settle().unwrap();
+    let stats = ring.stats();
+    assert_eq!(stats.written, taken);
+    assert_eq!(stats.written + stats.dropped, 5000);
+    assert!(
+        stats.dropped > 0,
+        "five thousand pushes found a queue of one always empty"
+    );
+}
+
+#[test]
+fn an_export_reads_back_to_the_bit() {
+    let storage = Arc::new(MemoryStorage::default());
+    let ring = ring(&storage, keeping(100));
+    for number in 0..10 {
+        push(&ring, number, &snapshot(number / 4));
+    }
+    ring.settle().unwrap();
+    let mut text = Vec::new();
+    let exported = ring.export(&mut text, 6).unwrap();
+    assert_eq!((exported.decisions, exported.snapshots), (6, 2));
+    let read = read_jsonl(text.as_slice()).unwrap();
+    let expected: Vec<DecisionRecord> = (4..10).map(|n| record(n, &snapshot(n / 4))).collect();
+    assert_eq!(read.decisions, expected);
+    assert_eq!(read.snapshots.len(), 2);
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_named_with_its_line() {
+    let snapshot = snapshot(1);
+    let mut good = Vec::new();
+    let first = Line::Snapshot {
+        digest: snapshot.digest(),
+        calibration: snapshot.calibration().clone(),
+    };
+    write_line(&mut good, &first).unwrap();
+    let decision = Line::Decision(Box::new(record(1, &snapshot)));
+    write_line(&mut good, &decision).unwrap();
+    let good = String::from_utf8(good).unwrap();
+    assert!(read_jsonl(good.as_bytes()).is_ok());
+    let (line, rest) = good.split_once('\n').unwrap();
+    for (text, named) in [
+        (
+            format!("{rest}{line}\n"),
+            "line 1: the decision names the snapshot",
+        ),
+        (
+            good.replace("\"count\":[1.0]", "\"count\":[2.0]"),
+            "line 1: the snapshot is not",
+        ),
+        (
+            good.replace("\"count\":[1.0]", "\"count\":[]"),
+            "line 1: the snapshot's columns",
+        ),
+        (
+            good.replace("\"version\":1", "\"version\":2"),
+            "line 2: the record has version 2",
+        ),
+        (
+            good.replace("\"seed\"", "\"sead\""),
+            "line 2: unknown field `sead`",
+        ),
+        (good[..good.len() - 9].to_owned(), "line 2: EOF"),
+    ] {
+        let error = read_jsonl(text.as_bytes()).unwrap_err().to_string();
+        assert!(
+            error.starts_with(named),
+            "{error}\nshould begin with {named}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_number_survives_the_text(
+        cells in prop::collection::btree_map(any::<u32>(), (any::<f64>(), any::<f64>(), any::<f64>()), 0..20),
+    ) {
+        prop_assume!(cells.values().all(|(a, b, c)| a.is_finite() && b.is_finite() && c.is_finite()));
+        let calibration = Calibration {
+            keys: cells.keys().copied().collect(),
+            mean: cells.values().map(|it| it.0).collect(),
+            variance: cells.values().map(|it| it.1).collect(),
+            count: cells.values().map(|it| it.2).collect(),
+        };
+        let digest = calibration.digest();
+        let mut text = Vec::new();
+        write_line(&mut text, &Line::Snapshot { digest, calibration }).unwrap();
+        // The digest is over the bits of every number.
+        prop_assert!(read_jsonl(text.as_slice()).unwrap().snapshots.contains_key(&digest));
+    }
+}
