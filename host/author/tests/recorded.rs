@@ -128,7 +128,7 @@ fn recording_anew_gives_the_same_bytes() {
             "--seed",
             "1",
             "--count",
-            "60",
+            &count(name).to_string(),
             "--out",
             out.to_str().unwrap(),
         ];
