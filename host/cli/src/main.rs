@@ -14,7 +14,7 @@ mod twin;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use msao_engine::{LoadOptions, Model, Place, Precision, Quantize};
 
 /// Multimodal models at the edge and in the cloud.
@@ -34,6 +34,10 @@ enum Command {
     /// Look into models and compare them with their reference.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Write, test, measure, replay and sign plug-ins: policies and probe post-processors.
+    ///
+    /// A first one takes ten minutes: docs/tutorial-policy.md.
+    Policy(Box<msao_author::PolicyArgs>),
 }
 
 #[derive(Subcommand)]
@@ -89,15 +93,17 @@ struct ModelDir {
 }
 
 fn main() -> ExitCode {
+    let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     let result = match Cli::parse().command {
-        Command::Chat(args) => chat::run(&args),
-        Command::Model(ModelCommand::Inspect(args)) => inspect::run(&args),
-        Command::Model(ModelCommand::Preprocess(args)) => tensors::preprocess(&args),
-        Command::Model(ModelCommand::Forward(args)) => tensors::forward(&args),
-        Command::Model(ModelCommand::Twin(args)) => twin::run(&args),
+        Command::Chat(args) => done(chat::run(&args)),
+        Command::Model(ModelCommand::Inspect(args)) => done(inspect::run(&args)),
+        Command::Model(ModelCommand::Preprocess(args)) => done(tensors::preprocess(&args)),
+        Command::Model(ModelCommand::Forward(args)) => done(tensors::forward(&args)),
+        Command::Model(ModelCommand::Twin(args)) => done(twin::run(&args)),
+        Command::Policy(args) => msao_author::run(*args, Cli::command()),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whoever reads our output has had enough: that is no failure to report.
         Err(error) if format::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,0 +1,132 @@
+//! `msao policy failures`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use msao_registry::{Case, CaseSummary};
+
+use crate::files;
+use crate::output::{Output, bytes, table};
+
+/// The cases' folder within a node's plug-in folder.
+const CASES: &str = "cases";
+
+/// List the inputs on which plug-ins have failed on a node, or pull one to replay it
+///
+/// A node keeps each input that made a plug-in trap, run too long, eat memory or answer nonsense, once, however often it came.
+/// --pull writes one to a file, which `msao policy run` takes.
+///
+///   msao policy failures --node /var/lib/msao/plugins
+///   msao policy failures --node /var/lib/msao/plugins --pull 3f9a
+///   msao policy run policies/patient 3f9a12bc00d4e561.json
+#[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub struct FailuresArgs {
+    /// The node's plug-in folder, or its folder of cases.
+    #[arg(long, value_name = "FOLDER")]
+    node: PathBuf,
+    /// The case to pull: its id, or how it begins.
+    #[arg(long, value_name = "ID")]
+    pull: Option<String>,
+    /// The file to write instead of ID.json in this folder.
+    #[arg(long, value_name = "FILE", requires = "pull")]
+    out: Option<PathBuf>,
+}
+
+/// Reads one kept failure.
+///
+/// # Errors
+/// When the file is none.
+pub fn read(path: &Path) -> anyhow::Result<Case> {
+    serde_json::from_str(&files::read_text(path)?)
+        .with_context(|| format!("{} is no failure that a node has kept", path.display()))
+}
+
+fn all(folder: &Path) -> anyhow::Result<Vec<(PathBuf, Case)>> {
+    let inner = folder.join(CASES);
+    let folder = match inner.is_dir() {
+        true => inner,
+        false => folder.to_owned(),
+    };
+    let entries = std::fs::read_dir(&folder).with_context(|| {
+        format!(
+            "cannot read {}: name a node's plug-in folder",
+            folder.display()
+        )
+    })?;
+    let mut cases = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "json") {
+            cases.push((path.clone(), read(&path)?));
+        }
+    }
+    cases.sort_by(|(_, a), (_, b)| b.failure.at_ms.total_cmp(&a.failure.at_ms));
+    Ok(cases)
+}
+
+pub fn run(args: &FailuresArgs, output: Output) -> anyhow::Result<bool> {
+    let cases = all(&args.node)?;
+    let Some(id) = &args.pull else {
+        let summaries: Vec<&CaseSummary> = cases.iter().map(|(_, case)| &case.failure).collect();
+        output.answer(&summaries, |summaries| {
+            if summaries.is_empty() {
+                return format!("no failure was kept in {}\n", args.node.display());
+            }
+            let rows: Vec<Vec<String>> = (summaries.iter())
+                .map(|it| {
+                    vec![
+                        it.id.clone(),
+                        it.plugin.clone(),
+                        it.export.clone(),
+                        it.kind.clone(),
+                        bytes(it.memory_peak),
+                        format!("{:.1} ms", it.elapsed_ms),
+                        it.message.chars().take(80).collect(),
+                    ]
+                })
+                .collect();
+            let head = ["id", "plug-in", "call", "kind", "memory", "time", "message"];
+            table(&head, &rows)
+        })?;
+        return Ok(true);
+    };
+    let found: Vec<_> = (cases.iter())
+        .filter(|(_, case)| case.failure.id.starts_with(id.as_str()))
+        .collect();
+    let (path, case) = match found.as_slice() {
+        [one] => one,
+        [] => {
+            bail!("no failure's id begins with {id}; `msao policy failures --node ...` lists them")
+        }
+        many => bail!(
+            "{} failures' ids begin with {id}; say more of it",
+            many.len()
+        ),
+    };
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => PathBuf::from(format!("{}.json", case.failure.id)),
+    };
+    files::write(&out, files::read_text(path)?.as_bytes())?;
+    output.answer(&case.failure, |failure| {
+        let mut text = format!(
+            "{}: {} {} failed ({}): {}\n",
+            out.display(),
+            failure.plugin,
+            failure.export,
+            failure.kind,
+            failure.message
+        );
+        if let Some(backtrace) = &failure.backtrace {
+            text.push_str(&format!("{}\n", backtrace.trim_end()));
+        }
+        text.push_str(&format!(
+            "replay it: msao policy run PLUG-IN {}\n",
+            out.display()
+        ));
+        text
+    })?;
+    Ok(true)
+}

@@ -1,0 +1,108 @@
+//! The commands: their arguments, their help, and which code they run.
+
+mod ask;
+mod bench;
+mod build;
+mod check;
+mod dev;
+mod doctor;
+mod explain;
+mod failures;
+mod inspect;
+mod new;
+mod record;
+mod replay;
+mod run;
+mod sign;
+mod signed;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use clap_complete::Shell;
+
+use crate::output::Output;
+
+/// Arguments of `msao policy`.
+#[derive(Args, Debug)]
+pub struct PolicyArgs {
+    /// Answer with one JSON value on standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The plug-in that a command works on.
+#[derive(Args, Clone, Debug)]
+struct Which {
+    /// A plug-in's folder, its policy.toml, or its .wasm with the manifest beside it.
+    #[arg(default_value = ".", value_name = "PLUG-IN")]
+    path: PathBuf,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    New(new::NewArgs),
+    Build(build::BuildArgs),
+    Dev(dev::DevArgs),
+    Check(check::CheckArgs),
+    Inspect(inspect::InspectArgs),
+    Test(test::TestArgs),
+    Run(run::RunArgs),
+    Explain(explain::ExplainArgs),
+    Bench(bench::BenchArgs),
+    Record(record::RecordArgs),
+    Replay(replay::ReplayArgs),
+    Keygen(sign::KeygenArgs),
+    Sign(sign::SignArgs),
+    Failures(failures::FailuresArgs),
+    Doctor(doctor::DoctorArgs),
+    /// Print shell completions
+    ///
+    ///   msao policy completions bash > ~/.local/share/bash-completion/completions/msao
+    #[command(verbatim_doc_comment)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Runs a command. `root` is the whole program's command line, for completions.
+///
+/// # Errors
+/// What went wrong and what to do about it. Something that is not as it should be, but could be found out (a failed case, a
+/// budget that is exceeded), is no error: the exit code says so.
+pub fn run(args: PolicyArgs, mut root: clap::Command) -> anyhow::Result<ExitCode> {
+    let output = Output { json: args.json };
+    let fine = match args.command {
+        Command::New(args) => new::run(&args, output)?,
+        Command::Build(args) => build::run(&args, output)?,
+        Command::Dev(args) => dev::run(&args, output)?,
+        Command::Check(args) => check::run(&args, output)?,
+        Command::Inspect(args) => inspect::run(&args, output)?,
+        Command::Test(args) => test::run(&args, output)?,
+        Command::Run(args) => run::run(&args, output)?,
+        Command::Explain(args) => explain::run(&args, output)?,
+        Command::Bench(args) => bench::run(&args, output)?,
+        Command::Record(args) => record::run(&args, output)?,
+        Command::Replay(args) => replay::run(&args, output)?,
+        Command::Keygen(args) => sign::keygen(&args, output)?,
+        Command::Sign(args) => sign::sign(&args, output)?,
+        Command::Failures(args) => failures::run(&args, output)?,
+        Command::Doctor(args) => doctor::run(&args, output)?,
+        Command::Completions { shell } => {
+            let name = root.get_name().to_owned();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut root, name, &mut script);
+            std::io::Write::write_all(&mut std::io::stdout().lock(), &script)?;
+            true
+        }
+    };
+    Ok(match fine {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}

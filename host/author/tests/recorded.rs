@@ -1,0 +1,155 @@
+//! The recorded decisions in `tests/data`: they replay to the bit, and recording them anew gives the same bytes.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+
+use common::{SHIPPED, json, root, run, shipped, text};
+use serde_json::json;
+
+fn recording(name: &str) -> PathBuf {
+    root()
+        .join("tests/data/decisions")
+        .join(format!("{name}.jsonl"))
+}
+
+fn count(name: &str) -> usize {
+    let text = fs::read_to_string(recording(name)).unwrap();
+    text.lines()
+        .filter(|line| line.starts_with("{\"decision\""))
+        .count()
+}
+
+#[test]
+fn every_shipped_policy_decides_as_it_did_to_the_bit() {
+    for name in SHIPPED {
+        let plugin = shipped(name);
+        let file = recording(name);
+        for more in [
+            &["--same"][..],
+            &["--same", "--deterministic"],
+            &["--same", "--learn"],
+        ] {
+            let fixed = [
+                "replay",
+                file.to_str().unwrap(),
+                plugin.to_str().unwrap(),
+                "--json",
+            ];
+            let output = run(&[&fixed, more].concat());
+            let report = json(&output);
+            assert!(output.status.success(), "{name} {more:?}: {report}");
+            assert_eq!(report["verdicts"], json!({ "same": count(name) }), "{name}");
+            assert_eq!(report["steps"]["calls"], report["steps"]["same"], "{name}");
+            assert_eq!(report["observes"]["calls"], json!(count(name)), "{name}");
+        }
+    }
+}
+
+#[test]
+fn another_policy_is_told_apart_and_estimated() {
+    let plugin = shipped("cloud-only");
+    let file = recording("edge-only");
+    let output = run(&[
+        "replay",
+        file.to_str().unwrap(),
+        plugin.to_str().unwrap(),
+        "--json",
+    ]);
+    let report = json(&output);
+    assert!(output.status.success());
+    assert!(
+        report["verdicts"]["flipped"].as_u64().unwrap() > 0,
+        "{report}"
+    );
+    let flips: u64 = report["flips"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|n| n.as_u64().unwrap())
+        .sum();
+    assert_eq!(Some(flips), report["verdicts"]["flipped"].as_u64());
+    let by_reason: u64 = (report["by-reason"].as_object().unwrap().values())
+        .map(|row| row["decisions"].as_u64().unwrap())
+        .sum();
+    assert_eq!(by_reason as usize, count("edge-only"));
+    // More is sent to a cloud than to nobody.
+    assert!(report["estimate"]["sent-bytes"].as_f64().unwrap() > 0.0);
+    assert!(
+        report["estimates-are"]
+            .as_str()
+            .unwrap()
+            .contains("not measurements")
+    );
+    let shown = text(&run(&[
+        "replay",
+        file.to_str().unwrap(),
+        plugin.to_str().unwrap(),
+    ]));
+    assert!(
+        shown.contains("edge -> cloud") && shown.contains("estimates, not measurements"),
+        "{shown}"
+    );
+    // With --same the difference is a failure.
+    let output = run(&[
+        "replay",
+        file.to_str().unwrap(),
+        plugin.to_str().unwrap(),
+        "--same",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+/// A component's digest depends on the compiler; its decisions do not. So the digest is taken out before comparing.
+fn without_digest(text: &str) -> String {
+    let digest = (text.lines().find(|line| line.starts_with("{\"decision\"")))
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| {
+            line["decision"]["generation"]["policy"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .unwrap();
+    text.replace(&digest, "the policy")
+}
+
+#[test]
+fn recording_anew_gives_the_same_bytes() {
+    for name in SHIPPED {
+        let plugin = shipped(name);
+        let out = tempfile::tempdir().unwrap();
+        let out = out.path().join("anew.jsonl");
+        let args = [
+            "record",
+            plugin.to_str().unwrap(),
+            "--seed",
+            "1",
+            "--count",
+            &count(name).to_string(),
+            "--out",
+            out.to_str().unwrap(),
+        ];
+        text(&run(&args));
+        let (anew, before) = (
+            fs::read_to_string(&out).unwrap(),
+            fs::read_to_string(recording(name)).unwrap(),
+        );
+        assert!(
+            without_digest(&anew) == without_digest(&before),
+            "{name}: see tests/data/README.md"
+        );
+        // Another seed is another recording.
+        let other = text(&run(&[
+            "record",
+            plugin.to_str().unwrap(),
+            "--seed",
+            "2",
+            "--count",
+            "3",
+        ]));
+        assert_ne!(other.lines().next_back(), anew.lines().next_back());
+    }
+}
