@@ -200,20 +200,14 @@ fn contract_name(name: &str) -> Option<(&str, Version)> {
     Some((interface, Version::parse(version).ok()?))
 }
 
-/// Whether a plug-in made for `version` of the contract runs here: the same major version, and before 1.0.0 the same minor
-/// one.
+/// Whether a plug-in made for `version` of the contract runs here. Before 1.0.0 that asks for the same minor version.
 fn speaks(version: &Version) -> bool {
-    version.major == CONTRACT.major
-        && (CONTRACT.major > 0 || version.minor == CONTRACT.minor)
+    (version.major, version.minor) == (CONTRACT.major, CONTRACT.minor)
         && version.pre == CONTRACT.pre
 }
 
 fn spoken() -> String {
-    if CONTRACT.major > 0 {
-        format!("{PACKAGE} {}.x", CONTRACT.major)
-    } else {
-        format!("{PACKAGE} {}.{}.x", CONTRACT.major, CONTRACT.minor)
-    }
+    format!("{PACKAGE} {}.{}.x", CONTRACT.major, CONTRACT.minor)
 }
 
 fn check_version(name: &str, version: &Version) -> Result<(), LoadError> {

@@ -18,9 +18,12 @@ thread_local! {
     static SLOT: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SLOTS;
 }
 
+/// A place for one idle instance.
+type Slot<T> = CachePadded<AtomicCell<Option<Box<T>>>>;
+
 /// A pool of `T`.
 pub struct Pool<T> {
-    slots: Box<[CachePadded<AtomicCell<Option<Box<T>>>>]>,
+    slots: Box<[Slot<T>]>,
     others: Mutex<Vec<Box<T>>>,
 }
 
