@@ -142,11 +142,19 @@ fn rust(folder: &Path, made: &Path) -> Result<(), BuildError> {
     let component = text
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["reason"] == "compiler-artifact")
-        .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
+        .filter(|message| {
+            message
+                .get("reason")
+                .is_some_and(|reason| reason == "compiler-artifact")
+        })
+        .filter_map(|message| {
+            message
+                .get("filenames")
+                .and_then(|names| names.as_array().cloned())
+        })
+        .flatten()
         .filter_map(|name| name.as_str().map(PathBuf::from))
-        .filter(|name| name.extension() == Some(OsStr::new("wasm")))
-        .last();
+        .rfind(|name| name.extension() == Some(OsStr::new("wasm")));
     let component = component.ok_or_else(|| {
         BuildError::Unexpected(format!(
             "{} makes no component: it needs `[lib] crate-type = [\"cdylib\"]`",

@@ -70,19 +70,19 @@ fn bind(contract: &Path, world: &str, folder: &Path) -> Result<PathBuf, BuildErr
         BuildError::Unexpected(format!("no bindings of world {world}: {error:#}"))
     };
     let mut resolve = Resolve::default();
-    let (package, _) = resolve
-        .push_path(contract)
-        .map_err(|error| wrong(error.into()))?;
+    let (package, _) = resolve.push_path(contract).map_err(wrong)?;
     let id = resolve
         .select_world(&[package], Some(world))
-        .map_err(|error| wrong(error.into()))?;
-    let mut options = wit_bindgen_c::Opts::default();
-    options.rename_world = Some("bindings".to_owned());
+        .map_err(wrong)?;
+    let options = wit_bindgen_c::Opts {
+        rename_world: Some("bindings".to_owned()),
+        ..wit_bindgen_c::Opts::default()
+    };
     let mut files = Files::default();
     options
         .build()
         .generate(&mut resolve, id, &mut files)
-        .map_err(|error| wrong(error.into()))?;
+        .map_err(wrong)?;
     fs::create_dir_all(folder).map_err(at(folder))?;
     for (name, bytes) in files.iter() {
         let path = folder.join(name);

@@ -66,7 +66,7 @@ impl Core {
             observe: "(i32.const 64)".to_owned(),
             explain: "(i32.const 128)".to_owned(),
             score: String::new(),
-            realloc: format!(
+            realloc: 
                 "(local $at i32)
                 (local.set $at (i32.and
                     (i32.add (global.get $next) (i32.sub (local.get $align) (i32.const 1)))
@@ -76,8 +76,7 @@ impl Core {
                     (then (if (i32.eq (i32.const -1)
                         (memory.grow (i32.add (i32.const 1) (i32.shr_u (local.get $size) (i32.const 16)))))
                         (then unreachable))))
-                (local.get $at)"
-            ),
+                (local.get $at)".to_owned(),
             data: vec![
                 (ANSWERS, decision.bytes()),
                 (128, [200u32.to_le_bytes(), 7u32.to_le_bytes()].concat()),
