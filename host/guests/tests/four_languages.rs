@@ -1,5 +1,11 @@
 //! The worked example in Rust, C, JavaScript and Python: real components, in the real sandbox, that must answer alike to
 //! the last bit. `cargo xtask plugins` builds them; `cargo xtask test` does so by itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)] // a test's helpers may panic
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,10 @@
 //! The hostile corpus: each plug-in that misbehaves gets the right error, and nobody else notices.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)] // a test's helpers may panic
 
 mod common;
 

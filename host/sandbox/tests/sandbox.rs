@@ -1,4 +1,10 @@
 //! What a sandbox promises to those who call.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)] // a test's helpers may panic
 
 mod common;
 
@@ -190,7 +196,8 @@ fn compiled_code_is_kept_and_checked() {
     let expected = plan(&honest_policy(&sandbox(config.clone()))).unwrap();
     let file = cached(&cache);
     let written = std::fs::read(&file).unwrap();
-    let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&cache.join("key")), 0o600);
     assert_eq!(mode(&file), 0o600);
 

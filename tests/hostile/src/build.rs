@@ -66,7 +66,7 @@ impl Core {
             observe: "(i32.const 64)".to_owned(),
             explain: "(i32.const 128)".to_owned(),
             score: String::new(),
-            realloc: 
+            realloc:
                 "(local $at i32)
                 (local.set $at (i32.and
                     (i32.add (global.get $next) (i32.sub (local.get $align) (i32.const 1)))
