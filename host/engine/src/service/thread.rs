@@ -266,7 +266,8 @@ impl Engine {
                 .len()
                 .saturating_add(first.open.reserve);
             // An empty runner takes whatever its cache can hold: `take` has seen to that.
-            if !self.clients.is_empty() && !(self.runner.fits(tokens) && self.logits_fit()) {
+            let has_room = self.runner.fits(tokens) && self.logits_fit();
+            if !self.clients.is_empty() && !has_room {
                 return;
             }
             let Some(Waiting { open, keys, reply }) = self.waiting.pop_front() else {
