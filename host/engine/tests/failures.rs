@@ -1,5 +1,11 @@
 //! What goes wrong with one request stays with it: a forward pass that gives no numbers, memory that is not there.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)] // a test's helpers may panic, and tell what they saw
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

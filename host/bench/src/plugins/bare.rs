@@ -13,7 +13,6 @@ pub mod policy {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "offload-policy",
-        ownership: Borrowing { duplicate_if_necessary: true },
     });
 }
 
@@ -23,7 +22,6 @@ pub mod postprocessor {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "probe-postprocessor",
-        ownership: Borrowing { duplicate_if_necessary: true },
     });
 }
 
@@ -92,6 +90,7 @@ pub mod calls {
     use policy::exports::msao::offload::policy as p;
     use policy::msao::offload::types as pt;
     use postprocessor::exports::msao::offload::postprocessor as s;
+    use postprocessor::msao::offload::types as st;
 
     /// The arguments of a policy's calls in the bindings' own types, made once: a bare call does not convert.
     pub struct PolicyArgs<'a> {
@@ -99,6 +98,8 @@ pub mod calls {
         request: p::Request,
         parts: Vec<p::Part>,
         nodes: Vec<p::Node>,
+        calibration: pt::Calibration,
+        outcome: p::Outcome,
     }
 
     impl<'a> PolicyArgs<'a> {
@@ -155,17 +156,41 @@ pub mod calls {
                         confidence_floor: it.confidence_floor,
                     })
                     .collect(),
+                calibration: pt::Calibration {
+                    keys: inputs.calibration.keys.clone(),
+                    mean: inputs.calibration.mean.clone(),
+                    variance: inputs.calibration.variance.clone(),
+                    count: inputs.calibration.count.clone(),
+                },
+                outcome: outcome(inputs),
             }
         }
+    }
 
-        fn calibration(&self) -> pt::Calibration<'_> {
-            let it = &self.inputs.calibration;
-            pt::Calibration {
-                keys: &it.keys,
-                mean: &it.mean,
-                variance: &it.variance,
-                count: &it.count,
-            }
+    fn outcome(inputs: &Inputs) -> p::Outcome {
+        let it = &inputs.outcome;
+        p::Outcome {
+            route: it.route,
+            peer: it.peer,
+            status: it.status,
+            overrides: it.overrides,
+            ttft_ms: it.ttft_ms,
+            total_ms: it.total_ms,
+            probe_ms: it.probe_ms,
+            upload_ms: it.upload_ms,
+            queue_ms: it.queue_ms,
+            sent_bytes: it.sent_bytes,
+            received_bytes: it.received_bytes,
+            edge_flops: it.edge_flops,
+            cloud_flops: it.cloud_flops,
+            cost: it.cost,
+            tokens: it.tokens,
+            unverified: it.unverified,
+            rounds: it.rounds,
+            drafted: it.drafted.clone(),
+            accepted: it.accepted.clone(),
+            parts: Vec::new(),
+            memo: it.memo.clone(),
         }
     }
 
@@ -183,7 +208,7 @@ pub mod calls {
                 &args.parts,
                 &args.nodes,
                 &args.inputs.params,
-                args.calibration(),
+                &args.calibration,
             )
             .map_err(wasmtime_error)?;
         black_box(decision);
@@ -227,42 +252,60 @@ pub mod calls {
     /// # Errors
     /// The call traps.
     pub fn observe(bare: &mut Bare<policy::OffloadPolicy>, args: &PolicyArgs) -> Result<()> {
-        let it = &args.inputs.outcome;
-        let outcome = p::Outcome {
-            route: it.route,
-            peer: it.peer,
-            status: it.status,
-            overrides: it.overrides,
-            ttft_ms: it.ttft_ms,
-            total_ms: it.total_ms,
-            probe_ms: it.probe_ms,
-            upload_ms: it.upload_ms,
-            queue_ms: it.queue_ms,
-            sent_bytes: it.sent_bytes,
-            received_bytes: it.received_bytes,
-            edge_flops: it.edge_flops,
-            cloud_flops: it.cloud_flops,
-            cost: it.cost,
-            tokens: it.tokens,
-            unverified: it.unverified,
-            rounds: it.rounds,
-            drafted: &it.drafted,
-            accepted: &it.accepted,
-            parts: &[],
-            memo: &it.memo,
-        };
         let updates = bare
             .world
             .msao_offload_policy()
             .call_observe(
                 &mut bare.store,
-                outcome,
+                &args.outcome,
                 &args.inputs.params,
-                args.calibration(),
+                &args.calibration,
             )
             .map_err(wasmtime_error)?;
         black_box(updates);
         Ok(())
+    }
+
+    /// The arguments of `score` in the bindings' own types, made once.
+    pub struct ScoreArgs {
+        report: s::Report,
+        calibration: s::Calibration,
+        params: Vec<f64>,
+    }
+
+    impl ScoreArgs {
+        /// Converts.
+        pub fn new(inputs: &Inputs) -> ScoreArgs {
+            let it = &inputs.report;
+            ScoreArgs {
+                report: s::Report {
+                    items: (it.items.iter())
+                        .map(|it| st::Item {
+                            modality: it.modality,
+                            tokens: it.tokens,
+                            frames: it.frames,
+                            relevance: it.relevance,
+                        })
+                        .collect(),
+                    saliency: it.saliency.clone(),
+                    relevance: it.relevance.clone(),
+                    baseline: it.baseline.clone(),
+                    frame: it.frame.clone(),
+                    y: it.y.clone(),
+                    x: it.x.clone(),
+                    similarity: it.similarity.clone(),
+                    dim: it.dim,
+                    features: it.features.clone(),
+                },
+                calibration: s::Calibration {
+                    keys: inputs.calibration.keys.clone(),
+                    mean: inputs.calibration.mean.clone(),
+                    variance: inputs.calibration.variance.clone(),
+                    count: inputs.calibration.count.clone(),
+                },
+                params: inputs.params.clone(),
+            }
+        }
     }
 
     /// `score`.
@@ -271,46 +314,20 @@ pub mod calls {
     /// The call traps.
     pub fn score(
         bare: &mut Bare<postprocessor::ProbePostprocessor>,
-        inputs: &Inputs,
-        items: &[s::Item],
+        args: &ScoreArgs,
     ) -> Result<()> {
-        let it = &inputs.report;
-        let report = s::Report {
-            items,
-            saliency: &it.saliency,
-            relevance: &it.relevance,
-            baseline: &it.baseline,
-            frame: &it.frame,
-            y: &it.y,
-            x: &it.x,
-            similarity: &it.similarity,
-            dim: it.dim,
-            features: &it.features,
-        };
-        let calibration = s::Calibration {
-            keys: &inputs.calibration.keys,
-            mean: &inputs.calibration.mean,
-            variance: &inputs.calibration.variance,
-            count: &inputs.calibration.count,
-        };
         let scores = bare
             .world
             .msao_offload_postprocessor()
-            .call_score(&mut bare.store, report, 7, &inputs.params, calibration)
+            .call_score(
+                &mut bare.store,
+                &args.report,
+                7,
+                &args.params,
+                &args.calibration,
+            )
             .map_err(wasmtime_error)?;
         black_box(scores);
         Ok(())
-    }
-
-    /// The items of a report in the bindings' own type.
-    pub fn items(inputs: &Inputs) -> Vec<s::Item> {
-        (inputs.report.items.iter())
-            .map(|it| s::Item {
-                modality: it.modality,
-                tokens: it.tokens,
-                frames: it.frames,
-                relevance: it.relevance,
-            })
-            .collect()
     }
 }

@@ -136,7 +136,7 @@ pub fn exports(policy_wasm: &[u8], post_wasm: &[u8]) -> Result<Vec<Row>> {
 
     let ours = postprocessor(&sandbox, post_wasm)?;
     let mut other = bare::postprocessor(post_wasm)?;
-    let items = calls::items(&inputs);
+    let score_args = calls::ScoreArgs::new(&inputs);
     let scored = answered(ours.score(&inputs.report, 7, &inputs.params, &inputs.calibration))?;
     ensure!(
         scored == native::score(&inputs.report),
@@ -144,7 +144,7 @@ pub fn exports(policy_wasm: &[u8], post_wasm: &[u8]) -> Result<Vec<Row>> {
     );
     let times = by_turns([
         side(|| Ok(native::score(black_box(&inputs.report)))),
-        side(|| calls::score(&mut other, &inputs, &items)),
+        side(|| calls::score(&mut other, &score_args)),
         side(|| answered(ours.score(&inputs.report, 7, &inputs.params, &inputs.calibration))),
     ])?;
     let name = "score (1,196 tokens, 8 features)";

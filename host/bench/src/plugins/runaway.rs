@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use msao_core::offload::manifest::Manifest;
 use msao_hostile::{Case, Expected, corpus};
-use msao_sandbox::{Export, FailureKind, Limits, Plugin, Sandbox, SandboxConfig};
+use msao_sandbox::{Export, FailureKind, Limits, Sandbox, SandboxConfig};
 
 use super::costs::policy;
 use super::hostile::call;
