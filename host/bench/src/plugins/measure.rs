@@ -37,7 +37,7 @@ pub fn by_turns<const N: usize>(mut sides: [Side; N]) -> Result<[f64; N]> {
             times.push(start.elapsed().as_nanos() as f64 / f64::from(count));
         }
     }
-    Ok(times.map(|times| median(times)))
+    Ok(times.map(median))
 }
 
 /// The middle one.
