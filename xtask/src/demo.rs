@@ -78,7 +78,7 @@ pub fn command(places: &Places) -> Result<ExitCode> {
     let questions = questions(places)?;
 
     println!(
-        "\nBuilding. The first time takes some ten minutes on two cores; later ones take seconds."
+        "\nBuilding. The first time takes some twenty minutes on two cores; later ones take seconds."
     );
     let start = Instant::now();
     // `--workspace` chooses the same features of dependencies as the tests do, so that nothing is built twice.
