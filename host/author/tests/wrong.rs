@@ -198,6 +198,6 @@ fn wrong_recordings_and_parameters_are_named() {
         &["explain", at, "--recorded", name, "--id", "nobody"],
         "has no decision nobody",
     );
-    let explained = run(&["explain", at, "--recorded", name, "--id", "seed-1-000001"]);
+    let explained = run(&["explain", at, "--recorded", name, "--id", "sim-1-1"]);
     assert!(explained.status.success(), "{}", said(&explained));
 }

@@ -23,7 +23,7 @@ use crate::plugin::Project;
 /// and terms, and the policy's own explanation where it has one.
 ///
 ///   msao policy explain . slow.toml
-///   msao policy explain . --recorded decisions.jsonl --id seed-7-000012
+///   msao policy explain . --recorded decisions.jsonl --id sim-7-12
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct ExplainArgs {
