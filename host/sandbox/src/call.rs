@@ -18,7 +18,7 @@ use crate::instance::{self, Counts, Instance, State, Stillborn};
 use crate::pool::Pool;
 
 /// Time in which an instance must be there.
-const INSTANTIATE_MS: u32 = 20;
+const INSTANTIATE_MS: u32 = 200;
 /// Characters of a message from inside a plug-in.
 const MAX_MESSAGE: usize = 2048;
 /// Characters of a backtrace.
