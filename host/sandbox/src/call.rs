@@ -17,8 +17,11 @@ use crate::inspect::Inspection;
 use crate::instance::{self, Counts, Instance, State, Stillborn};
 use crate::pool::Pool;
 
-/// Time in which an instance must be there.
-const INSTANTIATE_MS: u32 = 200;
+/// Time in which an instance must be there when a plug-in is loaded or warmed, which no request waits for: a guest in
+/// Python has megabytes to be laid out.
+const PREPARE_MS: u32 = 200;
+/// The same where a request waits for it.
+const INSTANTIATE_MS: u32 = 20;
 /// Characters of a message from inside a plug-in.
 const MAX_MESSAGE: usize = 2048;
 /// Characters of a backtrace.
@@ -127,13 +130,13 @@ impl<F: Functions> Plug<F> {
     /// Makes instances until there are `count` of them.
     pub fn warm(&self, count: u32) -> Result<(), LoadError> {
         while self.counts.live.load(Ordering::Relaxed) < count {
-            let instance = self.instantiate().map_err(|stillborn| {
+            let instance = self.instantiate(PREPARE_MS).map_err(|stillborn| {
                 match stillborn.error.downcast_ref::<OtherType>() {
                     Some(&OtherType(export)) => LoadError::Type {
                         export,
                         problem: text(&stillborn.error.root_cause().to_string()),
                     },
-                    None => LoadError::Instantiate(self.describe(&stillborn).1),
+                    None => LoadError::Instantiate(self.describe(&stillborn, PREPARE_MS).1),
                 }
             })?;
             self.pool.put_other(Box::new(instance));
@@ -167,13 +170,13 @@ impl<F: Functions> Plug<F> {
         }
     }
 
-    fn instantiate(&self) -> Result<Instance<F>, Box<Stillborn>> {
+    fn instantiate(&self, deadline_ms: u32) -> Result<Instance<F>, Box<Stillborn>> {
         Instance::new(
             &self.loaded.engines,
             &self.loaded.pre,
             &self.loaded.limits,
             &self.counts,
-            INSTANTIATE_MS,
+            deadline_ms,
             |store, linked| F::find(&self.indices, store, linked),
         )
     }
@@ -199,7 +202,7 @@ impl<F: Functions> Plug<F> {
         let mut instance = match self.pool.take() {
             Some(instance) => instance,
             None => self
-                .instantiate()
+                .instantiate(INSTANTIATE_MS)
                 .map(Box::new)
                 .map_err(|stillborn| self.stillborn(export, &stillborn, started))?,
         };
@@ -282,7 +285,7 @@ impl<F: Functions> Plug<F> {
 
     #[cold]
     fn stillborn(&self, export: Export, stillborn: &Stillborn, started: Started) -> Failure {
-        let (kind, message) = self.describe(stillborn);
+        let (kind, message) = self.describe(stillborn, INSTANTIATE_MS);
         Failure {
             plugin: Arc::clone(&self.name),
             export,
@@ -294,8 +297,8 @@ impl<F: Functions> Plug<F> {
         }
     }
 
-    fn describe(&self, stillborn: &Stillborn) -> (FailureKind, String) {
-        match self.explain(&stillborn.error, stillborn.refused, INSTANTIATE_MS, 0) {
+    fn describe(&self, stillborn: &Stillborn, deadline_ms: u32) -> (FailureKind, String) {
+        match self.explain(&stillborn.error, stillborn.refused, deadline_ms, 0) {
             (FailureKind::Answer(_) | FailureKind::Trap, message) => {
                 (FailureKind::Instantiate, message)
             }

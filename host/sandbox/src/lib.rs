@@ -4,7 +4,7 @@
 //! no files, no clock, no network. What this crate promises, whatever the component does:
 //!
 //! - A call ends: at its answer, at a failure, or soon after its deadline. The aim is 2 ms; `cargo xtask prove plugins` measures it.
-//!   One instruction that fills a whole memory is not interrupted, and a new instance has a limit of its own (200 ms), so
+//!   One instruction that fills a whole memory is not interrupted, and a new instance has a limit of its own (20 ms), so
 //!   [`Plugin::warm`] what requests will call.
 //! - Its memory, over all its memories and tables, stays within its limit; what it answers is bounded before it is copied.
 //! - An answer that is handed out keeps every rule of the contract ([`msao_core::offload::check`]).

@@ -1,0 +1,179 @@
+//! What follows what, as tables and properties.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn release(number: u8) -> Release {
+    Release {
+        artifact: Digest::of(&[number]),
+        manifest: Digest::of(&[number, 1]),
+    }
+}
+
+fn start() -> Deployment {
+    Deployment::new(Digest::of(b"salt"))
+}
+
+fn spec(state: &Deployment, policy: u8) -> Spec {
+    state.draft(Some(release(policy)), None, Values::new(), Values::new())
+}
+
+fn activate(state: &Deployment, policy: u8) -> Deployment {
+    let event = Event::Activated {
+        spec: spec(state, policy),
+        claims: Vec::new(),
+    };
+    state.advance(&event).unwrap()
+}
+
+fn canary(state: &Deployment, policy: u8) -> Deployment {
+    let event = Event::CanaryStarted {
+        spec: spec(state, policy),
+        claims: Vec::new(),
+    };
+    state.advance(&event).unwrap()
+}
+
+fn left(number: u64) -> Event {
+    Event::Left {
+        number,
+        why: "test".into(),
+    }
+}
+
+#[test]
+fn a_rollback_goes_to_the_one_before_and_then_to_the_fallback() {
+    let state = activate(&activate(&start(), 1), 2);
+    let back = state.advance(&left(state.active.number)).unwrap();
+    assert_eq!(back.active.policy, Some(release(1)));
+    assert_eq!(back.previous, None);
+    let further = back.advance(&left(back.active.number)).unwrap();
+    assert_eq!(further.active.policy, None);
+    let end = further.advance(&left(further.active.number));
+    assert_eq!(end, Err(NotNow::NothingBefore));
+}
+
+#[test]
+fn a_canary_steps_and_is_promoted_or_dropped() {
+    let state = canary(&activate(&start(), 1), 2);
+    let number = state.rollout.as_ref().unwrap().candidate.number;
+    let step = |step| Event::CanaryStepped { number, step };
+    assert_eq!(
+        state.advance(&step(2)),
+        Err(NotNow::WrongStep { at: 0, asked: 2 })
+    );
+    let stepped = state.advance(&step(1)).unwrap();
+    let other = Event::CanaryStarted {
+        spec: spec(&stepped, 3),
+        claims: Vec::new(),
+    };
+    assert_eq!(stepped.advance(&other), Err(NotNow::CanaryUnderWay(number)));
+    let promoted = stepped.advance(&Event::Promoted { number }).unwrap();
+    assert_eq!(promoted.active.policy, Some(release(2)));
+    assert_eq!(promoted.previous.as_ref().unwrap().policy, Some(release(1)));
+    let dropped = stepped.advance(&left(number)).unwrap();
+    assert_eq!((&dropped.active, &dropped.rollout), (&state.active, &None));
+    // What was compared with the active one goes with it.
+    let both = stepped.advance(&left(stepped.active.number)).unwrap();
+    assert_eq!(both.rollout, None);
+}
+
+#[test]
+fn older_serials_are_refused() {
+    let claim = |serial, number| Claim {
+        plugin: "p".into(),
+        release: release(number),
+        serial,
+    };
+    let activated = |state: &Deployment, number, serial| {
+        state.advance(&Event::Activated {
+            spec: spec(state, number),
+            claims: vec![claim(serial, number)],
+        })
+    };
+    let state = activated(&start(), 1, 7).unwrap();
+    assert!(matches!(
+        activated(&state, 2, 6),
+        Err(NotNow::Serial(SignatureError::Older { highest: 7, .. }))
+    ));
+    assert!(matches!(
+        activated(&state, 2, 7),
+        Err(NotNow::Serial(SignatureError::SerialUsed { .. }))
+    ));
+    let newer = activated(&state, 2, 8).unwrap();
+    assert!(activated(&newer, 1, 7).is_err());
+    // Going back needs no claim: the operator names it.
+    let back = newer.advance(&left(newer.active.number)).unwrap();
+    assert_eq!(back.active.policy, Some(release(1)));
+    assert_eq!(back.newest["p"].serial, 8);
+}
+
+#[test]
+fn a_change_of_parameters_is_a_new_revision() {
+    let state = activate(&start(), 1);
+    let tuned = Values::from([("p".into(), BTreeMap::new())]);
+    let draft = state.draft(state.active.policy, None, Values::new(), tuned.clone());
+    assert_eq!(draft.revision, state.active.revision + 1);
+    let event = Event::Activated {
+        spec: draft,
+        claims: Vec::new(),
+    };
+    let changed = state.advance(&event).unwrap();
+    assert_ne!(changed.active.id(), state.active.id());
+    // The same parameters again have the revision that they had.
+    let again = changed.draft(state.active.policy, None, Values::new(), Values::new());
+    assert_eq!(again.revision, state.active.revision);
+}
+
+fn event(state: &Deployment, kind: u8, policy: u8, pick: u8) -> Event {
+    let numbers: Vec<u64> = state.known().map(|spec| spec.number).collect();
+    let number = numbers[usize::from(pick) % numbers.len()];
+    let spec = spec(state, policy);
+    let claims = vec![Claim {
+        plugin: "p".into(),
+        release: release(policy),
+        serial: u64::from(pick),
+    }];
+    match kind {
+        0 => Event::Activated { spec, claims },
+        1 => Event::CanaryStarted { spec, claims },
+        2 => Event::CanaryStepped {
+            number,
+            step: usize::from(pick % 4),
+        },
+        3 => Event::Promoted { number },
+        4 => left(number),
+        5 => Event::ShadowStarted { spec },
+        6 => Event::Off,
+        _ => Event::Restarted {
+            spec,
+            why: "test".into(),
+        },
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_one_generation_is_active_and_numbers_are_never_used_twice(
+        events in prop::collection::vec((0_u8..8, 0_u8..5, 0_u8..10), 0..80),
+    ) {
+        let mut state = start();
+        let mut newest = 0;
+        for (kind, policy, pick) in events {
+            let event = event(&state, kind, policy, pick);
+            let Ok(next) = state.advance(&event) else { continue };
+            let mut numbers: Vec<u64> = next.known().map(|spec| spec.number).collect();
+            numbers.sort_unstable();
+            prop_assert!(numbers.windows(2).all(|pair| pair[0] != pair[1]), "{numbers:?}");
+            prop_assert!(numbers.iter().all(|&number| number < next.next));
+            prop_assert!(next.next >= state.next);
+            let serial = next.newest.get("p").map_or(0, |newest| newest.serial);
+            prop_assert!(serial >= newest);
+            newest = serial;
+            let text = serde_json::to_string(&next).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<Deployment>(&text).unwrap(), &next);
+            state = next;
+        }
+    }
+}
