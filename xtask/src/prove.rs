@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Result;
 
 use crate::places::{Places, target_folder};
+use crate::plugins;
 use crate::reference;
 use crate::run::{cargo, exit_code, must, run};
 use crate::setup;
@@ -24,6 +25,9 @@ pub fn command(places: &Places, name: &str, args: &[String]) -> Result<ExitCode>
     } else {
         "msao-prove"
     };
+    if name == "plugins" {
+        plugins::ensure(places)?;
+    }
     must(build(name).current_dir(&places.root))?;
     let mut prover = Command::new(target_folder(places)?.join("release").join(program));
     prover

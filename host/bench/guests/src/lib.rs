@@ -19,6 +19,9 @@ mod policy {
 
     struct Bare;
 
+    /// Tells one build from the other.
+    const MEMO: u8 = if cfg!(feature = "other") { 8 } else { 7 };
+
     impl Guest for Bare {
         fn plan(
             request: Request,
@@ -76,7 +79,7 @@ mod policy {
                 in_flight_max: 4,
                 patience_ms: 500.0,
                 parts: parts.collect(),
-                memo: vec![7; 16],
+                memo: vec![MEMO; 16],
                 reason: 0,
                 terms: Vec::new(),
             };

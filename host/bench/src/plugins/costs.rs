@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use msao_core::offload::manifest::Manifest;
 use msao_hostile::build::Core;
 use msao_sandbox::{Failure, Plugin, Policy, PostProcessor, Sandbox, SandboxConfig};
 
@@ -18,15 +19,23 @@ use crate::report::Row;
 /// How much more than a bare call one through the sandbox may cost.
 const RATIO: f64 = 1.3;
 
-/// Loads a policy.
+/// Loads a policy with its own manifest.
+///
+/// # Errors
+/// It is refused, or none.
+pub fn load_policy(sandbox: &Sandbox, wasm: &[u8], manifest: &Manifest) -> Result<Arc<Policy>> {
+    match sandbox.load(wasm, manifest)? {
+        Plugin::Policy(it) => Ok(it),
+        Plugin::PostProcessor(_) => bail!("no policy"),
+    }
+}
+
+/// Loads a measured policy.
 ///
 /// # Errors
 /// It is refused, or none.
 pub fn policy(sandbox: &Sandbox, wasm: &[u8]) -> Result<Arc<Policy>> {
-    match sandbox.load(wasm, &manifest("offload-policy")?)? {
-        Plugin::Policy(it) => Ok(it),
-        Plugin::PostProcessor(_) => bail!("no policy"),
-    }
+    load_policy(sandbox, wasm, &manifest("offload-policy")?)
 }
 
 /// Loads a post-processor.
@@ -41,7 +50,7 @@ pub fn postprocessor(sandbox: &Sandbox, wasm: &[u8]) -> Result<Arc<PostProcessor
 }
 
 /// A side of a comparison that makes `call` again and again.
-fn side<'a, T>(mut call: impl FnMut() -> Result<T> + 'a) -> Side<'a> {
+pub fn side<'a, T>(mut call: impl FnMut() -> Result<T> + 'a) -> Side<'a> {
     Box::new(move |count| {
         for _ in 0..count {
             black_box(call()?);

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// Builds `host/bench/guests` with one feature, `policy` or `postprocessor`.
+/// Builds `host/bench/guests` with one feature: `policy`, `other` (the same with another memo) or `postprocessor`.
 ///
 /// # Errors
 /// cargo fails, for instance because the target wasm32-wasip2 is not installed.

@@ -148,13 +148,17 @@ impl Inputs {
     }
 }
 
+/// The manifest of the measured plug-in for `world`, as text.
+pub fn manifest_text(world: &str) -> String {
+    format!(
+        "name = \"bare\"\nversion = \"0.1.0\"\nworld = \"{world}\"\ndescription = \"\"\nstate-schema = 1\n"
+    )
+}
+
 /// The manifest of the measured plug-in for `world`.
 ///
 /// # Errors
 /// None: the text is right.
 pub fn manifest(world: &str) -> anyhow::Result<Manifest> {
-    let text = format!(
-        "name = \"bare\"\nversion = \"0.1.0\"\nworld = \"{world}\"\ndescription = \"\"\nstate-schema = 1\n"
-    );
-    Ok(Manifest::parse(&text)?)
+    Ok(Manifest::parse(&manifest_text(world))?)
 }

@@ -12,3 +12,8 @@ pub mod measure;
 pub mod mutations;
 pub mod native;
 pub mod runaway;
+pub mod shipped;
+pub mod swaps;
+pub mod stops;
+pub mod replays;
+pub mod languages;

@@ -63,15 +63,15 @@ fn mutate(random: &mut Random, file: &mut Vec<u8>, other: &[u8]) {
     }
 }
 
-/// Mutates the measured policy and a small one for `length`. Seeded, so that a failure can be found again.
+/// Mutates the measured policy and a small one for `length`. Seeded by `seed`, so that a failure can be found again.
 ///
 /// # Errors
 /// The components cannot be built.
-pub fn rows(wasm: &[u8], length: Duration) -> Result<Vec<Row>> {
+pub fn rows(wasm: &[u8], length: Duration, seed: u64) -> Result<Vec<Row>> {
     let manifest = Manifest::parse(MANIFEST)?;
     let small = Core::policy().build()?;
     let sandbox = Sandbox::new(&SandboxConfig::default())?;
-    let mut random = Random(1);
+    let mut random = Random(seed);
     let before = proc_bytes("status", "VmRSS")?;
     let start = Instant::now();
     let (mut files, mut parsed, mut loaded, mut answered) = (0u32, 0u32, 0u32, 0u32);
@@ -96,7 +96,7 @@ pub fn rows(wasm: &[u8], length: Duration) -> Result<Vec<Row>> {
     // That this line is reached is the result: a panic or a fault would have ended the program.
     let mut row = Row::all("damaged files that did no harm", files as usize, Vec::new());
     row.details = vec![format!(
-        "{:.0} s from seed 1: {parsed} still parse, {loaded} load, {answered} calls were answered",
+        "{:.0} s from seed {seed}: {parsed} still parse, {loaded} load, {answered} calls were answered",
         start.elapsed().as_secs_f64()
     )];
     let mib = grown as f64 / f64::from(1 << 20);

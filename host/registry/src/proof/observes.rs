@@ -47,8 +47,8 @@ pub fn observes(
                     tokens: 1,
                     ttft_ms: 1.0,
                     total_ms: 1.0,
-                    drafted: vec![0; BINS],
-                    accepted: vec![0; BINS],
+                    drafted: vec![1; BINS],
+                    accepted: vec![1; BINS],
                     ..Outcome::default()
                 });
             }

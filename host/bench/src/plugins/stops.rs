@@ -1,0 +1,90 @@
+//! A process that swaps, pushes and canaries real components, killed at random moments.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use msao_registry::PolicyConfig;
+use msao_registry::proof::{Torture, stop_at_random, torture};
+use msao_sandbox::{Sandbox, SandboxConfig};
+
+use super::shipped::{POLICIES, Shelf};
+use crate::report::Row;
+
+const STOPS: u64 = 100;
+/// A child's longest life.
+const LONGEST: Duration = Duration::from_millis(600);
+
+/// What a child is told: folder, seed.
+#[derive(Clone, Debug)]
+pub struct Child {
+    /// Where registry, database and compiled components lie.
+    pub folder: PathBuf,
+    /// Of what it does.
+    pub seed: u64,
+}
+
+/// Is the child, until it is killed.
+///
+/// # Errors
+/// What went wrong.
+pub fn child(child: &Child, shelf: &Shelf) -> Result<()> {
+    let compiled = child.folder.join("compiled");
+    std::fs::create_dir_all(&compiled)?;
+    let sandbox = Sandbox::new(&SandboxConfig {
+        cache: Some(compiled),
+        ..SandboxConfig::default()
+    })?;
+    let mut policies = Vec::new();
+    for name in POLICIES {
+        policies.push(shelf.bundle(name)?);
+    }
+    policies.push(shelf.bundle("quickest-rust")?);
+    torture(
+        Torture {
+            folder: child.folder.join("registry"),
+            state: child.folder.join("state"),
+            seed: child.seed,
+            config: PolicyConfig {
+                allow_unsigned: true,
+                ..PolicyConfig::default()
+            },
+            loader: Arc::new(sandbox),
+            policies,
+        },
+        &mut std::io::stdout(),
+    )
+    .map_err(|error| anyhow!("{error}"))
+}
+
+/// Kills a hundred children. `plugins` is passed on to them.
+///
+/// # Errors
+/// A child cannot be started.
+pub fn rows(plugins: Option<&Path>) -> Result<Vec<Row>> {
+    let folder = tempfile::tempdir()?;
+    let program = std::env::current_exe()?;
+    let mut spawn = |seed: u64| {
+        let mut command = Command::new(&program);
+        command.arg("plugins").arg("--child").arg(folder.path());
+        command.arg("--seed").arg(seed.to_string());
+        if let Some(plugins) = plugins {
+            command.arg("--plugins").arg(plugins);
+        }
+        command
+    };
+    let state = folder.path().join("state");
+    let found = stop_at_random(&mut spawn, &state, STOPS, 1, LONGEST)?;
+    let mut row = Row::all(
+        "kill -9 at random: active is what was before or after",
+        usize::try_from(STOPS)?,
+        found.failures,
+    );
+    row.details.push(format!(
+        "{} kills, {} of them in the middle of a change, {} changes done, {} times the database was deleted or damaged",
+        found.stops, found.in_the_middle, found.changes, found.without_database
+    ));
+    Ok(vec![row])
+}
