@@ -1,23 +1,21 @@
 //! The machine's own limits, measured in the same run as what is held against them.
 
-use std::hint::black_box;
-use std::time::Instant;
-
-use anyhow::{Result, anyhow};
-use memmap2::{Advice, MmapMut};
-use msao_engine::machine::{matrix_rate, own_kernels};
+use anyhow::Result;
+use msao_engine::machine::{matrix_rate, own_kernels, read_rate};
 use msao_engine::{Place, Precision};
 
 use crate::report::Row;
 
-/// Bytes read for the bandwidth: far more than any cache holds.
-const READ_BYTES: usize = 768 << 20;
-/// How often; the fastest counts.
-const READS: usize = 9;
+/// A share of the limit above this, in percent, says that the limit was measured wrong.
+pub const BELIEVABLE: f64 = 105.0;
+/// How often the limit is measured again before it is given up.
+const AGAIN: usize = 6;
 
 /// What memory and arithmetic allow.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
+    /// Where it computes.
+    pub place: Place,
     /// Threads that it was measured with.
     pub threads: usize,
     /// Bytes a second that all threads together read from memory.
@@ -30,31 +28,57 @@ pub struct Machine {
 
 impl Machine {
     /// Measures with so many threads.
-    pub fn measure(threads: usize) -> Result<Self> {
+    ///
+    /// # Errors
+    /// The place is not there.
+    pub fn measure(place: Place, threads: usize) -> Result<Self> {
         msao_engine::set_threads(threads);
-        let f32_flops_per_s = matrix_rate(Place::Cpu, Precision::F32)?;
-        let bf16_flops_per_s = matrix_rate(Place::Cpu, Precision::Bf16)?;
+        let f32_flops_per_s = matrix_rate(place, Precision::F32)?;
+        let bf16_flops_per_s = matrix_rate(place, Precision::Bf16)?;
         Ok(Machine {
+            place,
             threads,
-            read_bytes_per_s: read_bandwidth(threads)?,
+            read_bytes_per_s: read_rate(place, threads)?,
             f32_flops_per_s,
             // A processor without instructions for bf16 multiplies it as f32, which libtorch does not.
             bf16_flops_per_s: bf16_flops_per_s.max(f32_flops_per_s),
         })
     }
 
-    /// The same machine with its memory measured again: on one that others use too the limit moves.
+    /// The same machine with its memory measured again. On one that others use too the limit moves: the faster of both
+    /// readings counts.
+    ///
+    /// # Errors
+    /// The memory cannot be had.
     pub fn again(&self) -> Result<Self> {
+        let now = read_rate(self.place, self.threads)?;
         Ok(Machine {
-            read_bytes_per_s: read_bandwidth(self.threads)?,
+            read_bytes_per_s: self.read_bytes_per_s.max(now),
             ..*self
         })
+    }
+
+    /// What share of the limit, in percent, work that took `seconds` reached: `bytes` read, `flops` computed. The memory is
+    /// measured again behind the work, and more often where the share could not be.
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub fn share(&mut self, seconds: f64, bytes: f64, flops: f64, bf16: bool) -> Result<f64> {
+        let mut share = f64::INFINITY;
+        for _ in 0..AGAIN {
+            *self = self.again()?;
+            share = 100.0 * self.floor_s(bytes, flops, bf16) / seconds;
+            if share <= BELIEVABLE {
+                break;
+            }
+        }
+        Ok(share)
     }
 
     /// The limit of memory, in words.
     pub fn memory_limit(&self) -> String {
         format!(
-            "memory read at {:.1} GB/s just before",
+            "memory read at {:.1} GB/s, the fastest before and behind",
             self.read_bytes_per_s / 1e9
         )
     }
@@ -68,7 +92,10 @@ impl Machine {
         };
         vec![
             Row::told(
-                format!("machine: memory read by {threads} threads"),
+                match self.place {
+                    Place::Cpu => format!("machine: memory read by {threads} threads"),
+                    place => format!("machine: memory of {place} read"),
+                },
                 self.read_bytes_per_s / 1e9,
                 " GB/s",
             )
@@ -97,61 +124,14 @@ impl Machine {
     }
 }
 
-/// Bytes a second that `threads` threads read together: each sums its own part of one large array, which lies in huge
-/// pages where the system has them, as the weights do.
-fn read_bandwidth(threads: usize) -> Result<f64> {
-    let threads = threads.max(1);
-    let mut map = MmapMut::map_anon(READ_BYTES)?;
-    // Only advice.
-    let _ = map.advise(Advice::HugePage);
-    // Written once, so that each page is real memory.
-    map.fill(1);
-    let words: &[[u8; 8]] = map.as_chunks().0;
-    let part = words.len().div_ceil(threads);
-    let mut best = f64::INFINITY;
-    for _ in 0..READS {
-        let started = Instant::now();
-        let sum = std::thread::scope(|scope| {
-            let readers: Vec<_> = words
-                .chunks(part)
-                .map(|words| scope.spawn(move || sum(words)))
-                .collect();
-            readers.into_iter().try_fold(0u64, |total, reader| {
-                reader.join().map(|part| total.wrapping_add(part))
-            })
-        });
-        black_box(sum.map_err(|_| anyhow!("a reading thread failed"))?);
-        best = best.min(started.elapsed().as_secs_f64());
-    }
-    Ok(READ_BYTES as f64 / best)
-}
-
-/// In several sums side by side, so that adding is never what is waited for.
-fn sum(words: &[[u8; 8]]) -> u64 {
-    let (chunks, rest) = words.as_chunks::<32>();
-    let mut lanes = [0u64; 32];
-    for chunk in chunks {
-        for (lane, word) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.wrapping_add(u64::from_le_bytes(*word));
-        }
-    }
-    let rest = rest.iter().map(|word| u64::from_le_bytes(*word));
-    lanes.into_iter().chain(rest).fold(0u64, u64::wrapping_add)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_word_is_read() {
-        let words: Vec<[u8; 8]> = (0u64..1000).map(u64::to_le_bytes).collect();
-        assert_eq!(sum(&words), 499_500);
-    }
-
-    #[test]
     fn the_slower_of_memory_and_arithmetic_is_the_floor() {
         let machine = Machine {
+            place: Place::Cpu,
             threads: 1,
             read_bytes_per_s: 10.0,
             f32_flops_per_s: 100.0,

@@ -37,6 +37,7 @@ enum Proof {
         precision: String,
         weights: String,
         threads: usize,
+        place: Place,
     },
 }
 
@@ -61,7 +62,7 @@ struct EngineArgs {
 
 #[derive(clap::Args)]
 struct ServingArgs {
-    /// Where everything but the comparison with Hugging Face computes: cpu, cuda or cuda:N.
+    /// Where both sides compute: cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: Place,
     /// Minutes of the soak.
@@ -109,7 +110,8 @@ fn main() -> ExitCode {
             precision,
             weights,
             threads,
-        } => speed::ours::serve(&dir, &precision, &weights, threads).map(|()| true),
+            place,
+        } => speed::ours::serve(&dir, &precision, &weights, threads, place).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -179,6 +181,7 @@ fn serving(args: &ServingArgs) -> Result<bool> {
             prover: &prover,
             models: &models,
             scratch: Path::new("target/prove"),
+            place: args.device,
             threads: args.threads.map_or(cores, usize::from),
             modes: &args.reference_modes,
             reference_seconds: args.reference_seconds.clamp(1.0, 1e5),

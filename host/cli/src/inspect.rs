@@ -8,23 +8,27 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use msao_engine::weights::{StoredTensor, Weights};
-use msao_engine::{ModelConfig, Precision, Quantize};
+use msao_engine::{ModelConfig, Precision};
 use msao_processor::Processor;
 use serde_json::{Value, json};
 
 use crate::format::{bytes, si};
-use crate::loss;
+use crate::{Holding, loss};
 
 /// Tell what a model directory holds: family, sizes, precision, limits, sampling defaults.
+///
+/// With --quantize int8 the model is loaded with its language matrices held as 8-bit integers and what that loses is told:
+///
+///   msao model inspect DIR --quantize int8 --against f32
 #[derive(Args)]
+#[command(verbatim_doc_comment)]
 pub struct InspectArgs {
     /// A Hugging Face model directory.
     dir: PathBuf,
-    /// Load the model with its language matrices held coarser (int8) and tell what that loses. Takes a minute or more
-    /// for models of gigabytes.
-    #[arg(long, value_name = "HOW")]
-    quantize: Option<Quantize>,
-    /// What to hold that against: stored (as the files are), f32 or bf16.
+    #[command(flatten)]
+    holding: Holding,
+    /// With --quantize: the precision of the plain model that it is held against: stored (as the files are), f32 or
+    /// bf16. Both are loaded, one after the other, which takes a minute or more for models of gigabytes.
     #[arg(
         long,
         value_name = "PRECISION",
@@ -33,7 +37,7 @@ pub struct InspectArgs {
     )]
     against: Precision,
     /// List every stored tensor too.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "quantize")]
     tensors: bool,
     /// Print JSON.
     #[arg(long)]
@@ -73,8 +77,8 @@ fn types(stored: &[StoredTensor]) -> BTreeMap<&str, u64> {
 }
 
 pub fn run(args: &InspectArgs) -> Result<()> {
-    if let Some(quantize) = args.quantize {
-        let loss = loss::measure(&args.dir, quantize, args.against)?;
+    if args.holding.quantize.is_some() {
+        let loss = loss::measure(&args.dir, &args.holding, args.against)?;
         let mut text = if args.json {
             serde_json::to_string_pretty(&loss)?
         } else {

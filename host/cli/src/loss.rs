@@ -8,10 +8,11 @@ use anyhow::{Context, Result};
 use msao_core::chat::{Content, Message};
 use msao_core::inputs::ModelInputs;
 use msao_core::sampling::{Sampler, SamplingParams};
-use msao_engine::{GenerateOptions, LoadOptions, Model, Precision, Quantize, generate};
+use msao_engine::{GenerateOptions, Model, Precision, generate};
 use msao_processor::Processor;
 use serde::Serialize;
 
+use crate::Holding;
 use crate::format::bytes;
 
 /// What is asked: the model's own answers are what both ways of holding it are compared on.
@@ -50,7 +51,7 @@ pub struct Loss {
 }
 
 /// Compares on text alone: eight questions in the model's chat template, answered greedily by the exact one.
-pub fn measure(dir: &Path, quantize: Quantize, against: Precision) -> Result<Loss> {
+pub fn measure(dir: &Path, holding: &Holding, against: Precision) -> Result<Loss> {
     let processor = Processor::load(dir)?;
     let vocabulary = processor.tokenizer().vocab_size();
     let prompts = QUESTIONS
@@ -63,12 +64,13 @@ pub fn measure(dir: &Path, quantize: Quantize, against: Precision) -> Result<Los
             Ok(processor.prepare(&[message], &[])?.inputs)
         })
         .collect::<Result<Vec<ModelInputs>>>()?;
-    let exact = LoadOptions {
-        precision: against,
-        ..Default::default()
-    };
     // One after the other, so that both need not fit into memory together.
-    let model = Model::load(dir, &exact)?;
+    let exact = Holding {
+        precision: against,
+        quantize: None,
+        ..holding.clone()
+    };
+    let model = exact.load(dir)?;
     let held = [0, model.weight_bytes()];
     let against = model.precision().to_owned();
     let mut answers = Vec::with_capacity(prompts.len());
@@ -78,11 +80,7 @@ pub fn measure(dir: &Path, quantize: Quantize, against: Precision) -> Result<Los
         answers.push((tokens, rows));
     }
     drop(model);
-    let coarse = LoadOptions {
-        quantize: Some(quantize),
-        ..exact
-    };
-    let model = Model::load(dir, &coarse)?;
+    let model = holding.load(dir)?;
     let width = model.config().text.vocab_size;
     let mut loss = Loss {
         quantized: format!("int8 with {} activations", model.precision()),

@@ -171,6 +171,43 @@ fn inspect_tells_the_parts() {
 }
 
 #[test]
+fn the_loss_of_coarser_weights_is_told() {
+    let model = golden("models/omni-thinker");
+    let loss = |more: &[&str]| -> serde_json::Value {
+        let fixed = [
+            "model",
+            "inspect",
+            &model,
+            "--quantize",
+            "int8",
+            "--against",
+            "f32",
+            "--json",
+        ];
+        serde_json::from_str(&stdout(&msao(&[&fixed, more].concat()))).unwrap()
+    };
+    let told = loss(&["--precision", "f32"]);
+    assert_eq!(told["quantized"], "int8 with f32 activations");
+    let [coarse, exact] = [0, 1].map(|at| told["weight_bytes"][at].as_u64().unwrap_or_default());
+    assert!(0 < coarse && coarse < exact, "{told}");
+    // Something is lost, and not much.
+    let divergence = told["divergence"].as_f64().unwrap();
+    assert!(divergence > 0.0 && divergence < 0.5, "{told}");
+    let coarser = loss(&["--precision", "bf16"]);
+    assert_eq!(coarser["quantized"], "int8 with bf16 activations");
+    assert_ne!(coarser["divergence"], told["divergence"]);
+    let both = msao(&[
+        "model",
+        "inspect",
+        &model,
+        "--quantize",
+        "int8",
+        "--tensors",
+    ]);
+    assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
 fn help_teaches() {
     for (args, word) in [
         (vec!["--help"], "models/demo-target"),

@@ -1,11 +1,18 @@
-//! What this machine's processor can do with matrices, to hold the engine against.
+//! What this machine can do with matrices and how fast it reads its memory, to hold the engine against.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use memmap2::{Advice, MmapMut};
 use tch::{Kind, Tensor};
 
 use crate::device::{Place, Precision};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
+
+/// Bytes read for the bandwidth: far more than any cache holds.
+const READ_BYTES: usize = 768 << 20;
+/// How often; the fastest counts.
+const READS: usize = 9;
 
 /// Side of the square matrices: large enough that multiplying, not memory, is the limit.
 const SIDE: i64 = 1536;
@@ -33,6 +40,60 @@ pub fn matrix_rate(place: Place, precision: Precision) -> Result<f64> {
             best = best.min(one.elapsed());
         }
         Ok(2.0 * (SIDE as f64).powi(3) / best.as_secs_f64())
+    })
+}
+
+/// Bytes a second that are read from the place's memory: by so many threads of the processor, each its own part of one
+/// large array in huge pages where the system has them, as the weights are; on a GPU by a sum over it. The fastest of
+/// several.
+///
+/// # Errors
+/// If the place is not there or has no room.
+pub fn read_rate(place: Place, threads: usize) -> Result<f64> {
+    let seconds = match place {
+        Place::Cpu => read_processor(threads.max(1))?,
+        Place::Cuda(_) => read_gpu(place)?,
+    };
+    Ok(READ_BYTES as f64 / seconds)
+}
+
+fn read_processor(threads: usize) -> Result<f64> {
+    let no_room = |error| EngineError::request(format!("memory to measure with: {error}"));
+    let mut map = MmapMut::map_anon(READ_BYTES).map_err(no_room)?;
+    // Only advice.
+    let _ = map.advise(Advice::HugePage);
+    // Written once, so that each page is real memory.
+    map.fill(1);
+    let part = READ_BYTES.div_ceil(threads).next_multiple_of(4096);
+    let mut best = f64::INFINITY;
+    for _ in 0..READS {
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            let mut parts = map.chunks(part);
+            let own = parts.next();
+            for bytes in parts {
+                scope.spawn(move || black_box(msao_kernels::sum_stream(bytes)));
+            }
+            black_box(own.map(msao_kernels::sum_stream));
+        });
+        best = best.min(started.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}
+
+fn read_gpu(place: Place) -> Result<f64> {
+    tch::no_grad(|| {
+        let values = (READ_BYTES / size_of::<f32>()) as i64;
+        let all = Tensor::f_ones([values], (Kind::Float, place.device()?))?;
+        let mut best = f64::INFINITY;
+        for _ in 0..=READS {
+            place.wait();
+            let started = Instant::now();
+            drop(all.f_sum(Kind::Float)?);
+            place.wait();
+            best = best.min(started.elapsed().as_secs_f64());
+        }
+        Ok(best)
     })
 }
 

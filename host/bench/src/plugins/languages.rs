@@ -93,7 +93,11 @@ pub fn same(shelf: &Shelf) -> Result<Vec<Row>> {
             }
         }
     }
-    let mut row = Row::all("Rust, C, JavaScript and Python plan alike", INPUTS, differing);
+    let mut row = Row::all(
+        "Rust, C, JavaScript and Python plan alike",
+        INPUTS,
+        differing,
+    );
     row.details.truncate(10);
     row.details.push(format!("routes: {routes:?}"));
     Ok(vec![row])
@@ -157,9 +161,8 @@ pub fn costs(shelf: &Shelf) -> Result<Vec<Row>> {
         ])?;
         let [bare, ours] = times;
         rows.push(
-            Row::told(format!("{language}: plan"), ours / 1000.0, " us").with_details(vec![
-                format!("bare typed call {:.1} us", bare / 1000.0),
-            ]),
+            Row::told(format!("{language}: plan"), ours / 1000.0, " us")
+                .with_details(vec![format!("bare typed call {:.1} us", bare / 1000.0)]),
         );
         rows.push(Row::at_most(
             format!("{language}: plan, sandbox / bare"),

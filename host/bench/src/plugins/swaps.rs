@@ -83,7 +83,9 @@ pub fn rows(policy: &[u8], other: &[u8]) -> Result<Vec<Row>> {
         memos.push((release.artifact, memo));
         releases.push(release);
     }
-    plugins.activate(Choice::policy(releases[1]))?;
+    for release in &releases {
+        plugins.activate(Choice::policy(*release))?;
+    }
     let belongs = |id: &GenerationId, plan: &Plan| {
         memos
             .iter()

@@ -10,7 +10,7 @@ use msao_engine::{
     LoadOptions, Model, OpenOptions, Place, Precision, Runner, RunnerOptions, SequenceId, Work,
 };
 
-use crate::machine::Machine;
+use crate::machine::{BELIEVABLE, Machine};
 use crate::report::Row;
 
 /// Tokens drafted; a verifying pass reads these and the last committed one.
@@ -24,7 +24,7 @@ const REPEATS: usize = 12;
 
 /// Rows for the twin in `dir`. In anything but bf16, which the aims are for, the figures are told and not judged.
 pub fn rows(dir: &Path, place: Place, precision: Precision, threads: usize) -> Result<Vec<Row>> {
-    let machine = Machine::measure(threads)?;
+    let mut machine = Machine::measure(place, threads)?;
     let options = LoadOptions {
         place,
         precision,
@@ -75,7 +75,7 @@ pub fn rows(dir: &Path, place: Place, precision: Precision, threads: usize) -> R
         }
     }
     let [step, verify, batch] = seconds;
-    let [_, verify_flops, batch_flops] = flops;
+    let [step_flops, verify_flops, batch_flops] = flops;
     let bytes = runner.model().language_bytes() as f64;
     let bf16 = precision == Precision::Bf16;
     let rate = if bf16 {
@@ -84,57 +84,38 @@ pub fn rows(dir: &Path, place: Place, precision: Precision, threads: usize) -> R
         machine.f32_flops_per_s
     };
     let verify_floor = step.max(verify_flops / rate);
-    let batch_floor = machine.floor_s(bytes, batch_flops, bf16);
-    let step_floor = bytes / machine.read_bytes_per_s;
-    let beside_limits = place == Place::Cpu;
-    let judged = beside_limits && bf16;
-    let mut rows = if beside_limits {
-        machine.rows()
-    } else {
-        Vec::new()
-    };
+    let judged = place == Place::Cpu && bf16;
+    let step_share = machine.share(step, bytes, step_flops, bf16)?;
+    let batch_share = machine.share(batch, bytes, batch_flops, bf16)?;
+    let mut rows = machine.rows();
     let step_row = Row::told("one decode step, batch 1", 1e3 * step, " ms");
-    rows.push(step_row.with_details(vec![format!("{precision:?}, {threads} threads")]));
-    if beside_limits {
-        rows.push(
-            Row::told(
-                "share of the memory-bandwidth limit, one step",
-                100.0 * step_floor / step,
-                " %",
-            )
+    rows.push(step_row.with_details(vec![format!("{precision:?} on {place}, {threads} threads")]));
+    rows.push(
+        Row::told("share of the limit, one step", step_share, " %")
             .with_details(vec![machine.memory_limit()]),
-        );
-    }
+    );
     rows.push(Row::told(
         format!("verify of {DRAFT} drafted tokens"),
         1e3 * verify,
         " ms",
     ));
-    if beside_limits {
-        let name = "verify over the larger of a step and its FLOPs at the matrix rate";
-        rows.push(if judged {
-            Row::at_most(name, verify / verify_floor, 1.5, "")
-        } else {
-            Row::told(name, verify / verify_floor, "")
-        });
+    let name = "verify over the larger of a step and its FLOPs at the matrix rate";
+    rows.push(if judged {
+        Row::at_most(name, verify / verify_floor, 1.5, "")
     } else {
-        // The limits above are the processor's; a GPU's are not measured yet.
-        rows.push(Row::told("verify over a step", verify / step, ""));
-    }
+        Row::told(name, verify / verify_floor, "")
+    });
     rows.push(Row::told(
         format!("one step of {BATCH} sequences"),
         1e3 * batch,
         " ms",
     ));
-    if beside_limits {
-        let name = format!("{BATCH} sequences: share of the roofline");
-        let share = 100.0 * batch_floor / batch;
-        rows.push(if judged {
-            Row::at_least(name, share, 70.0, " %")
-        } else {
-            Row::told(name, share, " %")
-        });
-    }
+    let name = format!("{BATCH} sequences: share of the roofline");
+    rows.push(if judged {
+        Row::between(name, batch_share, 70.0, BELIEVABLE, " %")
+    } else {
+        Row::told(name, batch_share, " %")
+    });
     Ok(rows)
 }
 

@@ -117,10 +117,15 @@ async fn soak(models: &Path, place: Place, duration: Duration) -> Result<Vec<Row
     while clients.join_next().await.is_some() {}
     // Whoever left is noticed at the next pass.
     let waited = Instant::now();
-    while shared.service.load().sessions > 0 && waited.elapsed() < STUCK {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let mut end = shared.service.load();
+    // The figures are told apart and some only when the thread is idle: settled is what two looks see alike.
+    while waited.elapsed() < STUCK {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let before = std::mem::replace(&mut end, shared.service.load());
+        if end.sessions == 0 && end.held_blocks == end.prefix_blocks && end == before {
+            break;
+        }
     }
-    let end = shared.service.load();
     let counts = &shared.counts;
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed) as f64;
     let minutes = duration.as_secs_f64() / 60.0;
@@ -165,7 +170,7 @@ async fn soak(models: &Path, place: Place, duration: Duration) -> Result<Vec<Row
         Row::at_most("sessions left open", end.sessions as f64, 0.0, ""),
         Row::at_most(
             "cache blocks that nobody owns",
-            end.held_blocks as f64 - end.prefix_blocks as f64,
+            end.held_blocks.abs_diff(end.prefix_blocks) as f64,
             0.0,
             "",
         ),

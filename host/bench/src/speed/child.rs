@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
+use msao_engine::Place;
 use serde::{Deserialize, Serialize};
 
 /// One measurement: prompts of equal length, one batch, greedy.
@@ -141,7 +142,7 @@ impl Measurer {
         script: &Path,
         model: &Path,
         dtype: &str,
-        threads: usize,
+        (place, threads): (Place, usize),
         (modes, seconds): (&str, f64),
     ) -> Result<Self> {
         let mut command = Command::new(python);
@@ -149,6 +150,7 @@ impl Measurer {
             .arg(script)
             .args(["--dtype", dtype, "--modes", modes])
             .args(["--threads", &threads.to_string()])
+            .args(["--device", &place.to_string()])
             .args(["--seconds", &seconds.to_string()])
             .arg("--model")
             .arg(model)
@@ -164,14 +166,15 @@ impl Measurer {
         model: &Path,
         precision: &str,
         int8: bool,
-        threads: usize,
+        (place, threads): (Place, usize),
     ) -> Result<Self> {
         let mut command = Command::new(prover);
         command
             .arg(super::ours::COMMAND)
             .arg(model)
             .args([precision, if int8 { "int8" } else { "plain" }])
-            .arg(threads.to_string());
+            .arg(threads.to_string())
+            .arg(place.to_string());
         Self::start(command, "our engine")
     }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 use msao_core::inputs::ModelInputs;
 use msao_engine::{
-    LoadOptions, Model, OpenOptions, Precision, Quantize, Runner, RunnerOptions, SequenceId, Work,
+    LoadOptions, Model, OpenOptions, Place, Precision, Quantize, Runner, RunnerOptions, SequenceId,
+    Work,
 };
 
 use super::child::{Modes, Ready, Request, Told};
@@ -19,10 +20,22 @@ use crate::loading::anonymous_bytes;
 pub const COMMAND: &str = "serving-speed";
 
 /// Loads a model and answers each [`Request`] on standard input with a [`Told`] on standard output.
-pub fn serve(dir: &Path, precision: &str, weights: &str, threads: usize) -> Result<()> {
+///
+/// # Errors
+/// The model cannot be loaded, or the pipes have gone.
+pub fn serve(
+    dir: &Path,
+    precision: &str,
+    weights: &str,
+    threads: usize,
+    place: Place,
+) -> Result<()> {
+    // Before anything else with libtorch: see there.
+    place.open()?;
     msao_engine::set_threads(threads);
     let bare = anonymous_bytes()?;
     let options = LoadOptions {
+        place,
         precision: precision.parse::<Precision>().map_err(|e| anyhow!(e))?,
         quantize: (weights == "int8").then_some(Quantize::Int8),
         ..Default::default()

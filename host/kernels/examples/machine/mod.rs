@@ -31,8 +31,7 @@ pub fn read_bandwidth(threads: usize, seconds: f64) -> f64 {
     let part = memory.len() / threads / 256 * 256;
     let time = fastest(threads, seconds, |thread| {
         let bytes = memory.get(thread * part..(thread + 1) * part);
-        // SAFETY: the kernels are supported, so there is AVX2.
-        std::hint::black_box(unsafe { sum(bytes.expect("a part of it")) });
+        std::hint::black_box(msao_kernels::sum_stream(bytes.expect("a part of it")));
     });
     (part * threads) as f64 / time / 1e9
 }
@@ -68,25 +67,6 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::SUMS;
-
-    /// Whole lines, asked for ahead of their use: nothing but the memory holds up reading.
-    #[target_feature(enable = "avx2")]
-    pub fn sum(bytes: &[u8]) -> i64 {
-        let mut sums = [_mm256_setzero_si256(); 8];
-        for lines in bytes.as_chunks::<256>().0 {
-            for (sum, half) in sums.iter_mut().zip(lines.as_chunks::<32>().0) {
-                // SAFETY: there are 32 bytes; a prefetch may name any address.
-                unsafe {
-                    _mm_prefetch::<_MM_HINT_T0>(half.as_ptr().wrapping_add(2048).cast());
-                    *sum = _mm256_add_epi64(*sum, _mm256_loadu_si256(half.as_ptr().cast()));
-                }
-            }
-        }
-        let whole = sums
-            .into_iter()
-            .fold(_mm256_setzero_si256(), |a, b| _mm256_add_epi64(a, b));
-        _mm256_extract_epi64::<0>(whole) + _mm256_extract_epi64::<1>(whole)
-    }
 
     #[target_feature(enable = "avx2,fma")]
     pub fn avx2_products(rounds: usize) -> f32 {
@@ -127,14 +107,11 @@ mod x86 {
 }
 
 #[cfg(target_arch = "x86_64")]
-use x86::{avx2_products, avx512_pairs, avx512_products, sum};
+use x86::{avx2_products, avx512_pairs, avx512_products};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod absent {
     // Not reached: the kernels are not supported there.
-    pub unsafe fn sum(_: &[u8]) -> i64 {
-        0
-    }
     pub unsafe fn avx2_products(_: usize) -> f32 {
         0.0
     }
@@ -143,4 +120,4 @@ mod absent {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-use absent::{avx2_products, avx512_pairs, avx512_products, sum};
+use absent::{avx2_products, avx512_pairs, avx512_products};
