@@ -19,7 +19,7 @@ pub const PING: &str = ": ping\n\n";
 /// What is said where a value cannot be written, which no type of this crate brings about.
 const UNWRITTEN: &str = r#"{"error":{"message":"The node could not write its answer.","type":"server_error","param":null,"code":"internal_error"}}"#;
 
-/// One event.
+/// One event: a [`Chunk`](crate::Chunk), or an [`ApiError`].
 ///
 /// ```
 /// let event = msao_api::sse::event(&"a\nb\u{2028}c");
@@ -37,7 +37,7 @@ pub fn error(error: &ApiError) -> String {
     event(error)
 }
 
-/// A body.
+/// A body: a [`ChatCompletion`](crate::ChatCompletion), a [`ModelList`](crate::ModelList), an [`ApiError`].
 pub fn json<T: Serialize>(value: &T) -> String {
     let mut text = Vec::new();
     write(&mut text, value);
