@@ -125,7 +125,7 @@ pub struct Verdict {
     pub accepted: u32,
     /// What the target chose behind them: in the place of a draft that was not accepted, or behind them all.
     pub next: Vec<u32>,
-    /// Whether the target decoded by itself because it had no draft and nothing better to do.
+    /// Whether the target had no draft when it began: it decoded on by itself.
     pub idle: bool,
     /// Whether the answer ends behind `next`.
     pub finish: Option<Finish>,
