@@ -5,12 +5,12 @@
 //! over the drafts: as far as they agree they are accepted, from the first that does not they are void, and so is all
 //! that still comes of that epoch. The edge sees the same from the verdict, so nothing needs to be said about it.
 //!
-//! Where the target has no draft for its next place and the node has capacity to spare ([`Event::Spare`]), or the edge has left it the
-//! rest, it decodes on: a verify order without drafts. So a slow edge never makes an answer slower than the target
-//! alone.
+//! Where the target has no draft for its next place and the node has capacity to spare ([`Event::Spare`]), or the
+//! edge has left it the rest, it decodes on: a verify order without drafts. So a slow edge never makes an answer
+//! slower than the target alone.
 //!
-//! Forced ids, and the committed ids of an OPEN, take the target to exactly the edge's committed prefix, whatever it had
-//! chosen itself.
+//! Forced ids, and the committed ids of an OPEN, take the target to exactly the edge's committed prefix, whatever it
+//! had chosen itself.
 //!
 //! | phase | holds | leaves it |
 //! |---|---|---|

@@ -38,8 +38,8 @@ pub struct Edge {
     pub(super) tail: Tail,
     /// Stamp of the draft under way.
     pub(super) drafting: Option<u64>,
-    /// Committed tokens that the draft model has not read, because a draft for the first of their places is under way: it
-    /// may well choose the same. The tail is empty while there are any.
+    /// Committed tokens that the draft model has not read, because a draft for the first of their places is under
+    /// way: it may well choose the same. The tail is empty while there are any.
     pub(super) ahead: VecDeque<u32>,
     pub(super) epoch: u32,
     /// Verdicts of older epochs are void: since then the edge has committed by itself, or opened the session again.

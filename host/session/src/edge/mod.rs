@@ -1,10 +1,10 @@
 //! The edge's side of a session: it drafts, and owns the committed prefix.
 //!
 //! While verdicts are in flight the edge goes on drafting, on the guess that all will be accepted. A verdict commits
-//! tokens. Where they are the drafts that are in flight, nothing is taken back: the bonus token of a verdict is skipped in the
-//! drafts if it equals the next of them. Where they differ, the drafts are rolled back and a new epoch begins, which
-//! voids the rounds still in flight. What the target says is always right, so a verdict of an older epoch counts too as
-//! long as the edge has committed nothing by itself since.
+//! tokens. Where they are the drafts that are in flight, nothing is taken back: the bonus token of a verdict is
+//! skipped in the drafts if it equals the next of them. Where they differ, the drafts are rolled back and a new epoch
+//! begins, which voids the rounds still in flight. What the target says is always right, so a verdict of an older
+//! epoch counts too as long as the edge has committed nothing by itself since.
 //!
 //! ```text
 //!              committed            in flight         unsent     being drafted
@@ -51,8 +51,8 @@ pub enum Start {
     Speculate,
     /// Route `edge`: the draft model answers, and a session is opened only if the policy escalates.
     Alone,
-    /// Routes `cloud` and `cloud-draft`: the peer answers from the start. The draft model is told what is committed, in case the peer
-    /// is lost; where there is none, leave out what is for it, and set [`Config::exact_only`].
+    /// Routes `cloud` and `cloud-draft`: the peer answers from the start. The draft model is told what is committed,
+    /// in case the peer is lost; where there is none, leave out what is for it, and set [`Config::exact_only`].
     Cloud {
         /// Both models of the peer (`cloud-draft`).
         with_draft: bool,
@@ -62,8 +62,8 @@ pub enum Start {
 /// What a session is run with.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What the session is opened with; `epoch`, `wanted` and `committed` are filled in. Its `committed` is what the answer
-    /// begins with, most often nothing.
+    /// What the session is opened with; `epoch`, `wanted` and `committed` are filled in. Its `committed` is what the
+    /// answer begins with, most often nothing.
     pub open: Open,
     /// Where it starts.
     pub start: Start,
@@ -236,8 +236,8 @@ pub enum Effect {
     },
     /// Hand these to the client.
     Commit(Vec<Committed>),
-    /// Ask the policy's `step` and come back with [`Event::Action`]. At most one such question is open. On routes `cloud`
-    /// and `cloud-draft`, which have no steps, the node answers itself: wait or finish.
+    /// Ask the policy's `step` and come back with [`Event::Action`]. At most one such question is open. On routes
+    /// `cloud` and `cloud-draft`, which have no steps, the node answers itself: wait or finish.
     Ask(StepInput),
     /// Give the stream to the peer up: it contradicts itself. The session goes on as after [`Event::PeerLost`].
     GiveUpStream(Violation),

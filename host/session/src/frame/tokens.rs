@@ -22,7 +22,8 @@ pub struct Draft {
     pub prefix: Digest,
     /// Place of the first id.
     pub start: u32,
-    /// Committed at the edge without the target: the target takes them as they are. They end at place `committed`. At most 1,024.
+    /// Committed at the edge without the target: the target takes them as they are. They end at place `committed`. At
+    /// most 1,024.
     pub forced: Vec<u32>,
     /// Drafts to be held against the target's own choices. They follow the forced ids. At most 64.
     pub proposed: Vec<u32>,
@@ -109,8 +110,8 @@ pub enum Finish {
 
 /// The target's next tokens.
 ///
-/// It answers by places: the tokens from `start` on are the first `accepted` drafts that are in flight and then `next`. Rounds that lie before
-/// their end are answered by it.
+/// It answers by places: the tokens from `start` on are the first `accepted` drafts that are in flight and then
+/// `next`. Rounds that lie before their end are answered by it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// The session.
