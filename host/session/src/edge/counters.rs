@@ -1,0 +1,84 @@
+//! What an outcome says of a session.
+
+use msao_core::offload::{BINS, Outcome};
+
+/// Counts of one request, as [`Outcome`] wants them and some more.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counters {
+    /// Drafts held against the target's choice, by acceptance probability.
+    pub drafted: [u32; BINS],
+    /// Of them, equal to it.
+    pub accepted: [u32; BINS],
+    /// Rounds of drafts sent.
+    pub rounds: u32,
+    /// Times that drafts were taken back because the target chose otherwise.
+    pub rollbacks: u32,
+    /// Drafts taken back: those that lost and all behind them.
+    pub wasted: u32,
+    /// Verdicts that came too late to count.
+    pub stale: u32,
+    /// Tokens of the answer.
+    pub tokens: u32,
+    /// Of them, committed without the target.
+    pub unverified: u32,
+    /// Tokens in verdicts of the idle target.
+    pub idle_tokens: u32,
+    /// Time in which rounds were in flight and nothing was being drafted.
+    pub waited_ms: f64,
+    /// The rest was left to the target.
+    pub escalated: bool,
+    /// The peer was lost, or refused, and the answer went on without it.
+    pub degraded: bool,
+}
+
+impl Counters {
+    /// Drafts judged.
+    pub fn judged(&self) -> u32 {
+        self.drafted.iter().sum()
+    }
+
+    /// Drafts accepted.
+    pub fn accepted(&self) -> u32 {
+        self.accepted.iter().sum()
+    }
+
+    /// Fills in what an outcome says of this.
+    pub fn fill(&self, outcome: &mut Outcome) {
+        outcome.tokens = self.tokens;
+        outcome.unverified = self.unverified;
+        outcome.rounds = self.rounds;
+        outcome.drafted = self.drafted.to_vec();
+        outcome.accepted = self.accepted.to_vec();
+    }
+
+    pub(super) fn judge(&mut self, p_accept: f64, accepted: bool) {
+        // A probability that is not a number counts as 0.
+        let bin = ((p_accept * BINS as f64) as usize).min(BINS - 1);
+        if let Some(count) = self.drafted.get_mut(bin) {
+            *count += 1;
+        }
+        if let Some(count) = self.accepted.get_mut(bin).filter(|_| accepted) {
+            *count += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drafts_are_counted_by_sixteenths() {
+        let mut counters = Counters::default();
+        for p in [0.0, 0.0625, 0.99, 1.0, f64::NAN, -3.0, 7.0] {
+            counters.judge(p, p < 0.9);
+        }
+        assert_eq!((counters.drafted[0], counters.accepted[0]), (3, 2));
+        assert_eq!((counters.drafted[1], counters.accepted[1]), (1, 1));
+        assert_eq!((counters.drafted[15], counters.accepted[15]), (3, 0));
+        let mut outcome = Outcome::default();
+        counters.fill(&mut outcome);
+        assert_eq!(outcome.drafted.iter().sum::<u32>(), counters.judged());
+        assert_eq!(outcome.accepted.len(), BINS);
+    }
+}

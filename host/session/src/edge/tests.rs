@@ -1,0 +1,427 @@
+//! What follows what at the edge. Whole answers are played in `tests/simulator`.
+
+use msao_core::digest::Digest;
+use msao_core::offload::kind;
+use msao_core::sampling::SamplingParams;
+
+use super::*;
+use crate::PrefixDigest;
+use crate::frame::{Draft, Prompt, SessionId, Wanted};
+
+const SESSION: SessionId = SessionId([1; 16]);
+
+fn config() -> Config {
+    let open = Open {
+        session: SESSION,
+        epoch: 0,
+        wanted: Wanted::Verify,
+        sampling: SamplingParams::default(),
+        top_logprobs: None,
+        max_tokens: 20,
+        target_input: Digest::of(b""),
+        prompt: Prompt::default(),
+        deadline_ms: 0.0,
+        committed: Vec::new(),
+    };
+    Config {
+        in_flight_max: 8,
+        ..Config::exact(open)
+    }
+}
+
+/// An edge, with the newest stamp that it gave out.
+struct Driven {
+    edge: Edge,
+    stamp: u64,
+    now_ms: f64,
+}
+
+impl Driven {
+    fn start(config: Config) -> Driven {
+        let (edge, first) = Edge::start(config, 0.0);
+        let mut driven = Driven {
+            edge,
+            stamp: 0,
+            now_ms: 0.0,
+        };
+        driven.note(&first);
+        driven
+    }
+
+    fn note(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Draft { stamp, .. } = effect {
+                self.stamp = *stamp;
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Effect> {
+        self.now_ms += 1.0;
+        let effects = self.edge.advance(self.now_ms, event);
+        self.note(&effects);
+        effects
+    }
+
+    fn drafted(&mut self, id: u32) -> Vec<Effect> {
+        self.tell(Event::Drafted(Drafted {
+            stamp: self.stamp,
+            id,
+            ends: false,
+            p_accept: 0.5,
+            top1: 0.5,
+            entropy_nats: 1.0,
+            margin: 1.0,
+        }))
+    }
+
+    /// Drafts these, each sent at once, and gives the rounds.
+    fn stream(&mut self, ids: &[u32]) -> Vec<Draft> {
+        let mut rounds = Vec::new();
+        for &id in ids {
+            self.drafted(id);
+            rounds.extend(drafts(&self.tell(Event::Action(Action::Send))));
+        }
+        rounds
+    }
+
+    fn verdict(&mut self, epoch: u32, start: u32, accepted: u32, next: &[u32]) -> Vec<Effect> {
+        self.tell(Event::Verdict(Verdict {
+            session: SESSION,
+            epoch,
+            round: 1,
+            start,
+            accepted,
+            next: next.to_vec(),
+            idle: false,
+            finish: None,
+            logprobs: None,
+        }))
+    }
+
+    /// Answers the question that a verdict raised.
+    fn go_on(&mut self) -> Vec<Effect> {
+        self.tell(Event::Action(Action::Draft))
+    }
+}
+
+fn drafts(effects: &[Effect]) -> Vec<Draft> {
+    let draft = |effect: &Effect| match effect {
+        Effect::Send(Frame::Draft(draft)) => Some(draft.clone()),
+        _ => None,
+    };
+    effects.iter().filter_map(draft).collect()
+}
+
+fn committed(effects: &[Effect]) -> Vec<u32> {
+    let tokens = effects.iter().filter_map(|effect| match effect {
+        Effect::Commit(tokens) => Some(tokens),
+        _ => None,
+    });
+    tokens.flatten().map(|token| token.id).collect()
+}
+
+fn rolled_back(effects: &[Effect]) -> Option<u32> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::RollBack { to } => Some(*to),
+        _ => None,
+    })
+}
+
+fn appended(effects: &[Effect]) -> Vec<u32> {
+    let ids = effects.iter().filter_map(|effect| match effect {
+        Effect::Append { ids } => Some(ids.clone()),
+        _ => None,
+    });
+    ids.flatten().collect()
+}
+
+fn asked(effects: &[Effect]) -> Option<StepInput> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Ask(input) => Some(*input),
+        _ => None,
+    })
+}
+
+#[test]
+fn it_opens_and_drafts_at_once() {
+    let (_, first) = Edge::start(config(), 0.0);
+    assert!(matches!(&first[0], Effect::Send(Frame::Open(open)) if open.wanted == Wanted::Verify));
+    let draft = Effect::Draft {
+        stamp: 1,
+        position: 0,
+    };
+    assert_eq!(first[1..], [draft]);
+}
+
+#[test]
+fn rounds_follow_each_other_while_no_verdict_has_come() {
+    let mut edge = Driven::start(config());
+    let rounds = edge.stream(&[5, 6, 7]);
+    let places: Vec<_> = rounds
+        .iter()
+        .map(|r| (r.round, r.start, r.committed))
+        .collect();
+    assert_eq!(places, [(1, 0, 0), (2, 1, 0), (3, 2, 0)]);
+    assert_eq!(rounds[0].prefix, PrefixDigest::of(&[]).digest());
+    let told = asked(&edge.drafted(8)).unwrap();
+    assert_eq!((told.in_flight, told.unsent, told.waited_ms), (3, 1, 5.0));
+}
+
+#[test]
+fn a_bonus_that_the_next_draft_equals_is_skipped() {
+    let mut edge = Driven::start(config());
+    edge.stream(&[5, 6, 7]);
+    let effects = edge.verdict(0, 0, 1, &[6]);
+    assert_eq!(committed(&effects), [5, 6]);
+    assert_eq!((rolled_back(&effects), appended(&effects)), (None, vec![]));
+    // The third draft stays in flight, and the next round says what is committed.
+    edge.go_on();
+    let next = edge.stream(&[8]);
+    assert_eq!((next[0].start, next[0].committed, next[0].epoch), (3, 2, 0));
+    assert_eq!(next[0].prefix, PrefixDigest::of(&[5, 6]).digest());
+    assert_eq!(edge.edge.counters().accepted(), 2);
+}
+
+#[test]
+fn a_bonus_that_the_next_draft_is_not_begins_an_epoch_at_once() {
+    let mut edge = Driven::start(config());
+    edge.stream(&[5, 6, 7]);
+    let effects = edge.verdict(0, 0, 1, &[9]);
+    assert_eq!(committed(&effects), [5, 9]);
+    assert_eq!(
+        (rolled_back(&effects), appended(&effects)),
+        (Some(1), vec![9])
+    );
+    // The draft that was under way comes back and counts for nothing.
+    let stamp = edge.stamp;
+    edge.go_on();
+    assert_eq!(edge.stamp, stamp + 1);
+    let next = edge.stream(&[4]);
+    assert_eq!((next[0].epoch, next[0].start, next[0].committed), (1, 2, 2));
+    let counters = edge.edge.counters();
+    assert_eq!((counters.judged(), counters.accepted()), (2, 1));
+    assert_eq!((counters.rollbacks, counters.wasted), (1, 2));
+}
+
+#[test]
+fn nothing_in_flight_lost_is_no_new_epoch() {
+    let mut edge = Driven::start(config());
+    edge.drafted(5);
+    let effects = edge.verdict(0, 0, 0, &[9]);
+    assert_eq!(
+        (rolled_back(&effects), appended(&effects)),
+        (Some(0), vec![9])
+    );
+    edge.go_on();
+    edge.go_on();
+    assert_eq!(edge.stream(&[4])[0].epoch, 0);
+}
+
+#[test]
+fn a_token_that_is_being_drafted_is_waited_for() {
+    for (drafted, back) in [(5, None), (8, Some(0))] {
+        let mut edge = Driven::start(config());
+        let effects = edge.verdict(0, 0, 0, &[5]);
+        assert_eq!((rolled_back(&effects), appended(&effects)), (None, vec![]));
+        edge.verdict(0, 1, 0, &[6]);
+        let effects = edge.drafted(drafted);
+        assert_eq!(rolled_back(&effects), back);
+        let unread = if back.is_some() { vec![5, 6] } else { vec![6] };
+        assert_eq!(appended(&effects), unread);
+        assert_eq!(edge.edge.committed(), [5, 6]);
+    }
+}
+
+#[test]
+fn what_the_target_decoded_in_an_older_epoch_counts() {
+    let mut edge = Driven::start(config());
+    edge.stream(&[5, 6]);
+    edge.verdict(0, 0, 0, &[9]);
+    edge.go_on();
+    edge.stream(&[4]);
+    // Sent before the new epoch was known there.
+    let effects = edge.verdict(0, 1, 0, &[4]);
+    assert_eq!(
+        (committed(&effects), rolled_back(&effects)),
+        (vec![4], None)
+    );
+}
+
+#[test]
+fn a_resumed_session_hears_nothing_of_the_old_stream() {
+    let mut edge = Driven::start(config());
+    edge.stream(&[5, 6]);
+    edge.verdict(0, 0, 1, &[]);
+    edge.tell(Event::PeerLost);
+    assert_eq!(committed(&edge.verdict(0, 1, 1, &[])), []);
+    let effects = edge.tell(Event::PeerBack);
+    let Effect::Send(Frame::Open(open)) = &effects[0] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((open.epoch, &open.committed), (1, &vec![5]));
+    // What was in flight is sent again.
+    let again = drafts(&effects);
+    assert_eq!((again[0].epoch, again[0].start), (1, 1));
+    assert_eq!(again[0].proposed, [6]);
+    assert_eq!(committed(&edge.verdict(0, 1, 0, &[7])), []);
+    assert_eq!(committed(&edge.verdict(1, 1, 1, &[])), [6]);
+    assert_eq!(edge.edge.counters().stale, 2);
+}
+
+#[test]
+fn alone_its_drafts_are_the_answer() {
+    let mut edge = Driven::start(config());
+    edge.stream(&[5, 6]);
+    let lost = edge.tell(Event::PeerLost);
+    assert_eq!(asked(&lost).unwrap().kind, kind::LINK_DOWN);
+    let effects = edge.tell(Event::Action(Action::Finish));
+    assert_eq!(
+        (committed(&effects), rolled_back(&effects)),
+        (vec![5, 6], None)
+    );
+    let effects = edge.drafted(7);
+    assert_eq!(committed(&effects), [7]);
+    assert!(asked(&effects).is_none());
+    let counters = edge.edge.counters();
+    assert_eq!((counters.unverified, counters.degraded), (3, true));
+}
+
+#[test]
+fn an_exact_answer_is_never_finished_alone() {
+    let mut edge = Driven::start(Config {
+        exact_only: true,
+        ..config()
+    });
+    edge.stream(&[5]);
+    edge.tell(Event::PeerLost);
+    let effects = edge.tell(Event::Action(Action::Finish));
+    assert_eq!(effects, [Effect::End(Ending::NotExact)]);
+    assert_eq!(edge.tell(Event::PeerBack), []);
+}
+
+#[test]
+fn escalated_the_rest_is_the_targets() {
+    let mut edge = Driven::start(config());
+    edge.stream(&[5]);
+    edge.drafted(6);
+    let effects = edge.tell(Event::Action(Action::Escalate));
+    assert_eq!(rolled_back(&effects), Some(1));
+    let last = drafts(&effects);
+    assert!(last[0].last && last[0].proposed.is_empty());
+    // What is in flight is judged still.
+    assert_eq!(committed(&edge.verdict(0, 0, 1, &[8])), [5, 8]);
+    assert_eq!(edge.edge.counters().accepted(), 1);
+    // Route `edge` opens a session with what it has.
+    let mut edge = Driven::start(Config {
+        start: Start::Alone,
+        ..config()
+    });
+    assert_eq!(committed(&edge.drafted(5)), [5]);
+    let effects = edge.tell(Event::Action(Action::Escalate));
+    let Effect::Send(Frame::Open(open)) = &effects[0] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((open.wanted, &open.committed), (Wanted::Decode, &vec![5]));
+}
+
+#[test]
+fn what_is_confident_enough_is_committed_and_forced() {
+    let mut edge = Driven::start(Config {
+        confidence_floor: 0.5,
+        ..config()
+    });
+    edge.drafted(5);
+    edge.go_on();
+    edge.drafted(6);
+    let effects = edge.tell(Event::Action(Action::Commit));
+    assert_eq!(committed(&effects), [5, 6]);
+    let forced = drafts(&effects);
+    assert_eq!((forced[0].start, forced[0].committed), (0, 2));
+    assert_eq!((&forced[0].forced, forced[0].epoch), (&vec![5, 6], 1));
+    // What the target decoded before it heard of that is void.
+    assert_eq!(committed(&edge.verdict(0, 0, 0, &[9])), []);
+    // Without a floor nothing is committed.
+    let mut edge = Driven::start(config());
+    edge.drafted(5);
+    let effects = edge.tell(Event::Action(Action::Commit));
+    assert_eq!(
+        (committed(&effects), drafts(&effects)[0].forced.len()),
+        (vec![], 0)
+    );
+}
+
+#[test]
+fn a_policy_that_waits_for_nothing_is_woken() {
+    let mut edge = Driven::start(config());
+    edge.drafted(5);
+    assert_eq!(edge.tell(Event::Action(Action::Wait)), []);
+    edge.now_ms = edge.edge.due_ms().unwrap();
+    let effects = edge.tell(Event::Tick);
+    assert_eq!(asked(&effects).unwrap().kind, kind::OVERDUE);
+    assert_eq!(drafts(&effects)[0].proposed, [5]);
+}
+
+#[test]
+fn a_peer_that_contradicts_itself_is_given_up() {
+    let cases: [(u32, u32, u32, Violation); 3] = [
+        (
+            1,
+            0,
+            0,
+            Violation::Epoch {
+                found: 1,
+                newest: 0,
+            },
+        ),
+        (
+            0,
+            1,
+            0,
+            Violation::Start {
+                found: 1,
+                expected: 0,
+            },
+        ),
+        (
+            0,
+            0,
+            2,
+            Violation::Accepted {
+                accepted: 2,
+                in_flight: 1,
+            },
+        ),
+    ];
+    for (epoch, start, accepted, violation) in cases {
+        let mut edge = Driven::start(config());
+        edge.stream(&[5]);
+        let effects = edge.verdict(epoch, start, accepted, &[7]);
+        assert!(
+            effects.contains(&Effect::GiveUpStream(violation)),
+            "{effects:?}"
+        );
+        assert_eq!(committed(&effects), []);
+        assert_eq!(asked(&effects).unwrap().kind, kind::LINK_DOWN);
+    }
+}
+
+#[test]
+fn limits_hold_drafts_back_until_a_verdict() {
+    let mut edge = Driven::start(Config {
+        gamma_max: 2,
+        in_flight_max: 1,
+        ..config()
+    });
+    let mut sent = Vec::new();
+    for id in [5, 6, 7, 8] {
+        edge.drafted(id);
+        sent.extend(drafts(&edge.go_on()));
+    }
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].proposed, [5, 6]);
+    assert!(edge.edge.drafting.is_none(), "a full round waits");
+    let effects = edge.verdict(0, 0, 2, &[7]);
+    assert_eq!(drafts(&effects)[0].proposed, [8]);
+    assert!(edge.edge.counters().waited_ms > 0.0);
+}

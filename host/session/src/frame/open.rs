@@ -1,0 +1,132 @@
+//! OPEN: begins a session, or takes one up again.
+
+use msao_core::chat::{Content, Message, Modality, Part};
+use msao_core::digest::Digest;
+use msao_core::sampling::SamplingParams;
+use serde::{Deserialize, Serialize};
+
+use super::control::duration;
+use super::limits::{MAX_ANSWER, MAX_MEDIA, MAX_PROMPT_BYTES, MAX_TOP_LOGPROBS};
+use super::wire::{at_most, must};
+use super::{FrameError, Kind, SessionId, cbor};
+
+/// What the edge wants of the cloud. An unknown one is refused: it could not be guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wanted {
+    /// Verdicts on drafts that are going to come.
+    Verify,
+    /// The answer, by the target alone: no drafts come.
+    Decode,
+    /// The answer, by both models of the cloud: no drafts come.
+    DecodeWithDraft,
+}
+
+/// One medium of the prompt. Its bytes travel apart, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Medium {
+    /// Of the bytes as the target is to read them: re-encoded, if the plan says so.
+    pub digest: Digest,
+    /// What it is.
+    pub modality: Modality,
+    /// A bit for each of its tokens, the first in the lowest bit of the first byte; set ones are kept. Nothing keeps
+    /// all. Bits past the last token are 0.
+    #[serde(default, with = "cbor::bitmap")]
+    pub keep: Option<Vec<u8>>,
+}
+
+/// What the target reads before the answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// The chat. Parts that are media refer to `media` by their order; what their reference says is of no account.
+    pub messages: Vec<Message>,
+    /// The media in reading order.
+    #[serde(default)]
+    pub media: Vec<Medium>,
+}
+
+impl Prompt {
+    /// Bytes of texts and keep lists.
+    fn bytes(&self) -> usize {
+        let part = |part: &Part| match part {
+            Part::Text { text } => text.len(),
+            Part::Image { image: name }
+            | Part::Video { video: name }
+            | Part::Audio { audio: name } => name.len(),
+        };
+        let message = |message: &Message| {
+            let content = match &message.content {
+                Content::Text(text) => text.len(),
+                Content::Parts(parts) => parts.iter().map(part).sum(),
+            };
+            message.role.len() + content
+        };
+        let texts: usize = self.messages.iter().map(message).sum();
+        let keeps = self.media.iter().filter_map(|medium| medium.keep.as_ref());
+        texts + keeps.map(Vec::len).sum::<usize>()
+    }
+}
+
+/// Begins a session, or takes one up again with what the edge has committed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Open {
+    /// The session. A known one is taken up again.
+    pub session: SessionId,
+    /// Which of the edge's epochs begins with this.
+    #[serde(default)]
+    pub epoch: u32,
+    /// What is wanted.
+    pub wanted: Wanted,
+    /// How the target chooses, the noise's seed included. Unlike elsewhere an unknown field is refused: a choice that
+    /// leaves a parameter out is another choice.
+    pub sampling: SamplingParams,
+    /// Most likely tokens to report at each place, 0 to 20; nothing reports no log-probabilities.
+    #[serde(default)]
+    pub top_logprobs: Option<u32>,
+    /// Most tokens of the answer, the committed ones included.
+    pub max_tokens: u32,
+    /// Of the target's input: what is read of the prompt, after re-encoding and pruning. The cloud holds what it
+    /// prepared against this.
+    pub target_input: Digest,
+    /// The prompt.
+    pub prompt: Prompt,
+    /// Time left for the whole answer, in ms from when this is received; 0 where there is no deadline.
+    #[serde(default)]
+    pub deadline_ms: f64,
+    /// The answer so far, as the edge owns it: the target goes on behind it, whatever it would have chosen itself.
+    #[serde(default, with = "cbor::ids")]
+    pub committed: Vec<u32>,
+}
+
+impl Open {
+    /// Whether a session that was opened with `self` can be taken up again with `other`: everything that decides what
+    /// the target chooses is equal.
+    pub fn same_request(&self, other: &Open) -> bool {
+        self.session == other.session
+            && self.sampling == other.sampling
+            && self.top_logprobs == other.top_logprobs
+            && self.max_tokens == other.max_tokens
+            && self.target_input == other.target_input
+            && self.prompt == other.prompt
+    }
+
+    pub(super) fn check(&self) -> Result<(), FrameError> {
+        let kind = Kind::Open;
+        let top = self.top_logprobs.unwrap_or(0) as usize;
+        at_most(kind, "top_logprobs", MAX_TOP_LOGPROBS, top)?;
+        must(kind, "max_tokens", "at least 1", self.max_tokens > 0)?;
+        at_most(kind, "max_tokens", MAX_ANSWER, self.max_tokens as usize)?;
+        at_most(
+            kind,
+            "committed",
+            self.max_tokens as usize,
+            self.committed.len(),
+        )?;
+        at_most(kind, "prompt.media", MAX_MEDIA, self.prompt.media.len())?;
+        at_most(kind, "prompt", MAX_PROMPT_BYTES, self.prompt.bytes())?;
+        let deadline = duration(self.deadline_ms);
+        must(kind, "deadline_ms", "finite and not negative", deadline)?;
+        let ranges = "within the ranges of the sampler's parameters";
+        must(kind, "sampling", ranges, self.sampling.validate().is_ok())
+    }
+}
