@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod chat;
+mod config;
 mod format;
 mod inspect;
 mod loss;
@@ -34,6 +35,8 @@ enum Command {
     /// Look into models and compare them with their reference.
     #[command(subcommand)]
     Model(ModelCommand),
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Write, test, measure, replay and sign plug-ins: policies and probe post-processors.
     ///
     /// A first one takes ten minutes: docs/tutorial-policy.md.
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Command::Model(ModelCommand::Preprocess(args)) => done(tensors::preprocess(&args)),
         Command::Model(ModelCommand::Forward(args)) => done(tensors::forward(&args)),
         Command::Model(ModelCommand::Twin(args)) => done(twin::run(&args)),
+        Command::Config(command) => done(config::run(&command)),
         Command::Policy(args) => msao_author::run(*args, Cli::command()),
     };
     match result {

@@ -302,3 +302,38 @@ fn hostile_numbers_are_refused_by_name() {
         );
     }
 }
+
+#[test]
+fn a_configuration_is_checked_and_shown() {
+    let edge = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/edge.toml");
+    let edge = edge.to_str().unwrap();
+    assert!(stdout(&msao(&["config", "check", edge])).contains("good; node \"edge\", role edge"));
+    let shown = Command::new(env!("CARGO_BIN_EXE_msao"))
+        .args(["config", "show", edge, "--changed", "--json"])
+        .env("MSAO_API__BODY_MIB", "3")
+        .output()
+        .unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&stdout(&shown)).unwrap();
+    assert_eq!(
+        shown["api.body-mib"],
+        serde_json::json!({ "value": 3, "from": "MSAO_API__BODY_MIB" })
+    );
+    assert!(
+        shown["node.name"]["from"]
+            .as_str()
+            .unwrap()
+            .starts_with("line ")
+    );
+    assert!(shown.get("api.connections").is_none(), "{shown}");
+    let output = Command::new(env!("CARGO_BIN_EXE_msao"))
+        .args(["config", "check", edge])
+        .env("MSAO_API__BODY_MIB", "0")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("MSAO_API__BODY_MIB: api.body-mib is 0; allowed: 1 to 1024"),
+        "{said}"
+    );
+}

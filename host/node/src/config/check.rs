@@ -1,0 +1,283 @@
+//! What values may be. One place, so that nothing is opened before all is known to be right.
+
+use super::{ApiKey, Model, NodeConfig, Role};
+
+/// A key whose value may not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Dotted.
+    pub key: String,
+    /// What is wrong and what is allowed.
+    pub problem: String,
+}
+
+type Checked = Result<(), Problem>;
+
+fn wrong<T>(key: impl Into<String>, problem: impl Into<String>) -> Result<T, Problem> {
+    Err(Problem {
+        key: key.into(),
+        problem: problem.into(),
+    })
+}
+
+fn within(key: impl Into<String>, value: u32, least: u32, most: u32) -> Checked {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    wrong(key, format!("is {value}; allowed: {least} to {most}"))
+}
+
+fn one_of(key: impl Into<String>, value: &str, allowed: &[&str]) -> Checked {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    wrong(
+        key,
+        format!("is \"{value}\"; allowed: {}", allowed.join(", ")),
+    )
+}
+
+fn named(key: impl Into<String>, value: &str) -> Checked {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if (1..=64).contains(&value.len()) && value.chars().all(good) {
+        return Ok(());
+    }
+    wrong(
+        key,
+        format!("is \"{value}\"; allowed: 1 to 64 letters, digits, `-`, `_` and `.`"),
+    )
+}
+
+fn hash(key: impl Into<String>, value: &str) -> Checked {
+    if value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    wrong(
+        key,
+        "is no SHA-256; expected: 64 hexadecimal digits, as `printf %s SECRET | sha256sum` prints",
+    )
+}
+
+/// Checks every value.
+///
+/// # Errors
+/// The first that is wrong.
+pub fn check(config: &NodeConfig) -> Checked {
+    node(config)?;
+    models(config)?;
+    api(config)?;
+    media(config)?;
+    sessions(config)?;
+    operator(config)?;
+    config
+        .policy
+        .check()
+        .or_else(|error| wrong(format!("policy.{}", error.field), error.problem))?;
+    config.sandbox.check().or_else(|error| match error {
+        msao_registry::sandbox::SandboxError::Config { field, problem } => {
+            wrong(format!("sandbox.{field}"), problem)
+        }
+        error => wrong("sandbox", error.to_string()),
+    })?;
+    config
+        .records
+        .check()
+        .or_else(|error| wrong("records", error.to_string()))
+}
+
+fn node(config: &NodeConfig) -> Checked {
+    named("node.name", &config.node.name)?;
+    within("node.drain-s", config.node.drain_s, 0, 3600)
+}
+
+fn models(config: &NodeConfig) -> Checked {
+    let models = &config.models;
+    for (name, model) in [("draft", &models.draft), ("target", &models.target)] {
+        if let Some(model) = model {
+            one(&format!("models.{name}"), model)?;
+        }
+    }
+    let needs = |name: &str, there: bool, why: &str| {
+        if there {
+            return Ok(());
+        }
+        wrong(
+            format!("models.{name}"),
+            format!("is missing; {why}: add [models.{name}] with its path"),
+        )
+    };
+    match config.node.role {
+        Role::Edge => needs(
+            "draft",
+            models.draft.is_some(),
+            "role \"edge\" answers and drafts with it",
+        ),
+        Role::Cloud => needs(
+            "target",
+            models.target.is_some(),
+            "role \"cloud\" answers and verifies with it",
+        ),
+        Role::Both => {
+            needs(
+                "draft",
+                models.draft.is_some(),
+                "role \"both\" needs both models",
+            )?;
+            needs(
+                "target",
+                models.target.is_some(),
+                "role \"both\" needs both models",
+            )
+        }
+    }
+}
+
+fn one(key: &str, model: &Model) -> Checked {
+    let at = |name: &str| format!("{key}.{name}");
+    one_of(
+        at("precision"),
+        &model.precision,
+        &["model", "f32", "bf16", "f16"],
+    )?;
+    one_of(at("quantize"), &model.quantize, &["none", "int8"])?;
+    let device = model.device.as_str();
+    let number = device.strip_prefix("cuda:").map(str::parse::<u8>);
+    if !matches!(device, "cpu" | "cuda") && !matches!(number, Some(Ok(_))) {
+        return wrong(
+            at("device"),
+            format!("is \"{device}\"; allowed: cpu, cuda, cuda:N"),
+        );
+    }
+    within(at("threads"), model.threads, 0, 1024)?;
+    within(at("cache-mib"), model.cache_mib, 1, 1 << 20)?;
+    within(at("media-cache-mib"), model.media_cache_mib, 0, 1 << 20)?;
+    within(at("prefixes"), model.prefixes, 0, 1 << 20)?;
+    within(at("waiting"), model.waiting, 1, 65_536)
+}
+
+fn api(config: &NodeConfig) -> Checked {
+    let api = &config.api;
+    named("api.model", &api.model)?;
+    if api.tls_cert.is_some() != api.tls_key.is_some() {
+        let missing = if api.tls_cert.is_some() {
+            "api.tls-key"
+        } else {
+            "api.tls-cert"
+        };
+        return wrong(
+            missing,
+            "is missing; a certificate and its key go together, or neither is given",
+        );
+    }
+    for (name, ApiKey { sha256, .. }) in &api.keys {
+        named(format!("api.keys.{name}"), name)?;
+        hash(format!("api.keys.{name}.sha256"), sha256)?;
+    }
+    within("api.body-mib", api.body_mib, 1, 1024)?;
+    within("api.body-within-s", api.body_within_s, 1, 3600)?;
+    within("api.headers-within-s", api.headers_within_s, 1, 600)?;
+    within("api.headers-kib", api.headers_kib, 8, 1024)?;
+    within("api.connections", api.connections, 1, 1 << 20)?;
+    within("api.requests", api.requests, 1, 65_536)?;
+    within("api.max-tokens", api.max_tokens, 1, 1 << 20)?;
+    within(
+        "api.default-max-tokens",
+        api.default_max_tokens,
+        1,
+        api.max_tokens,
+    )?;
+    within("api.unread-s", api.unread_s, 1, 3600)
+}
+
+fn media(config: &NodeConfig) -> Checked {
+    let media = &config.media;
+    within("media.items", media.items, 0, 1024)?;
+    within("media.mib", media.mib, 1, 1024)?;
+    within("media.frames", media.frames, 1, 4096)?;
+    for (key, value, most) in [
+        ("media.megapixels", media.megapixels, 1000.0),
+        ("media.video-s", media.video_s, 36_000.0),
+        ("media.audio-s", media.audio_s, 36_000.0),
+        ("media.fps", media.fps, 60.0),
+    ] {
+        if !(value > 0.0 && value <= most) {
+            return wrong(key, format!("is {value}; allowed: above 0 to {most}"));
+        }
+    }
+    Ok(())
+}
+
+fn sessions(config: &NodeConfig) -> Checked {
+    let sessions = &config.sessions;
+    let plain = sessions.tls.is_none();
+    if config.node.role.serves_nodes() && plain && !sessions.listen.ip().is_loopback() {
+        return wrong(
+            "sessions.listen",
+            format!(
+                "is {}, beyond this machine, without TLS; `msao node init` makes certificates, `sessions.tls` names their folder",
+                sessions.listen
+            ),
+        );
+    }
+    within("sessions.lease-ms", sessions.lease_ms, 0, 60_000)?;
+    within("sessions.heartbeat-ms", sessions.heartbeat_ms, 10, 60_000)?;
+    within(
+        "sessions.gone-after-ms",
+        sessions.gone_after_ms,
+        sessions.heartbeat_ms.saturating_mul(2),
+        600_000,
+    )?;
+    within("sessions.most", sessions.most, 1, 65_536)?;
+    within("sessions.media-mib", sessions.media_mib, 1, 1 << 20)?;
+    let mut names = std::collections::BTreeSet::new();
+    for (number, peer) in config.peers.iter().enumerate() {
+        let at = |name: &str| format!("peers.{number}.{name}");
+        named(at("name"), &peer.name)?;
+        if !names.insert(&peer.name) {
+            return wrong(at("name"), format!("\"{}\" is given twice", peer.name));
+        }
+        let port = peer.address.rsplit_once(':').map(|(host, port)| {
+            (
+                !host.is_empty(),
+                port.parse::<u16>().is_ok_and(|port| port > 0),
+            )
+        });
+        if port != Some((true, true)) {
+            return wrong(
+                at("address"),
+                format!("is \"{}\"; expected: HOST:PORT", peer.address),
+            );
+        }
+        if !(peer.price_per_mtok.is_finite()
+            && (peer.price_per_mtok >= 0.0 || peer.price_per_mtok == -1.0))
+        {
+            return wrong(
+                at("price-per-mtok"),
+                format!(
+                    "is {}; allowed: 0 or more, or -1 for unknown",
+                    peer.price_per_mtok
+                ),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn operator(config: &NodeConfig) -> Checked {
+    for (name, token) in &config.operator.tokens {
+        named(format!("operator.tokens.{name}"), name)?;
+        hash(format!("operator.tokens.{name}.sha256"), &token.sha256)?;
+    }
+    if let Some(listen) = config.operator.listen
+        && !listen.ip().is_loopback()
+        && config.operator.tokens.is_empty()
+    {
+        return wrong(
+            "operator.listen",
+            format!(
+                "is {listen}, beyond this machine, with no token; add [operator.tokens.NAME] with sha256 and role"
+            ),
+        );
+    }
+    Ok(())
+}
