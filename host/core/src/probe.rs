@@ -33,7 +33,7 @@ pub struct ItemReport {
     pub features: Vec<f32>,
     /// Attention that the text behind the item pays to each token, averaged over that text and the heads of the last
     /// probe layer. The prompt's first token is left out of the softmax: it draws attention that nothing else wants
-    /// (Xiao et al. 2023, arXiv 2309.17453). Zeros where no text follows.
+    /// (Xiao et al. 2023, arXiv 2309.17453). What that layer's window hides gets none. Zeros where no text follows.
     pub relevance: Vec<f32>,
     /// The same for a content-free text in the place of the one that follows the last item; empty if none was given.
     pub relevance_of_nothing: Vec<f32>,
