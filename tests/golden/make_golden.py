@@ -3,7 +3,7 @@
 
     pip install -r requirements.txt
     python make_golden.py            # everything
-    python make_golden.py models     # one part: media | models | preprocess | decoders
+    python make_golden.py models     # one part: media | models | pruned | preprocess | decoders
     python make_golden.py models qwen25-vl-windows omni-thinker
 """
 
@@ -19,9 +19,9 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 import torch  # noqa: E402
 import transformers  # noqa: E402
 
-from oracle import cases, checkpoints, media  # noqa: E402
+from oracle import cases, checkpoints, media, pruned  # noqa: E402
 
-PARTS = ["media", "models", "preprocess", "decoders"]
+PARTS = ["media", "models", "pruned", "preprocess", "decoders"]
 
 
 def main(args):
@@ -41,6 +41,10 @@ def main(args):
         for spec in checkpoints.SPECS:
             if not names or spec.name in names:
                 cases.make(spec)
+    if "pruned" in parts:
+        for spec in checkpoints.SPECS:
+            if not names or spec.name in names:
+                pruned.make(spec)
     if "preprocess" in parts:
         from oracle import preprocess
 

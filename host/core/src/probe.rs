@@ -29,12 +29,14 @@ pub struct ItemReport {
     /// Norm of the token's encoder feature less the item's mean feature.
     pub saliency: Vec<f32>,
     /// Encoder features projected to [`FEATURE_WIDTH`] values by a seeded random matrix, token after token. Lengths
-    /// and angles are kept approximately (Johnson and Lindenstrauss 1984).
+    /// and angles are kept approximately (Johnson and Lindenstrauss 1984). The matrix, `[hidden, FEATURE_WIDTH]` row by
+    /// row: `1 / sqrt(FEATURE_WIDTH)`, with the sign that the top bit of each output of SplitMix64 says.
     pub features: Vec<f32>,
     /// Attention that the text behind the item pays to each token, averaged over that text and the heads of the last
     /// probe layer. The prompt's first token is left out of the softmax: it draws attention that nothing else wants
-    /// (Xiao et al. 2023, arXiv 2309.17453). Zeros where no text follows.
+    /// (Xiao et al. 2023, arXiv 2309.17453). What that layer's window hides gets none. Zeros where no text follows.
     pub relevance: Vec<f32>,
-    /// The same for a content-free text in the place of the one that follows the last item; empty if none was given.
+    /// The same for a content-free text in the place of the one that follows the last item, averaged over that text
+    /// alone, for every item; empty if none was given.
     pub relevance_of_nothing: Vec<f32>,
 }

@@ -367,7 +367,9 @@ fn attention(
     item: &Item,
 ) -> Result<Vec<f32>> {
     let [lower, _] = &pool.regions;
-    let (keys, _) = lower.layer(lower.layers().end - 1)?;
+    let layer = lower.layers().end - 1;
+    let window = model.config().text.windows.get(layer).copied().flatten();
+    let (keys, _) = lower.layer(layer)?;
     let device = keys.device();
     let heads = model.language().heads();
     let group = heads.heads / heads.kv_heads;
@@ -396,7 +398,11 @@ fn attention(
         // A row sees the tokens up to its own place, but for the first.
         let seen: Vec<i64> = places.iter().map(|&place| place as i64).collect();
         let own = index_tensor(&seen, device)?.f_unsqueeze(1)?;
-        let hidden = tokens.f_gt_tensor(&own)?.f_logical_or(&sink)?;
+        let mut hidden = tokens.f_gt_tensor(&own)?.f_logical_or(&sink)?;
+        if let Some(window) = window {
+            let before = own.f_sub_scalar(window as i64)?;
+            hidden = hidden.f_logical_or(&tokens.f_le_tensor(&before)?)?;
+        }
         let weights = scores
             .f_masked_fill(&hidden, f64::NEG_INFINITY)?
             .f_softmax(-1, Kind::Float)?

@@ -119,6 +119,9 @@ CASES_OF = {
         ("audio_odd", user(audio("odd_0s50"), audio("tone_0s30"), text("What?")), {}),
         ("audio_image", user(audio("noise_1s00"), image("small"), text("Compare.")), {}),
     ],
+    "qwen2-vl-deep": [
+        ("image_video", user(image("small"), video("clip_c"), text("What moves?")), {}),
+    ],
 }
 
 

@@ -176,6 +176,12 @@ SPECS = [
         tied=True, template_in="tokenizer", processor="split",
         image_pixels=(512, 4096), video_pixels=(512, 2048),
     ),
+    Spec(
+        "qwen2-vl-deep", "qwen2_vl", "nested", "native", "float16",
+        _text(16, 8, 16, 2, 1, _rope_nested([1, 1, 2])),
+        _vision2(8, 16, 1, 2, 2, patch=4),
+        tied=True, processor="split", image_pixels=(256, 2048), video_pixels=(256, 1024),
+    ),
 ]
 BY_NAME = {s.name: s for s in SPECS}
 

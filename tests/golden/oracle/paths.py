@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MEDIA = ROOT / "media"
 MODELS = ROOT / "models"
 CASES = ROOT / "cases"
+PRUNED = ROOT / "pruned"
 PREPROCESS = ROOT / "preprocess"
 DECODERS = ROOT / "decoders"
 

@@ -10,6 +10,8 @@
     missing_docs
 )]
 
+mod pruned;
+
 use std::path::{Path, PathBuf};
 
 use msao_core::chat::Message;
@@ -20,6 +22,8 @@ use msao_processor::{
 };
 use safetensors::SafeTensors;
 use serde_json::Value;
+
+pub use pruned::{Pattern, Pruned, Seen, pruned};
 
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden")
