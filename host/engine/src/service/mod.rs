@@ -376,7 +376,7 @@ impl Session {
     }
 
     /// Holds drafted tokens against the model's own choices. What is accepted and the choice behind it become part of the
-    /// answer.
+    /// answer, so the reserve must have room for one token more than is drafted.
     pub async fn verify(&self, drafts: Vec<u32>) -> Result<Verdict, ServiceError> {
         self.ask(|reply| Order::Verify { drafts, reply }).await
     }

@@ -437,8 +437,7 @@ impl Engine {
                 }
             }
             let now = match client.orders.front() {
-                Some(Order::Verify { drafts, .. }) => client.too_many(drafts.len()).is_some(),
-                None | Some(Order::Generate { .. }) => false,
+                None | Some(Order::Generate { .. } | Order::Verify { .. }) => false,
                 Some(Order::Probed(_) | Order::Keep(..)) => seen || read,
                 Some(Order::Meter(_) | Order::Output(_)) => true,
                 Some(_) => read,
@@ -511,13 +510,8 @@ impl Engine {
                 let meter = self.runner.meter(sequence).cloned();
                 let _gone = reply.send(meter.map_err(ServiceError::from));
             }
-            // Too long for the room that is left; others wait for a pass.
-            Order::Verify { drafts, reply } => {
-                let error = client.too_many(drafts.len());
-                let error = error.unwrap_or_else(|| EngineError::request("not a draft's turn"));
-                let _gone = reply.send(Err(error.into()));
-            }
-            Order::Generate { .. } => client.orders.push_front(order),
+            // These wait for a pass.
+            Order::Verify { .. } | Order::Generate { .. } => client.orders.push_front(order),
         }
     }
 
