@@ -344,12 +344,14 @@ impl Probe {
         }
     }
 
-    /// Hands out the hidden states after the first layers, `[L, hidden]`, for the other layers to read from.
+    /// Hands out the hidden states after the first layers, `[L, hidden]`, for the other layers to read from. When it
+    /// fails nothing has changed.
     pub fn go_on(&mut self) -> Result<Tensor> {
+        let hidden = tch::no_grad(|| Tensor::f_cat(&self.hidden, 0))?;
         self.stage = Stage::GoingOn;
         self.queries.clear();
-        let hidden = std::mem::take(&mut self.hidden);
-        tch::no_grad(|| Ok(Tensor::f_cat(&hidden, 0)?))
+        self.hidden.clear();
+        Ok(hidden)
     }
 }
 
@@ -428,5 +430,19 @@ impl SplitMix {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+impl Probe {
+    /// Makes going on fail, as it does for want of memory; again to undo it.
+    pub fn spoil(&mut self) {
+        match self.hidden.pop() {
+            Some(last) if last.dim() == 1 => {}
+            last => {
+                self.hidden.extend(last);
+                self.hidden.push(Tensor::from(0.0f32).reshape([1]));
+            }
+        }
     }
 }

@@ -27,6 +27,9 @@ use crate::prefix_cache::{Chain, PrefixCache};
 use crate::probe::{Probe, ProbeOptions};
 use crate::prompt::{Item, Prompt};
 
+#[cfg(test)]
+mod tests;
+
 /// What a runner may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct RunnerOptions {
@@ -531,7 +534,8 @@ impl Runner {
         }
     }
 
-    /// Goes on behind the probe with what is to be kept: the layers after the probe's see these tokens only.
+    /// Goes on behind the probe with what is to be kept: the layers after the probe's see these tokens only. When it
+    /// fails nothing has changed.
     pub fn keep(&mut self, id: SequenceId, keep: &Keep) -> Result<()> {
         let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
         match &mut running.reading {
@@ -546,8 +550,8 @@ impl Runner {
                 if places.is_empty() {
                     return Err(EngineError::request("the keep list leaves nothing to read"));
                 }
-                prompt.keep = places;
                 prompt.x = probe.go_on()?;
+                prompt.keep = places;
                 *read = 0;
                 Ok(())
             }
