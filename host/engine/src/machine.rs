@@ -23,13 +23,13 @@ pub fn matrix_rate(place: Place, precision: Precision) -> Result<f64> {
         let a = Tensor::f_ones([SIDE, SIDE], options)?;
         let b = Tensor::f_ones([SIDE, SIDE], options)?;
         drop(a.f_matmul(&b)?);
-        place.wait();
+        place.wait()?;
         let started = Instant::now();
         let mut best = Duration::MAX;
         while started.elapsed() < LONG_ENOUGH {
             let one = Instant::now();
             drop(a.f_matmul(&b)?);
-            place.wait();
+            place.wait()?;
             best = best.min(one.elapsed());
         }
         Ok(2.0 * (SIDE as f64).powi(3) / best.as_secs_f64())
