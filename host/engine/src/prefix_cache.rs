@@ -131,7 +131,7 @@ impl PrefixCache {
             self.remove(index, pool);
         }
         while self.entries.len() >= self.limit && self.evict(pool) {}
-        let tables = pool.fork(tables);
+        let tables = pool.keep(tables);
         self.entries.push(Entry {
             chain,
             tables,
@@ -160,8 +160,8 @@ impl PrefixCache {
         pool.release(&mut entry.tables);
     }
 
-    /// Blocks, of both regions together, that would come free if all were dropped.
-    pub fn own_blocks(&self, pool: &Pool) -> usize {
-        pool.held_only_by(self.entries.iter().map(|entry| &entry.tables))
+    /// The tables of all kept prompts.
+    pub fn tables(&self) -> impl Iterator<Item = &[Table; 2]> + Clone {
+        self.entries.iter().map(|entry| &entry.tables)
     }
 }

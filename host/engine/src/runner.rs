@@ -27,9 +27,6 @@ use crate::prefix_cache::{Chain, PrefixCache};
 use crate::probe::{Probe, ProbeOptions};
 use crate::prompt::{Item, Prompt};
 
-#[cfg(test)]
-mod tests;
-
 /// What a runner may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct RunnerOptions {
@@ -167,7 +164,7 @@ impl Runner {
         Occupancy {
             sequences: self.sequences.len(),
             held_blocks: self.pool.held_blocks(),
-            prefix_blocks: self.prefixes.own_blocks(&self.pool),
+            prefix_blocks: self.prefix_blocks(),
             media_bytes: self.media.bytes(),
         }
     }
@@ -177,15 +174,26 @@ impl Runner {
         self.pool.held_blocks()
     }
 
+    /// Cache blocks that only kept prefixes hold.
+    pub fn prefix_blocks(&self) -> usize {
+        debug_assert!(self.kept_are_counted());
+        self.pool.kept_blocks()
+    }
+
+    /// Whether the count of blocks that only kept prefixes hold is what a walk over them finds.
+    fn kept_are_counted(&self) -> bool {
+        self.pool.kept_blocks() == self.pool.held_only_by(self.prefixes.tables())
+    }
+
     /// Whether a sequence of so many tokens in all would fit beside what the open sequences may still come to hold.
     pub fn fits(&self, tokens: usize) -> bool {
+        debug_assert!(self.kept_are_counted());
         let promised: usize = self
             .sequences
             .values()
             .map(|running| running.promised(&self.pool))
             .sum();
-        let free = self.pool.free_blocks() + self.prefixes.own_blocks(&self.pool) / 2;
-        promised + tokens.div_ceil(BLOCK) < free
+        promised + tokens.div_ceil(BLOCK) < self.pool.blocks_to_be_had()
     }
 
     /// Takes in a prompt. `reserve` is the most tokens that will be added behind it; nothing is computed yet.
@@ -741,6 +749,13 @@ impl Pool {
         self.free_tokens() / BLOCK
     }
 
+    /// Blocks that may still be taken in both regions once all kept prefixes have given way.
+    fn blocks_to_be_had(&self) -> usize {
+        let regions = self.regions.iter();
+        let each = regions.map(|region| region.free_blocks() + region.kept_blocks());
+        each.min().unwrap_or(0)
+    }
+
     /// Tokens that it can hold in all.
     fn capacity_tokens(&self) -> usize {
         let limits = self.regions.iter().map(|region| region.limit_blocks());
@@ -754,3 +769,6 @@ impl Pool {
         blocks.max().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests;
