@@ -134,6 +134,9 @@ pub struct Runner {
     next: u64,
     media: MediaCache,
     prefixes: PrefixCache,
+    /// Work on this sequence panics half way.
+    #[cfg(test)]
+    pub(crate) trip: Option<SequenceId>,
 }
 
 impl Runner {
@@ -146,6 +149,8 @@ impl Runner {
             next: 0,
             media: MediaCache::new(options.media_cache_bytes),
             prefixes: PrefixCache::new(options.prefixes),
+            #[cfg(test)]
+            trip: None,
         })
     }
 
@@ -352,6 +357,8 @@ impl Runner {
             None => match self.media.get(key) {
                 Some(features) => features,
                 None => {
+                    #[cfg(test)]
+                    assert!(self.trip != Some(id), "on purpose");
                     let encoding = self.model.start_encoding(&reading.inputs, &item, meter)?;
                     reading.encoding = Some(encoding);
                     return Ok(false);
@@ -475,6 +482,11 @@ impl Runner {
         }
         let logits = self.model.pass(&mut self.pool, &mut parts)?;
         drop(parts);
+        #[cfg(test)]
+        assert!(
+            batch.iter().all(|(id, _)| self.trip != Some(*id)),
+            "on purpose"
+        );
         for ((_, running), piece) in taken.iter_mut().zip(&pieces) {
             if let Some(piece) = piece {
                 self.has_read(running, piece);
@@ -622,6 +634,13 @@ impl Runner {
         running.state.charge_cache(&self.pool);
         self.pool.release(&mut running.state.tables);
         Ok(running.state.meter)
+    }
+
+    /// Puts the cache in order after a panic in any method here was caught. Sequences that the method was called for may
+    /// be gone or half changed and must be closed; all else is as it was.
+    pub fn recover(&mut self) {
+        let running = self.sequences.values().map(|running| &running.state.tables);
+        self.pool.recount(running.chain(self.prefixes.tables()));
     }
 
     /// Forgets prefixes and media that are kept for later.
