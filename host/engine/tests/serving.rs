@@ -240,7 +240,7 @@ fn a_look_is_charged_for_its_projection_and_each_score_once() {
         let report = runner.probed(id).unwrap();
         let tokens: usize = found.iter().map(|item| item.places.len()).sum();
         let first = found.iter().map(|item| item.places.end).min();
-        let text = (first.unwrap()..inputs.input_ids.len())
+        let text = (first.unwrap_or(inputs.input_ids.len())..inputs.input_ids.len())
             .filter(|place| !found.iter().any(|item| item.places.contains(place)))
             .count();
         let projected = 2 * tokens * config.hidden_size * 16;
