@@ -332,6 +332,8 @@ impl Runner {
     ///
     /// When it fails the item is begun anew the next time.
     pub fn encode_on(&mut self, id: SequenceId) -> Result<bool> {
+        #[cfg(test)]
+        assert!(self.trip != Some(id), "on purpose");
         let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
         let Some(reading) = &mut running.reading else {
             return Ok(true);
@@ -357,8 +359,6 @@ impl Runner {
             None => match self.media.get(key) {
                 Some(features) => features,
                 None => {
-                    #[cfg(test)]
-                    assert!(self.trip != Some(id), "on purpose");
                     let encoding = self.model.start_encoding(&reading.inputs, &item, meter)?;
                     reading.encoding = Some(encoding);
                     return Ok(false);

@@ -244,7 +244,7 @@ impl Engine {
     fn queue(&mut self, id: u64, order: Order) {
         match self.clients.get_mut(&id) {
             Some(client) if client.orders.len() < ORDERS => client.orders.push_back(order),
-            Some(client) => {
+            Some(_) => {
                 let most = ORDERS as u64;
                 let limit = "orders that wait on one session";
                 order.refuse(|| ServiceError::Overloaded { limit, most });
