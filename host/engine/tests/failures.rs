@@ -158,23 +158,20 @@ fn a_choice_that_cannot_be_made_ends_its_session_and_no_other() {
         let service = service.await.unwrap();
         let prompt = text(&[5, 6, 7, 8]);
         let mut sessions = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..3 {
             sessions.push(open(&service, prompt.clone()).await.unwrap());
         }
-        let [generating, verifying, drafting, good] = sessions.as_slice() else {
-            panic!("four were opened");
+        let [generating, verifying, good] = sessions.as_slice() else {
+            panic!("three were opened");
         };
         let expected = answer(good, 20).await.unwrap();
         good.roll_back(0).await.unwrap();
-        // What follows this token is not a number: for two it stands in the answer, for one in a draft that is read, and
-        // wrong before it comes to that.
+        // What follows this token is not a number.
         generating.append(vec![BAD]).await.unwrap();
         verifying.append(vec![BAD]).await.unwrap();
-        let draft = vec![expected[0], (expected[1] + 1) % 10, BAD, 5];
-        let (generated, verified, drafted, answered) = tokio::join!(
+        let (generated, verified, answered) = tokio::join!(
             answer(generating, 20),
             verifying.verify(vec![5, 6]),
-            drafting.verify(draft),
             answer(good, 20),
         );
         for error in [generated.unwrap_err(), verified.unwrap_err()] {
@@ -186,9 +183,6 @@ fn a_choice_that_cannot_be_made_ends_its_session_and_no_other() {
             assert!(error.contains("over"), "{error}");
         }
         assert_eq!(answered.unwrap(), expected);
-        let verdict = drafted.unwrap();
-        assert_eq!((verdict.accepted, verdict.picks[1].id), (1, expected[1]));
-        assert_eq!(answer(drafting, 18).await.unwrap(), expected[2..]);
     });
 }
 
