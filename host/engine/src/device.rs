@@ -1,5 +1,6 @@
 //! Where tensors live and in what precision.
 
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -52,9 +53,10 @@ impl Place {
 
     /// Waits until the place has done all that it was given: a GPU works behind the caller's back, and a clock that
     /// is read meanwhile shows nothing.
-    pub(crate) fn wait(self) {
-        if let Place::Cuda(index) = self {
-            tch::Cuda::synchronize(index as i64);
+    pub(crate) fn wait(self) -> Result<()> {
+        match self {
+            Place::Cpu => Ok(()),
+            Place::Cuda(index) => synchronize(index as i64),
         }
     }
 
@@ -75,6 +77,28 @@ impl Place {
             }
         }
     }
+}
+
+/// Waits for a GPU. An operation that failed behind the caller's back is told of here, and tch's own call panics then.
+fn synchronize(index: i64) -> Result<()> {
+    // SAFETY: takes a number; an exception is caught and kept as this thread's last error.
+    unsafe { torch_sys::cuda::atc_synchronize(index) };
+    last_error()
+}
+
+/// What libtorch's last call on this thread had to say.
+fn last_error() -> Result<()> {
+    // SAFETY: gives null or a string that was made with strdup and is the caller's from now on.
+    let said = unsafe { torch_sys::get_and_reset_last_err() };
+    if said.is_null() {
+        return Ok(());
+    }
+    // SAFETY: not null, and ended by a zero as strdup's strings are.
+    let text = unsafe { CStr::from_ptr(said) };
+    let text = text.to_string_lossy().into_owned();
+    // SAFETY: strdup's memory is free's; nothing refers to it any more.
+    unsafe { libc::free(said.cast()) };
+    Err(tch::TchError::Torch(text).into())
 }
 
 /// The precision that weights and activations are held in.
@@ -203,4 +227,19 @@ fn library_folders(mapped: &[PathBuf]) -> Vec<PathBuf> {
     }
     folders.dedup();
     folders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_a_gpu_that_is_not_there_is_an_error() {
+        Place::Cpu.wait().unwrap();
+        // None has this number, on any machine.
+        let error = Place::Cuda(4096).wait().unwrap_err().to_string();
+        assert!(error.starts_with("libtorch: "), "{error}");
+        // It was taken: the next call finds none.
+        last_error().unwrap();
+    }
 }

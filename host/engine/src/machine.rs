@@ -30,13 +30,13 @@ pub fn matrix_rate(place: Place, precision: Precision) -> Result<f64> {
         let a = Tensor::f_ones([SIDE, SIDE], options)?;
         let b = Tensor::f_ones([SIDE, SIDE], options)?;
         drop(a.f_matmul(&b)?);
-        place.wait();
+        place.wait()?;
         let started = Instant::now();
         let mut best = Duration::MAX;
         while started.elapsed() < LONG_ENOUGH {
             let one = Instant::now();
             drop(a.f_matmul(&b)?);
-            place.wait();
+            place.wait()?;
             best = best.min(one.elapsed());
         }
         Ok(2.0 * (SIDE as f64).powi(3) / best.as_secs_f64())
@@ -87,10 +87,10 @@ fn read_gpu(place: Place) -> Result<f64> {
         let all = Tensor::f_ones([values], (Kind::Float, place.device()?))?;
         let mut best = f64::INFINITY;
         for _ in 0..=READS {
-            place.wait();
+            place.wait()?;
             let started = Instant::now();
             drop(all.f_sum(Kind::Float)?);
-            place.wait();
+            place.wait()?;
             best = best.min(started.elapsed().as_secs_f64());
         }
         Ok(best)

@@ -453,9 +453,11 @@ impl Model {
         let started = Instant::now();
         let mut work = Work { meter, phase };
         let result = tch::no_grad(|| run(&mut work));
-        self.place.wait();
+        let waited = self.place.wait();
         meter.add_time(phase, started.elapsed());
-        result
+        let done = result?;
+        waited?;
+        Ok(done)
     }
 
     fn deaf(&self) -> EngineError {

@@ -168,9 +168,10 @@ impl Model {
         tch::no_grad(|| {
             let before = lengths(parts);
             let mut layers = self.run_layers(pool, parts, Layers::All, None)?;
-            match self.wanted_logits(&layers.hidden, parts, &mut layers.meters) {
+            let logits = self.wanted_logits(&layers.hidden, parts, &mut layers.meters);
+            match logits.and_then(|logits| self.place().wait().map(|()| logits)) {
                 Ok(logits) => {
-                    layers.charge(self, pool, parts);
+                    layers.charge(pool, parts);
                     Ok(logits)
                 }
                 Err(error) => {
@@ -205,9 +206,14 @@ impl Model {
         tap: Option<&mut Tap>,
     ) -> Result<Tensor> {
         tch::no_grad(|| {
+            let before = lengths(parts);
             let layers = self.run_layers(pool, parts, Layers::Region(region), tap)?;
+            if let Err(error) = self.place().wait() {
+                shorten(pool, parts, &before);
+                return Err(error);
+            }
             let hidden = layers.hidden.shallow_clone();
-            layers.charge(self, pool, parts);
+            layers.charge(pool, parts);
             Ok(hidden)
         })
     }
@@ -384,11 +390,10 @@ struct Ran {
 }
 
 impl Ran {
-    /// Charges each part for its rows' share and moves it on.
+    /// Charges each part for its rows' share and moves it on, once the place has been waited for.
     ///
     /// The time is the whole pass's for each: that is what it waited for.
-    fn charge(self, model: &Model, pool: &Pool, parts: &mut [Part]) {
-        model.place().wait();
+    fn charge(self, pool: &Pool, parts: &mut [Part]) {
         let elapsed = self.started.elapsed();
         let all = parts.iter().map(Part::rows).sum::<usize>().max(1) as u64;
         let wanted = |part: &Part| part.wanted.min(part.rows()) as u64;

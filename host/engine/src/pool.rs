@@ -26,6 +26,8 @@ const GROWTH: usize = 16;
 pub(crate) struct Table {
     blocks: Vec<u32>,
     slots: Vec<u32>,
+    /// Whether it is kept for later: it gives way when somebody needs its blocks.
+    kept: bool,
 }
 
 impl Table {
@@ -40,6 +42,21 @@ impl Table {
     }
 }
 
+/// How many tables hold a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Holders {
+    all: u32,
+    /// Of these, tables that are kept for later.
+    kept: u32,
+}
+
+impl Holders {
+    /// Whether the block comes free when all that is kept for later gives way.
+    fn only_kept(self) -> bool {
+        self.all > 0 && self.all == self.kept
+    }
+}
+
 /// The cache of some consecutive layers.
 #[derive(Debug)]
 pub(crate) struct Region {
@@ -51,8 +68,10 @@ pub(crate) struct Region {
     first_layer: usize,
     /// Values of one token in one of the tensors.
     token_values: i64,
-    /// Tables that hold a block, by block.
-    holders: Vec<u32>,
+    /// By block.
+    holders: Vec<Holders>,
+    /// Blocks that only tables kept for later hold.
+    only_kept: usize,
     /// Blocks given back, lowest first, so that what is used stays together.
     free: BinaryHeap<Reverse<u32>>,
     /// Blocks that the tensors have room for.
@@ -109,6 +128,7 @@ impl Region {
             first_layer,
             token_values: (config.kv_heads * config.head_dim) as i64,
             holders: Vec::new(),
+            only_kept: 0,
             free: BinaryHeap::new(),
             room,
             limit,
@@ -153,14 +173,21 @@ impl Region {
         self.limit
     }
 
-    /// Blocks that nobody but the given tables holds.
+    /// Blocks that only tables kept for later hold.
+    pub fn kept_blocks(&self) -> usize {
+        self.only_kept
+    }
+
+    /// Blocks that nobody but the given tables holds, found by a walk over them.
     fn held_only_by<'a>(&self, tables: impl Iterator<Item = &'a Table>) -> usize {
         let mut theirs: HashMap<u32, u32> = HashMap::new();
         for &block in tables.flat_map(|table| &table.blocks) {
             *theirs.entry(block).or_default() += 1;
         }
-        let alone =
-            |(block, count): &(&u32, &u32)| self.holders.get(**block as usize) == Some(*count);
+        let alone = |(block, count): &(&u32, &u32)| {
+            let holders = self.holders.get(**block as usize);
+            holders.is_some_and(|holders| holders.all == **count)
+        };
         theirs.iter().filter(alone).count()
     }
 
@@ -178,7 +205,7 @@ impl Region {
             .blocks
             .last()
             .and_then(|&block| self.holders.get(block as usize))
-            .is_some_and(|&holders| holders > 1)
+            .is_some_and(|holders| holders.all > 1)
     }
 
     /// Adds slots for `more` tokens to the table, or fails and leaves it as it was.
@@ -218,13 +245,17 @@ impl Region {
         table.slots.truncate(tokens);
         while table.blocks.len() > tokens.div_ceil(BLOCK) {
             if let Some(block) = table.blocks.pop() {
-                self.give_back(block);
+                self.give_back(block, table.kept);
             }
         }
     }
 
     /// A table of its own with the first `tokens` of another, whose blocks both hold from now on.
     pub fn share(&mut self, table: &Table, tokens: usize) -> Table {
+        self.share_as(table, tokens, false)
+    }
+
+    fn share_as(&mut self, table: &Table, tokens: usize, kept: bool) -> Table {
         let slots: Vec<u32> = table.slots.iter().take(tokens).copied().collect();
         let blocks: Vec<u32> = table
             .blocks
@@ -233,36 +264,69 @@ impl Region {
             .copied()
             .collect();
         for &block in &blocks {
-            if let Some(holders) = self.holders.get_mut(block as usize) {
-                *holders += 1;
-            }
+            self.hold(block, kept);
         }
-        Table { blocks, slots }
+        Table {
+            blocks,
+            slots,
+            kept,
+        }
+    }
+
+    /// Counts one more table that holds a block.
+    fn hold(&mut self, block: u32, kept: bool) {
+        self.change(block, |holders| {
+            holders.all += 1;
+            holders.kept += u32::from(kept);
+        });
+    }
+
+    /// Changes who holds a block, and with that what is free and what is only kept.
+    fn change(&mut self, block: u32, change: impl FnOnce(&mut Holders)) {
+        let Some(holders) = self.holders.get_mut(block as usize) else {
+            return;
+        };
+        let before = *holders;
+        change(holders);
+        self.only_kept += usize::from(holders.only_kept());
+        self.only_kept -= usize::from(before.only_kept());
+        if before.all > 0 && holders.all == 0 {
+            self.free.push(Reverse(block));
+        }
     }
 
     /// A fresh block, held once. There must be one ([`Region::free_blocks`], [`Region::make_room`]).
     fn take(&mut self) -> u32 {
         match self.free.pop() {
             Some(Reverse(block)) => {
-                if let Some(holders) = self.holders.get_mut(block as usize) {
-                    *holders = 1;
-                }
+                self.hold(block, false);
                 block
             }
             None => {
-                self.holders.push(1);
+                self.holders.push(Holders { all: 1, kept: 0 });
                 (self.holders.len() - 1) as u32
             }
         }
     }
 
-    fn give_back(&mut self, block: u32) {
-        if let Some(holders) = self.holders.get_mut(block as usize) {
-            *holders = holders.saturating_sub(1);
-            if *holders == 0 {
-                self.free.push(Reverse(block));
+    fn give_back(&mut self, block: u32, kept: bool) {
+        self.change(block, |holders| {
+            holders.all = holders.all.saturating_sub(1);
+            holders.kept = holders.kept.saturating_sub(u32::from(kept));
+        });
+    }
+
+    fn recount<'a>(&mut self, tables: impl Iterator<Item = &'a Table>) {
+        let blocks = self.holders.len();
+        self.holders = vec![Holders::default(); blocks];
+        self.only_kept = 0;
+        for table in tables {
+            for &block in &table.blocks {
+                self.hold(block, table.kept);
             }
         }
+        let free = |(block, holders): (u32, &Holders)| (holders.all == 0).then_some(Reverse(block));
+        self.free = (0..).zip(&self.holders).filter_map(free).collect();
     }
 
     /// Gives the table a last block of its own.
@@ -272,22 +336,31 @@ impl Region {
         };
         let new = self.take();
         let filled = table.slots.len() % BLOCK;
-        let start = |block: u32| i64::from(block) * BLOCK as i64;
-        for (keys, values) in &self.layers {
-            for tensor in [keys, values] {
-                let from = tensor.f_narrow(0, start(old), filled as i64)?;
-                tensor
-                    .f_narrow(0, start(new), filled as i64)?
-                    .f_copy_(&from)?;
-            }
+        if let Err(error) = self.copy(old, new, filled) {
+            self.give_back(new, false);
+            return Err(error);
         }
-        self.give_back(old);
+        self.give_back(old, table.kept);
         if let Some(last) = table.blocks.last_mut() {
             *last = new;
         }
         let first = table.slots.len() - filled;
         for (slot, offset) in table.slots.iter_mut().skip(first).zip(0u32..) {
             *slot = new * BLOCK as u32 + offset;
+        }
+        Ok(())
+    }
+
+    /// Copies the first `filled` slots of a block in all layers.
+    fn copy(&self, from: u32, to: u32, filled: usize) -> Result<()> {
+        let start = |block: u32| i64::from(block) * BLOCK as i64;
+        for (keys, values) in &self.layers {
+            for tensor in [keys, values] {
+                let from = tensor.f_narrow(0, start(from), filled as i64)?;
+                tensor
+                    .f_narrow(0, start(to), filled as i64)?
+                    .f_copy_(&from)?;
+            }
         }
         Ok(())
     }
@@ -376,6 +449,16 @@ impl Pool {
         [lower.share(low, low.tokens()), upper.share(up, up.tokens())]
     }
 
+    /// A copy of the tables to be kept for later, sharing their blocks.
+    pub fn keep(&mut self, tables: &[Table; 2]) -> [Table; 2] {
+        let [lower, upper] = &mut self.regions;
+        let [low, up] = tables;
+        [
+            lower.share_as(low, low.tokens(), true),
+            upper.share_as(up, up.tokens(), true),
+        ]
+    }
+
     /// Bytes that the tables' tokens take, shared ones counted for each who shares.
     pub fn bytes(&self, tables: &[Table; 2]) -> u64 {
         let pairs = self.regions.iter().zip(tables);
@@ -390,7 +473,12 @@ impl Pool {
         free.min().unwrap_or(0) * BLOCK
     }
 
-    /// Blocks, of both regions together, that nobody but the given sequences holds.
+    /// Blocks, of both regions together, that only tables kept for later hold.
+    pub fn kept_blocks(&self) -> usize {
+        self.regions.iter().map(Region::kept_blocks).sum()
+    }
+
+    /// Blocks, of both regions together, that nobody but the given sequences holds, found by a walk over them.
     pub fn held_only_by<'a>(&self, tables: impl Iterator<Item = &'a [Table; 2]> + Clone) -> usize {
         let regions = self.regions.iter().enumerate();
         regions
@@ -398,6 +486,14 @@ impl Pool {
                 region.held_only_by(tables.clone().filter_map(|tables| tables.get(index)))
             })
             .sum()
+    }
+
+    /// Counts anew who holds what, `tables` being all that there are: where a panic may have lost a table, its blocks
+    /// come free. Without a panic it changes nothing.
+    pub fn recount<'a>(&mut self, tables: impl Iterator<Item = &'a [Table; 2]> + Clone) {
+        for (index, region) in self.regions.iter_mut().enumerate() {
+            region.recount(tables.clone().filter_map(|tables| tables.get(index)));
+        }
     }
 
     /// Blocks held in both regions together.
@@ -409,4 +505,107 @@ impl Pool {
 /// Layers that the probe runs and that see every token of a prompt: `max(1, layers / 8)`.
 pub(crate) fn lower_layers(layers: usize) -> usize {
     (layers / 8).max(1).min(layers)
+}
+
+#[cfg(test)]
+impl Pool {
+    /// A small cache of so many blocks a region.
+    pub fn of_blocks(blocks: usize) -> Self {
+        let config = TextConfig {
+            vocab_size: 8,
+            hidden_size: 4,
+            intermediate_size: 4,
+            layers: 2,
+            heads: 1,
+            kv_heads: 1,
+            head_dim: 2,
+            activation: crate::config::Activation::Silu,
+            max_positions: 1 << 16,
+            norm_eps: 1e-6,
+            rope_theta: 1e4,
+            mrope_section: [1, 0, 0],
+            windows: vec![None; 2],
+        };
+        let token_bytes = 2 * config.layers * config.head_dim * 4;
+        let bytes = (blocks * BLOCK * token_bytes) as u64;
+        Pool::new(&config, (Kind::Float, Device::Cpu), Capacity::Bytes(bytes)).unwrap()
+    }
+
+    /// Adds tokens to both tables.
+    pub fn extend(&mut self, tables: &mut [Table; 2], more: usize) -> Result<()> {
+        for (region, table) in self.regions.iter_mut().zip(tables) {
+            region.extend(table, more)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn snapshot(pool: &Pool) -> Vec<(Vec<Holders>, Vec<u32>, usize)> {
+        let regions = pool.regions.iter();
+        let each = regions.map(|region| {
+            let mut free: Vec<u32> = region.free.iter().map(|free| free.0).collect();
+            free.sort_unstable();
+            (region.holders.clone(), free, region.only_kept)
+        });
+        each.collect()
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_that_are_only_kept_are_counted_as_a_walk_counts_them(
+            tape in prop::collection::vec((0u8..6, any::<u16>()), 1..80),
+        ) {
+            let mut pool = Pool::of_blocks(24);
+            let mut running: Vec<[Table; 2]> = Vec::new();
+            let mut kept: Vec<[Table; 2]> = Vec::new();
+            for (what, number) in tape {
+                let number = usize::from(number);
+                let of = |many: &Vec<_>| (!many.is_empty()).then(|| number % many.len());
+                match (what, of(&running), of(&kept)) {
+                    (0, _, _) => running.push(Default::default()),
+                    (1, Some(index), _) => {
+                        // Where there is no room the tables stay as they were.
+                        let _full = pool.extend(&mut running[index], number % 40);
+                    }
+                    (2, Some(index), _) => {
+                        let tables = pool.keep(&running[index]);
+                        kept.push(tables);
+                    }
+                    (3, Some(index), _) => {
+                        let mut tables = running.swap_remove(index);
+                        pool.release(&mut tables);
+                    }
+                    (4, _, Some(index)) => {
+                        let mut tables = kept.swap_remove(index);
+                        pool.release(&mut tables);
+                    }
+                    (5, _, Some(index)) => {
+                        let tokens = kept[index][0].tokens().min(number % 60);
+                        let [lower, upper] = &mut pool.regions;
+                        let [low, up] = &kept[index];
+                        running.push([lower.share(low, tokens), upper.share(up, tokens)]);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(pool.kept_blocks(), pool.held_only_by(kept.iter()));
+            }
+            // A recount finds the same, and what was lost comes free.
+            let before = snapshot(&pool);
+            pool.recount(running.iter().chain(&kept));
+            prop_assert_eq!(snapshot(&pool), before);
+            drop(running);
+            pool.recount(kept.iter());
+            prop_assert_eq!(pool.kept_blocks(), pool.held_blocks());
+            for mut tables in kept {
+                pool.release(&mut tables);
+            }
+            prop_assert_eq!((pool.kept_blocks(), pool.held_blocks()), (0, 0));
+        }
+    }
 }

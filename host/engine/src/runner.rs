@@ -134,6 +134,9 @@ pub struct Runner {
     next: u64,
     media: MediaCache,
     prefixes: PrefixCache,
+    /// Work on this sequence panics half way.
+    #[cfg(test)]
+    pub(crate) trip: Option<SequenceId>,
 }
 
 impl Runner {
@@ -146,6 +149,8 @@ impl Runner {
             next: 0,
             media: MediaCache::new(options.media_cache_bytes),
             prefixes: PrefixCache::new(options.prefixes),
+            #[cfg(test)]
+            trip: None,
         })
     }
 
@@ -164,7 +169,7 @@ impl Runner {
         Occupancy {
             sequences: self.sequences.len(),
             held_blocks: self.pool.held_blocks(),
-            prefix_blocks: self.prefixes.own_blocks(&self.pool),
+            prefix_blocks: self.prefix_blocks(),
             media_bytes: self.media.bytes(),
         }
     }
@@ -174,15 +179,26 @@ impl Runner {
         self.pool.held_blocks()
     }
 
+    /// Cache blocks that only kept prefixes hold.
+    pub fn prefix_blocks(&self) -> usize {
+        debug_assert!(self.kept_are_counted());
+        self.pool.kept_blocks()
+    }
+
+    /// Whether the count of blocks that only kept prefixes hold is what a walk over them finds.
+    fn kept_are_counted(&self) -> bool {
+        self.pool.kept_blocks() == self.pool.held_only_by(self.prefixes.tables())
+    }
+
     /// Whether a sequence of so many tokens in all would fit beside what the open sequences may still come to hold.
     pub fn fits(&self, tokens: usize) -> bool {
+        debug_assert!(self.kept_are_counted());
         let promised: usize = self
             .sequences
             .values()
             .map(|running| running.promised(&self.pool))
             .sum();
-        let free = self.pool.free_blocks() + self.prefixes.own_blocks(&self.pool) / 2;
-        promised + tokens.div_ceil(BLOCK) < free
+        promised + tokens.div_ceil(BLOCK) < self.pool.blocks_to_be_had()
     }
 
     /// Takes in a prompt. `reserve` is the most tokens that will be added behind it; nothing is computed yet.
@@ -316,6 +332,8 @@ impl Runner {
     ///
     /// When it fails the item is begun anew the next time.
     pub fn encode_on(&mut self, id: SequenceId) -> Result<bool> {
+        #[cfg(test)]
+        assert!(self.trip != Some(id), "on purpose");
         let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
         let Some(reading) = &mut running.reading else {
             return Ok(true);
@@ -348,7 +366,7 @@ impl Runner {
             },
         };
         if let Some(probe) = &mut reading.probe {
-            probe.see(&item, &features)?;
+            probe.see(reading.prompt.encoded, &features, meter)?;
         }
         tch::no_grad(|| reading.prompt.put(&features))?;
         reading.pass_over();
@@ -464,6 +482,11 @@ impl Runner {
         }
         let logits = self.model.pass(&mut self.pool, &mut parts)?;
         drop(parts);
+        #[cfg(test)]
+        assert!(
+            batch.iter().all(|(id, _)| self.trip != Some(*id)),
+            "on purpose"
+        );
         for ((_, running), piece) in taken.iter_mut().zip(&pieces) {
             if let Some(piece) = piece {
                 self.has_read(running, piece);
@@ -531,7 +554,8 @@ impl Runner {
         }
     }
 
-    /// Goes on behind the probe with what is to be kept: the layers after the probe's see these tokens only.
+    /// Goes on behind the probe with what is to be kept: the layers after the probe's see these tokens only. When it
+    /// fails nothing has changed.
     pub fn keep(&mut self, id: SequenceId, keep: &Keep) -> Result<()> {
         let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
         match &mut running.reading {
@@ -546,8 +570,8 @@ impl Runner {
                 if places.is_empty() {
                     return Err(EngineError::request("the keep list leaves nothing to read"));
                 }
-                prompt.keep = places;
                 prompt.x = probe.go_on()?;
+                prompt.keep = places;
                 *read = 0;
                 Ok(())
             }
@@ -610,6 +634,13 @@ impl Runner {
         running.state.charge_cache(&self.pool);
         self.pool.release(&mut running.state.tables);
         Ok(running.state.meter)
+    }
+
+    /// Puts the cache in order after a panic in any method here was caught. Sequences that the method was called for may
+    /// be gone or half changed and must be closed; all else is as it was.
+    pub fn recover(&mut self) {
+        let running = self.sequences.values().map(|running| &running.state.tables);
+        self.pool.recount(running.chain(self.prefixes.tables()));
     }
 
     /// Forgets prefixes and media that are kept for later.
@@ -737,6 +768,13 @@ impl Pool {
         self.free_tokens() / BLOCK
     }
 
+    /// Blocks that may still be taken in both regions once all kept prefixes have given way.
+    fn blocks_to_be_had(&self) -> usize {
+        let regions = self.regions.iter();
+        let each = regions.map(|region| region.free_blocks() + region.kept_blocks());
+        each.min().unwrap_or(0)
+    }
+
     /// Tokens that it can hold in all.
     fn capacity_tokens(&self) -> usize {
         let limits = self.regions.iter().map(|region| region.limit_blocks());
@@ -750,3 +788,6 @@ impl Pool {
         blocks.max().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests;

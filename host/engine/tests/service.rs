@@ -181,6 +181,43 @@ fn whatever_is_drafted_the_answer_is_the_same() {
 }
 
 #[test]
+fn drafts_and_the_choice_behind_them_stay_within_the_reserve() {
+    let (name, cases) = chosen();
+    let case = &cases[0];
+    let model = Model::load(&dir(&name), &f32_options()).unwrap();
+    let vocabulary = model.config().text.vocab_size;
+    let right = alone(&model, case, sampler(case, vocabulary, 7, 0));
+    block_on(async {
+        let service = Service::start(dir(&name), f32_options(), ServiceOptions::default())
+            .await
+            .unwrap();
+        for (reserve, drafts) in [(0, 0), (6, 6), (6, 7), (1, 1)] {
+            let narrow = Open {
+                reserve,
+                ..open(case, sampler(case, vocabulary, 7, 0))
+            };
+            let session = service.open(narrow).await.unwrap();
+            let error = session.verify(right[..drafts].to_vec()).await.unwrap_err();
+            assert!(error.to_string().contains("reserve"), "{error}");
+            // Nothing was chosen, and the session goes on to the last token of its room.
+            assert!(session.output().await.unwrap().is_empty());
+            if let Some(fit) = reserve.checked_sub(1) {
+                let verdict = session.verify(right[..fit].to_vec()).await.unwrap();
+                assert_eq!(verdict.accepted, fit);
+            }
+            assert_eq!(session.output().await.unwrap(), right[..reserve]);
+            let error = session.verify(Vec::new()).await.unwrap_err();
+            assert!(error.to_string().contains("reserve"), "{error}");
+            assert!(collect(session.generate(1).unwrap()).await.is_empty());
+            session.roll_back(0).await.unwrap();
+            let again = collect(session.generate(LENGTH).unwrap()).await;
+            assert_eq!(again, right[..reserve]);
+        }
+        assert_empty(&service).await;
+    });
+}
+
+#[test]
 fn an_end_of_sequence_ends_a_verdict_and_an_answer() {
     let (name, cases) = chosen();
     let case = &cases[0];
@@ -339,6 +376,10 @@ fn clients_that_leave_stall_or_ask_for_too_much_harm_nobody() {
         };
         let error = service.open(huge).await.unwrap_err();
         assert!(matches!(error, ServiceError::TooLarge { .. }), "{error}");
+        let mut begun = make(0);
+        begun.sampler.commit(3);
+        let error = service.open(begun).await.unwrap_err();
+        assert!(error.to_string().contains("must be empty"), "{error}");
         let first = service.open(make(1)).await.unwrap();
         // A reader that never reads.
         let stalled = service.open(make(2)).await.unwrap();

@@ -146,15 +146,47 @@ impl Client {
         self.reserve.saturating_sub(self.sampler.output().len())
     }
 
+    /// Tokens that its sequence may still come to read: those for which there is room, and those of the answer that the
+    /// model has not read yet.
+    pub fn unread(&self) -> usize {
+        self.room() + self.pending.len()
+    }
+
     /// Why so many tokens cannot follow, if they cannot.
     pub fn too_many(&self, tokens: usize) -> Option<EngineError> {
         (tokens > self.room()).then(|| {
             EngineError::request(format!(
-                "{tokens} tokens do not fit: of the {} that room was set aside for, {} are left",
+                "{tokens} tokens do not fit: of the {} that room was set aside for (reserve), {} are left",
                 self.reserve,
                 self.room()
             ))
         })
+    }
+
+    /// Why so many drafts cannot be verified, if they cannot: the choice behind them becomes part of the answer as well.
+    fn too_many_drafts(&self, drafts: usize) -> Option<EngineError> {
+        (drafts >= self.room()).then(|| {
+            EngineError::request(format!(
+                "{drafts} drafts and the choice behind them do not fit: of the {} tokens that room was set aside for \
+                 (reserve), {} are left",
+                self.reserve,
+                self.room()
+            ))
+        })
+    }
+
+    /// Refuses the draft at the front if there is no room for it and the choice behind it. True if so.
+    fn refuse_long_draft(&mut self) -> bool {
+        let Some(Order::Verify { drafts, .. }) = self.orders.front() else {
+            return false;
+        };
+        let Some(error) = self.too_many_drafts(drafts.len()) else {
+            return false;
+        };
+        if let Some(Order::Verify { reply, .. }) = self.orders.pop_front() {
+            let _gone = reply.send(Err(error.into()));
+        }
+        true
     }
 
     /// Makes tokens part of the answer.
@@ -308,6 +340,9 @@ impl Client {
     /// Goes on with the order at the front as far as it can without a pass. True if it is done: the next may be looked
     /// at.
     pub fn choose(&mut self, scratch: &mut Scratch) -> Result<bool> {
+        if self.refuse_long_draft() {
+            return Ok(true);
+        }
         if let (Some(Order::Verify { drafts, .. }), Some(last)) = (self.orders.front(), &self.last)
         {
             // A choice that stands already may settle the verdict with nothing read.
@@ -321,6 +356,9 @@ impl Client {
             return Ok(false);
         };
         let (most, events) = (*most, events.clone());
+        if self.drop_if_closed(&events) {
+            return Ok(true);
+        }
         if self.chosen >= most || self.room() == 0 {
             // An end always has its place: it is waited for like a token.
             let Ok(place) = events.try_reserve() else {

@@ -32,7 +32,7 @@ use crate::media_cache::MediaKeys;
 use crate::model::LoadOptions;
 use crate::runner::{OpenOptions, RunnerOptions};
 use client::Order;
-use thread::Command;
+use thread::{Command, Started, Waiting};
 
 /// Limits of a service.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,9 @@ pub struct ServiceOptions {
     pub threads: Option<usize>,
     /// Most prompts that wait for room in the cache; more are refused.
     pub waiting: usize,
+    /// Most bytes of pixels and sounds that prompts bring along while they are hashed or wait for room; whose media
+    /// would go beyond is refused. One prompt's are always taken.
+    pub waiting_bytes: u64,
     /// Most rows of decoding and verifying in one pass.
     pub decode_rows: usize,
     /// Most rows of prompts in a pass that also decodes: the price in delay that a long prompt may put on others.
@@ -65,6 +68,7 @@ impl Default for ServiceOptions {
             runner: RunnerOptions::default(),
             threads: None,
             waiting: 64,
+            waiting_bytes: 512 << 20,
             decode_rows: 256,
             prompt_rows: 128,
             idle_prompt_rows: 512,
@@ -78,11 +82,13 @@ impl Default for ServiceOptions {
 /// Why a service did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// There is no room, and the queue for room is full.
-    #[error("{waiting} requests wait for the model already, the most that may: try again later")]
+    /// There is no room, nor any to wait for it.
+    #[error("the limit of {most} {limit} is reached: try again later")]
     Overloaded {
-        /// Requests that wait.
-        waiting: usize,
+        /// What is limited, with the limit's name in [`ServiceOptions`] if it has one.
+        limit: &'static str,
+        /// The limit.
+        most: u64,
     },
     /// The request would not fit an empty cache.
     #[error(
@@ -150,6 +156,8 @@ pub struct Load {
     pub sessions: usize,
     /// Prompts that wait for room.
     pub waiting: usize,
+    /// Bytes of media that came with prompts that are hashed or wait.
+    pub waiting_bytes: u64,
     /// Cache blocks held, prefixes kept for later included.
     pub held_blocks: usize,
     /// Of these, blocks that only kept prefixes hold.
@@ -166,11 +174,51 @@ pub struct Load {
 pub(crate) struct Shared {
     sessions: AtomicUsize,
     waiting: AtomicUsize,
+    waiting_bytes: AtomicU64,
     held_blocks: AtomicUsize,
     prefix_blocks: AtomicUsize,
     logits_bytes: AtomicU64,
     passes: AtomicU64,
     rows: AtomicU64,
+}
+
+/// A prompt's share of what media may wait; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct MediaBytes {
+    shared: Arc<Shared>,
+    bytes: u64,
+}
+
+impl MediaBytes {
+    /// Takes the share of a prompt's media, if there is room for it.
+    fn take(shared: &Arc<Shared>, inputs: &ModelInputs, most: u64) -> Option<Self> {
+        let media = [
+            inputs.images.as_ref().map(|patches| &patches.values),
+            inputs.videos.as_ref().map(|patches| &patches.values),
+            inputs.audio.as_ref().map(|mels| &mels.features),
+        ];
+        let values = media.into_iter().flatten();
+        let bytes = values.map(|values| size_of_val(values.data.as_slice()) as u64);
+        let bytes = bytes.sum::<u64>();
+        let with = |held: u64| {
+            let together = held.saturating_add(bytes);
+            (bytes == 0 || held == 0 || together <= most).then_some(together)
+        };
+        let held = &shared.waiting_bytes;
+        held.fetch_update(Ordering::AcqRel, Ordering::Acquire, with)
+            .ok()?;
+        Some(MediaBytes {
+            shared: Arc::clone(shared),
+            bytes,
+        })
+    }
+}
+
+impl Drop for MediaBytes {
+    fn drop(&mut self) {
+        let held = &self.shared.waiting_bytes;
+        held.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
 }
 
 /// A model on its own thread. Clones speak to the same one, which ends when the last of them and of its sessions is gone.
@@ -181,6 +229,7 @@ pub struct Service {
     config: Arc<ModelConfig>,
     capacity: usize,
     unread_tokens: usize,
+    waiting_bytes: u64,
     /// `None` where nobody wants hashes.
     hashing: Option<Arc<Hashing>>,
 }
@@ -213,12 +262,22 @@ impl Service {
                 EngineError::request(format!("no thread could be started for the model: {e}"))
             })?;
         let started = started.await.map_err(|_| ServiceError::Stopped)??;
-        Ok(Service {
+        Ok(Service::new(commands, shared, started, &options))
+    }
+
+    fn new(
+        commands: SyncSender<Command>,
+        shared: Arc<Shared>,
+        started: Started,
+        options: &ServiceOptions,
+    ) -> Self {
+        Service {
             commands,
             shared,
             config: Arc::new(started.config),
             capacity: started.capacity,
             unread_tokens: options.unread_tokens.max(1),
+            waiting_bytes: options.waiting_bytes,
             hashing: started.hashes.then(|| {
                 let most = options.waiting.saturating_add(1);
                 Arc::new(Hashing {
@@ -227,7 +286,7 @@ impl Service {
                     turn: Arc::new(Semaphore::new(1)),
                 })
             }),
-        })
+        }
     }
 
     /// The checkpoint's configuration.
@@ -246,6 +305,7 @@ impl Service {
         Load {
             sessions: shared.sessions.load(Ordering::Relaxed),
             waiting: shared.waiting.load(Ordering::Relaxed),
+            waiting_bytes: shared.waiting_bytes.load(Ordering::Relaxed),
             held_blocks: shared.held_blocks.load(Ordering::Relaxed),
             prefix_blocks: shared.prefix_blocks.load(Ordering::Relaxed),
             logits_bytes: shared.logits_bytes.load(Ordering::Relaxed),
@@ -259,6 +319,13 @@ impl Service {
     /// Media are hashed first: on the blocking threads of the Tokio runtime that this is called from, one prompt's at a
     /// time, or in place where there is no runtime.
     pub async fn open(&self, open: Open) -> Result<Session, ServiceError> {
+        let begun = open.sampler.output().len();
+        if begun > 0 {
+            return Err(EngineError::request(format!(
+                "the sampler's output must be empty, and it has {begun} tokens: append them once the session is open"
+            ))
+            .into());
+        }
         let tokens = open.inputs.input_ids.len().saturating_add(open.reserve);
         if tokens > self.capacity {
             return Err(ServiceError::TooLarge {
@@ -266,10 +333,21 @@ impl Service {
                 capacity: self.capacity,
             });
         }
+        let most = self.waiting_bytes;
+        let full = ServiceError::Overloaded {
+            limit: "bytes of media that wait (waiting_bytes)",
+            most,
+        };
+        let held = MediaBytes::take(&self.shared, &open.inputs, most).ok_or(full)?;
         let keys = self.hashes(&open.inputs).await?;
         let (reply, opened) = oneshot::channel();
-        self.send(Command::Open(Box::new(open), keys, reply))?;
-        let id = opened.await.map_err(|_| ServiceError::Stopped)??;
+        self.send(Command::Open(Waiting {
+            open: Box::new(open),
+            keys,
+            reply,
+            _held: held,
+        }))?;
+        let id = opened.await.map_err(|_| self.lost())??;
         Ok(Session::new(id, self))
     }
 
@@ -286,7 +364,8 @@ impl Service {
             .places
             .try_acquire()
             .map_err(|_| ServiceError::Overloaded {
-                waiting: hashing.most,
+                limit: "requests whose media are hashed (waiting + 1)",
+                most: hashing.most as u64,
             })?;
         let turn = Arc::clone(&hashing.turn).acquire_owned().await;
         let (config, inputs) = (Arc::clone(&self.config), Arc::clone(inputs));
@@ -300,9 +379,20 @@ impl Service {
         Ok(Some(keys?))
     }
 
+    /// Why nobody answers any more.
+    fn lost(&self) -> ServiceError {
+        match self.send(Command::Look) {
+            Err(ServiceError::Stopped) => ServiceError::Stopped,
+            _ => EngineError::request("the session has ended by a panic of the engine").into(),
+        }
+    }
+
     fn send(&self, command: Command) -> Result<(), ServiceError> {
         self.commands.try_send(command).map_err(|e| match e {
-            TrySendError::Full(_) => ServiceError::Overloaded { waiting: COMMANDS },
+            TrySendError::Full(_) => ServiceError::Overloaded {
+                limit: "commands on their way to the model",
+                most: COMMANDS as u64,
+            },
             TrySendError::Disconnected(_) => ServiceError::Stopped,
         })
     }
@@ -350,7 +440,7 @@ impl Session {
     ) -> Result<T, ServiceError> {
         let (reply, answer) = oneshot::channel();
         self.order(order(reply))?;
-        answer.await.map_err(|_| ServiceError::Stopped)?
+        answer.await.map_err(|_| self.service.lost())?
     }
 
     /// Waits for what the probe saw. The session must have been opened with one.
@@ -376,7 +466,7 @@ impl Session {
     }
 
     /// Holds drafted tokens against the model's own choices. What is accepted and the choice behind it become part of the
-    /// answer.
+    /// answer, so the reserve must have room for one token more than is drafted.
     pub async fn verify(&self, drafts: Vec<u32>) -> Result<Verdict, ServiceError> {
         self.ask(|reply| Order::Verify { drafts, reply }).await
     }
