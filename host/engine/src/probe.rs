@@ -587,6 +587,7 @@ mod tests {
             heads,
             keys: Tensor::from_slice(&keys).reshape([2, 8, 150]),
             tokens: Tensor::arange(150, (Kind::Int64, Device::Cpu)),
+            window: None,
         };
         let rows = Tensor::from_slice(&queries).reshape([places.len() as i64, 4, 8]);
         let paid = attention.paid(&rows, &places, &items).unwrap();
