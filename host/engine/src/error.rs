@@ -69,6 +69,11 @@ pub enum EngineError {
     /// Our own kernels refused a matrix.
     #[error("kernels: {0}")]
     Kernels(#[from] msao_kernels::KernelError),
+    /// A bug. Whoever took part in the work has ended, nobody else.
+    #[error(
+        "the engine panicked: {0}; sessions that took no part in that work go on; please report it"
+    )]
+    Panicked(String),
     /// The sampler could not pick a token.
     #[error("sampling: {0}")]
     Sampling(#[from] msao_core::sampling::SampleError),
@@ -97,6 +102,15 @@ impl EngineError {
             path: path.to_owned(),
             problem: problem.into(),
         }
+    }
+
+    /// From what [`std::panic::catch_unwind`] caught.
+    pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+        let said = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        EngineError::Panicked(said.unwrap_or("it did not say why").to_owned())
     }
 
     pub(crate) fn request(problem: impl Into<String>) -> Self {

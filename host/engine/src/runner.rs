@@ -134,6 +134,9 @@ pub struct Runner {
     next: u64,
     media: MediaCache,
     prefixes: PrefixCache,
+    /// Work on this sequence panics half way.
+    #[cfg(test)]
+    pub(crate) trip: Option<SequenceId>,
 }
 
 impl Runner {
@@ -146,6 +149,8 @@ impl Runner {
             next: 0,
             media: MediaCache::new(options.media_cache_bytes),
             prefixes: PrefixCache::new(options.prefixes),
+            #[cfg(test)]
+            trip: None,
         })
     }
 
@@ -327,6 +332,8 @@ impl Runner {
     ///
     /// When it fails the item is begun anew the next time.
     pub fn encode_on(&mut self, id: SequenceId) -> Result<bool> {
+        #[cfg(test)]
+        assert!(self.trip != Some(id), "on purpose");
         let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
         let Some(reading) = &mut running.reading else {
             return Ok(true);
@@ -475,6 +482,11 @@ impl Runner {
         }
         let logits = self.model.pass(&mut self.pool, &mut parts)?;
         drop(parts);
+        #[cfg(test)]
+        assert!(
+            batch.iter().all(|(id, _)| self.trip != Some(*id)),
+            "on purpose"
+        );
         for ((_, running), piece) in taken.iter_mut().zip(&pieces) {
             if let Some(piece) = piece {
                 self.has_read(running, piece);
@@ -622,6 +634,13 @@ impl Runner {
         running.state.charge_cache(&self.pool);
         self.pool.release(&mut running.state.tables);
         Ok(running.state.meter)
+    }
+
+    /// Puts the cache in order after a panic in any method here was caught. Sequences that the method was called for may
+    /// be gone or half changed and must be closed; all else is as it was.
+    pub fn recover(&mut self) {
+        let running = self.sequences.values().map(|running| &running.state.tables);
+        self.pool.recount(running.chain(self.prefixes.tables()));
     }
 
     /// Forgets prefixes and media that are kept for later.

@@ -32,7 +32,7 @@ use crate::media_cache::MediaKeys;
 use crate::model::LoadOptions;
 use crate::runner::{OpenOptions, RunnerOptions};
 use client::Order;
-use thread::Command;
+use thread::{Command, Started, Waiting};
 
 /// Limits of a service.
 #[derive(Clone, Copy, Debug)]
@@ -78,11 +78,13 @@ impl Default for ServiceOptions {
 /// Why a service did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// There is no room, and the queue for room is full.
-    #[error("{waiting} requests wait for the model already, the most that may: try again later")]
+    /// There is no room, nor any to wait for it.
+    #[error("the limit of {most} {limit} is reached: try again later")]
     Overloaded {
-        /// Requests that wait.
-        waiting: usize,
+        /// What is limited, with the limit's name in [`ServiceOptions`] if it has one.
+        limit: &'static str,
+        /// The limit.
+        most: u64,
     },
     /// The request would not fit an empty cache.
     #[error(
@@ -213,7 +215,16 @@ impl Service {
                 EngineError::request(format!("no thread could be started for the model: {e}"))
             })?;
         let started = started.await.map_err(|_| ServiceError::Stopped)??;
-        Ok(Service {
+        Ok(Service::new(commands, shared, started, &options))
+    }
+
+    fn new(
+        commands: SyncSender<Command>,
+        shared: Arc<Shared>,
+        started: Started,
+        options: &ServiceOptions,
+    ) -> Self {
+        Service {
             commands,
             shared,
             config: Arc::new(started.config),
@@ -227,7 +238,7 @@ impl Service {
                     turn: Arc::new(Semaphore::new(1)),
                 })
             }),
-        })
+        }
     }
 
     /// The checkpoint's configuration.
@@ -268,8 +279,9 @@ impl Service {
         }
         let keys = self.hashes(&open.inputs).await?;
         let (reply, opened) = oneshot::channel();
-        self.send(Command::Open(Box::new(open), keys, reply))?;
-        let id = opened.await.map_err(|_| ServiceError::Stopped)??;
+        let open = Box::new(open);
+        self.send(Command::Open(Waiting { open, keys, reply }))?;
+        let id = opened.await.map_err(|_| self.lost())??;
         Ok(Session::new(id, self))
     }
 
@@ -286,7 +298,8 @@ impl Service {
             .places
             .try_acquire()
             .map_err(|_| ServiceError::Overloaded {
-                waiting: hashing.most,
+                limit: "requests whose media are hashed (waiting + 1)",
+                most: hashing.most as u64,
             })?;
         let turn = Arc::clone(&hashing.turn).acquire_owned().await;
         let (config, inputs) = (Arc::clone(&self.config), Arc::clone(inputs));
@@ -300,9 +313,20 @@ impl Service {
         Ok(Some(keys?))
     }
 
+    /// Why nobody answers any more.
+    fn lost(&self) -> ServiceError {
+        match self.send(Command::Look) {
+            Err(ServiceError::Stopped) => ServiceError::Stopped,
+            _ => EngineError::request("the session has ended by a panic of the engine").into(),
+        }
+    }
+
     fn send(&self, command: Command) -> Result<(), ServiceError> {
         self.commands.try_send(command).map_err(|e| match e {
-            TrySendError::Full(_) => ServiceError::Overloaded { waiting: COMMANDS },
+            TrySendError::Full(_) => ServiceError::Overloaded {
+                limit: "commands on their way to the model",
+                most: COMMANDS as u64,
+            },
             TrySendError::Disconnected(_) => ServiceError::Stopped,
         })
     }
@@ -350,7 +374,7 @@ impl Session {
     ) -> Result<T, ServiceError> {
         let (reply, answer) = oneshot::channel();
         self.order(order(reply))?;
-        answer.await.map_err(|_| ServiceError::Stopped)?
+        answer.await.map_err(|_| self.service.lost())?
     }
 
     /// Waits for what the probe saw. The session must have been opened with one.

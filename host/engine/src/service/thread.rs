@@ -6,6 +6,7 @@
 //! newcomer's text and one block of an encoder.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::choose::{Share, hand_out, untreated, with_scratch};
 use super::client::{Client, Order, Reply, Rows};
-use super::{Open, ServiceError, ServiceOptions, Shared, Ticket};
+use super::{COMMANDS, Open, ServiceError, ServiceOptions, Shared, Ticket};
 use crate::config::ModelConfig;
 use crate::error::{EngineError, Result};
 use crate::logits::Logits;
@@ -37,8 +38,7 @@ const ORDERS: usize = 256;
 
 /// What is sent to the thread.
 pub(crate) enum Command {
-    /// A prompt, with the hashes of its media where the cache wants them.
-    Open(Box<Open>, Option<MediaKeys>, Reply<Ticket>),
+    Open(Waiting),
     Order(u64, Order),
     /// Somebody has gone.
     Look,
@@ -52,10 +52,12 @@ pub(super) struct Started {
     pub hashes: bool,
 }
 
-struct Waiting {
-    open: Box<Open>,
-    keys: Option<MediaKeys>,
-    reply: Reply<Ticket>,
+/// A prompt that is to be let in.
+pub(super) struct Waiting {
+    pub open: Box<Open>,
+    /// The hashes of its media where the cache wants them.
+    pub keys: Option<MediaKeys>,
+    pub reply: Reply<Ticket>,
 }
 
 struct Engine {
@@ -89,27 +91,10 @@ pub(super) fn run(
             return;
         }
     };
-    let told = started.send(Ok(Started {
-        config: runner.model().config().clone(),
-        capacity: runner.capacity(),
-        hashes: runner.wants_hashes(),
-    }));
-    if told.is_err() {
-        return;
+    let mut engine = Engine::new(runner, options, shared);
+    if started.send(Ok(engine.started())).is_ok() {
+        engine.serve(&inbox);
     }
-    let mut engine = Engine {
-        runner,
-        options: ServiceOptions {
-            decode_rows: options.decode_rows.max(2),
-            ..*options
-        },
-        clients: BTreeMap::new(),
-        waiting: VecDeque::new(),
-        next: 0,
-        shared,
-        turn: 0,
-    };
-    engine.serve(&inbox);
 }
 
 /// What a turn of the loop came to.
@@ -124,6 +109,29 @@ enum Turn {
 }
 
 impl Engine {
+    fn new(runner: Runner, options: &ServiceOptions, shared: Arc<Shared>) -> Self {
+        Engine {
+            runner,
+            options: ServiceOptions {
+                decode_rows: options.decode_rows.max(2),
+                ..*options
+            },
+            clients: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            next: 0,
+            shared,
+            turn: 0,
+        }
+    }
+
+    fn started(&self) -> Started {
+        Started {
+            config: self.runner.model().config().clone(),
+            capacity: self.runner.capacity(),
+            hashes: self.runner.wants_hashes(),
+        }
+    }
+
     fn serve(&mut self, inbox: &Receiver<Command>) {
         let mut last = Turn::Idle;
         loop {
@@ -148,34 +156,58 @@ impl Engine {
             if let Some(command) = first {
                 self.take(command);
             }
-            loop {
-                match inbox.try_recv() {
-                    Ok(command) => self.take(command),
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return,
-                }
+            match self.step(inbox) {
+                Some(turn) => last = turn,
+                None => return,
             }
-            self.end_gone();
-            self.admit();
-            last = self.turn();
-            self.tell(last);
+        }
+    }
+
+    /// Takes in what was sent and does one turn; `None` once nobody can send any more.
+    fn step(&mut self, inbox: &Receiver<Command>) -> Option<Turn> {
+        // No more than the channel holds, so that the turn begins however fast they come.
+        for _ in 0..COMMANDS {
+            match inbox.try_recv() {
+                Ok(command) => self.take(command),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return None,
+            }
+        }
+        let turn = self.guarded(|engine| {
+            engine.end_gone();
+            engine.admit();
+            Ok(engine.turn())
+        });
+        let turn = turn.unwrap_or_else(|error| {
+            // It was nobody's own work, so nobody's state is known to be whole.
+            let all: Vec<u64> = self.clients.keys().copied().collect();
+            self.fail_all(&all, error);
+            Turn::Worked
+        });
+        self.tell();
+        Some(turn)
+    }
+
+    /// Does some work. A panic in it becomes an error, after which the sessions that it was done for must be ended.
+    ///
+    /// Others are not harmed by what was left half done, since only this thread sees the engine, and of what it holds
+    /// the model is only read; kept prefixes and media are put in and taken out whole; and who holds which block of the
+    /// cache is counted anew from the tables that are left. Frames of C++ are never unwound: neither libtorch nor our
+    /// kernels call back, and `team` catches what its own work does.
+    fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        match catch_unwind(AssertUnwindSafe(|| work(self))) {
+            Ok(done) => done,
+            Err(panic) => {
+                self.runner.recover();
+                Err(EngineError::panicked(panic.as_ref()))
+            }
         }
     }
 
     fn take(&mut self, command: Command) {
         match command {
             Command::Look => {}
-            Command::Open(open, keys, reply) => {
-                self.waiting.push_back(Waiting { open, keys, reply });
-                self.admit();
-                // Only who truly has to wait takes a place in the queue.
-                if self.waiting.len() > self.options.waiting
-                    && let Some(last) = self.waiting.pop_back()
-                {
-                    let waiting = self.waiting.len();
-                    let _gone = last.reply.send(Err(ServiceError::Overloaded { waiting }));
-                }
-            }
+            Command::Open(waiting) => self.waiting.push_back(waiting),
             Command::Order(id, order) => {
                 let tokens = match &order {
                     Order::Verify { drafts: tokens, .. } | Order::Append { tokens, .. } => tokens,
@@ -210,9 +242,10 @@ impl Engine {
     fn queue(&mut self, id: u64, order: Order) {
         match self.clients.get_mut(&id) {
             Some(client) if client.orders.len() < ORDERS => client.orders.push_back(order),
-            Some(client) => {
-                let waiting = client.orders.len();
-                order.refuse(|| ServiceError::Overloaded { waiting });
+            Some(_) => {
+                let most = ORDERS as u64;
+                let limit = "orders that wait on one session";
+                order.refuse(|| ServiceError::Overloaded { limit, most });
             }
             None => order.refuse(|| EngineError::request("the session is over").into()),
         }
@@ -254,7 +287,19 @@ impl Engine {
         self.end(id);
     }
 
-    /// Lets in what waits, first come first served, as long as there is room.
+    /// Ends several sessions by one panic.
+    fn fail_all(&mut self, ids: &[u64], error: EngineError) {
+        let said = match error {
+            EngineError::Panicked(said) => said,
+            error => error.to_string(),
+        };
+        for id in ids {
+            self.fail(*id, EngineError::Panicked(said.clone()));
+        }
+    }
+
+    /// Lets in what waits, first come first served, as long as there is room, and refuses those for whom there is not
+    /// even room to wait.
     fn admit(&mut self) {
         // Who has given up keeps nobody else out.
         self.waiting.retain(|waiting| !waiting.reply.is_closed());
@@ -265,14 +310,15 @@ impl Engine {
                 .input_ids
                 .len()
                 .saturating_add(first.open.reserve);
-            // An empty runner takes whatever its cache can hold: `take` has seen to that.
+            // An empty runner takes whatever its cache can hold: `Service::open` has seen to that.
             let has_room = self.runner.fits(tokens) && self.logits_fit();
             if !self.clients.is_empty() && !has_room {
-                return;
+                break;
             }
-            let Some(Waiting { open, keys, reply }) = self.waiting.pop_front() else {
-                return;
+            let Some(waiting) = self.waiting.pop_front() else {
+                break;
             };
+            let Waiting { open, keys, reply } = waiting;
             let Open {
                 inputs,
                 sampler,
@@ -281,7 +327,11 @@ impl Engine {
                 end_of_sequence,
                 top_logprobs,
             } = *open;
-            match self.runner.open_hashed(inputs, keys, reserve, &options) {
+            let opened = self.guarded(|engine| {
+                let runner = &mut engine.runner;
+                runner.open_hashed(inputs, keys, reserve, &options)
+            });
+            match opened {
                 Err(error) => drop(reply.send(Err(error.into()))),
                 Ok(sequence) => {
                     let (client, gone) =
@@ -291,6 +341,14 @@ impl Engine {
                     let _gone = reply.send(Ok(ticket));
                 }
             }
+        }
+        let most = self.options.waiting;
+        for refused in self.waiting.drain(most.min(self.waiting.len())..) {
+            let full = ServiceError::Overloaded {
+                limit: "requests that wait (waiting)",
+                most: most as u64,
+            };
+            let _gone = refused.reply.send(Err(full));
         }
     }
 
@@ -333,12 +391,23 @@ impl Engine {
         let mut skipped = None;
         let mut encoding: Option<(u64, SequenceId)> = None;
         for id in ids {
-            worked |= self.settle(id);
+            let needs = self.guarded(|engine| {
+                worked |= engine.settle(id);
+                let client = engine.clients.get(&id);
+                client
+                    .map(|client| engine.runner.needs(client.sequence))
+                    .transpose()
+            });
+            let needs = match needs {
+                Ok(Some(needs)) => Ok(needs),
+                Ok(None) => continue,
+                Err(error) => Err(error),
+            };
             let Some(client) = self.clients.get(&id) else {
                 continue;
             };
             let sequence = client.sequence;
-            match self.runner.needs(sequence) {
+            match needs {
                 Err(error) => self.fail(id, error),
                 Ok(Needs::Encoding) => {
                     // First come first served, so that no second medium is begun before one is done.
@@ -393,7 +462,7 @@ impl Engine {
     fn encode(&mut self, id: u64, sequence: SequenceId, alone: bool) {
         let started = Instant::now();
         loop {
-            match self.runner.encode_on(sequence) {
+            match self.guarded(|engine| engine.runner.encode_on(sequence)) {
                 Ok(false) if alone && started.elapsed() < ENCODE_ALONE => {}
                 Ok(false) if !alone && started.elapsed() < self.options.encode_slice => {}
                 Ok(_) => return,
@@ -491,9 +560,21 @@ impl Engine {
                     return;
                 }
                 // The answer's room is set aside for each choice.
-                if !self.runner.fits(client.room()) || !logits_fit {
-                    let waiting = self.waiting.len();
-                    let _gone = reply.send(Err(ServiceError::Overloaded { waiting }));
+                let full = if !self.runner.fits(client.room()) {
+                    Some((
+                        "bytes of cache (cache_bytes)",
+                        self.options.runner.cache_bytes,
+                    ))
+                } else if !logits_fit {
+                    Some((
+                        "bytes of kept logits (logits_bytes)",
+                        self.options.logits_bytes,
+                    ))
+                } else {
+                    None
+                };
+                if let Some((limit, most)) = full {
+                    let _gone = reply.send(Err(ServiceError::Overloaded { limit, most }));
                     return;
                 }
                 match self.runner.fork(sequence) {
@@ -562,7 +643,7 @@ impl Engine {
     }
 
     /// Runs a batch and hands out what it gave. Where the batch as a whole fails, as for want of device memory, each entry
-    /// is tried by itself, and those that fail alone end.
+    /// is tried by itself, and those that fail alone end. A panic ends all of them: what they hold may be half changed.
     fn run(
         &mut self,
         owners: &[u64],
@@ -578,8 +659,17 @@ impl Engine {
             .sum();
         self.shared.passes.fetch_add(1, Ordering::Relaxed);
         self.shared.rows.fetch_add(rows as u64, Ordering::Relaxed);
-        match self.runner.run(batch) {
-            Ok(logits) => self.hand_out(owners, ready, &logits),
+        let done = self.guarded(|engine| engine.runner.run(batch));
+        let done = match done {
+            Ok(logits) => self.guarded(|engine| {
+                engine.hand_out(owners, ready, &logits);
+                Ok(())
+            }),
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => {}
+            Err(error @ EngineError::Panicked(_)) => self.fail_all(owners, error),
             Err(error) => match owners {
                 [alone] => self.fail(*alone, error),
                 _ => {
@@ -628,7 +718,7 @@ impl Engine {
         }
     }
 
-    fn tell(&self, turn: Turn) {
+    fn tell(&self) {
         let shared = &self.shared;
         shared.sessions.store(self.clients.len(), Ordering::Relaxed);
         shared.waiting.store(self.waiting.len(), Ordering::Relaxed);
@@ -638,10 +728,11 @@ impl Engine {
         shared
             .held_blocks
             .store(self.runner.held_blocks(), Ordering::Relaxed);
-        if turn == Turn::Idle {
-            // Counting these takes a walk over all kept prompts.
-            let blocks = self.runner.occupancy().prefix_blocks;
-            shared.prefix_blocks.store(blocks, Ordering::Relaxed);
-        }
+        shared
+            .prefix_blocks
+            .store(self.runner.prefix_blocks(), Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! The loop turn by turn, so that what happens in which turn is certain.
+
+use std::pin::pin;
+use std::sync::mpsc::sync_channel;
+use std::task::{Context, Poll, Waker};
+
+use msao_core::inputs::{Array, Grid, ModelInputs, Patches};
+use msao_core::sampling::{Sampler, SamplingParams};
+use msao_golden::root;
+use tokio::sync::mpsc;
+
+use super::super::{Event, Load, Service, Session};
+use super::*;
+use crate::device::Precision;
+use crate::generate::{Step, Stop};
+use crate::runner::{OpenOptions, RunnerOptions};
+
+const ANSWER: usize = 20;
+
+/// A service whose thread is the test.
+struct Driven {
+    engine: Engine,
+    inbox: Receiver<Command>,
+    service: Service,
+}
+
+impl Driven {
+    fn new(options: ServiceOptions) -> Self {
+        crate::set_threads(1);
+        let load = LoadOptions {
+            precision: Precision::F32,
+            ..Default::default()
+        };
+        let model = Model::load(&root().join("models/qwen25-vl-windows"), &load).unwrap();
+        let runner = Runner::new(model, &options.runner).unwrap();
+        let (commands, inbox) = sync_channel(COMMANDS);
+        let shared = Arc::new(Shared::default());
+        let engine = Engine::new(runner, &options, Arc::clone(&shared));
+        let service = Service::new(commands, shared, engine.started(), &options);
+        Driven {
+            engine,
+            inbox,
+            service,
+        }
+    }
+
+    fn step(&mut self) -> Turn {
+        self.engine.step(&self.inbox).unwrap()
+    }
+
+    /// Steps until somebody who asks has the answer.
+    fn ask<T>(&mut self, asked: impl Future<Output = T>) -> T {
+        let mut asked = pin!(asked);
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..10_000 {
+            if let Poll::Ready(answer) = asked.as_mut().poll(&mut context) {
+                return answer;
+            }
+            self.step();
+        }
+        panic!("no answer came");
+    }
+
+    fn open(&mut self, inputs: &ModelInputs) -> Session {
+        let service = self.service.clone();
+        self.ask(service.open(open(inputs))).unwrap()
+    }
+
+    /// A session whose prompt has been read.
+    fn read(&mut self, inputs: &ModelInputs) -> Session {
+        let session = self.open(inputs);
+        self.ask(session.read()).unwrap();
+        session
+    }
+
+    /// The answer that a session gives when nobody else is there.
+    fn alone(&mut self, inputs: &ModelInputs) -> Vec<u32> {
+        let session = self.open(inputs);
+        let mut events = session.generate(ANSWER).unwrap();
+        self.tokens(&mut events)
+    }
+
+    /// Steps until an answer has come to its end.
+    fn tokens(&mut self, events: &mut mpsc::Receiver<Event>) -> Vec<u32> {
+        let mut tokens = Vec::new();
+        loop {
+            match self.ask(events.recv()).unwrap() {
+                Event::Token(step) => tokens.push(step.pick.id),
+                Event::End(stop) => {
+                    assert_eq!(stop, Stop::Length);
+                    return tokens;
+                }
+                Event::Failed(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn load(&self) -> Load {
+        self.service.load()
+    }
+
+    fn assert_empty(&mut self) {
+        self.step();
+        assert_eq!(self.load().sessions, 0);
+        self.engine.runner.clear_caches();
+        assert_eq!(self.engine.runner.occupancy(), Default::default());
+    }
+}
+
+/// Keeps nothing for later, and gives encoders one block a turn.
+fn options() -> ServiceOptions {
+    ServiceOptions {
+        runner: RunnerOptions {
+            cache_bytes: 32 << 20,
+            media_cache_bytes: 0,
+            prefixes: 0,
+        },
+        encode_slice: Duration::ZERO,
+        ..Default::default()
+    }
+}
+
+fn text(tokens: usize, salt: u32) -> ModelInputs {
+    ModelInputs {
+        input_ids: (0..tokens as u32).map(|n| 3 + (7 * n + salt) % 50).collect(),
+        ..Default::default()
+    }
+}
+
+/// A picture of `side` x `side` patches between some text.
+fn picture(driven: &Driven, side: usize) -> ModelInputs {
+    let config = driven.service.config();
+    let width = config.vision.patch_values();
+    let merge = config.vision.merge_size * config.vision.merge_size;
+    let data = (0..side * side * width).map(|n| (n % 251) as f32 / 251.0 - 0.5);
+    let mut input_ids = vec![5];
+    input_ids.extend(std::iter::repeat_n(
+        config.image_token,
+        side * side / merge,
+    ));
+    input_ids.extend([6, 7]);
+    ModelInputs {
+        input_ids,
+        images: Some(Patches {
+            values: Array {
+                shape: vec![side * side, width],
+                data: data.collect(),
+            },
+            grids: vec![Grid {
+                t: 1,
+                h: side,
+                w: side,
+            }],
+        }),
+        ..Default::default()
+    }
+}
+
+fn sampler(inputs: &ModelInputs) -> Sampler {
+    let params = SamplingParams {
+        temperature: 0.0,
+        ..Default::default()
+    };
+    Sampler::new(params, 320, &inputs.input_ids).unwrap()
+}
+
+fn open(inputs: &ModelInputs) -> Open {
+    Open {
+        inputs: Arc::new(inputs.clone()),
+        sampler: sampler(inputs),
+        reserve: 2 * ANSWER,
+        options: OpenOptions::default(),
+        end_of_sequence: Vec::new(),
+        top_logprobs: None,
+    }
+}
+
+/// The events that are there already.
+fn there(events: &mut mpsc::Receiver<Event>) -> Vec<Event> {
+    std::iter::from_fn(|| events.try_recv().ok()).collect()
+}
+
+fn token(event: &Event) -> Option<&Step> {
+    match event {
+        Event::Token(step) => Some(step),
+        _ => None,
+    }
+}
+
+fn sequence(driven: &Driven, session: &Session) -> SequenceId {
+    driven.engine.clients[&session.ticket.id].sequence
+}
+
+#[test]
+fn a_panic_in_a_pass_ends_its_sessions_and_no_other() {
+    let mut driven = Driven::new(options());
+    let (first, second, third) = (text(30, 0), text(40, 1), text(50, 2));
+    let expected = driven.alone(&third);
+    let (bad, beside, idle) = (
+        driven.read(&first),
+        driven.read(&second),
+        driven.read(&third),
+    );
+    let mut ended = [
+        bad.generate(ANSWER).unwrap(),
+        beside.generate(ANSWER).unwrap(),
+    ];
+    // The first choices are there already; the first pass panics.
+    driven.engine.runner.trip = Some(sequence(&driven, &bad));
+    driven.step();
+    for events in &mut ended {
+        let events = there(events);
+        match events.as_slice() {
+            [Event::Token(_), Event::Failed(error)] => {
+                assert!(error.to_string().contains("panicked: on purpose"), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(driven.load().sessions, 1);
+    let gone = driven.ask(bad.output()).unwrap_err().to_string();
+    assert!(gone.contains("over"), "{gone}");
+    // Who was not in it, and who comes, are answered.
+    let mut events = idle.generate(ANSWER).unwrap();
+    assert_eq!(driven.tokens(&mut events), expected);
+    assert_eq!(driven.alone(&third), expected);
+    // What the lost sequences held has come free.
+    drop((bad, beside, idle));
+    driven.assert_empty();
+}
+
+#[test]
+fn a_panic_in_an_encoder_ends_its_session_and_no_other() {
+    let mut driven = Driven::new(options());
+    let good = text(30, 0);
+    let expected = driven.alone(&good);
+    let running = driven.read(&good);
+    let mut events = running.generate(ANSWER).unwrap();
+    let seen = picture(&driven, 8);
+    let bad = driven.open(&seen);
+    driven.engine.runner.trip = Some(sequence(&driven, &bad));
+    let error = driven.ask(bad.read()).unwrap_err().to_string();
+    assert!(error.contains("panicked: on purpose"), "{error}");
+    assert_eq!(driven.tokens(&mut events), expected);
+    drop((running, bad));
+    driven.assert_empty();
+}
