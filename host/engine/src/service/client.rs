@@ -146,6 +146,12 @@ impl Client {
         self.reserve.saturating_sub(self.sampler.output().len())
     }
 
+    /// Tokens that its sequence may still come to read: those for which there is room, and those of the answer that the
+    /// model has not read yet.
+    pub fn unread(&self) -> usize {
+        self.room() + self.pending.len()
+    }
+
     /// Why so many tokens cannot follow, if they cannot.
     pub fn too_many(&self, tokens: usize) -> Option<EngineError> {
         (tokens > self.room()).then(|| {

@@ -560,7 +560,7 @@ impl Engine {
                     return;
                 }
                 // The answer's room is set aside for each choice.
-                let full = if !self.runner.fits(client.room()) {
+                let full = if !self.runner.fits(client.unread()) {
                     Some((
                         "bytes of cache (cache_bytes)",
                         self.options.runner.cache_bytes,

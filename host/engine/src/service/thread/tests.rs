@@ -122,7 +122,9 @@ fn options() -> ServiceOptions {
 
 fn text(tokens: usize, salt: u32) -> ModelInputs {
     ModelInputs {
-        input_ids: (0..tokens as u32).map(|n| 3 + (7 * n + salt) % 50).collect(),
+        input_ids: (0..tokens as u32)
+            .map(|n| 3 + (7 * n + salt) % 50)
+            .collect(),
         ..Default::default()
     }
 }
@@ -134,10 +136,7 @@ fn picture(driven: &Driven, side: usize) -> ModelInputs {
     let merge = config.vision.merge_size * config.vision.merge_size;
     let data = (0..side * side * width).map(|n| (n % 251) as f32 / 251.0 - 0.5);
     let mut input_ids = vec![5];
-    input_ids.extend(std::iter::repeat_n(
-        config.image_token,
-        side * side / merge,
-    ));
+    input_ids.extend(std::iter::repeat_n(config.image_token, side * side / merge));
     input_ids.extend([6, 7]);
     ModelInputs {
         input_ids,
@@ -212,7 +211,10 @@ fn a_panic_in_a_pass_ends_its_sessions_and_no_other() {
         let events = there(events);
         match events.as_slice() {
             [Event::Token(_), Event::Failed(error)] => {
-                assert!(error.to_string().contains("panicked: on purpose"), "{error}");
+                assert!(
+                    error.to_string().contains("panicked: on purpose"),
+                    "{error}"
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -244,4 +246,53 @@ fn a_panic_in_an_encoder_ends_its_session_and_no_other() {
     assert_eq!(driven.tokens(&mut events), expected);
     drop((running, bad));
     driven.assert_empty();
+}
+
+#[test]
+fn a_fork_has_room_for_what_its_answer_has_not_read_yet() {
+    let prompt = text(32, 0);
+    let config = Driven::new(options()).service.config().text.clone();
+    let token_bytes = 2 * 4 * config.layers * config.kv_heads * config.head_dim;
+    let reserve = 160;
+    let capacity = |tokens: usize| {
+        let mut options = options();
+        options.runner.cache_bytes = (tokens * token_bytes) as u64;
+        Driven::new(options)
+    };
+    // Room for the prompt, two answers and some blocks to spare: a copy and what is always left.
+    for (tokens, fits) in [
+        (32 + 2 * reserve + 48, true),
+        (32 + 2 * reserve - 64, false),
+    ] {
+        let mut driven = capacity(tokens);
+        let wide = Open {
+            reserve,
+            ..open(&prompt)
+        };
+        let service = driven.service.clone();
+        let session = driven.ask(service.open(wide)).unwrap();
+        driven.ask(session.read()).unwrap();
+        // Of these the model has read nothing yet.
+        driven.ask(session.append(vec![9; 150])).unwrap();
+        let mut same = sampler(&prompt);
+        for _ in 0..150 {
+            same.commit(9);
+        }
+        match driven.ask(session.fork(same)) {
+            Ok(fork) => {
+                assert!(fits);
+                // Both use all of their room.
+                let mut events = [session.generate(10).unwrap(), fork.generate(10).unwrap()];
+                for events in &mut events {
+                    assert_eq!(driven.tokens(events).len(), 10);
+                }
+            }
+            Err(error) => {
+                assert!(
+                    !fits && error.to_string().contains("cache_bytes"),
+                    "{error}"
+                );
+            }
+        }
+    }
 }
