@@ -376,6 +376,10 @@ fn clients_that_leave_stall_or_ask_for_too_much_harm_nobody() {
         };
         let error = service.open(huge).await.unwrap_err();
         assert!(matches!(error, ServiceError::TooLarge { .. }), "{error}");
+        let mut begun = make(0);
+        begun.sampler.commit(3);
+        let error = service.open(begun).await.unwrap_err();
+        assert!(error.to_string().contains("must be empty"), "{error}");
         let first = service.open(make(1)).await.unwrap();
         // A reader that never reads.
         let stalled = service.open(make(2)).await.unwrap();

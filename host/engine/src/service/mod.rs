@@ -270,6 +270,13 @@ impl Service {
     /// Media are hashed first: on the blocking threads of the Tokio runtime that this is called from, one prompt's at a
     /// time, or in place where there is no runtime.
     pub async fn open(&self, open: Open) -> Result<Session, ServiceError> {
+        let begun = open.sampler.output().len();
+        if begun > 0 {
+            return Err(EngineError::request(format!(
+                "the sampler's output must be empty, and it has {begun} tokens: append them once the session is open"
+            ))
+            .into());
+        }
         let tokens = open.inputs.input_ids.len().saturating_add(open.reserve);
         if tokens > self.capacity {
             return Err(ServiceError::TooLarge {
