@@ -43,6 +43,9 @@ pub struct ServiceOptions {
     pub threads: Option<usize>,
     /// Most prompts that wait for room in the cache; more are refused.
     pub waiting: usize,
+    /// Most bytes of pixels and sounds that prompts bring along while they are hashed or wait for room; whose media
+    /// would go beyond is refused. One prompt's are always taken.
+    pub waiting_bytes: u64,
     /// Most rows of decoding and verifying in one pass.
     pub decode_rows: usize,
     /// Most rows of prompts in a pass that also decodes: the price in delay that a long prompt may put on others.
@@ -65,6 +68,7 @@ impl Default for ServiceOptions {
             runner: RunnerOptions::default(),
             threads: None,
             waiting: 64,
+            waiting_bytes: 512 << 20,
             decode_rows: 256,
             prompt_rows: 128,
             idle_prompt_rows: 512,
@@ -152,6 +156,8 @@ pub struct Load {
     pub sessions: usize,
     /// Prompts that wait for room.
     pub waiting: usize,
+    /// Bytes of media that came with prompts that are hashed or wait.
+    pub waiting_bytes: u64,
     /// Cache blocks held, prefixes kept for later included.
     pub held_blocks: usize,
     /// Of these, blocks that only kept prefixes hold.
@@ -168,11 +174,51 @@ pub struct Load {
 pub(crate) struct Shared {
     sessions: AtomicUsize,
     waiting: AtomicUsize,
+    waiting_bytes: AtomicU64,
     held_blocks: AtomicUsize,
     prefix_blocks: AtomicUsize,
     logits_bytes: AtomicU64,
     passes: AtomicU64,
     rows: AtomicU64,
+}
+
+/// A prompt's share of what media may wait; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct MediaBytes {
+    shared: Arc<Shared>,
+    bytes: u64,
+}
+
+impl MediaBytes {
+    /// Takes the share of a prompt's media, if there is room for it.
+    fn take(shared: &Arc<Shared>, inputs: &ModelInputs, most: u64) -> Option<Self> {
+        let media = [
+            inputs.images.as_ref().map(|patches| &patches.values),
+            inputs.videos.as_ref().map(|patches| &patches.values),
+            inputs.audio.as_ref().map(|mels| &mels.features),
+        ];
+        let values = media.into_iter().flatten();
+        let bytes = values.map(|values| size_of_val(values.data.as_slice()) as u64);
+        let bytes = bytes.sum::<u64>();
+        let with = |held: u64| {
+            let together = held.saturating_add(bytes);
+            (bytes == 0 || held == 0 || together <= most).then_some(together)
+        };
+        let held = &shared.waiting_bytes;
+        held.fetch_update(Ordering::AcqRel, Ordering::Acquire, with)
+            .ok()?;
+        Some(MediaBytes {
+            shared: Arc::clone(shared),
+            bytes,
+        })
+    }
+}
+
+impl Drop for MediaBytes {
+    fn drop(&mut self) {
+        let held = &self.shared.waiting_bytes;
+        held.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
 }
 
 /// A model on its own thread. Clones speak to the same one, which ends when the last of them and of its sessions is gone.
@@ -183,6 +229,7 @@ pub struct Service {
     config: Arc<ModelConfig>,
     capacity: usize,
     unread_tokens: usize,
+    waiting_bytes: u64,
     /// `None` where nobody wants hashes.
     hashing: Option<Arc<Hashing>>,
 }
@@ -230,6 +277,7 @@ impl Service {
             config: Arc::new(started.config),
             capacity: started.capacity,
             unread_tokens: options.unread_tokens.max(1),
+            waiting_bytes: options.waiting_bytes,
             hashing: started.hashes.then(|| {
                 let most = options.waiting.saturating_add(1);
                 Arc::new(Hashing {
@@ -257,6 +305,7 @@ impl Service {
         Load {
             sessions: shared.sessions.load(Ordering::Relaxed),
             waiting: shared.waiting.load(Ordering::Relaxed),
+            waiting_bytes: shared.waiting_bytes.load(Ordering::Relaxed),
             held_blocks: shared.held_blocks.load(Ordering::Relaxed),
             prefix_blocks: shared.prefix_blocks.load(Ordering::Relaxed),
             logits_bytes: shared.logits_bytes.load(Ordering::Relaxed),
@@ -284,10 +333,20 @@ impl Service {
                 capacity: self.capacity,
             });
         }
+        let most = self.waiting_bytes;
+        let full = ServiceError::Overloaded {
+            limit: "bytes of media that wait (waiting_bytes)",
+            most,
+        };
+        let held = MediaBytes::take(&self.shared, &open.inputs, most).ok_or(full)?;
         let keys = self.hashes(&open.inputs).await?;
         let (reply, opened) = oneshot::channel();
-        let open = Box::new(open);
-        self.send(Command::Open(Waiting { open, keys, reply }))?;
+        self.send(Command::Open(Waiting {
+            open: Box::new(open),
+            keys,
+            reply,
+            _held: held,
+        }))?;
         let id = opened.await.map_err(|_| self.lost())??;
         Ok(Session::new(id, self))
     }

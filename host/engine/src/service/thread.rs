@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::choose::{Share, hand_out, untreated, with_scratch};
 use super::client::{Client, Order, Reply, Rows};
-use super::{COMMANDS, Open, ServiceError, ServiceOptions, Shared, Ticket};
+use super::{COMMANDS, MediaBytes, Open, ServiceError, ServiceOptions, Shared, Ticket};
 use crate::config::ModelConfig;
 use crate::error::{EngineError, Result};
 use crate::logits::Logits;
@@ -58,6 +58,8 @@ pub(super) struct Waiting {
     /// The hashes of its media where the cache wants them.
     pub keys: Option<MediaKeys>,
     pub reply: Reply<Ticket>,
+    /// Until it is let in or refused.
+    pub _held: MediaBytes,
 }
 
 struct Engine {
@@ -318,7 +320,9 @@ impl Engine {
             let Some(waiting) = self.waiting.pop_front() else {
                 break;
             };
-            let Waiting { open, keys, reply } = waiting;
+            let Waiting {
+                open, keys, reply, ..
+            } = waiting;
             let Open {
                 inputs,
                 sampler,

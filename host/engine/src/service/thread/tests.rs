@@ -296,3 +296,52 @@ fn a_fork_has_room_for_what_its_answer_has_not_read_yet() {
         }
     }
 }
+
+#[test]
+fn media_that_wait_are_bounded_by_their_bytes() {
+    let mut driven = Driven::new(ServiceOptions {
+        // One session at a time, so that the next must wait.
+        logits_bytes: 0,
+        ..options()
+    });
+    let (words, seen) = (text(30, 0), picture(&driven, 8));
+    let one = 4 * seen.images.as_ref().unwrap().values.data.len() as u64;
+    driven.service.waiting_bytes = 2 * one;
+    let inside = driven.read(&words);
+    let service = driven.service.clone();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut opening: Vec<_> = (0..2)
+        .map(|_| Box::pin(service.open(open(&seen))))
+        .collect();
+    for opening in &mut opening {
+        assert!(opening.as_mut().poll(&mut context).is_pending());
+    }
+    driven.step();
+    assert_eq!(
+        (driven.load().waiting, driven.load().waiting_bytes),
+        (2, 2 * one)
+    );
+    // A third picture is refused at once, words are not.
+    let error = driven.ask(service.open(open(&seen))).unwrap_err();
+    let told = error.to_string();
+    assert!(matches!(error, ServiceError::Overloaded { .. }), "{error}");
+    assert!(
+        told.contains("waiting_bytes") && told.contains(&(2 * one).to_string()),
+        "{told}"
+    );
+    let mut words_too = Box::pin(service.open(open(&words)));
+    assert!(words_too.as_mut().poll(&mut context).is_pending());
+    // Who gives up makes room, and so does who is let in.
+    drop(opening.pop());
+    driven.step();
+    assert_eq!(driven.load().waiting_bytes, one);
+    drop(inside);
+    let first = driven.ask(opening.pop().unwrap()).unwrap();
+    assert_eq!(driven.load().waiting_bytes, 0);
+    drop(first);
+    drop(driven.ask(words_too).unwrap());
+    driven.assert_empty();
+    // One is always taken.
+    driven.service.waiting_bytes = 0;
+    drop(driven.open(&seen));
+}
