@@ -135,3 +135,71 @@ impl MediaCache {
         self.held = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    fn key(number: u8) -> MediaKey {
+        MediaKey([number; 32])
+    }
+
+    /// Features of so many bytes.
+    fn features(bytes: i64) -> Tensor {
+        Tensor::zeros([bytes / 4, 1], (Kind::Float, Device::Cpu))
+    }
+
+    #[test]
+    fn the_least_recently_used_media_give_way_to_the_limit() {
+        // A positive number puts that medium with so many bytes, one without bytes asks for it.
+        let put = |number: u8, bytes: i64| (number, Some(bytes));
+        let get = |number: u8| (number, None);
+        for (limit, steps, there, held) in [
+            (100, vec![put(1, 40), put(2, 40)], vec![1, 2], 80),
+            (100, vec![put(1, 40), put(2, 60)], vec![1, 2], 100),
+            (
+                100,
+                vec![put(1, 40), put(2, 40), put(3, 40)],
+                vec![2, 3],
+                80,
+            ),
+            (
+                100,
+                vec![put(1, 40), put(2, 40), get(1), put(3, 40)],
+                vec![1, 3],
+                80,
+            ),
+            // As many as it takes.
+            (
+                100,
+                vec![put(1, 20), put(2, 40), put(3, 40), put(4, 80)],
+                vec![4],
+                80,
+            ),
+            // What is larger than everything costs nobody their place.
+            (100, vec![put(1, 40), put(2, 104)], vec![1], 40),
+            // The same again is held once.
+            (100, vec![put(1, 40), put(1, 40)], vec![1], 40),
+            (0, vec![put(1, 4)], vec![], 0),
+        ] {
+            let mut cache = MediaCache::new(limit);
+            for (number, bytes) in &steps {
+                match bytes {
+                    Some(bytes) => cache.put(Some(key(*number)), &features(*bytes)),
+                    None => assert!(cache.get(Some(&key(*number))).is_some()),
+                }
+                assert!(cache.bytes() <= limit);
+            }
+            assert_eq!(cache.bytes(), held, "{steps:?}");
+            let kept: Vec<u8> = (1..5)
+                .filter(|number| cache.get(Some(&key(*number))).is_some())
+                .collect();
+            assert_eq!(kept, there, "{steps:?}");
+            cache.clear();
+            assert_eq!(cache.bytes(), 0);
+            assert!(cache.get(Some(&key(1))).is_none());
+        }
+    }
+}
