@@ -4,7 +4,7 @@ use msao_core::inputs::ModelInputs;
 use sha2::{Digest, Sha256};
 
 use crate::media_cache::{MediaKey, MediaKeys};
-use crate::pool::{Pool, Table};
+use crate::pool::{BLOCK, Pool, Table};
 use crate::prompt::Prompt;
 
 /// A prompt's fingerprint: for each kept token a digest of everything up to it, so that two prompts share exactly the
@@ -99,21 +99,35 @@ impl PrefixCache {
 
     /// Fills empty tables with the longest prefix that was read before and returns its tokens: at most all but the
     /// last, whose logits are wanted.
+    ///
+    /// The prompt that has it counts as used if the prefix is its own by more than a block. A beginning that several have,
+    /// such as a template's header, says of none of them that it will be wanted again, and lives in whoever comes last.
     pub fn find(&mut self, chain: &Chain, pool: &mut Pool, tables: &mut [Table; 2]) -> usize {
-        let best = self
-            .entries
-            .iter_mut()
-            .map(|entry| (chain.common(&entry.chain), entry))
-            .max_by_key(|(common, _)| *common);
-        let Some((common, entry)) = best else {
+        let mut best: Option<(usize, &mut Entry)> = None;
+        let mut shared_by_others = 0;
+        for entry in &mut self.entries {
+            let common = chain.common(&entry.chain);
+            match &best {
+                Some((most, _)) if *most >= common => {
+                    shared_by_others = shared_by_others.max(common);
+                }
+                _ => {
+                    shared_by_others = best.map_or(0, |(most, _)| most);
+                    best = Some((common, entry));
+                }
+            }
+        }
+        let Some((most, entry)) = best else {
             return 0;
         };
-        let common = common.min(chain.0.len().saturating_sub(1));
+        let common = most.min(chain.0.len().saturating_sub(1));
         if common == 0 {
             return 0;
         }
-        self.clock += 1;
-        entry.used = self.clock;
+        if most > shared_by_others + BLOCK {
+            self.clock += 1;
+            entry.used = self.clock;
+        }
         let shared = pool.regions.iter_mut().zip(&entry.tables).zip(tables);
         for ((region, kept), table) in shared {
             *table = region.share(kept, common);
@@ -121,10 +135,15 @@ impl PrefixCache {
         common
     }
 
-    /// Keeps a prompt that has just been read.
+    /// Keeps a prompt that has just been read, unless one that begins with it is kept.
     pub fn put(&mut self, chain: Chain, pool: &mut Pool, tables: &[Table; 2]) {
         self.clock += 1;
         let used = self.clock;
+        let covers = |entry: &&mut Entry| entry.chain.common(&chain) == chain.0.len();
+        if let Some(entry) = self.entries.iter_mut().find(covers) {
+            entry.used = used;
+            return;
+        }
         // A prompt that begins with a whole kept one takes its place.
         let covered = |entry: &Entry| entry.chain.common(&chain) == entry.chain.0.len();
         while let Some(index) = self.entries.iter().position(covered) {
@@ -163,5 +182,137 @@ impl PrefixCache {
     /// The tables of all kept prompts.
     pub fn tables(&self) -> impl Iterator<Item = &[Table; 2]> + Clone {
         self.entries.iter().map(|entry| &entry.tables)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Chain {
+        /// Of a prompt of one letter a token.
+        fn of(prompt: &str) -> Self {
+            let mut last = [0u8; 16];
+            let links = prompt.bytes().map(|letter| {
+                let mut hash = Sha256::new();
+                hash.update(last);
+                hash.update([letter]);
+                last.copy_from_slice(&hash.finalize()[..16]);
+                last
+            });
+            Chain(links.collect())
+        }
+    }
+
+    /// A cache and what uses it.
+    struct Kept {
+        cache: PrefixCache,
+        pool: Pool,
+    }
+
+    impl Kept {
+        fn new(limit: usize, blocks: usize) -> Self {
+            Kept {
+                cache: PrefixCache::new(limit),
+                pool: Pool::of_blocks(blocks),
+            }
+        }
+
+        /// Tokens of a prompt that are there; reads the rest, and keeps it.
+        fn ask(&mut self, prompt: &str) -> usize {
+            let mut tables = Default::default();
+            let chain = Chain::of(prompt);
+            let found = self.cache.find(&chain, &mut self.pool, &mut tables);
+            assert_eq!(found, tables[0].tokens());
+            let rest = prompt.len() - found;
+            self.pool.extend(&mut tables, rest).unwrap();
+            self.cache.put(chain, &mut self.pool, &tables);
+            self.pool.release(&mut tables);
+            assert_eq!(self.pool.kept_blocks(), self.pool.held_blocks());
+            found
+        }
+
+        /// How many tokens of these prompts are there, asked so that nothing changes.
+        fn has(&mut self, prompts: &[&str]) -> Vec<usize> {
+            let ages: Vec<u64> = self.cache.entries.iter().map(|entry| entry.used).collect();
+            let found = prompts.iter().map(|prompt| {
+                let mut tables = Default::default();
+                let found = self
+                    .cache
+                    .find(&Chain::of(prompt), &mut self.pool, &mut tables);
+                self.pool.release(&mut tables);
+                found
+            });
+            let found = found.collect();
+            for (entry, used) in self.cache.entries.iter_mut().zip(ages) {
+                entry.used = used;
+            }
+            found
+        }
+    }
+
+    fn prompt(header: usize, own: char, tokens: usize) -> String {
+        "h".repeat(header) + &own.to_string().repeat(tokens)
+    }
+
+    #[test]
+    fn the_least_recently_used_prompt_gives_way() {
+        let [a, b, c, d] = ['a', 'b', 'c', 'd'].map(|own| prompt(0, own, 40));
+        // What is asked, and which of the four are there in the end.
+        for (asked, there) in [
+            (vec![&a, &b, &c], [1, 1, 1, 0]),
+            (vec![&a, &b, &c, &d], [0, 1, 1, 1]),
+            (vec![&a, &b, &c, &a, &d], [1, 0, 1, 1]),
+            (vec![&a, &b, &c, &b, &a, &d], [1, 1, 0, 1]),
+            (vec![&a, &a, &a, &b, &c, &d], [0, 1, 1, 1]),
+        ] {
+            let mut kept = Kept::new(3, 64);
+            for prompt in &asked {
+                kept.ask(prompt);
+            }
+            let found = kept.has(&[&a, &b, &c, &d]);
+            assert_eq!(found, there.map(|there| 39 * there), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_all_share_refreshes_nobody() {
+        let header = 50;
+        let [a, b, c, d, e] = ['a', 'b', 'c', 'd', 'e'].map(|own| prompt(header, own, 40));
+        let mut kept = Kept::new(3, 64);
+        for prompt in [&a, &b, &c] {
+            kept.ask(prompt);
+        }
+        // Newcomers find the header, whoever has it, and push out the oldest in turn.
+        assert_eq!(kept.ask(&d), header);
+        assert_eq!(kept.has(&[&a, &b, &c, &d]), [header, 89, 89, 89]);
+        assert_eq!(kept.ask(&e), header);
+        assert_eq!(kept.has(&[&b, &c, &d, &e]), [header, 89, 89, 89]);
+        // One that goes on like one of them refreshes that one alone.
+        let on = prompt(header, 'c', 30) + "x";
+        assert_eq!(kept.ask(&on), header + 30);
+        assert_eq!(kept.has(&[&c, &d, &e]), [89, header, 89]);
+    }
+
+    #[test]
+    fn of_prompts_that_begin_with_each_other_the_longest_is_kept() {
+        let mut kept = Kept::new(3, 64);
+        let (short, long) = (prompt(0, 'a', 30), prompt(0, 'a', 60));
+        kept.ask(&short);
+        assert_eq!(kept.ask(&long), 30);
+        assert_eq!(kept.cache.entries.len(), 1);
+        let blocks = kept.pool.held_blocks();
+        // The short one is in it, and counts as its use.
+        let other = prompt(0, 'b', 20);
+        kept.ask(&other);
+        assert_eq!(kept.ask(&short), 29);
+        assert_eq!(kept.ask(&long), 59);
+        assert_eq!(kept.cache.entries.len(), 2);
+        kept.cache.evict(&mut kept.pool);
+        assert_eq!(kept.has(&[&other, &long]), [0, 59]);
+        assert_eq!(kept.pool.held_blocks(), blocks);
+        // Nothing is left when all have given way.
+        while kept.cache.evict(&mut kept.pool) {}
+        assert_eq!(kept.pool.held_blocks(), 0);
     }
 }
