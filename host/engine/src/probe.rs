@@ -4,10 +4,11 @@
 //! media token; from the encoders' features, saliency and short projections. The hidden states stay here until the
 //! caller has decided what to keep; the other layers then read the kept tokens only, so nothing is computed twice.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use msao_core::inputs::{Grid, ModelInputs};
-use msao_core::meter::Phase;
+use msao_core::meter::{Meter, Phase};
 use msao_core::probe::{FEATURE_WIDTH, ItemReport, ProbeReport};
 use tch::{Kind, Tensor};
 
@@ -16,6 +17,7 @@ use crate::language::Tap;
 use crate::logits::Logits;
 use crate::model::Model;
 use crate::nn::{floats, index_tensor};
+use crate::paged::Heads;
 use crate::pass::{Input, Part, State};
 use crate::pool::{Pool, Table};
 use crate::prompt::{Item, Prompt};
@@ -49,6 +51,7 @@ pub(crate) struct Probe {
     stage: Stage,
     /// `[hidden, FEATURE_WIDTH]` in f32.
     projection: Tensor,
+    /// One an item; zeros until it is seen. Items of no tokens never are.
     seen: Vec<ItemReport>,
     /// Hidden states after the first layers, piece after piece.
     hidden: Vec<Tensor>,
@@ -57,9 +60,10 @@ pub(crate) struct Probe {
     queries: Vec<Tensor>,
     text_from: usize,
     /// Where the items lie.
-    places: Vec<std::ops::Range<usize>>,
-    merge: usize,
+    places: Vec<Range<usize>>,
+    /// What looking has cost so far beyond the prefill.
     seconds: f64,
+    flops: u64,
 }
 
 impl Probe {
@@ -90,21 +94,25 @@ impl Probe {
             projection: Tensor::f_from_slice(&values)?
                 .f_reshape([hidden as i64, FEATURE_WIDTH as i64])?
                 .f_to_device(device)?,
-            seen: Vec::new(),
+            seen: prompt
+                .items
+                .iter()
+                .map(|item| unseen(item, model.config().vision.merge_size))
+                .collect(),
             hidden: Vec::new(),
             text: Vec::new(),
             queries: Vec::new(),
-            text_from: prompt
-                .items
-                .first()
-                .map_or(usize::MAX, |item| item.places.end),
+            text_from: with_tokens(prompt)
+                .map(|item| item.places.end)
+                .min()
+                .unwrap_or(usize::MAX),
             places: prompt
                 .items
                 .iter()
                 .map(|item| item.places.clone())
                 .collect(),
-            merge: model.config().vision.merge_size,
             seconds: 0.0,
+            flops: 0,
         })
     }
 
@@ -132,8 +140,8 @@ impl Probe {
         self.stage == Stage::Waiting
     }
 
-    /// Notes an item's features, `[tokens, hidden]`.
-    pub fn see(&mut self, item: &Item, features: &Tensor) -> Result<()> {
+    /// Notes the features of item `number`, `[tokens, hidden]`.
+    pub fn see(&mut self, number: usize, features: &Tensor, meter: &mut Meter) -> Result<()> {
         let started = Instant::now();
         let (saliency, projected) = tch::no_grad(|| -> Result<_> {
             let features = features.f_to_kind(Kind::Float)?;
@@ -143,27 +151,13 @@ impl Probe {
             let projected = features.f_matmul(&self.projection)?;
             Ok((floats(&saliency)?, floats(&projected)?))
         })?;
-        let tokens = item.places.len();
-        let grid = item.grid.map_or(
-            Grid {
-                t: tokens,
-                h: 1,
-                w: 1,
-            },
-            |grid| Grid {
-                t: grid.t,
-                h: grid.h / self.merge,
-                w: grid.w / self.merge,
-            },
-        );
-        self.seen.push(ItemReport {
-            modality: item.modality,
-            grid,
-            saliency,
-            features: projected,
-            relevance: vec![0.0; tokens],
-            relevance_of_nothing: Vec::new(),
-        });
+        if let Some(report) = self.seen.get_mut(number) {
+            report.saliency = saliency;
+            report.features = projected;
+        }
+        let flops = 2 * (features.numel() * FEATURE_WIDTH) as u64;
+        meter.add_flops(Phase::Prefill, flops);
+        self.flops += flops;
         self.seconds += started.elapsed().as_secs_f64();
         Ok(())
     }
@@ -243,50 +237,57 @@ impl Probe {
         }
         let started = Instant::now();
         let before = state.meter.cost(Phase::Prefill).flops;
-        let mut flops = 0;
-        tch::no_grad(|| -> Result<()> {
-            if !self.queries.is_empty() {
-                let queries = Tensor::f_cat(&self.queries, 0)?;
-                for (report, item) in self.seen.iter_mut().zip(&prompt.items) {
-                    let behind = self.text.iter().position(|&place| place >= item.places.end);
-                    let Some(behind) = behind else { continue };
-                    let places = self.text.get(behind..).unwrap_or_default();
-                    let rows = places.len() as i64;
-                    let queries = queries.f_narrow(0, behind as i64, rows)?;
-                    let [lower, _] = &state.tables;
-                    report.relevance = attention(model, pool, &queries, places, lower, item)?;
-                    flops += attention_flops(model, places.len(), lower.tokens());
+        let items: Vec<Range<usize>> = prompt
+            .items
+            .iter()
+            .map(|item| item.places.clone())
+            .collect();
+        let (paid, paid_by_nothing) = tch::no_grad(|| -> Result<_> {
+            let paid = match self.queries.as_slice() {
+                [] => None,
+                queries => {
+                    let queries = Tensor::f_cat(queries, 0)?;
+                    let [table, _] = &state.tables;
+                    let attention = Attention::new(model, pool, table)?;
+                    charge(model, &mut state.meter, self.text.len(), table.tokens());
+                    Some(attention.paid(&queries, &self.text, &items)?)
                 }
-            }
-            let Some(last) = prompt.items.last().map(|item| item.places.end) else {
-                return Ok(());
             };
-            if self.options.content_free.is_empty() {
-                return Ok(());
-            }
-            let (queries, table) = self.read_nothing(model, pool, state, prompt, last)?;
-            let places: Vec<usize> = (last..last + self.options.content_free.len()).collect();
-            let mut result = Ok(());
-            for (report, item) in self.seen.iter_mut().zip(&prompt.items) {
-                match attention(model, pool, &queries, &places, &table, item) {
-                    Ok(relevance) => report.relevance_of_nothing = relevance,
-                    Err(error) => result = Err(error),
+            let last = with_tokens(prompt).map(|item| item.places.end).max();
+            let nothing = &self.options.content_free;
+            let by_nothing = match last {
+                Some(last) if !nothing.is_empty() => {
+                    let (queries, mut table) =
+                        self.read_nothing(model, pool, state, prompt, last)?;
+                    let places: Vec<usize> = (last..last + nothing.len()).collect();
+                    let paid = Attention::new(model, pool, &table)
+                        .and_then(|attention| attention.paid(&queries, &places, &items));
+                    charge(model, &mut state.meter, places.len(), table.tokens());
+                    if let Some(region) = pool.regions.first_mut() {
+                        region.truncate(&mut table, 0);
+                    }
+                    Some(paid?)
                 }
-                flops += attention_flops(model, places.len(), table.tokens());
-            }
-            let mut table = table;
-            if let Some(region) = pool.regions.first_mut() {
-                region.truncate(&mut table, 0);
-            }
-            result
+                _ => None,
+            };
+            Ok((paid, by_nothing))
         })?;
-        state.meter.add_flops(Phase::Prefill, flops);
+        for (report, paid) in self.seen.iter_mut().zip(paid.into_iter().flatten()) {
+            report.relevance = paid;
+        }
+        for (report, paid) in self
+            .seen
+            .iter_mut()
+            .zip(paid_by_nothing.into_iter().flatten())
+        {
+            report.relevance_of_nothing = paid;
+        }
         let spent = self.seconds + started.elapsed().as_secs_f64();
         let [lower, _] = &pool.regions;
         Ok(ProbeReport {
             items: self.seen.clone(),
             layers: lower.layers().len(),
-            extra_flops: state.meter.cost(Phase::Prefill).flops - before,
+            extra_flops: self.flops + state.meter.cost(Phase::Prefill).flops - before,
             extra_seconds: spent,
         })
     }
@@ -358,66 +359,134 @@ impl Probe {
 /// Rows of text whose attention is computed together.
 const ROWS_AT_ONCE: usize = 64;
 
-/// Attention that rows at `places` pay to an item's tokens, averaged over rows and heads. `queries`: `[rows, heads, d]`;
-/// `table`: the tokens that the rows saw, in the order of their places.
-fn attention(
-    model: &Model,
-    pool: &Pool,
-    queries: &Tensor,
-    places: &[usize],
-    table: &Table,
-    item: &Item,
-) -> Result<Vec<f32>> {
-    let [lower, _] = &pool.regions;
-    let (keys, _) = lower.layer(lower.layers().end - 1)?;
-    let device = keys.device();
-    let heads = model.language().heads();
-    let group = heads.heads / heads.kv_heads;
-    let slots: Vec<i64> = table.slots().iter().map(|&slot| i64::from(slot)).collect();
-    let all = slots.len() as i64;
-    let keys = keys
-        .f_index_select(0, &index_tensor(&slots, device)?)?
-        .f_to_kind(Kind::Float)?
-        .f_permute([1, 2, 0])?;
-    let tokens = Tensor::f_arange(all, (Kind::Int64, device))?;
-    let sink = tokens.f_lt(1)?;
-    let mut paid = vec![0f32; item.places.len()];
-    // Some rows at a time: long texts behind long prompts would make matrices of gigabytes.
-    for (block, places) in places.chunks(ROWS_AT_ONCE).enumerate() {
-        let rows = places.len() as i64;
-        let queries = queries
-            .f_narrow(0, (block * ROWS_AT_ONCE) as i64, rows)?
-            .f_to_kind(Kind::Float)?
-            .f_reshape([rows, heads.kv_heads, group, heads.dim])?
-            .f_permute([1, 2, 0, 3])?
-            .f_reshape([heads.kv_heads, group * rows, heads.dim])?;
-        let scores = queries
-            .f_matmul(&keys)?
-            .f_mul_scalar(1.0 / (heads.dim as f64).sqrt())?
-            .f_reshape([heads.heads, rows, all])?;
-        // A row sees the tokens up to its own place, but for the first.
-        let seen: Vec<i64> = places.iter().map(|&place| place as i64).collect();
-        let own = index_tensor(&seen, device)?.f_unsqueeze(1)?;
-        let hidden = tokens.f_gt_tensor(&own)?.f_logical_or(&sink)?;
-        let weights = scores
-            .f_masked_fill(&hidden, f64::NEG_INFINITY)?
-            .f_softmax(-1, Kind::Float)?
-            .f_sum_dim_intlist([0, 1].as_slice(), false, Kind::Float)?;
-        let here = weights.f_narrow(0, item.places.start as i64, item.places.len() as i64)?;
-        for (sum, weight) in paid.iter_mut().zip(floats(&here)?) {
-            *sum += weight;
-        }
-    }
-    let all = (places.len() as i64 * heads.heads).max(1) as f32;
-    for sum in &mut paid {
-        *sum /= all;
-    }
-    Ok(paid)
+/// Attention in the last of the first layers, which rows of text pay to what they saw.
+struct Attention {
+    heads: Heads,
+    /// `[kv heads, d, tokens]` in f32.
+    keys: Tensor,
+    /// `[tokens]`: 0, 1, ...
+    tokens: Tensor,
 }
 
-fn attention_flops(model: &Model, rows: usize, tokens: usize) -> u64 {
+impl Attention {
+    /// `table`: the tokens that the rows saw, in the order of their places.
+    fn new(model: &Model, pool: &Pool, table: &Table) -> Result<Self> {
+        let [lower, _] = &pool.regions;
+        let (keys, _) = lower.layer(lower.layers().end - 1)?;
+        let device = keys.device();
+        let slots: Vec<i64> = table.slots().iter().map(|&slot| i64::from(slot)).collect();
+        Ok(Attention {
+            heads: model.language().heads(),
+            keys: keys
+                .f_index_select(0, &index_tensor(&slots, device)?)?
+                .f_to_kind(Kind::Float)?
+                .f_permute([1, 2, 0])?,
+            tokens: Tensor::f_arange(slots.len() as i64, (Kind::Int64, device))?,
+        })
+    }
+
+    /// For each item what is paid to its tokens by those rows that stand behind it, averaged over rows and heads; zeros
+    /// where none does. `queries`: `[rows, heads, d]`, of rows at `places`, which rise.
+    fn paid(
+        &self,
+        queries: &Tensor,
+        places: &[usize],
+        items: &[Range<usize>],
+    ) -> Result<Vec<Vec<f32>>> {
+        let mut paid: Vec<Vec<f32>> = items.iter().map(|item| vec![0.0; item.len()]).collect();
+        // Some rows at a time: long texts behind long prompts would make matrices of gigabytes.
+        for (block, rows) in places.chunks(ROWS_AT_ONCE).enumerate() {
+            let first = (block * ROWS_AT_ONCE) as i64;
+            let weights = self.weights(&queries.f_narrow(0, first, rows.len() as i64)?, rows)?;
+            for (paid, item) in paid.iter_mut().zip(items) {
+                let before = rows.partition_point(|&place| place < item.end);
+                let behind = rows.len() - before;
+                if behind == 0 || item.is_empty() {
+                    continue;
+                }
+                let here = weights
+                    .f_narrow(0, before as i64, behind as i64)?
+                    .f_narrow(1, item.start as i64, item.len() as i64)?
+                    .f_sum_dim_intlist([0].as_slice(), false, Kind::Float)?;
+                for (sum, weight) in paid.iter_mut().zip(floats(&here)?) {
+                    *sum += weight;
+                }
+            }
+        }
+        for (paid, item) in paid.iter_mut().zip(items) {
+            let before = places.partition_point(|&place| place < item.end);
+            let all = (places.len() - before) as i64 * self.heads.heads;
+            for sum in paid {
+                *sum /= all.max(1) as f32;
+            }
+        }
+        Ok(paid)
+    }
+
+    /// What each of some rows pays to each token, `[rows, tokens]`, summed over heads.
+    fn weights(&self, queries: &Tensor, places: &[usize]) -> Result<Tensor> {
+        let Heads {
+            heads,
+            kv_heads,
+            dim,
+        } = self.heads;
+        let (rows, group) = (places.len() as i64, heads / kv_heads);
+        let queries = queries
+            .f_to_kind(Kind::Float)?
+            .f_reshape([rows, kv_heads, group, dim])?
+            .f_permute([1, 2, 0, 3])?
+            .f_reshape([kv_heads, group * rows, dim])?;
+        let scores = queries
+            .f_matmul(&self.keys)?
+            .f_mul_scalar(1.0 / (dim as f64).sqrt())?
+            .f_reshape([heads, rows, -1])?;
+        // A row sees the tokens up to its own place, but for the first.
+        let seen: Vec<i64> = places.iter().map(|&place| place as i64).collect();
+        let own = index_tensor(&seen, self.tokens.device())?.f_unsqueeze(1)?;
+        let sink = self.tokens.f_lt(1)?;
+        let hidden = self.tokens.f_gt_tensor(&own)?.f_logical_or(&sink)?;
+        Ok(scores
+            .f_masked_fill(&hidden, f64::NEG_INFINITY)?
+            .f_softmax(-1, Kind::Float)?
+            .f_sum_dim_intlist([0].as_slice(), false, Kind::Float)?)
+    }
+}
+
+/// Charges a prompt for the scores of so many rows.
+fn charge(model: &Model, meter: &mut Meter, rows: usize, tokens: usize) {
     let heads = model.language().heads();
-    2 * (heads.heads * heads.dim) as u64 * rows as u64 * tokens as u64
+    let flops = 2 * (heads.heads * heads.dim) as u64 * rows as u64 * tokens as u64;
+    meter.add_flops(Phase::Prefill, flops);
+}
+
+/// The items that have tokens.
+fn with_tokens(prompt: &Prompt) -> impl Iterator<Item = &Item> {
+    prompt.items.iter().filter(|item| !item.places.is_empty())
+}
+
+/// An item of which nothing has been seen.
+fn unseen(item: &Item, merge: usize) -> ItemReport {
+    let tokens = item.places.len();
+    let grid = item.grid.map_or(
+        Grid {
+            t: tokens,
+            h: 1,
+            w: 1,
+        },
+        |grid| Grid {
+            t: grid.t,
+            h: grid.h / merge,
+            w: grid.w / merge,
+        },
+    );
+    ItemReport {
+        modality: item.modality,
+        grid,
+        saliency: vec![0.0; tokens],
+        features: vec![0.0; tokens * FEATURE_WIDTH],
+        relevance: vec![0.0; tokens],
+        relevance_of_nothing: Vec::new(),
+    }
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): the projection needs no more than scattered bits.
@@ -444,5 +513,86 @@ impl Probe {
                 self.hidden.push(Tensor::from(0.0f32).reshape([1]));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    /// What [`ItemReport::relevance`] says, word by word.
+    fn word_by_word(
+        heads: &Heads,
+        (queries, keys): (&[f32], &[f32]),
+        places: &[usize],
+        item: &Range<usize>,
+    ) -> Vec<f64> {
+        let (heads, kv_heads, dim) = (
+            heads.heads as usize,
+            heads.kv_heads as usize,
+            heads.dim as usize,
+        );
+        let mut paid = vec![0.0; item.len()];
+        let behind = places.iter().filter(|&&place| place >= item.end).count();
+        for (row, &place) in places.iter().enumerate() {
+            for head in (0..heads).filter(|_| place >= item.end) {
+                let kv_head = head / (heads / kv_heads);
+                let score = |token: usize| -> f64 {
+                    let query = &queries[(row * heads + head) * dim..][..dim];
+                    let key = &keys[(kv_head * dim * 150)..];
+                    let products = query.iter().enumerate();
+                    let dot: f64 = products
+                        .map(|(d, q)| f64::from(*q) * f64::from(key[d * 150 + token]))
+                        .sum();
+                    (dot / (dim as f64).sqrt()).exp()
+                };
+                let all: f64 = (1..=place).map(score).sum();
+                for (paid, token) in paid.iter_mut().zip(item.clone()) {
+                    *paid += score(token) / all / (behind * heads) as f64;
+                }
+            }
+        }
+        paid
+    }
+
+    #[test]
+    fn one_pass_over_the_text_tells_what_each_item_is_paid() {
+        let heads = Heads {
+            heads: 4,
+            kv_heads: 2,
+            dim: 8,
+        };
+        let items = [3..10, 0..0, 60..90, 149..150];
+        // More rows than are computed together, before, between and behind the items.
+        let in_item = |place: usize| items.iter().any(|item| item.contains(&place));
+        let places: Vec<usize> = (10..149).filter(|&place| !in_item(place)).collect();
+        assert!(places.len() > ROWS_AT_ONCE + 40);
+        let mut bits = SplitMix(7);
+        let mut values = |count: usize| -> Vec<f32> {
+            let draw = |_| (bits.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+            (0..count).map(draw).collect()
+        };
+        let (queries, keys) = (values(places.len() * 4 * 8), values(2 * 8 * 150));
+        let attention = Attention {
+            heads,
+            keys: Tensor::from_slice(&keys).reshape([2, 8, 150]),
+            tokens: Tensor::arange(150, (Kind::Int64, Device::Cpu)),
+        };
+        let rows = Tensor::from_slice(&queries).reshape([places.len() as i64, 4, 8]);
+        let paid = attention.paid(&rows, &places, &items).unwrap();
+        assert_eq!(paid.len(), items.len());
+        for (item, paid) in items.iter().zip(&paid) {
+            let expected = word_by_word(&heads, (&queries, &keys), &places, item);
+            assert_eq!(paid.len(), expected.len());
+            for (ours, expected) in paid.iter().zip(expected) {
+                // Sums of some hundred products in f32.
+                assert!((f64::from(*ours) - expected).abs() < 1e-6);
+            }
+        }
+        assert!(paid[2].iter().all(|&paid| paid > 0.0));
+        // Nobody stands behind the last.
+        assert_eq!(paid[3], [0.0]);
     }
 }

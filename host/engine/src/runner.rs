@@ -366,7 +366,7 @@ impl Runner {
             },
         };
         if let Some(probe) = &mut reading.probe {
-            probe.see(&item, &features)?;
+            probe.see(reading.prompt.encoded, &features, meter)?;
         }
         tch::no_grad(|| reading.prompt.put(&features))?;
         reading.pass_over();

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use msao_core::inputs::ModelInputs;
+use msao_core::inputs::{Grid, ModelInputs};
 use msao_engine::{
     Keep, Kernels, LoadOptions, Model, Needs, OpenOptions, Precision, ProbeOptions, Runner,
     RunnerOptions, Sequence, SequenceId, Work, items,
@@ -179,6 +179,79 @@ fn look(runner: &mut Runner, id: SequenceId, piece: usize) {
             Needs::Keeping => return,
             Needs::Nothing => panic!("the probe was passed over"),
         }
+    }
+}
+
+/// Opens a prompt with a probe and lets it look.
+fn probe(runner: &mut Runner, inputs: &ModelInputs, content_free: &[u32]) -> SequenceId {
+    let options = OpenOptions {
+        keep: None,
+        probe: Some(ProbeOptions {
+            content_free: content_free.to_vec(),
+            seed: 5,
+        }),
+    };
+    let id = runner.open(Arc::new(inputs.clone()), 8, &options).unwrap();
+    look(runner, id, 20);
+    id
+}
+
+#[test]
+fn items_of_no_tokens_have_a_report_of_nothing() {
+    for (name, case) in chosen() {
+        let mut more = case.prepared.inputs.clone();
+        let Some(images) = &mut more.images else {
+            continue;
+        };
+        let nothing = Grid { t: 0, h: 0, w: 0 };
+        images.grids.insert(0, nothing);
+        let mut runner = plain(load(&name, Kernels::Best));
+        let id = probe(&mut runner, &case.prepared.inputs, &[1, 2, 3]);
+        let expected = runner.probed(id).unwrap();
+        let id = probe(&mut runner, &more, &[1, 2, 3]);
+        let report = runner.probed(id).unwrap();
+        let found = runner.items(id).unwrap().to_vec();
+        assert_eq!(report.items.len(), expected.items.len() + 1);
+        let (empty, full): (Vec<_>, Vec<_>) = report
+            .items
+            .iter()
+            .zip(&found)
+            .partition(|(_, item)| item.places.is_empty());
+        assert_eq!(empty.len(), 1);
+        assert!(empty.iter().all(|(report, _)| report.saliency.is_empty()));
+        let full: Vec<_> = full.into_iter().map(|(report, _)| report.clone()).collect();
+        assert_eq!(full, expected.items, "{name}");
+        assert_eq!(report.extra_flops, expected.extra_flops, "{name}");
+    }
+}
+
+#[test]
+fn a_look_is_charged_for_its_projection_and_each_score_once() {
+    for (name, case) in chosen() {
+        let inputs = &case.prepared.inputs;
+        let mut runner = plain(load(&name, Kernels::Best));
+        let config = runner.model().config().text.clone();
+        let id = open(&mut runner, &case);
+        read(&mut runner, id, 20);
+        let plain = runner.close(id).unwrap().flops();
+        let id = probe(&mut runner, inputs, &[]);
+        let found = runner.items(id).unwrap().to_vec();
+        let report = runner.probed(id).unwrap();
+        let tokens: usize = found.iter().map(|item| item.places.len()).sum();
+        let first = found.iter().map(|item| item.places.end).min();
+        let text = (first.unwrap_or(inputs.input_ids.len())..inputs.input_ids.len())
+            .filter(|place| !found.iter().any(|item| item.places.contains(place)))
+            .count();
+        let projected = 2 * tokens * config.hidden_size * 16;
+        let scores = 2 * config.heads * config.head_dim * text * inputs.input_ids.len();
+        assert_eq!(report.extra_flops, (projected + scores) as u64, "{name}");
+        let keep = Keep {
+            items: vec![None; found.len()],
+        };
+        runner.keep(id, &keep).unwrap();
+        read(&mut runner, id, 20);
+        let whole = runner.close(id).unwrap().flops();
+        assert_eq!(whole, plain + report.extra_flops, "{name}");
     }
 }
 
