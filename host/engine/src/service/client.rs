@@ -356,6 +356,9 @@ impl Client {
             return Ok(false);
         };
         let (most, events) = (*most, events.clone());
+        if self.drop_if_closed(&events) {
+            return Ok(true);
+        }
         if self.chosen >= most || self.room() == 0 {
             // An end always has its place: it is waited for like a token.
             let Ok(place) = events.try_reserve() else {

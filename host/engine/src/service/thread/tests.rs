@@ -345,3 +345,175 @@ fn media_that_wait_are_bounded_by_their_bytes() {
     driven.service.waiting_bytes = 0;
     drop(driven.open(&seen));
 }
+
+/// Somebody who is answered all the while.
+struct Steady {
+    session: Session,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Steady {
+    fn begin(driven: &mut Driven) -> Self {
+        let session = driven.read(&text(20, 0));
+        let mut events = session.generate(2 * ANSWER).unwrap();
+        driven.step();
+        there(&mut events);
+        Steady { session, events }
+    }
+
+    /// That exactly one token more has come.
+    fn got_one(&mut self) {
+        let events = there(&mut self.events);
+        assert!(matches!(events.as_slice(), [Event::Token(_)]), "{events:?}");
+    }
+}
+
+#[test]
+fn who_leaves_takes_part_in_no_further_pass() {
+    /// Where somebody is when they leave.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum During {
+        Encoding,
+        Reading,
+        Decoding,
+        Verifying,
+        /// Only the answer's reader goes; the session stays.
+        Listening,
+    }
+    for during in [
+        During::Encoding,
+        During::Reading,
+        During::Decoding,
+        During::Verifying,
+        During::Listening,
+    ] {
+        let mut driven = Driven::new(ServiceOptions {
+            prompt_rows: 32,
+            ..options()
+        });
+        let mut steady = Steady::begin(&mut driven);
+        let prompt = match during {
+            During::Encoding => picture(&driven, 8),
+            During::Reading => text(400, 1),
+            _ => text(20, 1),
+        };
+        let session = driven.open(&prompt);
+        if !matches!(during, During::Encoding | During::Reading) {
+            driven.ask(session.read()).unwrap();
+        }
+        let held = driven.load().held_blocks;
+        let mut left = Some(session);
+        match during {
+            During::Encoding => {
+                let needs = driven
+                    .engine
+                    .runner
+                    .needs(sequence(&driven, left.as_ref().unwrap()));
+                assert_eq!(needs.unwrap(), Needs::Encoding);
+            }
+            During::Reading => {
+                driven.step();
+                let needs = driven
+                    .engine
+                    .runner
+                    .needs(sequence(&driven, left.as_ref().unwrap()));
+                assert!(matches!(needs.unwrap(), Needs::Reading(_)));
+            }
+            During::Decoding | During::Listening => {
+                let mut events = left.as_ref().unwrap().generate(ANSWER).unwrap();
+                for _ in 0..3 {
+                    driven.step();
+                }
+                assert!(
+                    there(&mut events)
+                        .iter()
+                        .all(|event| token(event).is_some())
+                );
+                drop(events);
+            }
+            During::Verifying => {
+                let mut context = Context::from_waker(Waker::noop());
+                let session = left.as_ref().unwrap();
+                let mut verdict = Box::pin(session.verify(vec![9; 8]));
+                assert!(verdict.as_mut().poll(&mut context).is_pending());
+            }
+        }
+        there(&mut steady.events);
+        let before = driven.load();
+        if during != During::Listening {
+            drop(left.take());
+        }
+        driven.step();
+        // One pass, with the row of who stayed and no other.
+        let after = driven.load();
+        assert_eq!(after.passes, before.passes + 1, "{during:?}");
+        assert_eq!(after.rows, before.rows + 1, "{during:?}");
+        steady.got_one();
+        assert_eq!(
+            after.sessions,
+            1 + usize::from(left.is_some()),
+            "{during:?}"
+        );
+        if let Some(stays) = left {
+            let output = driven.ask(stays.output()).unwrap();
+            assert_eq!(output.len(), 4);
+        } else {
+            assert!(after.held_blocks <= held, "{during:?}");
+        }
+        drop(steady.session);
+        driven.assert_empty();
+    }
+}
+
+#[test]
+fn an_answer_goes_on_by_a_token_a_turn_while_a_long_prompt_is_read() {
+    let (rows, prompt) = (32, text(600, 1));
+    let mut driven = Driven::new(ServiceOptions {
+        prompt_rows: rows,
+        ..options()
+    });
+    let expected = driven.alone(&prompt);
+    let mut steady = Steady::begin(&mut driven);
+    let session = driven.open(&prompt);
+    steady.got_one();
+    let mut late = session.generate(ANSWER).unwrap();
+    // The first chunk has gone already; the pass of the last gives the logits that the first token is chosen by.
+    let chunks = prompt.input_ids.len().div_ceil(rows);
+    for _ in 1..chunks {
+        driven.step();
+        steady.got_one();
+        assert!(there(&mut late).is_empty());
+    }
+    driven.step();
+    steady.got_one();
+    let first = there(&mut late);
+    let first: Vec<u32> = first
+        .iter()
+        .filter_map(token)
+        .map(|step| step.pick.id)
+        .collect();
+    assert_eq!(first, expected[..first.len()]);
+    assert!(!first.is_empty());
+}
+
+#[test]
+fn an_answer_goes_on_by_a_token_a_turn_while_a_picture_is_encoded() {
+    let mut driven = Driven::new(options());
+    let seen = picture(&driven, 16);
+    let expected = driven.alone(&seen);
+    let mut steady = Steady::begin(&mut driven);
+    let session = driven.open(&seen);
+    steady.got_one();
+    let mut late = session.generate(ANSWER).unwrap();
+    let mut turns = 1;
+    let id = sequence(&driven, &session);
+    while driven.engine.runner.needs(id).unwrap() == Needs::Encoding {
+        driven.step();
+        steady.got_one();
+        assert!(there(&mut late).is_empty());
+        turns += 1;
+    }
+    // Each block of the encoder had a turn to itself.
+    assert!(turns > driven.service.config().vision.depth, "{turns}");
+    assert_eq!(driven.tokens(&mut late), expected);
+}
