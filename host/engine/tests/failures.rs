@@ -147,6 +147,45 @@ fn a_pass_that_gives_no_numbers_fails_its_own_answer_alone() {
     });
 }
 
+#[test]
+fn a_choice_that_cannot_be_made_ends_its_session_and_no_other() {
+    const BAD: u32 = 17;
+    let copy = tempfile::tempdir().unwrap();
+    spoilt(&dir("qwen25-vl-windows"), copy.path(), BAD as usize);
+    block_on(async {
+        let options = ServiceOptions::default();
+        let service = Service::start(copy.path().to_owned(), f32_options(), options);
+        let service = service.await.unwrap();
+        let prompt = text(&[5, 6, 7, 8]);
+        let mut sessions = Vec::new();
+        for _ in 0..3 {
+            sessions.push(open(&service, prompt.clone()).await.unwrap());
+        }
+        let [generating, verifying, good] = sessions.as_slice() else {
+            panic!("three were opened");
+        };
+        let expected = answer(good, 20).await.unwrap();
+        good.roll_back(0).await.unwrap();
+        // What follows this token is not a number.
+        generating.append(vec![BAD]).await.unwrap();
+        verifying.append(vec![BAD]).await.unwrap();
+        let (generated, verified, answered) = tokio::join!(
+            answer(generating, 20),
+            verifying.verify(vec![5, 6]),
+            answer(good, 20),
+        );
+        for error in [generated.unwrap_err(), verified.unwrap_err()] {
+            let error = error.to_string();
+            assert!(error.contains("forward pass went wrong"), "{error}");
+        }
+        for over in [generating, verifying] {
+            let error = over.output().await.unwrap_err().to_string();
+            assert!(error.contains("over"), "{error}");
+        }
+        assert_eq!(answered.unwrap(), expected);
+    });
+}
+
 /// Names the child process of the test below.
 const CHILD: &str = "MSAO_TEST_WITHOUT_MEMORY";
 
