@@ -9,11 +9,11 @@ use msao_core::sampling::{Sampler, SamplingParams};
 use msao_golden::root;
 use tokio::sync::mpsc;
 
-use super::super::{Event, Load, Service, Session};
 use super::*;
 use crate::device::Precision;
 use crate::generate::{Step, Stop};
 use crate::runner::{OpenOptions, RunnerOptions};
+use crate::service::{Event, Load, Open, Service, Session};
 
 const ANSWER: usize = 20;
 
