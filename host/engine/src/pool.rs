@@ -467,6 +467,31 @@ impl Pool {
             .sum()
     }
 
+    /// Blocks that may still be taken in both regions.
+    pub fn free_blocks(&self) -> usize {
+        self.free_tokens() / BLOCK
+    }
+
+    /// Blocks that may still be taken in both regions once all kept prefixes have given way.
+    pub fn blocks_to_be_had(&self) -> usize {
+        let regions = self.regions.iter();
+        let each = regions.map(|region| region.free_blocks() + region.kept_blocks());
+        each.min().unwrap_or(0)
+    }
+
+    /// Tokens that it can hold in all.
+    pub fn capacity_tokens(&self) -> usize {
+        let limits = self.regions.iter().map(|region| region.limit_blocks());
+        limits.min().unwrap_or(0) * BLOCK
+    }
+
+    /// Blocks that so many more tokens in each region would newly take, in the region that needs most.
+    pub fn blocks_for(&self, tables: &[Table; 2], more: [usize; 2]) -> usize {
+        let each = self.regions.iter().zip(tables).zip(more);
+        let blocks = each.map(|((region, table), more)| region.blocks_for(table, more));
+        blocks.max().unwrap_or(0)
+    }
+
     /// Tokens' worth of blocks that may still be taken.
     pub fn free_tokens(&self) -> usize {
         let free = self.regions.iter().map(Region::free_blocks);

@@ -7,25 +7,30 @@
 //!
 //! Nothing here waits or chooses: order, fairness and sampling are the caller's.
 
+mod batch;
+mod reading;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use msao_core::inputs::ModelInputs;
-use msao_core::meter::{Meter, Phase};
+use msao_core::meter::Meter;
 use msao_core::probe::ProbeReport;
-use tch::Tensor;
 
 use crate::error::{EngineError, Result};
 use crate::keep::Keep;
-use crate::logits::Logits;
 use crate::media_cache::{MediaCache, MediaKeys};
-use crate::model::{Encoding, Model};
-use crate::nn::index_tensor;
-use crate::pass::{Input, Part, State};
-use crate::pool::{BLOCK, Capacity, Pool, Table};
+use crate::model::Model;
+use crate::pass::State;
+use crate::pool::{BLOCK, Capacity, Pool};
 use crate::prefix_cache::{Chain, PrefixCache};
 use crate::probe::{Probe, ProbeOptions};
-use crate::prompt::{Item, Prompt};
+use crate::prompt::Item;
+
+pub(crate) use reading::Piece;
+use reading::Reading;
 
 /// What a runner may hold.
 #[derive(Clone, Copy, Debug)]
@@ -94,22 +99,6 @@ struct Running {
     reading: Option<Reading>,
     /// Most tokens behind the prompt that it may come to hold.
     reserve: usize,
-}
-
-#[derive(Debug)]
-struct Reading {
-    inputs: Arc<ModelInputs>,
-    prompt: Prompt,
-    /// Hashes of its media, where anything is kept.
-    keys: Option<MediaKeys>,
-    /// The item that is being encoded.
-    encoding: Option<Encoding>,
-    /// Items, in order, that need not be encoded: dropped whole or read already.
-    skip: Vec<bool>,
-    /// Kept tokens read so far.
-    read: usize,
-    chain: Option<Chain>,
-    probe: Option<Probe>,
 }
 
 /// How full a runner is.
@@ -373,168 +362,6 @@ impl Runner {
         Ok(true)
     }
 
-    /// Runs one pass over a batch, in which no sequence is named twice. Returns for each entry the logits after its
-    /// tokens, `vocab_size` values a row: one row for each token of [`Work::Extend`]; for [`Work::Read`] one row when
-    /// the prompt has been read to its end, else none.
-    ///
-    /// When it fails no sequence has changed.
-    pub fn run(&mut self, batch: &[(SequenceId, Work)]) -> Result<Logits> {
-        let mut taken: Vec<(SequenceId, Running)> = Vec::with_capacity(batch.len());
-        for (id, _) in batch {
-            match self.sequences.remove(id) {
-                Some(running) => taken.push((*id, running)),
-                None => {
-                    self.sequences.extend(taken);
-                    return Err(unknown(*id));
-                }
-            }
-        }
-        let result = self.run_taken(batch, &mut taken);
-        self.sequences.extend(taken);
-        result
-    }
-
-    fn run_taken(
-        &mut self,
-        batch: &[(SequenceId, Work)],
-        taken: &mut [(SequenceId, Running)],
-    ) -> Result<Logits> {
-        // Pieces of prompts: rows and their positions, made before any state is borrowed.
-        let mut pieces = Vec::with_capacity(batch.len());
-        let mut wanted_blocks = 0;
-        for ((_, running), (id, work)) in taken.iter().zip(batch) {
-            let rows = match (work, &running.reading) {
-                (Work::Read(most), Some(reading)) => {
-                    let piece = reading.piece(*most)?;
-                    let rows = piece.rows;
-                    pieces.push(Some(piece));
-                    rows
-                }
-                (Work::Extend(tokens) | Work::Append(tokens), None) if !tokens.is_empty() => {
-                    self.model
-                        .check_room(running.state.tokens() + tokens.len(), 0)?;
-                    if running.state.added() + tokens.len() > running.reserve {
-                        return Err(EngineError::request(format!(
-                            "{} more tokens behind {} are more than the {} that room was set aside for",
-                            tokens.len(),
-                            running.state.added(),
-                            running.reserve
-                        )));
-                    }
-                    pieces.push(None);
-                    tokens.len()
-                }
-                (Work::Extend(_) | Work::Append(_), None) => {
-                    return Err(EngineError::request("no tokens to go on with"));
-                }
-                (Work::Extend(_) | Work::Append(_), Some(_)) => {
-                    return Err(EngineError::request(format!(
-                        "sequence {} has not read its prompt yet",
-                        id.0
-                    )));
-                }
-                (Work::Read(_), None) => {
-                    return Err(EngineError::request(format!(
-                        "sequence {} has read its prompt",
-                        id.0
-                    )));
-                }
-            };
-            wanted_blocks += rows.div_ceil(BLOCK) + 1;
-        }
-        while self.pool.free_blocks() < wanted_blocks && self.prefixes.evict(&mut self.pool) {}
-        if taken.iter().any(|(_, running)| running.probing()) {
-            return match (taken, pieces.as_slice()) {
-                ([(_, running)], [Some(piece)]) => self.run_probing(running, piece),
-                _ => Err(EngineError::request(
-                    "a prompt that is probed must be read in a batch of its own",
-                )),
-            };
-        }
-        let mut parts: Vec<Part> = Vec::with_capacity(batch.len());
-        for (((_, running), (_, work)), piece) in taken.iter_mut().zip(batch).zip(&pieces) {
-            parts.push(match (work, piece) {
-                (Work::Extend(tokens), _) => Part {
-                    state: &mut running.state,
-                    input: Input::Tokens(tokens),
-                    phase: Phase::Decode,
-                    wanted: tokens.len(),
-                },
-                (Work::Append(tokens), _) => Part {
-                    state: &mut running.state,
-                    input: Input::Tokens(tokens),
-                    phase: Phase::Decode,
-                    wanted: 1,
-                },
-                (Work::Read(_), Some(piece)) => Part {
-                    state: &mut running.state,
-                    input: Input::Embedded {
-                        x: &piece.x,
-                        axes: piece.axes.each_ref().map(Vec::as_slice),
-                    },
-                    phase: Phase::Prefill,
-                    wanted: usize::from(piece.last),
-                },
-                (Work::Read(_), None) => {
-                    return Err(EngineError::request("a piece of a prompt went missing"));
-                }
-            });
-        }
-        let logits = self.model.pass(&mut self.pool, &mut parts)?;
-        drop(parts);
-        #[cfg(test)]
-        assert!(
-            batch.iter().all(|(id, _)| self.trip != Some(*id)),
-            "on purpose"
-        );
-        for ((_, running), piece) in taken.iter_mut().zip(&pieces) {
-            if let Some(piece) = piece {
-                self.has_read(running, piece);
-            }
-        }
-        Ok(logits)
-    }
-
-    /// Runs the layers of one region over a piece of a prompt that is probed.
-    fn run_probing(&mut self, running: &mut Running, piece: &Piece) -> Result<Logits> {
-        let Some(probe) = running
-            .reading
-            .as_mut()
-            .and_then(|reading| reading.probe.as_mut())
-        else {
-            return Ok(Logits::nothing(1));
-        };
-        let (model, pool) = (&self.model, &mut self.pool);
-        let logits = probe.advance(model, pool, &mut running.state, piece)?;
-        self.has_read(running, piece);
-        Ok(logits)
-    }
-
-    /// Moves a prompt on by a piece that has been read.
-    fn has_read(&mut self, running: &mut Running, piece: &Piece) {
-        let Some(reading) = &mut running.reading else {
-            return;
-        };
-        reading.read += piece.rows;
-        if let Some(probe) = &mut reading.probe
-            && probe.looking()
-        {
-            if reading.read == reading.prompt.keep.len() {
-                probe.stop_looking();
-            }
-            return;
-        }
-        if reading.read < reading.prompt.keep.len() {
-            return;
-        }
-        running.state.end_prompt(reading.prompt.positions.next);
-        if let Some(chain) = reading.chain.take() {
-            self.prefixes
-                .put(chain, &mut self.pool, &running.state.tables);
-        }
-        running.reading = None;
-    }
-
     /// What the probe saw, once all of the prompt has been looked at ([`Needs::Keeping`]).
     pub fn probed(&mut self, id: SequenceId) -> Result<ProbeReport> {
         let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
@@ -688,106 +515,3 @@ impl Running {
         pool.blocks_for(&self.state.tables, more)
     }
 }
-
-/// Some rows of a prompt.
-pub(crate) struct Piece {
-    /// `[rows, hidden]`.
-    pub x: Tensor,
-    /// Where they stand.
-    pub axes: [Vec<i64>; 3],
-    /// Their places in the prompt.
-    pub places: Vec<usize>,
-    pub rows: usize,
-    /// Whether the prompt ends with it.
-    pub last: bool,
-}
-
-impl Reading {
-    /// Counts items as encoded that need not be.
-    fn pass_over(&mut self) {
-        while self.skip.get(self.prompt.encoded).is_some_and(|&skip| skip) {
-            self.prompt.encoded += 1;
-        }
-    }
-
-    fn needs(&self) -> Needs {
-        let waiting = self
-            .skip
-            .iter()
-            .skip(self.prompt.encoded)
-            .any(|&skip| !skip);
-        if waiting {
-            return Needs::Encoding;
-        }
-        match &self.probe {
-            Some(probe) if probe.waiting() => Needs::Keeping,
-            _ => Needs::Reading(self.prompt.keep.len() - self.read),
-        }
-    }
-
-    fn piece(&self, most: usize) -> Result<Piece> {
-        if self.needs() == Needs::Encoding {
-            return Err(EngineError::request(
-                "the media of a prompt must be encoded before it is read",
-            ));
-        }
-        let left = self.prompt.keep.get(self.read..).unwrap_or_default();
-        let places = left.get(..most.max(1).min(left.len())).unwrap_or_default();
-        let (Some(&first), Some(&last)) = (places.first(), places.last()) else {
-            return Err(EngineError::request(
-                "the prompt has been read; a keep list is waited for",
-            ));
-        };
-        let rows = places.len();
-        let x = if last - first + 1 == rows {
-            self.prompt.x.f_narrow(0, first as i64, rows as i64)?
-        } else {
-            let index: Vec<i64> = places.iter().map(|&place| place as i64).collect();
-            let x = &self.prompt.x;
-            tch::no_grad(|| -> Result<Tensor> {
-                Ok(x.f_index_select(0, &index_tensor(&index, x.device())?)?)
-            })?
-        };
-        let pick = |axis: &Vec<i64>| -> Vec<i64> {
-            let picked = places.iter().filter_map(|&place| axis.get(place));
-            picked.copied().collect()
-        };
-        Ok(Piece {
-            x,
-            axes: self.prompt.positions.axes.each_ref().map(pick),
-            places: places.to_vec(),
-            rows,
-            last: rows == left.len(),
-        })
-    }
-}
-
-impl Pool {
-    /// Blocks that may still be taken in both regions.
-    fn free_blocks(&self) -> usize {
-        self.free_tokens() / BLOCK
-    }
-
-    /// Blocks that may still be taken in both regions once all kept prefixes have given way.
-    fn blocks_to_be_had(&self) -> usize {
-        let regions = self.regions.iter();
-        let each = regions.map(|region| region.free_blocks() + region.kept_blocks());
-        each.min().unwrap_or(0)
-    }
-
-    /// Tokens that it can hold in all.
-    fn capacity_tokens(&self) -> usize {
-        let limits = self.regions.iter().map(|region| region.limit_blocks());
-        limits.min().unwrap_or(0) * BLOCK
-    }
-
-    /// Blocks that so many more tokens in each region would newly take, in the region that needs most.
-    fn blocks_for(&self, tables: &[Table; 2], more: [usize; 2]) -> usize {
-        let each = self.regions.iter().zip(tables).zip(more);
-        let blocks = each.map(|((region, table), more)| region.blocks_for(table, more));
-        blocks.max().unwrap_or(0)
-    }
-}
-
-#[cfg(test)]
-mod tests;

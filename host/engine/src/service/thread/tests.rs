@@ -9,11 +9,11 @@ use msao_core::sampling::{Sampler, SamplingParams};
 use msao_golden::root;
 use tokio::sync::mpsc;
 
-use super::super::{Event, Load, Service, Session};
 use super::*;
 use crate::device::Precision;
 use crate::generate::{Step, Stop};
 use crate::runner::{OpenOptions, RunnerOptions};
+use crate::service::{Event, Load, Open, Service, Session};
 
 const ANSWER: usize = 20;
 
@@ -52,12 +52,13 @@ impl Driven {
     fn ask<T>(&mut self, asked: impl Future<Output = T>) -> T {
         let mut asked = pin!(asked);
         let mut context = Context::from_waker(Waker::noop());
-        loop {
+        for _ in 0..10_000 {
             if let Poll::Ready(answer) = asked.as_mut().poll(&mut context) {
                 return answer;
             }
             self.step();
         }
+        panic!("no answer came");
     }
 
     fn open(&mut self, inputs: &ModelInputs) -> Session {

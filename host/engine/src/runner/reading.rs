@@ -1,0 +1,104 @@
+//! A prompt that is being read: what it needs next, and the piece that comes next.
+
+use std::sync::Arc;
+
+use msao_core::inputs::ModelInputs;
+use tch::Tensor;
+
+use super::Needs;
+use crate::error::{EngineError, Result};
+use crate::media_cache::MediaKeys;
+use crate::model::Encoding;
+use crate::nn::index_tensor;
+use crate::prefix_cache::Chain;
+use crate::probe::Probe;
+use crate::prompt::Prompt;
+
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub inputs: Arc<ModelInputs>,
+    pub prompt: Prompt,
+    /// Hashes of its media, where anything is kept.
+    pub keys: Option<MediaKeys>,
+    /// The item that is being encoded.
+    pub encoding: Option<Encoding>,
+    /// Items, in order, that need not be encoded: dropped whole or read already.
+    pub skip: Vec<bool>,
+    /// Kept tokens read so far.
+    pub read: usize,
+    pub chain: Option<Chain>,
+    pub probe: Option<Probe>,
+}
+
+/// Some rows of a prompt.
+pub(crate) struct Piece {
+    /// `[rows, hidden]`.
+    pub x: Tensor,
+    /// Where they stand.
+    pub axes: [Vec<i64>; 3],
+    /// Their places in the prompt.
+    pub places: Vec<usize>,
+    pub rows: usize,
+    /// Whether the prompt ends with it.
+    pub last: bool,
+}
+
+impl Reading {
+    /// Counts items as encoded that need not be.
+    pub fn pass_over(&mut self) {
+        while self.skip.get(self.prompt.encoded).is_some_and(|&skip| skip) {
+            self.prompt.encoded += 1;
+        }
+    }
+
+    pub fn needs(&self) -> Needs {
+        let waiting = self
+            .skip
+            .iter()
+            .skip(self.prompt.encoded)
+            .any(|&skip| !skip);
+        if waiting {
+            return Needs::Encoding;
+        }
+        match &self.probe {
+            Some(probe) if probe.waiting() => Needs::Keeping,
+            _ => Needs::Reading(self.prompt.keep.len() - self.read),
+        }
+    }
+
+    pub fn piece(&self, most: usize) -> Result<Piece> {
+        if self.needs() == Needs::Encoding {
+            return Err(EngineError::request(
+                "the media of a prompt must be encoded before it is read",
+            ));
+        }
+        let left = self.prompt.keep.get(self.read..).unwrap_or_default();
+        let places = left.get(..most.max(1).min(left.len())).unwrap_or_default();
+        let (Some(&first), Some(&last)) = (places.first(), places.last()) else {
+            return Err(EngineError::request(
+                "the prompt has been read; a keep list is waited for",
+            ));
+        };
+        let rows = places.len();
+        let x = if last - first + 1 == rows {
+            self.prompt.x.f_narrow(0, first as i64, rows as i64)?
+        } else {
+            let index: Vec<i64> = places.iter().map(|&place| place as i64).collect();
+            let x = &self.prompt.x;
+            tch::no_grad(|| -> Result<Tensor> {
+                Ok(x.f_index_select(0, &index_tensor(&index, x.device())?)?)
+            })?
+        };
+        let pick = |axis: &Vec<i64>| -> Vec<i64> {
+            let picked = places.iter().filter_map(|&place| axis.get(place));
+            picked.copied().collect()
+        };
+        Ok(Piece {
+            x,
+            axes: self.prompt.positions.axes.each_ref().map(pick),
+            places: places.to_vec(),
+            rows,
+            last: rows == left.len(),
+        })
+    }
+}

@@ -1,0 +1,135 @@
+//! A pass: what goes into it, and who gets what it gives.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use super::Engine;
+use crate::error::EngineError;
+use crate::logits::Logits;
+use crate::runner::{SequenceId, Work};
+use crate::service::choose::{Share, hand_out, untreated};
+use crate::service::client::Rows;
+
+impl Engine {
+    /// One pass over what is ready and as much of the prompts as may go with it. True if there was anything to run.
+    pub(super) fn pass(
+        &mut self,
+        ready: &[(u64, SequenceId, Rows)],
+        reading: &[(u64, SequenceId, usize)],
+    ) -> bool {
+        let mut batch: Vec<(SequenceId, Work)> = Vec::with_capacity(ready.len() + reading.len());
+        for (_, sequence, rows) in ready {
+            let work = match rows {
+                Rows::Append(tokens) => Work::Append(tokens),
+                Rows::Extend(tokens) => Work::Extend(tokens),
+            };
+            batch.push((*sequence, work));
+        }
+        let mut prompt_rows = if ready.is_empty() {
+            self.options.idle_prompt_rows
+        } else {
+            self.options.prompt_rows
+        }
+        .max(1);
+        let mut chunks = Vec::new();
+        let mut probed = Vec::new();
+        for &(id, sequence, left) in reading {
+            if prompt_rows == 0 {
+                break;
+            }
+            let rows = left.min(prompt_rows);
+            prompt_rows -= rows;
+            if self.runner.is_probed(sequence) {
+                probed.push((id, sequence, rows));
+            } else {
+                chunks.push(id);
+                batch.push((sequence, Work::Read(rows)));
+            }
+        }
+        let owners: Vec<u64> = ready.iter().map(|(id, _, _)| *id).chain(chunks).collect();
+        let any = !batch.is_empty() || !probed.is_empty();
+        if !batch.is_empty() {
+            self.run(&owners, &batch, ready);
+        }
+        for (id, sequence, rows) in probed {
+            self.run(&[id], &[(sequence, Work::Read(rows))], &[]);
+        }
+        any
+    }
+
+    /// Runs a batch and hands out what it gave. Where the batch as a whole fails, as for want of device memory, each entry
+    /// is tried by itself, and those that fail alone end. A panic ends all of them: what they hold may be half changed.
+    fn run(
+        &mut self,
+        owners: &[u64],
+        batch: &[(SequenceId, Work)],
+        ready: &[(u64, SequenceId, Rows)],
+    ) {
+        let rows: usize = batch
+            .iter()
+            .map(|(_, work)| match work {
+                Work::Read(rows) => *rows,
+                Work::Extend(tokens) | Work::Append(tokens) => tokens.len(),
+            })
+            .sum();
+        self.shared.passes.fetch_add(1, Ordering::Relaxed);
+        self.shared.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        let done = self.guarded(|engine| engine.runner.run(batch));
+        let done = match done {
+            Ok(logits) => self.guarded(|engine| {
+                engine.hand_out(owners, ready, &logits);
+                Ok(())
+            }),
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => {}
+            Err(error @ EngineError::Panicked(_)) => self.fail_all(owners, error),
+            Err(error) => match owners {
+                [alone] => self.fail(*alone, error),
+                _ => {
+                    for (index, (id, entry)) in owners.iter().zip(batch).enumerate() {
+                        let entry = std::slice::from_ref(entry);
+                        let ready = ready.get(index).map(std::slice::from_ref);
+                        self.run(&[*id], entry, ready.unwrap_or_default());
+                    }
+                }
+            },
+        }
+    }
+
+    /// Gives every owner the logits of its entry and takes back what it read in vain.
+    fn hand_out(&mut self, owners: &[u64], ready: &[(u64, SequenceId, Rows)], logits: &Logits) {
+        let width = self.runner.model().config().text.vocab_size;
+        let places: BTreeMap<u64, usize> = owners.iter().copied().zip(0..).collect();
+        let mut shares: Vec<Share> = self
+            .clients
+            .iter_mut()
+            .filter_map(|(id, client)| {
+                let place = *places.get(id)?;
+                Some(Share {
+                    id: *id,
+                    client,
+                    rows: ready.get(place).map(|(_, _, rows)| rows),
+                    logits: logits.of(place),
+                    forget: untreated(),
+                })
+            })
+            .collect();
+        let threads = tch::get_num_threads().max(1) as usize;
+        hand_out(&mut shares, width, threads);
+        let taken: Vec<_> = shares
+            .into_iter()
+            .map(|share| (share.id, share.client.sequence, share.forget))
+            .collect();
+        for (id, sequence, forget) in taken {
+            let done = forget.and_then(|forget| match forget {
+                0 => Ok(()),
+                _ => self.runner.roll_back(sequence, forget),
+            });
+            if let Err(error) = done {
+                self.fail(id, error);
+            }
+        }
+    }
+}
