@@ -139,6 +139,7 @@ impl Plugins {
             dropped_cases: AtomicU64::new(0),
             stopping: Arc::clone(&stopping),
             started: Instant::now(),
+            ahead_ms: AtomicU64::new(0),
             config: options.config,
             _lock: lock,
         });

@@ -43,6 +43,8 @@ pub struct Ticket {
     pub(super) postprocessor_cells: Arc<Snapshot>,
     /// A call failed, and a fallback ran.
     pub(super) failed: bool,
+    /// An open breaker kept a call away.
+    pub(super) spared: bool,
     pub(super) score_updates: Vec<Update>,
     pub(super) probed: Option<Probed>,
     pub(super) asked: Option<Called<Decision>>,
@@ -121,6 +123,7 @@ impl Ticket {
             shadow,
             wanted,
             failed: false,
+            spared: false,
             score_updates: Vec::new(),
             probed: None,
             asked: None,
@@ -176,6 +179,9 @@ impl Ticket {
         let breaker = &self.inner.config.breaker;
         let Some(permit) = guard.ask(|| self.inner.now_ms(), breaker) else {
             self.failed = true;
+            if !std::mem::replace(&mut self.spared, true) {
+                generation.spared.fetch_add(1, Ordering::Relaxed);
+            }
             return Called::Failed(KEPT_AWAY.to_owned());
         };
         match call(&generation) {
@@ -185,7 +191,7 @@ impl Ticket {
             }
             Err(failure) => {
                 let blame = failure.kind != FailureKind::Overloaded;
-                guard.failed(permit, blame, self.inner.now_ms(), breaker);
+                guard.failed(permit, blame, self.content, self.inner.now_ms(), breaker);
                 let kind = kind_of(&failure);
                 if blame {
                     let input = input(self);
