@@ -240,7 +240,16 @@ fn a_fresh_node_boots_what_the_operator_names() {
             Some(bundle.release())
         );
     }
-    let bench = Bench::new("boot = \"/nowhere\"");
+}
+
+#[test]
+fn a_first_start_that_failed_is_made_up_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = plain::policy("salt=boot");
+    fs::create_dir(folder.path().join("target")).unwrap();
+    fs::write(folder.path().join("policy.toml"), &bundle.manifest_text).unwrap();
+    fs::write(folder.path().join("target/patient.wasm"), &bundle.wasm).unwrap();
+    let mut bench = Bench::new("boot = \"/nowhere\"");
     let error = Plugins::open(bench.options(&bench.registry()))
         .err()
         .unwrap()
@@ -249,6 +258,17 @@ fn a_fresh_node_boots_what_the_operator_names() {
         error.starts_with("policy.boot: ") && error.contains("is missing"),
         "{error}"
     );
+    bench.config.boot = Some(folder.path().to_owned());
+    let active = |bench: &Bench| bench.plugins().deployment().active.policy;
+    assert_eq!(active(&bench), Some(bundle.release()));
+    // A stop between beginning and booting leaves a node that only began.
+    let mut bench = Bench::new("");
+    assert_eq!(active(&bench), None);
+    bench.config.boot = Some(folder.path().to_owned());
+    assert_eq!(active(&bench), Some(bundle.release()));
+    // One that was turned off has a past, and stays off.
+    bench.plugins().off().unwrap();
+    assert_eq!(active(&bench), None);
 }
 
 #[test]

@@ -88,8 +88,10 @@ impl Plugins {
             Journal::open::<Event, Deployment>(&folder.join("journal"))?;
         let mut warnings: Vec<String> = damaged.iter().map(told).collect();
         let newest = newest.filter(|entry: &Entry<Event, Deployment>| entry.state.is_readable());
-        let fresh = newest.is_none();
-        if fresh && !damaged.is_empty() {
+        // A node that only began has not started yet: what `boot` names could not be loaded, or a stop came first.
+        let began = newest.is_some();
+        let fresh = (newest.as_ref()).is_none_or(|entry| entry.event == Event::Began);
+        if !began && !damaged.is_empty() {
             warnings.push(
                 "no entry of the journal can be read: this node starts as a fresh one".into(),
             );
@@ -143,7 +145,7 @@ impl Plugins {
             config: options.config,
             _lock: lock,
         });
-        inner.resume(fresh, &mut warnings)?;
+        inner.resume((fresh, began), &mut warnings)?;
         let keeper = keeper::start(Arc::clone(&inner), noted).map_err(OpenError::Thread)?;
         let shadow = std::thread::Builder::new()
             .name("shadow".into())
@@ -212,19 +214,27 @@ impl Inner {
         Ok(halves)
     }
 
-    /// Makes the generations of the deployment that was found.
-    fn resume(&self, fresh: bool, warnings: &mut Vec<String>) -> Result<(), OpenError> {
+    /// Makes the generations of the deployment that was found. `fresh`: nothing was active yet; `began`: but that is
+    /// written down.
+    fn resume(
+        &self,
+        (fresh, began): (bool, bool),
+        warnings: &mut Vec<String>,
+    ) -> Result<(), OpenError> {
         let mut verbs = self.verbs();
         let known: Vec<u64> = verbs.deployment.known().map(|spec| spec.number).collect();
         let active = verbs.deployment.active.number;
         self.calibration.reconcile(active, known);
         if fresh {
-            let salt_and_fallback = verbs.deployment.clone();
-            (verbs.journal)
-                .write(since_1970_ms(), Event::Began, salt_and_fallback)
-                .map_err(OpenError::File)?;
+            let halves = self.boot_halves()?;
+            if !began {
+                let salt_and_fallback = verbs.deployment.clone();
+                (verbs.journal)
+                    .write(since_1970_ms(), Event::Began, salt_and_fallback)
+                    .map_err(OpenError::File)?;
+            }
             self.publish(&mut verbs);
-            if let Some(halves) = self.boot_halves()? {
+            if let Some(halves) = halves {
                 self.start_with(&mut verbs, &halves).map_err(boot)?;
             }
             return Ok(());
