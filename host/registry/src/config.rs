@@ -214,10 +214,12 @@ impl PolicyConfig {
         };
         let steps = &self.canary.steps;
         let rising = steps.is_sorted_by(|a, b| a < b);
-        if !rising || !steps.iter().all(|&step| step > 0.0) || steps.last() != Some(&1.0) {
+        let positive = steps.iter().all(|&step| step > 0.0);
+        // With all sessions from the beginning there would be nothing to compare with.
+        if !rising || !positive || steps.len() < 2 || steps.last() != Some(&1.0) {
             return wrong(
                 "canary.steps",
-                format!("is {steps:?}; allowed: rising shares above 0, the last one 1"),
+                format!("is {steps:?}; allowed: two or more rising shares above 0, the last one 1"),
             );
         }
         let canary = &self.canary;
@@ -303,6 +305,7 @@ mod tests {
             ("[canary]\nsteps = [0.5, 0.25, 1.0]", "policy.canary.steps"),
             ("[canary]\nsteps = [0.5]", "policy.canary.steps"),
             ("[canary]\nsteps = []", "policy.canary.steps"),
+            ("[canary]\nsteps = [1.0]", "policy.canary.steps"),
             ("[canary]\nsteps = [0.0, 1.0]", "policy.canary.steps"),
             ("[canary]\nmin-samples = 1", "policy.canary.min-samples"),
             ("[canary]\nlatency = nan", "policy.canary.latency"),

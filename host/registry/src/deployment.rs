@@ -148,7 +148,7 @@ pub enum Event {
         /// Signed releases in it.
         claims: Vec<Claim>,
     },
-    /// The candidate gets the next share.
+    /// The candidate gets the next share, or goes back to the one before.
     #[serde(rename_all = "kebab-case")]
     CanaryStepped {
         /// Its number.
@@ -375,7 +375,7 @@ impl Deployment {
                 if rollout.candidate.number != *number {
                     return Err(NotNow::Gone(*number));
                 }
-                if *step != rollout.step + 1 {
+                if step.abs_diff(rollout.step) != 1 {
                     return Err(NotNow::WrongStep {
                         at: rollout.step,
                         asked: *step,

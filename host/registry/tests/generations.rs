@@ -412,7 +412,7 @@ fn a_canary_that_is_no_worse_takes_over_step_by_step() {
         .canary(Choice::policy(push(&plugins, "salt=2")))
         .unwrap();
     let held = plugins.status().rollout.unwrap().verdict;
-    assert!(held.starts_with("too few requests to judge"), "{held}");
+    assert!(held.starts_with("no request of the stable"), "{held}");
     for seed in 0..200 {
         traffic(&plugins, seed, 50);
         // The keeper looks every 100 ms.
@@ -432,6 +432,38 @@ fn a_canary_that_is_no_worse_takes_over_step_by_step() {
         events[1].contains("step: 2") && events[2].contains("step: 1"),
         "{events:?}"
     );
+}
+
+#[test]
+fn after_a_restart_at_the_last_step_a_canary_goes_back_one() {
+    let bench = Bench::new(QUICK);
+    {
+        let plugins = bench.plugins();
+        plugins
+            .activate(Choice::policy(push(&plugins, "salt=1")))
+            .unwrap();
+        plugins
+            .canary(Choice::policy(push(&plugins, "salt=2")))
+            .unwrap();
+        let at_last = |plugins: &Plugins| plugins.deployment().rollout.unwrap().step == 2;
+        for seed in 0..200 {
+            if at_last(&plugins) {
+                break;
+            }
+            traffic(&plugins, seed, 10);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        assert!(at_last(&plugins), "it never came so far");
+    }
+    let opened = bench.open();
+    assert_eq!(opened.plugins.deployment().rollout.unwrap().step, 1);
+    assert!(
+        opened.warnings[0].contains("goes back a step"),
+        "{:?}",
+        opened.warnings
+    );
+    let verdict = opened.plugins.status().rollout.unwrap().verdict;
+    assert!(verdict.starts_with("no request of the stable"), "{verdict}");
 }
 
 #[test]

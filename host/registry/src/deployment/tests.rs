@@ -64,6 +64,7 @@ fn a_canary_steps_and_is_promoted_or_dropped() {
         Err(NotNow::WrongStep { at: 0, asked: 2 })
     );
     let stepped = state.advance(&step(1)).unwrap();
+    assert_eq!(stepped.advance(&step(0)), Ok(state.clone()));
     let other = Event::CanaryStarted {
         spec: spec(&stepped, 3),
         claims: Vec::new(),

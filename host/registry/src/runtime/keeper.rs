@@ -85,7 +85,7 @@ impl Inner {
         let (verdict, step) = {
             let mut trial = canary.trial.lock().unwrap_or_else(PoisonError::into_inner);
             trial.expire(self.now_ms(), config);
-            (trial.judge(config), trial.step())
+            (trial.look(config), trial.step())
         };
         match verdict {
             Verdict::Hold(_) => {}

@@ -354,6 +354,17 @@ impl Inner {
             ));
             self.note(verbs, Event::Left { number, why })?;
         }
+        if let Some(rollout) = &verbs.deployment.rollout
+            && rollout.step > 0
+            && rollout.step + 1 == self.config.canary.steps.len()
+        {
+            let (number, step) = (rollout.candidate.number, rollout.step - 1);
+            warnings.push(format!(
+                "the canary, generation {number}, goes back a step: with all sessions on it, nothing is left to compare it \
+                 with"
+            ));
+            self.note(verbs, Event::CanaryStepped { number, step })?;
+        }
         let deployment = verbs.deployment.clone();
         let active = deployment.active.number;
         let others = [

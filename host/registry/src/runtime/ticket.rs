@@ -105,7 +105,7 @@ impl Ticket {
         generation.in_flight.fetch_add(1, Ordering::Relaxed);
         if let Some(arm) = &arm {
             let mut trial = arm.trial.lock().unwrap_or_else(PoisonError::into_inner);
-            trial.start(arm.side, number, inner.now_ms());
+            trial.start(arm.side, number, content, inner.now_ms());
         }
         let wanted = (inner.records.as_ref()).map_or(Wanted::Nothing, |records| records.wanted(id));
         let policy = generation.policy.as_ref();
