@@ -492,6 +492,25 @@ fn a_canary_that_fails_is_rolled_back_and_the_reason_written_down() {
 }
 
 #[test]
+fn a_full_sandbox_is_not_charged_to_the_canary() {
+    let bench = Bench::new(QUICK);
+    let plugins = bench.plugins();
+    plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    plugins
+        .canary(Choice::policy(push(&plugins, "overload")))
+        .unwrap();
+    while plugins.status().rollout.unwrap().candidate_figures.reported < 30 {
+        assert!(traffic(&plugins, 1, 20) > 0);
+    }
+    let rollout = plugins.status().rollout.unwrap();
+    assert_eq!(rollout.candidate_figures.errors, 0.0);
+    assert_eq!(rollout.candidate.exports["plan"].skipped, 0);
+    assert!(rollout.candidate.exports["plan"].failures > 0);
+}
+
+#[test]
 fn requests_that_do_not_report_roll_a_canary_back() {
     let quick = QUICK.replace("min-samples = 40", "min-samples = 40\nreport-within-s = 1");
     let bench = Bench::new(&quick);

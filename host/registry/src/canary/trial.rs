@@ -49,7 +49,7 @@ pub enum Side {
 /// What a request reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// A call of a plug-in failed, or the request.
+    /// A call of a plug-in failed by its own fault, or the request did.
     pub failed: bool,
     /// The host ran it otherwise than planned.
     pub overridden: bool,

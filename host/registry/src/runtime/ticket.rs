@@ -43,6 +43,8 @@ pub struct Ticket {
     pub(super) postprocessor_cells: Arc<Snapshot>,
     /// A call failed, and a fallback ran.
     pub(super) failed: bool,
+    /// And that was the generation's fault: the sandbox had room.
+    pub(super) blamed: bool,
     /// An open breaker kept a call away.
     pub(super) spared: bool,
     pub(super) score_updates: Vec<Update>,
@@ -123,6 +125,7 @@ impl Ticket {
             shadow,
             wanted,
             failed: false,
+            blamed: false,
             spared: false,
             score_updates: Vec::new(),
             probed: None,
@@ -179,6 +182,7 @@ impl Ticket {
         let breaker = &self.inner.config.breaker;
         let Some(permit) = guard.ask(|| self.inner.now_ms(), breaker) else {
             self.failed = true;
+            self.blamed = true;
             if !std::mem::replace(&mut self.spared, true) {
                 generation.spared.fetch_add(1, Ordering::Relaxed);
             }
@@ -198,6 +202,7 @@ impl Ticket {
                     (self.inner).failed(&generation, self.content, failure, input);
                 }
                 self.failed = true;
+                self.blamed |= blame;
                 Called::Failed(kind)
             }
         }
