@@ -13,7 +13,8 @@ use msao_registry::deployment::NotNow;
 use msao_registry::driver::{Driver, play};
 use msao_registry::proof::{SwapFigures, SwapRun, observes, swaps};
 use msao_registry::{
-    Arrival, Choice, Pick, Plugins, PublicKey, Refused, Side, SignatureError, SigningKeyFile,
+    Arrival, Choice, GenerationStatus, Pick, Plugins, PublicKey, Refused, ShadowStats, Side,
+    SignatureError, SigningKeyFile,
 };
 
 use common::{Bench, plain, push, until};
@@ -601,6 +602,85 @@ fn a_shadow_is_compared_by_reason_and_has_no_effect() {
     assert!(scratch >= 60, "sixty requests taught the active generation");
     plugins.shadow_off().unwrap();
     assert!(plugins.status().shadow.is_none());
+}
+
+/// What a shadow made of twenty requests that ran on a generation of the given kind.
+fn shadowed(active: &str, words: &str) -> (ShadowStats, GenerationStatus, usize) {
+    let bench = Bench::new("[breaker]\nback-off-ms = 10000");
+    let plugins = bench.plugins();
+    let scorer = plugins.push(&plain::postprocessor("")).unwrap();
+    let choice = |words: &str| Choice {
+        policy: Pick::Take(push(&plugins, words)),
+        postprocessor: Pick::Take(scorer),
+    };
+    plugins.activate(choice(active)).unwrap();
+    plugins.shadow(choice(words)).unwrap();
+    // The queue holds that many; the shadow's thread has not more than them to do.
+    for scenario in Driver::new(1).filter(|it| it.report().is_some()).take(20) {
+        assert!(!play(&plugins, &scenario).failed);
+    }
+    until("the shadow has seen all", || {
+        plugins.status().shadow.is_none_or(|(_, stats)| stats.compared + stats.dropped == 20)
+    });
+    let (status, stats) = plugins.status().shadow.expect("it was left");
+    until("failing inputs are kept", || {
+        plugins.failures().len() as u64 >= stats.failed
+    });
+    (stats, status, plugins.failures().len())
+}
+
+#[test]
+fn a_shadow_is_asked_as_it_would_have_been() {
+    for (active, words, alike) in [
+        ("salt=a", "picky", true),
+        // It asks first, and what it would have said to the probe is unknown.
+        ("salt=a", "picky ask", false),
+        ("salt=a", "picky full", false),
+        ("full", "picky", true),
+        ("full", "picky ask", true),
+        ("full", "picky full", true),
+    ] {
+        let (stats, _, _) = shadowed(active, words);
+        let told = format!("{active}, {words}: {stats:?}");
+        assert_eq!((stats.compared, stats.failed), (20, 0), "{told}");
+        let differences: Vec<_> = stats.first_difference.iter().collect();
+        if alike {
+            assert!(differences.is_empty(), "{told}");
+        } else {
+            assert_eq!(differences, [(&"probe".to_owned(), &20)], "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_shadow_that_fails_is_left_alone_and_its_inputs_are_kept() {
+    let (stats, status, kept) = shadowed("salt=a", "fail=plan");
+    assert_eq!((stats.failed, stats.dropped), (5, 15), "{stats:?}");
+    let plan = &status.exports["plan"];
+    assert_eq!((plan.breaker, plan.failures, plan.skipped), ("open", 5, 15));
+    assert_eq!(status.error_budget.0, 5);
+    assert_eq!(kept, 5);
+}
+
+#[test]
+fn what_waits_for_the_shadow_is_dropped_when_the_node_becomes_busy() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    plugins
+        .shadow(Choice::policy(push(&plugins, "salt=2 slow-ms=200")))
+        .unwrap();
+    traffic(&plugins, 1, 20);
+    plugins.set_busy(true);
+    let began = std::time::Instant::now();
+    until("all are asked or dropped", || {
+        let (_, stats) = plugins.status().shadow.unwrap();
+        stats.compared + stats.dropped == 20
+    });
+    // Twenty plans of the shadow would have taken four seconds.
+    assert!(began.elapsed() < std::time::Duration::from_secs(2));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use msao_core::digest::Digest;
 use msao_core::offload::manifest::{Manifest, Probe};
-use msao_core::offload::record::{Called, DecisionRecord};
+use msao_core::offload::record::{Approach, Called, DecisionRecord, unprobed};
 use msao_core::offload::{Calibration, Decision, Outcome, Part, Plan, PlanInput, Request, flag};
 use msao_sandbox::{Failure, Policy, PostProcessor};
 use msao_state::{Recorded, fold_into};
@@ -44,6 +44,7 @@ struct Unprobed {
 /// Everything that a call needs, found out before the clock runs.
 struct Prepared<'a> {
     record: &'a DecisionRecord,
+    approach: Approach,
     unprobed: Option<Unprobed>,
     params: &'a [f64],
     calibration: Arc<Calibration>,
@@ -64,12 +65,11 @@ fn prepare<'a>(
     calibration: Arc<Calibration>,
 ) -> Prepared<'a> {
     let probed = record.request.flags & flag::PROBED != 0;
-    let unprobed = (probed && manifest.probe != Probe::Full).then(|| Unprobed {
-        request: Request {
-            flags: record.request.flags & !flag::PROBED,
-            ..record.request.clone()
-        },
-        parts: record.unprobed_parts(),
+    let approach = Approach::new(manifest.probe, probed);
+    let first = matches!(approach, Approach::Unprobed | Approach::UnprobedFirst);
+    let unprobed = first.then(|| {
+        let (request, parts) = unprobed(&record.request, &record.parts);
+        Unprobed { request, parts }
     });
     let recorded = &record.given.params;
     let params = match &options.params {
@@ -79,6 +79,7 @@ fn prepare<'a>(
     };
     Prepared {
         record,
+        approach,
         unprobed,
         params,
         calibration,
@@ -107,10 +108,16 @@ impl Prepared<'_> {
     }
 
     fn plan(&self, policy: &Policy, calibration: &Calibration) -> Answered {
+        if self.approach == Approach::Unknown {
+            return Answered {
+                decision: Called::Answered(Decision::Probe),
+                calls: 0,
+            };
+        }
         let input = self.input(calibration);
         let first = called(policy.plan(input));
-        // Where the probe ran, the candidate may look again.
-        if first == Called::Answered(Decision::Probe) && self.unprobed.is_some() {
+        let again = self.approach == Approach::UnprobedFirst;
+        if first == Called::Answered(Decision::Probe) && again {
             let input = PlanInput {
                 request: &self.record.request,
                 parts: &self.record.parts,

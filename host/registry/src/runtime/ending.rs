@@ -96,6 +96,7 @@ impl Ticket {
             };
             let report = probed.as_ref().and_then(|it| it.report.clone());
             shadow.offer(Job {
+                content: self.content,
                 request: request.clone(),
                 parts: parts.clone(),
                 nodes: nodes.clone(),

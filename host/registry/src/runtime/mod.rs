@@ -40,6 +40,7 @@ use thiserror::Error;
 pub(crate) use self::generation::Generation;
 pub use self::open::{OpenError, Opened};
 pub use self::status::{GenerationStatus, RolloutStatus, Status};
+pub(crate) use self::ticket::no_probe;
 pub use self::ticket::{Side, Ticket, with_scores};
 
 use self::generation::Live;
@@ -257,7 +258,7 @@ pub(crate) struct Inner {
     pub(crate) busy: Arc<AtomicBool>,
     pub(crate) next_ticket: AtomicU64,
     pub(crate) dropped_cases: AtomicU64,
-    pub(crate) stopping: Arc<AtomicBool>,
+    pub(crate) stopping: AtomicBool,
     pub(crate) started: Instant,
     /// How much the clock of breakers, budgets and trials is ahead of that.
     pub(crate) ahead_ms: AtomicU64,

@@ -104,7 +104,6 @@ impl Plugins {
         let mut fallback = Deployment::new(deployment.salt).active;
         fallback.number = 0;
         let builtin = Arc::new(Generation::new(fallback, None, None, &live));
-        let stopping = Arc::new(AtomicBool::new(false));
         let (notes, noted) = sync_channel(NOTES);
         let (queue, jobs) = sync_channel(options.config.shadow.queue as usize);
         let table = Table {
@@ -139,7 +138,7 @@ impl Plugins {
             busy: Arc::new(AtomicBool::new(false)),
             next_ticket: AtomicU64::new(0),
             dropped_cases: AtomicU64::new(0),
-            stopping: Arc::clone(&stopping),
+            stopping: AtomicBool::new(false),
             started: Instant::now(),
             ahead_ms: AtomicU64::new(0),
             config: options.config,
@@ -147,9 +146,10 @@ impl Plugins {
         });
         inner.resume((fresh, began), &mut warnings)?;
         let keeper = keeper::start(Arc::clone(&inner), noted).map_err(OpenError::Thread)?;
+        let beside = Arc::clone(&inner);
         let shadow = std::thread::Builder::new()
             .name("shadow".into())
-            .spawn(move || shadow::work(&jobs, &stopping))
+            .spawn(move || shadow::work(&beside, &jobs))
             .map_err(OpenError::Thread)?;
         Ok(Opened {
             plugins: Plugins {

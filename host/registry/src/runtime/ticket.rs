@@ -391,7 +391,7 @@ impl Ticket {
 }
 
 /// A policy asked for the probe where it may not.
-fn no_probe(generation: &Generation) -> Failure {
+pub(crate) fn no_probe(generation: &Generation) -> Failure {
     let manifest = generation.policy.as_ref().map(|it| it.plugin.manifest());
     let plugin = manifest.map_or_else(String::new, |it| format!("{} {}", it.name, it.version));
     let violation = Violation {
@@ -411,7 +411,7 @@ fn no_probe(generation: &Generation) -> Failure {
 
 impl Inner {
     /// Keeps a failing input, charges the generation, and leaves it if its budget is spent.
-    fn failed(
+    pub(crate) fn failed(
         &self,
         generation: &Arc<Generation>,
         content: Digest,
