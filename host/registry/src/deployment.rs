@@ -124,7 +124,7 @@ pub struct Claim {
 pub enum Event {
     /// A node found no state and began.
     Began,
-    /// A node started, and what was active could not be run any more, or its pins changed.
+    /// A node started, and what was active could not be run any more.
     #[serde(rename_all = "kebab-case")]
     Restarted {
         /// What runs instead.
@@ -169,6 +169,12 @@ pub enum Event {
         number: u64,
         /// Why.
         why: String,
+    },
+    /// A node started with other pins: a generation goes on under them, as a new revision.
+    #[serde(rename_all = "kebab-case")]
+    Repinned {
+        /// It, as it is now.
+        spec: Spec,
     },
     /// A generation begins to run beside.
     #[serde(rename_all = "kebab-case")]
@@ -262,6 +268,27 @@ impl Deployment {
             pins,
             tuned,
         }
+    }
+
+    /// The generation of that number under other pins; None: there is no such generation, or it has them.
+    pub fn repinned(&self, number: u64, pins: &Values) -> Option<Spec> {
+        let spec = self.known().find(|spec| spec.number == number)?;
+        if spec.pins == *pins {
+            return None;
+        }
+        let like = self.draft(None, None, pins.clone(), spec.tuned.clone());
+        Some(Spec {
+            pins: like.pins,
+            revision: like.revision,
+            ..spec.clone()
+        })
+    }
+
+    fn known_mut(&mut self) -> impl Iterator<Item = &mut Spec> {
+        std::iter::once(&mut self.active)
+            .chain(&mut self.previous)
+            .chain(self.rollout.as_mut().map(|rollout| &mut rollout.candidate))
+            .chain(&mut self.shadow)
     }
 
     /// Every generation that is held.
@@ -391,6 +418,11 @@ impl Deployment {
                 next.replace(rollout.candidate);
             }
             Event::Left { number, .. } => next.leave(*number)?,
+            Event::Repinned { spec } => {
+                let old = next.known_mut().find(|old| old.number == spec.number);
+                *old.ok_or(NotNow::Gone(spec.number))? = spec.clone();
+                next.revision = next.revision.max(spec.revision);
+            }
             Event::ShadowStarted { spec } => {
                 next.take(spec, &[])?;
                 next.shadow = Some(spec.clone());

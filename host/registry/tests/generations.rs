@@ -373,9 +373,16 @@ fn parameters_are_revisions_and_pins_win() {
         let opened = bench.open();
         assert!(opened.warnings[0].contains("pins have changed"));
         assert_eq!(gamma(&opened.plugins), 2);
+        // No way back leads behind the pin.
+        let before = opened.plugins.deployment();
+        opened.plugins.rollback("to see").unwrap();
+        let after = opened.plugins.deployment();
+        assert_eq!(Some(after.active), before.previous);
+        assert_eq!(gamma(&opened.plugins), 2);
         opened.plugins.tune("patient", tuned(7), false).unwrap();
         assert_eq!(gamma(&opened.plugins), 2);
     }
+    assert_eq!(bench.open().warnings, Vec::<String>::new());
     let own = BTreeMap::from([("gama".to_owned(), Value::Int(2))]);
     bench.config.pins.insert("patient".into(), own);
     let error = Plugins::open(bench.options(&bench.registry()))

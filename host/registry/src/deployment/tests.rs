@@ -127,6 +127,23 @@ fn a_change_of_parameters_is_a_new_revision() {
     assert_eq!(again.revision, state.active.revision);
 }
 
+#[test]
+fn other_pins_are_new_revisions_of_all_generations() {
+    let state = canary(&activate(&activate(&start(), 1), 2), 3);
+    let pins = Values::from([("p".into(), BTreeMap::new())]);
+    let mut repinned = state.clone();
+    for spec in state.known() {
+        let spec = repinned.repinned(spec.number, &pins).unwrap();
+        repinned = repinned.advance(&Event::Repinned { spec }).unwrap();
+    }
+    let revisions: Vec<u64> = repinned.known().map(|spec| spec.revision).collect();
+    assert_eq!(revisions, [state.active.revision + 1; 3]);
+    assert!(repinned.known().all(|spec| spec.pins == pins));
+    let numbers = |state: &Deployment| state.known().map(|it| it.number).collect::<Vec<_>>();
+    assert_eq!(numbers(&repinned), numbers(&state));
+    assert_eq!(repinned.repinned(repinned.active.number, &pins), None);
+}
+
 fn event(state: &Deployment, kind: u8, policy: u8, pick: u8) -> Event {
     let numbers: Vec<u64> = state.known().map(|spec| spec.number).collect();
     let number = numbers[usize::from(pick) % numbers.len()];

@@ -21,7 +21,7 @@ use crate::config::ConfigError;
 use crate::deployment::{Deployment, Event, Spec};
 use crate::files::{FileError, at};
 use crate::journal::{Damaged, Entry, Journal};
-use crate::parameters::Values;
+use crate::parameters::{PINS, Values};
 use crate::shadow;
 use crate::store::{Release, Store};
 
@@ -165,10 +165,6 @@ fn boot(error: Refused) -> OpenError {
     OpenError::Boot(Box::new(error))
 }
 
-fn pins(error: Refused) -> OpenError {
-    OpenError::Pins(Box::new(error))
-}
-
 fn told(damaged: &Damaged) -> String {
     format!(
         "an entry of the journal was not taken ({}); it lies now at {}",
@@ -242,7 +238,7 @@ impl Inner {
         self.resume_active(&mut verbs, warnings)?;
         self.resume_others(&mut verbs, warnings)?;
         self.publish(&mut verbs);
-        self.renew_pins(&mut verbs, warnings)
+        Ok(())
     }
 
     /// What `policy.boot` names, kept and loaded.
@@ -293,8 +289,12 @@ impl Inner {
     ) -> Result<(), OpenError> {
         loop {
             let spec = verbs.deployment.active.clone();
-            let why = match self.resume_one(verbs, &spec, From::Live) {
+            let why = match self.resume_one(verbs, &spec, From::Live, warnings)? {
                 Ok(()) => return Ok(()),
+                // The operator's mistake, not the generation's.
+                Err(Refused::Parameter(error)) if error.from == PINS => {
+                    return Err(OpenError::Pins(Box::new(error.into())));
+                }
                 Err(error) => error.to_string(),
             };
             warnings.push(format!(
@@ -331,11 +331,35 @@ impl Inner {
         }
     }
 
-    fn resume_one(&self, verbs: &mut Verbs, spec: &Spec, from: From) -> Result<(), Refused> {
-        let halves = self.halves_of(spec)?;
-        let generation = self.assemble(spec.clone(), &halves, from)?;
+    /// Makes one generation, under the pins of today. The outer error is the disk's.
+    fn resume_one(
+        &self,
+        verbs: &mut Verbs,
+        spec: &Spec,
+        from: From,
+        warnings: &mut Vec<String>,
+    ) -> Result<Result<(), Refused>, OpenError> {
+        let repinned = |halves: &Halves| {
+            (verbs.deployment).repinned(spec.number, &halves.pins(&self.config.pins))
+        };
+        let made = self.halves_of(spec).and_then(|halves| {
+            let repinned = repinned(&halves);
+            let spec = repinned.as_ref().unwrap_or(spec).clone();
+            Ok((repinned, self.assemble(spec, &halves, from)?))
+        });
+        let (repinned, generation) = match made {
+            Ok(made) => made,
+            Err(error) => return Ok(Err(error)),
+        };
+        if let Some(spec) = repinned {
+            warnings.push(format!(
+                "the operator's pins have changed: generation {} goes on as revision {}",
+                spec.number, spec.revision
+            ));
+            self.note(verbs, Event::Repinned { spec })?;
+        }
         verbs.held.insert(spec.number, generation);
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// What is not active: what cannot be run any more is left.
@@ -374,7 +398,7 @@ impl Inner {
         ];
         for (spec, from) in others {
             let Some(spec) = spec else { continue };
-            if let Err(error) = self.resume_one(verbs, &spec, from) {
+            if let Err(error) = self.resume_one(verbs, &spec, from, warnings)? {
                 let why = error.to_string();
                 warnings.push(format!(
                     "generation {} cannot be run any more: {why}",
@@ -394,22 +418,5 @@ impl Inner {
         verbs.journal.write(since_1970_ms(), &event, &next)?;
         verbs.deployment = next;
         Ok(())
-    }
-
-    /// A restart with other pins is a new revision.
-    fn renew_pins(&self, verbs: &mut Verbs, warnings: &mut Vec<String>) -> Result<(), OpenError> {
-        let active = verbs.deployment.active.clone();
-        let halves = self.kept(verbs);
-        if halves.pins(&self.config.pins) == active.pins {
-            return Ok(());
-        }
-        warnings.push("the operator's pins have changed: a new revision is active".into());
-        if let Some(rollout) = verbs.deployment.rollout.clone() {
-            let number = rollout.candidate.number;
-            let why = "the active generation's pins have changed".to_owned();
-            let left = self.commit(verbs, Event::Left { number, why }, false);
-            left.map_err(pins)?;
-        }
-        self.start_with(verbs, &halves).map_err(pins)
     }
 }
