@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::{Arc, Condvar, Mutex};
 
 use msao_core::digest::Digest;
 use msao_core::offload::manifest::Value;
@@ -12,8 +13,11 @@ use msao_core::offload::{Decision, Outcome, Plan};
 use msao_registry::deployment::NotNow;
 use msao_registry::driver::{Driver, play};
 use msao_registry::proof::{SwapFigures, SwapRun, observes, swaps};
+use msao_registry::state::{
+    Batch, CalibrationStore, MemoryStorage, Storage, StorageError, Visit,
+};
 use msao_registry::{
-    Arrival, Choice, GenerationStatus, Pick, Plugins, PublicKey, Refused, ShadowStats, Side,
+    Arrival, Choice, GenerationStatus, Pick, Plugins, PublicKey, Receipt, Refused, ShadowStats, Side,
     SignatureError, SigningKeyFile,
 };
 
@@ -135,6 +139,121 @@ fn off_is_the_fallback_until_it_is_rolled_back_restarts_included() {
         plugins.rollback("nothing before"),
         Err(Refused::NotNow(NotNow::NothingBefore))
     ));
+}
+
+#[test]
+fn turning_off_needs_no_disk() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    let (journal, away) = (bench.registry().join("journal"), bench.folder.path().join("away"));
+    fs::rename(&journal, &away).unwrap();
+    assert!(matches!(plugins.off(), Err(Refused::NotDurable(_))));
+    assert_eq!(plugins.status().active.policy, None);
+    until("it is told", || plugins.status().not_durable.is_some());
+    fs::rename(&away, &journal).unwrap();
+    until("it is written down", || plugins.status().not_durable.is_none());
+    drop(plugins);
+    assert_eq!(bench.plugins().status().active.policy, None);
+}
+
+/// A database that can be held up.
+#[derive(Default)]
+struct Gate {
+    storage: MemoryStorage,
+    closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set(&self, closed: bool) {
+        *self.closed.lock().unwrap() = closed;
+        self.opened.notify_all();
+    }
+}
+
+impl Storage for Gate {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.storage.get(key)
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), StorageError> {
+        let closed = self.closed.lock().unwrap();
+        drop(self.opened.wait_while(closed, |closed| *closed).unwrap());
+        self.storage.apply(batch)
+    }
+
+    fn scan(&self, prefix: &[u8], visit: &mut Visit) -> Result<(), StorageError> {
+        self.storage.scan(prefix, visit)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.storage.flush()
+    }
+}
+
+/// Does `back` while an activation holds the lock, and returns what became of both.
+fn during_an_activation(
+    back: impl Fn(&Plugins) -> Result<Receipt, Refused> + Sync,
+) -> (Plugins, Bench, Receipt, Result<Receipt, Refused>) {
+    let gate = Arc::new(Gate::default());
+    let shared: Arc<dyn Storage> = Arc::clone(&gate) as Arc<dyn Storage>;
+    let bench = Bench {
+        calibration: Arc::new(CalibrationStore::open(shared).unwrap()),
+        ..Bench::new("")
+    };
+    let plugins = bench.plugins();
+    let first = plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    let second = push(&plugins, "salt=2");
+    traffic(&plugins, 1, 1);
+    bench.calibration.settle();
+    let (activated, gone_back) = std::thread::scope(|scope| {
+        // The calibration's thread waits for the database, and the activation for the calibration's thread.
+        gate.set(true);
+        scope.spawn(|| bench.calibration.checkpoint());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let activating = scope.spawn(|| plugins.activate(Choice::policy(second)));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let going_back = scope.spawn(|| back(&plugins));
+        until("it has taken effect", || {
+            let ticket = plugins.admit(&Arrival::new("a", Digest::of(b"a")));
+            let number = ticket.number();
+            drop(ticket);
+            number != first.number
+        });
+        assert!(!activating.is_finished(), "the lock was not held");
+        gate.set(false);
+        (activating.join().unwrap(), going_back.join().unwrap())
+    });
+    (plugins, bench, activated.unwrap(), gone_back)
+}
+
+#[test]
+fn a_rollback_that_an_activation_overtook_says_what_is_active() {
+    let (plugins, _bench, activated, gone_back) =
+        during_an_activation(|plugins| plugins.rollback("to see"));
+    let active = plugins.deployment().active.number;
+    assert_eq!(active, activated.number);
+    assert!(
+        matches!(gone_back, Err(Refused::Overtaken { active: told, .. }) if told == active),
+        "{gone_back:?}"
+    );
+    assert_eq!(plugins.deployment().previous, None);
+    // Again, and it goes.
+    plugins.rollback("to see").unwrap();
+    assert_eq!(plugins.deployment().active.policy, None);
+}
+
+#[test]
+fn turning_off_waits_for_no_activation_and_wins() {
+    let (plugins, _bench, activated, off) = during_an_activation(Plugins::off);
+    off.unwrap();
+    assert_eq!(plugins.deployment().active.policy, None);
+    assert_eq!(plugins.rollback("on").unwrap().number, activated.number);
 }
 
 #[test]

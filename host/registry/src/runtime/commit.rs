@@ -108,7 +108,7 @@ impl Inner {
                 builtin: Arc::clone(&table.builtin),
             };
             // Who was rolled back on a request's path meanwhile does not come back.
-            next.without_condemned()
+            self.allowed(next)
         });
         let numbers: Vec<u64> = known.iter().map(|spec| spec.number).collect();
         let gone = verbs

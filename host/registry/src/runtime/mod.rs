@@ -1,10 +1,10 @@
 //! The runtime that a node calls.
 //!
 //! # What is durable when
-//! Forward changes (activate, canary, step, promote, shadow, off) are written into the journal, synced, and then take
+//! Forward changes (activate, canary, step, promote, shadow) are written into the journal, synced, and then take
 //! effect: no request is ever planned by a generation that a restart would not know.
 //!
-//! Going back is the other way round, because it must not wait for a disk: the pointer is exchanged first, within
+//! Going back and turning off are the other way round, because they must not wait for a disk: the pointer is exchanged first, within
 //! microseconds and without a lock that anybody holds over a disk or a compiler; then the journal is written. A stop between
 //! the two starts with the generation that was left, which loses its budget again; nothing in between can be lost, because
 //! both generations were active before. [`Plugins::rollback`] returns only when the change is on the disk, or says that
@@ -211,6 +211,17 @@ pub enum Refused {
     /// The journal could not be written: nothing has changed.
     #[error("nothing has changed, because the change cannot be written down: {0}")]
     Journal(FileError),
+    /// Another generation took over while the one that was active was being left.
+    #[error(
+        "generation {left} was left, but generation {active} had been activated meanwhile and is active now: go back again \
+         if it is to go as well"
+    )]
+    Overtaken {
+        /// What was active when the rollback was called.
+        left: u64,
+        /// What is active now.
+        active: u64,
+    },
     /// The journal could not be written after the change had taken effect.
     #[error(
         "the change has taken effect, but cannot be written down: {0}. It is tried again; after a stop before that, the \
@@ -252,6 +263,8 @@ pub(crate) struct Inner {
     pub(crate) table: ArcSwap<Table>,
     pub(crate) live: Live,
     pub(crate) all: Mutex<Vec<Weak<Generation>>>,
+    /// The operator has turned plug-ins off, and that is not in the deployment yet.
+    pub(crate) off: AtomicBool,
     pub(crate) verbs: Mutex<Verbs>,
     pub(crate) notes: SyncSender<Note>,
     pub(crate) shadow_queue: Mutex<Option<Queue>>,
@@ -289,10 +302,19 @@ impl Inner {
         // Whoever publishes a table meanwhile looks at the mark as well: of two exchanges of the pointer the later one sees
         // what came before the earlier.
         if first {
-            self.table
-                .rcu(|table| Table::clone(table).without_condemned());
+            self.table.rcu(|table| self.allowed(Table::clone(table)));
         }
         first
+    }
+
+    /// `table` without what was left or turned off on a faster way than through the lock.
+    pub(crate) fn allowed(&self, table: Table) -> Table {
+        let table = table.without_condemned();
+        if self.off.load(Ordering::SeqCst) {
+            table.off()
+        } else {
+            table
+        }
     }
 
     /// Has a failing input kept, off the request's path.

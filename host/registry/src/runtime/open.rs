@@ -125,6 +125,7 @@ impl Plugins {
             table: ArcSwap::from_pointee(table),
             live,
             all: Mutex::default(),
+            off: AtomicBool::new(false),
             verbs: Mutex::new(Verbs {
                 deployment,
                 journal,
