@@ -19,8 +19,8 @@ use crate::bundle::{Bundle, BundleError};
 use crate::cases::Cases;
 use crate::config::ConfigError;
 use crate::deployment::{Deployment, Event, Spec};
-use crate::files::{FileError, at};
-use crate::journal::{Damaged, Entry, Journal};
+use crate::files::{FileError, at, make};
+use crate::journal::{Damaged, Journal, JournalError};
 use crate::parameters::{PINS, Values};
 use crate::shadow;
 use crate::store::{Release, Store};
@@ -37,6 +37,15 @@ pub enum OpenError {
     /// The disk.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Another version of this program was here.
+    #[error(
+        "the journal in {} was written by another version of this program: start that one, or name another folder",
+        .0.display()
+    )]
+    OtherVersion(PathBuf),
     /// Another process.
     #[error("{} is in use by another process; stop that one, or name another folder", .0.display())]
     Locked(PathBuf),
@@ -80,14 +89,16 @@ impl Plugins {
     pub fn open(options: Options) -> Result<Opened, OpenError> {
         options.config.check()?;
         let folder = options.folder;
-        std::fs::create_dir_all(&folder).map_err(at(&folder, "made"))?;
+        make(&folder)?;
         let lock = lock(&folder)?;
         let store = Store::open(&folder)?;
         let cases = Cases::open(&folder.join("cases"), options.config.failures)?;
         let (journal, newest, damaged) =
             Journal::open::<Event, Deployment>(&folder.join("journal"))?;
         let mut warnings: Vec<String> = damaged.iter().map(told).collect();
-        let newest = newest.filter(|entry: &Entry<Event, Deployment>| entry.state.is_readable());
+        if (newest.as_ref()).is_some_and(|entry| !entry.state.is_readable()) {
+            return Err(OpenError::OtherVersion(folder));
+        }
         // A node that only began has not started yet: what `boot` names could not be loaded, or a stop came first.
         let began = newest.is_some();
         let fresh = (newest.as_ref()).is_none_or(|entry| entry.event == Event::Began);
