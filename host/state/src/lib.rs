@@ -12,7 +12,7 @@ mod records;
 mod storage;
 
 pub use self::calibration::{
-    CalibrationStore, Cells, CellsKey, Counters, Fold, Snapshot, fold_into,
+    CalibrationStore, Cells, CellsKey, Counters, Fold, Folding, Snapshot,
 };
 pub use self::records::{
     Exported, JsonlError, Line, RecordConfig, RecordError, RecordRing, RecordStats, Recorded,

@@ -18,7 +18,7 @@ use msao_core::offload::manifest::{Manifest, Probe};
 use msao_core::offload::record::{Approach, Called, DecisionRecord, unprobed};
 use msao_core::offload::{Calibration, Decision, Outcome, Part, Plan, PlanInput, Request, flag};
 use msao_sandbox::{Failure, Policy, PostProcessor};
-use msao_state::{Recorded, fold_into};
+use msao_state::{Folding, Recorded};
 
 use self::compare::{Verdict, decisions, differences, same_updates};
 use self::report::{Replayed, Report};
@@ -172,10 +172,10 @@ pub fn policy(policy: &Policy, recorded: &Recorded, options: &Options) -> anyhow
                 )
             })
     };
-    let mut learned = match recorded.decisions.first() {
+    let mut learned = Folding::new(match recorded.decisions.first() {
         Some(record) => Calibration::clone(&*calibration(record)?),
         None => Calibration::default(),
-    };
+    });
     // A fresh instance is made once, outside the measured time.
     policy.warm(1)?;
     for batch in recorded.decisions.chunks(BATCH) {
@@ -191,10 +191,11 @@ pub fn policy(policy: &Policy, recorded: &Recorded, options: &Options) -> anyhow
         if options.learn {
             for prepared in &prepared {
                 let started = Instant::now();
-                let answer = prepared.plan(policy, &learned);
+                let seen = learned.calibration();
+                let answer = prepared.plan(policy, seen);
                 report.timed(answer.calls, 1, started.elapsed());
-                let updates = judge(&mut report, policy, prepared, &answer.decision, &learned);
-                fold_into(&mut learned, &updates);
+                let updates = judge(&mut report, policy, prepared, &answer.decision, seen);
+                learned.fold(&updates);
             }
         } else {
             let mut answers = Vec::with_capacity(prepared.len());
