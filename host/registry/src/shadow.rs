@@ -167,7 +167,7 @@ impl Shadow {
                 guard.failed(permit, blame, content, inner.now_ms(), breaker);
                 let words = failure.to_string();
                 if blame {
-                    inner.failed(generation, content, failure, input());
+                    inner.failed(generation, content, failure, input);
                 }
                 Err(NoAnswer::Failed(words))
             }

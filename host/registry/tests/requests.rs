@@ -12,6 +12,8 @@ use msao_core::offload::{
 };
 use msao_registry::{Arrival, CaseInput, Choice, Pick, Plugins, with_scores};
 
+use msao_registry::state::{RecordConfig, Redact};
+
 use common::plain;
 use common::{Bench, push, until};
 
@@ -199,6 +201,53 @@ fn each_export_has_its_fallback_and_the_request_is_answered() {
 }
 
 #[test]
+fn what_records_leave_out_failing_inputs_leave_out() {
+    for (fails, redact) in [
+        ("plan", Redact::Tenant),
+        ("score", Redact::Report),
+        ("step", Redact::Steps),
+    ] {
+        let records = RecordConfig {
+            redact: vec![redact],
+            ..RecordConfig::default()
+        };
+        let bench = Bench::recording("", records);
+        let plugins = bench.plugins();
+        let policy = push(&plugins, &format!("ask fail={fails}"));
+        let scorer = (plugins.push(&plain::postprocessor(&format!("fail={fails}")))).unwrap();
+        plugins
+            .activate(Choice {
+                policy: Pick::Take(policy),
+                postprocessor: Pick::Take(scorer),
+            })
+            .unwrap();
+        let (parts, report) = image();
+        let request = Request {
+            tenant: 9,
+            flags: flag::PROBED,
+            ..Request::default()
+        };
+        let mut ticket = plugins.admit(&arrival("a"));
+        let scores = ticket.score(&report, 0);
+        ticket.plan(&request, &with_scores(&parts, &scores), &nodes());
+        ticket.step(&StepInput {
+            p_accept: 0.75,
+            committed: 3,
+            ..StepInput::default()
+        });
+        ticket.finish(Outcome::default());
+        until("the case is kept", || plugins.failures().len() == 1);
+        let kept = plugins.failures().remove(0);
+        match plugins.failure(&kept.id).unwrap().unwrap().input {
+            CaseInput::Plan { request, .. } => assert_eq!(request.tenant, 0),
+            CaseInput::Score { report, .. } => assert_eq!(report, Report::default()),
+            CaseInput::Step { input, .. } => assert_eq!((input.p_accept, input.committed), (0.0, 3)),
+            CaseInput::Observe { .. } => panic!("observe was not told to fail"),
+        }
+    }
+}
+
+#[test]
 fn a_probe_that_was_not_promised_is_a_failure() {
     let bench = Bench::new("");
     let plugins = bench.plugins();
@@ -341,6 +390,9 @@ fn one_bad_request_sent_a_thousand_times_does_not_bring_down_a_good_policy() {
     }
     assert_eq!(plugins.status().active.number, receipt.number);
     assert_eq!(plugins.status().active.error_budget, (1, 16));
+    until("it is kept", || !plugins.failures().is_empty());
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(plugins.failures().len(), 1, "once, whatever seed and time");
     // Sixteen different ones do.
     for i in 0..16 {
         run(&plugins, &format!("other-{i}"), &bad);

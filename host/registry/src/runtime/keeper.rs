@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Inner, Note};
 use crate::canary::Verdict;
+use crate::cases::Case;
 use crate::deployment::Event;
 
 /// Between looks at canary and budgets.
@@ -49,6 +50,8 @@ fn take(inner: &Inner, note: Note) {
         // Where it cannot be written down, it is tried again; where it is gone, an operator was faster.
         Note::Retreated { number } => inner.write_down_condemned(Some(number)),
         Note::Case(case) => {
+            let (summary, input) = *case;
+            let case = Case::new(summary, input);
             if inner.cases.keep(&case).is_err() {
                 inner.dropped_cases.fetch_add(1, Ordering::Relaxed);
             }

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use msao_core::digest::Digest;
 use msao_core::offload::record::GenerationId;
-use msao_sandbox::Failure;
+use msao_sandbox::{Export, Failure};
 use msao_state::{CalibrationStore, RecordRing};
 use thiserror::Error;
 
@@ -235,7 +235,7 @@ pub(crate) enum Note {
     /// A generation was left on a request's path; it is to be written down.
     Retreated { number: u64 },
     /// A failing input is to be kept.
-    Case(Box<Case>),
+    Case(Box<(CaseSummary, CaseInput)>),
 }
 
 /// What only one at a time may change.
@@ -317,31 +317,43 @@ impl Inner {
         }
     }
 
-    /// Has a failing input kept, off the request's path.
-    pub(crate) fn keep_case(&self, generation: &Generation, failure: Failure, input: CaseInput) {
-        let artifact = match &input {
-            CaseInput::Score { .. } => generation.id.postprocessor,
+    /// Has a failing input kept, off the request's path. `input` is only asked for where it is news.
+    pub(crate) fn keep_case(
+        &self,
+        generation: &Generation,
+        content: Digest,
+        failure: Failure,
+        input: impl FnOnce() -> CaseInput,
+    ) {
+        let artifact = match failure.export {
+            Export::Score => generation.id.postprocessor,
             _ => generation.id.policy,
         };
         let Some(artifact) = artifact else { return };
+        let export = failure.export;
+        if !self.cases.is_news(artifact, export, content) {
+            return;
+        }
         let summary = CaseSummary {
             id: String::new(),
             at_ms: since_1970_ms(),
             plugin: failure.plugin.to_string(),
             artifact,
             generation: generation.id.clone(),
-            export: failure.export.name().to_owned(),
+            export: export.name().to_owned(),
             kind: failure.kind.name().to_owned(),
             message: failure.message,
             backtrace: failure.backtrace,
             memory_peak: failure.memory_peak,
             elapsed_ms: failure.elapsed.as_secs_f64() * 1000.0,
         };
-        let case = Box::new(Case::new(summary, input));
-        if self.cases.has(&case.failure.id) {
-            return;
+        let mut input = input();
+        if let Some(records) = &self.records {
+            input.redact(|what| records.redacts(what));
         }
-        if self.notes.try_send(Note::Case(case)).is_err() {
+        let note = Note::Case(Box::new((summary, input)));
+        if self.notes.try_send(note).is_err() {
+            self.cases.forget(artifact, export, content);
             self.dropped_cases.fetch_add(1, Ordering::Relaxed);
         }
     }

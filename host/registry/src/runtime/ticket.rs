@@ -198,7 +198,7 @@ impl Ticket {
                 guard.failed(permit, blame, self.content, self.inner.now_ms(), breaker);
                 let kind = kind_of(&failure);
                 if blame {
-                    let input = input(self);
+                    let input = || input(self);
                     (self.inner).failed(&generation, self.content, failure, input);
                 }
                 self.failed = true;
@@ -382,8 +382,8 @@ impl Ticket {
             Ok(words) => words,
             Err(failure) => {
                 guard.failures.fetch_add(1, Ordering::Relaxed);
-                let case = CaseInput::plan(input, Some(&plan));
-                self.inner.keep_case(&self.generation, failure, case);
+                let case = || CaseInput::plan(input, Some(&plan));
+                (self.inner).keep_case(&self.generation, self.content, failure, case);
                 None
             }
         }
@@ -416,10 +416,10 @@ impl Inner {
         generation: &Arc<Generation>,
         content: Digest,
         failure: Failure,
-        input: CaseInput,
+        input: impl FnOnce() -> CaseInput,
     ) {
         let why = format!("{}: {}", failure.export, failure.message);
-        self.keep_case(generation, failure, input);
+        self.keep_case(generation, content, failure, input);
         let spent = generation.charge(content, self.now_ms(), &self.config.error_budget);
         let why = format!("its error budget is spent; the last failure: {why}");
         if spent && self.retreat(generation, why) {
