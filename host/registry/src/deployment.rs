@@ -20,11 +20,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::parameters::Values;
-use crate::signing::{Serial, SignatureError};
+use crate::signing::{PublicKey, Serial, SignatureError};
 use crate::store::Release;
 
 /// The version of [`Deployment`] that this program writes and reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A generation, by what it is made of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +71,8 @@ pub struct Rollout {
     pub candidate: Spec,
     /// Which of the configured steps, from 0 on.
     pub step: usize,
+    /// Signed releases in it, which become known as active when it is promoted.
+    pub claims: Vec<Claim>,
 }
 
 /// The newest release of a plug-in that was active.
@@ -102,8 +104,8 @@ pub struct Deployment {
     pub rollout: Option<Rollout>,
     /// What runs beside, without effect.
     pub shadow: Option<Spec>,
-    /// By the plug-in's name.
-    pub newest: BTreeMap<String, Newest>,
+    /// By the plug-in's name and the key that signed it: no key has a say in the serials of another.
+    pub newest: BTreeMap<String, BTreeMap<PublicKey, Newest>>,
 }
 
 /// A serial that becomes known as active.
@@ -116,6 +118,8 @@ pub struct Claim {
     pub release: Release,
     /// Its serial.
     pub serial: Serial,
+    /// By which key.
+    pub key: PublicKey,
 }
 
 /// Something that changes what is active.
@@ -299,12 +303,13 @@ impl Deployment {
             .chain(&self.shadow)
     }
 
-    /// Checks a release's serial against the newest that was active.
+    /// Checks a release's serial against the newest of the same name and key that was active.
     ///
     /// # Errors
     /// [`SignatureError::Older`] or [`SignatureError::SerialUsed`].
     pub fn admits(&self, claim: &Claim) -> Result<(), SignatureError> {
-        let Some(newest) = self.newest.get(&claim.plugin) else {
+        let of_the_name = self.newest.get(&claim.plugin);
+        let Some(newest) = of_the_name.and_then(|keys| keys.get(&claim.key)) else {
             return Ok(());
         };
         if claim.serial < newest.serial {
@@ -329,14 +334,23 @@ impl Deployment {
         }
         for claim in claims {
             self.admits(claim)?;
+        }
+        self.next += 1;
+        self.revision = self.revision.max(spec.revision);
+        Ok(())
+    }
+
+    /// Notes serials that are active from now on.
+    fn activate(&mut self, claims: &[Claim]) -> Result<(), NotNow> {
+        for claim in claims {
+            self.admits(claim)?;
             let newest = Newest {
                 serial: claim.serial,
                 release: claim.release,
             };
-            self.newest.insert(claim.plugin.clone(), newest);
+            let keys = self.newest.entry(claim.plugin.clone()).or_default();
+            keys.insert(claim.key, newest);
         }
-        self.next += 1;
-        self.revision = self.revision.max(spec.revision);
         Ok(())
     }
 
@@ -384,6 +398,7 @@ impl Deployment {
                 if spec.same_as(&self.active) {
                     return Err(NotNow::SameAsActive);
                 }
+                next.activate(claims)?;
                 next.replace(spec.clone());
             }
             Event::CanaryStarted { spec, claims } => {
@@ -395,6 +410,7 @@ impl Deployment {
                 next.rollout = Some(Rollout {
                     candidate: spec.clone(),
                     step: 0,
+                    claims: claims.clone(),
                 });
             }
             Event::CanaryStepped { number, step } => {
@@ -415,6 +431,7 @@ impl Deployment {
                 if rollout.candidate.number != *number {
                     return Err(NotNow::Gone(*number));
                 }
+                next.activate(&rollout.claims)?;
                 next.replace(rollout.candidate);
             }
             Event::Left { number, .. } => next.leave(*number)?,

@@ -96,10 +96,12 @@ impl Inner {
     fn let_in(&self, release: Release) -> Result<(Loaded, Option<Claim>), Refused> {
         let bundle = self.store.get(&release)?;
         let serial = self.trust.check(&release, bundle.signature.as_ref())?;
-        let claim = serial.map(|serial| Claim {
+        let signed = serial.zip(bundle.signature.as_ref());
+        let claim = signed.map(|(serial, signature)| Claim {
             plugin: bundle.manifest.name.clone(),
             release,
             serial,
+            key: signature.key,
         });
         Ok((self.load(&bundle)?, claim))
     }
