@@ -12,7 +12,7 @@ use msao_core::offload::manifest::Value;
 use msao_core::offload::{Decision, Outcome, Plan};
 use msao_registry::deployment::NotNow;
 use msao_registry::driver::{Driver, play};
-use msao_registry::proof::{SwapFigures, SwapRun, observes, swaps};
+use msao_registry::proof::{Belongs, SwapFigures, SwapRun, observes, swaps};
 use msao_registry::state::{
     Batch, CalibrationStore, MemoryStorage, Storage, StorageError, Visit,
 };
@@ -58,7 +58,9 @@ fn requests_under_way_finish_on_their_own_generation() {
     assert_eq!(old.number(), first.number);
     old.step(&msao_core::offload::StepInput::default());
     assert!(!old.failed());
-    assert_eq!(plugins.status().live_generations, 3);
+    until("what nothing goes back to is gone", || {
+        plugins.status().live_generations == 3
+    });
     assert_eq!(plugins.status().serving_generations, 1);
     old.finish(Outcome::default());
     assert_eq!(
@@ -829,11 +831,8 @@ fn a_busy_node_asks_no_shadow() {
 fn exchanging_under_load_loses_no_call_and_mixes_no_generation() {
     let bench = Bench::new("");
     let plugins = bench.plugins();
-    let releases = [
-        push(&plugins, "salt=1"),
-        push(&plugins, "salt=2 route=edge"),
-    ];
-    plugins.activate(Choice::policy(releases[1])).unwrap();
+    let choices = common::two_choices(&plugins);
+    plugins.activate(choices[1]).unwrap();
     let run = SwapRun {
         swaps: 40,
         rollbacks: 10,
@@ -841,12 +840,11 @@ fn exchanging_under_load_loses_no_call_and_mixes_no_generation() {
         calls: 20_000,
         steps: 4,
     };
-    // A plan's memo begins with its policy's digest.
-    let belongs = |id: &msao_core::offload::record::GenerationId, plan: &Plan| {
-        id.policy
-            .is_some_and(|policy| plan.memo.get(..8) == Some(&policy.0[..8]))
+    let belongs = Belongs {
+        plan: &common::plan_belongs,
+        scores: &common::scores_belong,
     };
-    let figures = swaps(&plugins, &releases, &belongs, run).unwrap();
+    let figures = swaps(&plugins, &choices, &belongs, run).unwrap();
     assert_eq!((figures.failed, figures.mixed), (0, 0));
     assert!(figures.calls >= 20_000 && figures.swaps == 40);
     assert_eq!(
@@ -855,6 +853,28 @@ fn exchanging_under_load_loses_no_call_and_mixes_no_generation() {
     );
     assert!(SwapFigures::quantile(&figures.first_decision_ms, 1.0).is_finite());
     assert!(SwapFigures::quantile(&figures.rollback_ms, 1.0).is_finite());
+}
+
+#[test]
+fn the_proof_counts_a_call_that_fails_at_the_end() {
+    let bench = Bench::new("[breaker]\nfailures = 1000000");
+    let plugins = bench.plugins();
+    let choices = ["fail=observe salt=1", "fail=observe salt=2"]
+        .map(|words| Choice::policy(push(&plugins, words)));
+    plugins.activate(choices[1]).unwrap();
+    let run = SwapRun {
+        swaps: 1,
+        rollbacks: 0,
+        threads: 1,
+        calls: 100,
+        steps: 1,
+    };
+    let belongs = Belongs {
+        plan: &common::plan_belongs,
+        scores: &|_, _| true,
+    };
+    let figures = swaps(&plugins, &choices, &belongs, run).unwrap();
+    assert!(figures.failed > 0 && figures.failed == figures.requests, "{figures:?}");
 }
 
 #[test]

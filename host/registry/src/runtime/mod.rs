@@ -164,7 +164,7 @@ pub struct Receipt {
     pub generation: GenerationId,
     /// Its number.
     pub number: u64,
-    /// When requests began to see it.
+    /// When it took effect: a forward change when it was on the disk, just before requests began to see it.
     pub effective: Instant,
     /// The journal's number of the change.
     pub sequence: u64,
@@ -236,6 +236,8 @@ pub(crate) enum Note {
     Retreated { number: u64 },
     /// A failing input is to be kept.
     Case(Box<(CaseSummary, CaseInput)>),
+    /// Generations that nothing goes back to any more.
+    Gone(Vec<Arc<Generation>>),
 }
 
 /// What only one at a time may change.

@@ -237,6 +237,7 @@ impl PostProcessorPlugin for Plain {
         let score = Score {
             necessity: 0.5,
             mas: 0.25,
+            unusual: f64::from(self.digest.0[0]) / 255.0,
             ..Score::default()
         };
         Ok(Scores {
