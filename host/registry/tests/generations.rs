@@ -919,4 +919,5 @@ fn sixty_four_threads_teach_at_once_and_nothing_is_lost() {
         (0, 64 * 50),
         "one update a request"
     );
+    assert_eq!(figures.counted, 64.0 * 50.0, "and all of them in the cell");
 }

@@ -176,6 +176,7 @@ pub fn teaching(policy: &[u8]) -> Result<Vec<Row>> {
         requests,
         failed,
         updates,
+        counted,
         seconds,
     } = observes(&plugins, &calibration, TEACHERS, LESSONS);
     let wanted = (requests - failed) * UPDATES;
@@ -189,6 +190,13 @@ pub fn teaching(policy: &[u8]) -> Result<Vec<Row>> {
         .with_details(vec![format!(
             "{updates} updates of {requests} requests in {seconds:.2} s, {failed} with a failed call, which teach nothing"
         )]),
+        Row::at_most(
+            "updates that the cells do not count",
+            (wanted as f64 - counted).abs(),
+            0.0,
+            "",
+        )
+        .with_details(vec![format!("the cells' counts rose by {counted}")]),
         Row::at_most("requests with a failed call", failed as f64, 0.0, ""),
     ])
 }
