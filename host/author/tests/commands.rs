@@ -265,7 +265,16 @@ fn a_kept_failure_is_listed_pulled_and_run_again() {
     )
     .unwrap();
     let at = node.path().to_str().unwrap();
+    // One that cannot be read hides none of the others.
+    fs::write(
+        node.path().join("cases/0000000000000000.json"),
+        "{\"version\":",
+    )
+    .unwrap();
+    let listed = run(&["failures", "--node", at]);
+    assert!(said(&listed).contains("left out: "), "{}", said(&listed));
     let listed = json(&run(&["failures", "--node", at, "--json"]));
+    assert_eq!(listed.as_array().unwrap().len(), 1);
     assert_eq!(listed[0]["message"], "unreachable");
     assert!(
         said(&run(&["failures", "--node", at, "--pull", "77"])).contains("no failure's id begins")

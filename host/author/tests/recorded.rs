@@ -4,9 +4,9 @@
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use common::{SHIPPED, json, root, run, shipped, text};
+use common::{SHIPPED, built, copied, json, root, run, shipped, text};
 use serde_json::json;
 
 fn recording(name: &str) -> PathBuf {
@@ -102,18 +102,59 @@ fn another_policy_is_told_apart_and_estimated() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// A component's digest depends on the compiler; its decisions do not. So the digest is taken out before comparing.
+/// A component's digest depends on the compiler; its decisions do not. So digests are taken out before comparing.
 fn without_digest(text: &str) -> String {
-    let digest = (text.lines().find(|line| line.starts_with("{\"decision\"")))
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .map(|line| {
-            line["decision"]["generation"]["policy"]
-                .as_str()
-                .unwrap()
-                .to_owned()
-        })
-        .unwrap();
-    text.replace(&digest, "the policy")
+    let line = text.lines().find(|line| line.starts_with("{\"decision\""));
+    let line: serde_json::Value = serde_json::from_str(line.unwrap()).unwrap();
+    let generation = &line["decision"]["generation"];
+    let mut text = text.to_owned();
+    for half in ["policy", "postprocessor"] {
+        if let Some(digest) = generation[half].as_str() {
+            text = text.replace(digest, half);
+        }
+    }
+    text
+}
+
+#[test]
+fn the_recorded_scores_are_the_post_processors_to_the_bit() {
+    let plugin = built(Path::new("plugins/mas-joint"));
+    let file = recording("mas-joint");
+    for more in [&["--same"][..], &["--same", "--deterministic"]] {
+        let fixed = [
+            "replay",
+            file.to_str().unwrap(),
+            plugin.to_str().unwrap(),
+            "--json",
+        ];
+        let output = run(&[&fixed, more].concat());
+        let scored = json(&output);
+        assert!(output.status.success(), "{more:?}: {scored}");
+        assert_eq!(scored["replayed"], json!(2), "{scored}");
+        assert_eq!(scored["same"], json!(2), "{scored}");
+    }
+    // Recorded anew: a policy that has the probe run first.
+    let (_folder, policy) = copied("cloud-only");
+    let manifest = fs::read_to_string(policy.join("policy.toml")).unwrap();
+    let manifest = manifest.replacen("state-schema", "probe = \"full\"\nstate-schema", 1);
+    fs::write(policy.join("policy.toml"), manifest).unwrap();
+    let anew = text(&run(&[
+        "record",
+        policy.to_str().unwrap(),
+        "--postprocessor",
+        plugin.to_str().unwrap(),
+        "--seed",
+        "5",
+        "--count",
+        "3",
+        "--reports",
+        "1",
+    ]));
+    let before = fs::read_to_string(file).unwrap();
+    assert!(
+        without_digest(&anew) == without_digest(&before),
+        "see tests/data/README.md"
+    );
 }
 
 #[test]

@@ -7,10 +7,7 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use msao_core::offload::Plan;
-use msao_core::offload::record::GenerationId;
-use msao_registry::Choice;
-use msao_registry::proof::{SwapFigures, SwapRun, swaps};
+use msao_registry::proof::{Belongs, SwapFigures, SwapRun, swaps};
 use msao_registry::state::RecordConfig;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -31,15 +28,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let bench = common::Bench::recording("", records);
     let plugins = bench.plugins();
-    let releases = [
-        common::push(&plugins, "salt=1"),
-        common::push(&plugins, "salt=2"),
-    ];
-    plugins.activate(Choice::policy(releases[1]))?;
-    let belongs = |id: &GenerationId, plan: &Plan| {
-        (id.policy).is_some_and(|policy| plan.memo.get(..8) == Some(&policy.0[..8]))
+    let choices = common::two_choices(&plugins);
+    plugins.activate(choices[1])?;
+    let belongs = Belongs {
+        plan: &common::plan_belongs,
+        scores: &common::scores_belong,
     };
-    let figures = swaps(&plugins, &releases, &belongs, run)?;
+    let figures = swaps(&plugins, &choices, &belongs, run)?;
     let shown = |name: &str, times: &[f64]| {
         let quantile = |share| SwapFigures::quantile(times, share);
         let (p50, p99, worst) = (quantile(0.5), quantile(0.99), quantile(1.0));

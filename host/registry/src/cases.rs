@@ -1,9 +1,10 @@
 //! Inputs on which plug-ins failed, kept so that their authors can replay them.
 //!
-//! A file for each: `cases/<id>.json`. Its name is made of the component, the export and the input, so that an input which
-//! fails a thousand times is one case. The oldest go when there are too many.
+//! A file for each: `cases/<id>.json`. Its name is made of the component, the export and the input. A request's content that
+//! fails again is not written down again, whatever its seed and time, and not even looked at. The oldest go when there are
+//! too many.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,8 @@ use msao_core::offload::record::GenerationId;
 use msao_core::offload::{
     Calibration, Node, Outcome, Part, Plan, PlanInput, Report, Request, StepInput,
 };
+use msao_sandbox::Export;
+use msao_state::Redact;
 use serde::{Deserialize, Serialize};
 
 use crate::config::CaseConfig;
@@ -76,6 +79,27 @@ pub enum CaseInput {
 }
 
 impl CaseInput {
+    /// Takes out what the operator does not want kept.
+    pub fn redact(&mut self, redacts: impl Fn(Redact) -> bool) {
+        match self {
+            CaseInput::Score { report, .. } if redacts(Redact::Report) => {
+                *report = Report::default()
+            }
+            CaseInput::Plan { request, .. } if redacts(Redact::Tenant) => request.tenant = 0,
+            CaseInput::Step { input, .. } if redacts(Redact::Steps) => {
+                // How sure the draft was of a token.
+                *input = StepInput {
+                    p_accept: 0.0,
+                    top1: 0.0,
+                    entropy_nats: 0.0,
+                    margin: 0.0,
+                    ..*input
+                };
+            }
+            _ => {}
+        }
+    }
+
     /// The arguments of `plan`, owned.
     pub fn plan(input: PlanInput, explained: Option<&Plan>) -> CaseInput {
         CaseInput::Plan {
@@ -145,6 +169,9 @@ impl Case {
     }
 }
 
+/// Contents that are known to fail, at most; then it begins anew.
+const MAX_KNOWN: usize = 4096;
+
 #[derive(Debug, Default)]
 struct Shelf {
     /// Oldest first: name and bytes.
@@ -158,6 +185,8 @@ pub struct Cases {
     folder: PathBuf,
     config: CaseConfig,
     shelf: Mutex<Shelf>,
+    /// Component, export and content of what was handed in since the start.
+    known: Mutex<HashSet<(Digest, Export, Digest)>>,
 }
 
 impl Cases {
@@ -182,6 +211,7 @@ impl Cases {
             folder: folder.to_owned(),
             config,
             shelf: Mutex::default(),
+            known: Mutex::default(),
         };
         for (_, id, bytes) in found {
             if let Ok(Some(case)) = cases.get(&id) {
@@ -215,6 +245,24 @@ impl Cases {
             // A file that stays is found, and evicted, at the next start.
             let _ = fs::remove_file(self.path(&id));
         }
+    }
+
+    /// Whether a failure of that component's export on that content is news. It is none from then on.
+    pub fn is_news(&self, artifact: Digest, export: Export, content: Digest) -> bool {
+        if self.config.keep == 0 {
+            return false;
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert((artifact, export, content))
+    }
+
+    /// It could not be kept: the next time it is news again.
+    pub fn forget(&self, artifact: Digest, export: Export, content: Digest) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&(artifact, export, content));
     }
 
     /// Whether a case is kept already.
@@ -299,6 +347,18 @@ mod tests {
                 memo: vec![1, 2],
             },
         )
+    }
+
+    #[test]
+    fn a_content_is_news_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let cases = Cases::open(folder.path(), CaseConfig::default()).unwrap();
+        let (artifact, content) = (Digest::of(b"p"), Digest::of(b"c"));
+        assert!(cases.is_news(artifact, Export::Plan, content));
+        assert!(!cases.is_news(artifact, Export::Plan, content));
+        assert!(cases.is_news(artifact, Export::Step, content));
+        cases.forget(artifact, Export::Plan, content);
+        assert!(cases.is_news(artifact, Export::Plan, content));
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Default for ShadowConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct BreakerConfig {
-    /// Failures in a row that open it.
+    /// Failures in a row, on different inputs, that open it.
     pub failures: u32,
     /// The first back-off, ms. It doubles with each probe that fails.
     pub back_off_ms: u64,
@@ -136,8 +136,23 @@ impl Default for BreakerConfig {
         BreakerConfig {
             failures: 5,
             back_off_ms: 1000,
-            longest_ms: 60_000,
+            longest_ms: 10_000,
         }
+    }
+}
+
+impl BreakerConfig {
+    /// Calls that a breaker lets through within `window_ms` if all of them fail, counted up to `enough`.
+    fn failing_calls(&self, window_ms: u64, enough: u64) -> u64 {
+        let mut calls = u64::from(self.failures);
+        let mut back_off_ms = self.back_off_ms;
+        let mut now_ms = back_off_ms;
+        while calls < enough && now_ms <= window_ms {
+            calls += 1;
+            back_off_ms = back_off_ms.saturating_mul(2).min(self.longest_ms);
+            now_ms = now_ms.saturating_add(back_off_ms);
+        }
+        calls.min(enough)
     }
 }
 
@@ -147,7 +162,7 @@ impl Default for BreakerConfig {
 pub struct BudgetConfig {
     /// Different inputs on which a generation may not fail within the window ...
     pub inputs: u32,
-    /// ... or this share of the window's requests, if that is more.
+    /// ... or this share of the window's requests that it was asked about, if that is more.
     pub share: f64,
     /// The window, s.
     pub window_s: u32,
@@ -199,10 +214,12 @@ impl PolicyConfig {
         };
         let steps = &self.canary.steps;
         let rising = steps.is_sorted_by(|a, b| a < b);
-        if !rising || !steps.iter().all(|&step| step > 0.0) || steps.last() != Some(&1.0) {
+        let positive = steps.iter().all(|&step| step > 0.0);
+        // With all sessions from the beginning there would be nothing to compare with.
+        if !rising || !positive || steps.len() < 2 || steps.last() != Some(&1.0) {
             return wrong(
                 "canary.steps",
-                format!("is {steps:?}; allowed: rising shares above 0, the last one 1"),
+                format!("is {steps:?}; allowed: two or more rising shares above 0, the last one 1"),
             );
         }
         let canary = &self.canary;
@@ -247,6 +264,19 @@ impl PolicyConfig {
                 ),
             );
         }
+        // Calls that an open breaker keeps away cost nothing: what is never reached never brings a generation down.
+        let inputs = u64::from(self.error_budget.inputs);
+        let most = breaker.failing_calls(self.error_budget.window_ms(), inputs);
+        if most < inputs {
+            return wrong(
+                "error-budget.inputs",
+                format!(
+                    "is {inputs}, but the breaker lets at most {most} failing calls through in {} s: a generation that \
+                     always fails would stay. Lower it or breaker.longest-ms, or raise error-budget.window-s",
+                    self.error_budget.window_s
+                ),
+            );
+        }
         for (number, key) in self.revoked.iter().enumerate() {
             if self.revoked.iter().take(number).any(|other| other == key) {
                 return wrong("revoked", format!("{key} is there twice"));
@@ -275,12 +305,26 @@ mod tests {
             ("[canary]\nsteps = [0.5, 0.25, 1.0]", "policy.canary.steps"),
             ("[canary]\nsteps = [0.5]", "policy.canary.steps"),
             ("[canary]\nsteps = []", "policy.canary.steps"),
+            ("[canary]\nsteps = [1.0]", "policy.canary.steps"),
             ("[canary]\nsteps = [0.0, 1.0]", "policy.canary.steps"),
             ("[canary]\nmin-samples = 1", "policy.canary.min-samples"),
             ("[canary]\nlatency = nan", "policy.canary.latency"),
             ("[shadow]\nqueue = 0", "policy.shadow.queue"),
             ("[breaker]\nback-off-ms = 0", "policy.breaker.back-off-ms"),
             ("[error-budget]\ninputs = 0", "policy.error-budget.inputs"),
+            // Fourteen are let through: five, then at 1, 3, 7, 15, 31, 63, 123, 183 and 243 s.
+            (
+                "[breaker]\nlongest-ms = 60000",
+                "policy.error-budget.inputs: is 16, but the breaker lets at most 14",
+            ),
+            (
+                "[error-budget]\nwindow-s = 10",
+                "policy.error-budget.inputs",
+            ),
+            (
+                "[error-budget]\ninputs = 60000",
+                "policy.error-budget.inputs",
+            ),
         ] {
             let config: PolicyConfig = toml::from_str(text).unwrap();
             let error = config.check().unwrap_err().to_string();

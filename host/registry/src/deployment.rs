@@ -20,11 +20,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::parameters::Values;
-use crate::signing::{Serial, SignatureError};
+use crate::signing::{PublicKey, Serial, SignatureError};
 use crate::store::Release;
 
 /// The version of [`Deployment`] that this program writes and reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A generation, by what it is made of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +71,8 @@ pub struct Rollout {
     pub candidate: Spec,
     /// Which of the configured steps, from 0 on.
     pub step: usize,
+    /// Signed releases in it, which become known as active when it is promoted.
+    pub claims: Vec<Claim>,
 }
 
 /// The newest release of a plug-in that was active.
@@ -102,8 +104,8 @@ pub struct Deployment {
     pub rollout: Option<Rollout>,
     /// What runs beside, without effect.
     pub shadow: Option<Spec>,
-    /// By the plug-in's name.
-    pub newest: BTreeMap<String, Newest>,
+    /// By the plug-in's name and the key that signed it: no key has a say in the serials of another.
+    pub newest: BTreeMap<String, BTreeMap<PublicKey, Newest>>,
 }
 
 /// A serial that becomes known as active.
@@ -116,6 +118,8 @@ pub struct Claim {
     pub release: Release,
     /// Its serial.
     pub serial: Serial,
+    /// By which key.
+    pub key: PublicKey,
 }
 
 /// Something that changes what is active.
@@ -124,7 +128,7 @@ pub struct Claim {
 pub enum Event {
     /// A node found no state and began.
     Began,
-    /// A node started, and what was active could not be run any more, or its pins changed.
+    /// A node started, and what was active could not be run any more.
     #[serde(rename_all = "kebab-case")]
     Restarted {
         /// What runs instead.
@@ -148,7 +152,7 @@ pub enum Event {
         /// Signed releases in it.
         claims: Vec<Claim>,
     },
-    /// The candidate gets the next share.
+    /// The candidate gets the next share, or goes back to the one before.
     #[serde(rename_all = "kebab-case")]
     CanaryStepped {
         /// Its number.
@@ -169,6 +173,12 @@ pub enum Event {
         number: u64,
         /// Why.
         why: String,
+    },
+    /// A node started with other pins: a generation goes on under them, as a new revision.
+    #[serde(rename_all = "kebab-case")]
+    Repinned {
+        /// It, as it is now.
+        spec: Spec,
     },
     /// A generation begins to run beside.
     #[serde(rename_all = "kebab-case")]
@@ -264,6 +274,27 @@ impl Deployment {
         }
     }
 
+    /// The generation of that number under other pins; None: there is no such generation, or it has them.
+    pub fn repinned(&self, number: u64, pins: &Values) -> Option<Spec> {
+        let spec = self.known().find(|spec| spec.number == number)?;
+        if spec.pins == *pins {
+            return None;
+        }
+        let like = self.draft(None, None, pins.clone(), spec.tuned.clone());
+        Some(Spec {
+            pins: like.pins,
+            revision: like.revision,
+            ..spec.clone()
+        })
+    }
+
+    fn known_mut(&mut self) -> impl Iterator<Item = &mut Spec> {
+        std::iter::once(&mut self.active)
+            .chain(&mut self.previous)
+            .chain(self.rollout.as_mut().map(|rollout| &mut rollout.candidate))
+            .chain(&mut self.shadow)
+    }
+
     /// Every generation that is held.
     pub fn known(&self) -> impl Iterator<Item = &Spec> {
         std::iter::once(&self.active)
@@ -272,12 +303,13 @@ impl Deployment {
             .chain(&self.shadow)
     }
 
-    /// Checks a release's serial against the newest that was active.
+    /// Checks a release's serial against the newest of the same name and key that was active.
     ///
     /// # Errors
     /// [`SignatureError::Older`] or [`SignatureError::SerialUsed`].
     pub fn admits(&self, claim: &Claim) -> Result<(), SignatureError> {
-        let Some(newest) = self.newest.get(&claim.plugin) else {
+        let of_the_name = self.newest.get(&claim.plugin);
+        let Some(newest) = of_the_name.and_then(|keys| keys.get(&claim.key)) else {
             return Ok(());
         };
         if claim.serial < newest.serial {
@@ -302,14 +334,23 @@ impl Deployment {
         }
         for claim in claims {
             self.admits(claim)?;
+        }
+        self.next += 1;
+        self.revision = self.revision.max(spec.revision);
+        Ok(())
+    }
+
+    /// Notes serials that are active from now on.
+    fn activate(&mut self, claims: &[Claim]) -> Result<(), NotNow> {
+        for claim in claims {
+            self.admits(claim)?;
             let newest = Newest {
                 serial: claim.serial,
                 release: claim.release,
             };
-            self.newest.insert(claim.plugin.clone(), newest);
+            let keys = self.newest.entry(claim.plugin.clone()).or_default();
+            keys.insert(claim.key, newest);
         }
-        self.next += 1;
-        self.revision = self.revision.max(spec.revision);
         Ok(())
     }
 
@@ -357,6 +398,7 @@ impl Deployment {
                 if spec.same_as(&self.active) {
                     return Err(NotNow::SameAsActive);
                 }
+                next.activate(claims)?;
                 next.replace(spec.clone());
             }
             Event::CanaryStarted { spec, claims } => {
@@ -368,6 +410,7 @@ impl Deployment {
                 next.rollout = Some(Rollout {
                     candidate: spec.clone(),
                     step: 0,
+                    claims: claims.clone(),
                 });
             }
             Event::CanaryStepped { number, step } => {
@@ -375,7 +418,7 @@ impl Deployment {
                 if rollout.candidate.number != *number {
                     return Err(NotNow::Gone(*number));
                 }
-                if *step != rollout.step + 1 {
+                if step.abs_diff(rollout.step) != 1 {
                     return Err(NotNow::WrongStep {
                         at: rollout.step,
                         asked: *step,
@@ -388,9 +431,15 @@ impl Deployment {
                 if rollout.candidate.number != *number {
                     return Err(NotNow::Gone(*number));
                 }
+                next.activate(&rollout.claims)?;
                 next.replace(rollout.candidate);
             }
             Event::Left { number, .. } => next.leave(*number)?,
+            Event::Repinned { spec } => {
+                let old = next.known_mut().find(|old| old.number == spec.number);
+                *old.ok_or(NotNow::Gone(spec.number))? = spec.clone();
+                next.revision = next.revision.max(spec.revision);
+            }
             Event::ShadowStarted { spec } => {
                 next.take(spec, &[])?;
                 next.shadow = Some(spec.clone());

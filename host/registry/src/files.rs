@@ -32,9 +32,26 @@ pub(crate) fn at<'a>(
     }
 }
 
+/// Makes a folder, where there is none, so that it is there after any stop.
+pub(crate) fn make(folder: &Path) -> Result<(), FileError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().filter(|it| !it.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    make(parent)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(at(folder, "made")(error));
+        }
+        _ => {}
+    }
+    sync_folder(parent)
+}
+
 /// Makes a folder and takes away what an earlier stop left half-written in it.
 pub(crate) fn prepare(folder: &Path) -> Result<(), FileError> {
-    fs::create_dir_all(folder).map_err(at(folder, "made"))?;
+    make(folder)?;
     for entry in fs::read_dir(folder).map_err(at(folder, "read"))? {
         let entry = entry.map_err(at(folder, "read"))?;
         if entry.file_name().to_string_lossy().starts_with(UNDER_WAY) {
@@ -43,6 +60,19 @@ pub(crate) fn prepare(folder: &Path) -> Result<(), FileError> {
         }
     }
     Ok(())
+}
+
+/// [`write_whole`] for a file that is not there yet: where it fails, the file is not there afterwards either.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    gone_if_failed(path, write_whole(path, bytes))
+}
+
+fn gone_if_failed(path: &Path, written: Result<(), FileError>) -> Result<(), FileError> {
+    written.inspect_err(|_| {
+        // After the rename only the folder's sync can fail: a restart would find what the caller was told is not so.
+        let _ = fs::remove_file(path);
+        let _ = path.parent().map(sync_folder);
+    })
 }
 
 /// Writes `bytes` so that after any stop the file has all of them or is as it was: a temporary file, its fsync, a rename,
@@ -82,4 +112,21 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, FileError>
         return Err(at(path, "read")(problem));
     }
     Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_whose_folder_could_not_be_synced_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/file");
+        prepare(path.parent().unwrap()).unwrap();
+        write_new(&path, b"whole").unwrap();
+        assert_eq!(read(&path, 5).unwrap().as_deref(), Some(&b"whole"[..]));
+        let failed = Err(at(&path, "synced")(io::Error::other("no")));
+        assert!(gone_if_failed(&path, failed).is_err());
+        assert_eq!(read(&path, 5).unwrap(), None);
+    }
 }

@@ -8,7 +8,8 @@
 //!
 //! A file is written under another name, synced, and renamed. So a stop leaves the state before or after a change. The
 //! newest file whose checksum holds is what counts; one that is damaged is renamed and told, and the one before it
-//! taken. The last 256 are kept, which is also the history that an operator can read.
+//! taken. One whose checksum holds and that this program does not read was written by another version: then it does not
+//! start, because what was active before is not what is active. The last 256 are kept, which is also the history that an operator can read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,13 +17,15 @@ use std::path::{Path, PathBuf};
 use msao_core::digest::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
-use crate::files::{FileError, at, prepare, read, write_whole};
+use crate::files::{FileError, at, prepare, read, write_new};
 
 /// Changes that are kept.
 const KEPT: u64 = 256;
 /// Bytes of a file at most.
 const MAX_BYTES: u64 = 4 << 20;
+/// How every entry begins, whatever its format: what may change is under the checksum.
 const HEAD: &str = "msao-journal 1 ";
 const ENDING: &str = "json";
 
@@ -49,6 +52,34 @@ pub struct Damaged {
     pub reason: String,
 }
 
+/// Why a journal cannot be opened.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// The disk.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The newest entry is whole, and of another format.
+    #[error(
+        "{} is whole, but this program does not read it ({problem}): another version of it wrote it. Start that version, \
+         or name another folder",
+        .path.display()
+    )]
+    OtherFormat {
+        /// The entry.
+        path: PathBuf,
+        /// What is not read.
+        problem: String,
+    },
+}
+
+/// Why a file gives no entry.
+enum Unread {
+    /// It is not what was written.
+    Damaged(String),
+    /// It is, but this program does not know it.
+    OtherFormat(String),
+}
+
 /// What opening a journal finds: it, the newest entry that holds, and what does not.
 pub type Found<E, S> = (Journal, Option<Entry<E, S>>, Vec<Damaged>);
 
@@ -67,10 +98,10 @@ impl Journal {
     /// Opens the journal in `folder`, and finds the newest entry that holds. The damaged ones that are newer are renamed.
     ///
     /// # Errors
-    /// [`FileError`], where the folder cannot be made or read.
+    /// [`JournalError`], where the folder cannot be made or read, or another version of this program wrote the newest entry.
     pub fn open<E: DeserializeOwned, S: DeserializeOwned>(
         folder: &Path,
-    ) -> Result<Found<E, S>, FileError> {
+    ) -> Result<Found<E, S>, JournalError> {
         prepare(folder)?;
         let mut numbers = Vec::new();
         let mut highest = 0;
@@ -99,7 +130,10 @@ impl Journal {
                     newest = Some(entry);
                     break;
                 }
-                Err(reason) => {
+                Err(Unread::OtherFormat(problem)) => {
+                    return Err(JournalError::OtherFormat { path, problem });
+                }
+                Err(Unread::Damaged(reason)) => {
                     let aside = path.with_extension(format!("{ENDING}.damaged"));
                     fs::rename(&path, &aside).map_err(at(&path, "renamed"))?;
                     damaged.push(Damaged {
@@ -139,7 +173,7 @@ impl Journal {
         let mut bytes = format!("{HEAD}{}\n", Digest::of(&body)).into_bytes();
         bytes.extend(body);
         bytes.push(b'\n');
-        write_whole(&path, &bytes)?;
+        write_new(&path, &bytes)?;
         self.next += 1;
         if let Some(old) = sequence.checked_sub(KEPT) {
             // An old entry that stays is no harm.
@@ -174,31 +208,33 @@ impl Journal {
 fn load<E: DeserializeOwned, S: DeserializeOwned>(
     path: &Path,
     number: u64,
-) -> Result<Result<Entry<E, S>, String>, FileError> {
+) -> Result<Result<Entry<E, S>, Unread>, FileError> {
     let Some(bytes) = read(path, MAX_BYTES)? else {
-        return Ok(Err("it is not there".into()));
+        return Ok(Err(Unread::Damaged("it is not there".into())));
     };
     Ok(parse(&bytes).and_then(|entry: Entry<E, S>| {
         if entry.sequence == number {
             Ok(entry)
         } else {
-            Err(format!("it holds number {}, not {number}", entry.sequence))
+            let problem = format!("it holds number {}, not {number}", entry.sequence);
+            Err(Unread::Damaged(problem))
         }
     }))
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let rest =
-        (bytes.strip_prefix(HEAD.as_bytes())).ok_or("it does not begin as a journal does")?;
-    let (sum, body) = rest.split_at_checked(64).ok_or("it is cut short")?;
-    let body = body
-        .strip_prefix(b"\n")
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unread> {
+    let damaged = |what: &str| Unread::Damaged(what.to_owned());
+    let rest = (bytes.strip_prefix(HEAD.as_bytes()))
+        .ok_or_else(|| damaged("it does not begin as a journal does"))?;
+    let cut = || damaged("it is cut short");
+    let (sum, body) = rest.split_at_checked(64).ok_or_else(cut)?;
+    let body = (body.strip_prefix(b"\n"))
         .and_then(|body| body.strip_suffix(b"\n"))
-        .ok_or("it is cut short")?;
+        .ok_or_else(cut)?;
     if Digest::of(body).to_string().as_bytes() != sum {
-        return Err("its checksum is wrong".into());
+        return Err(damaged("its checksum is wrong"));
     }
-    serde_json::from_slice(body).map_err(|error| error.to_string())
+    serde_json::from_slice(body).map_err(|error| Unread::OtherFormat(error.to_string()))
 }
 
 #[cfg(test)]
@@ -240,6 +276,20 @@ mod tests {
         let (_, newest, _) = open(folder.path());
         assert_eq!(newest.unwrap().state, 1);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_entry_of_another_format_is_no_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = open(folder.path()).0;
+        journal.write(0.0, "a", 1_u64).unwrap();
+        journal.write(0.0, "b", "a state of another kind").unwrap();
+        let error = Journal::open::<String, u64>(folder.path()).unwrap_err();
+        assert!(matches!(error, JournalError::OtherFormat { .. }), "{error}");
+        // Everything lies where it lay.
+        let (_, newest, damaged) = Journal::open::<String, String>(folder.path()).unwrap();
+        assert_eq!(newest.unwrap().state, "a state of another kind");
+        assert!(damaged.is_empty());
     }
 
     proptest! {

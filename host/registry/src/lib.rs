@@ -42,7 +42,7 @@ pub use self::config::{
 };
 pub use self::fallback::{fallback_plan, fallback_scores, fallback_step};
 pub use self::files::FileError;
-pub use self::journal::{Damaged, Entry, Found, Journal};
+pub use self::journal::{Damaged, Entry, Found, Journal, JournalError};
 pub use self::parameters::{ParameterError, Values};
 pub use self::plugin::{Loaded, Loader, PolicyPlugin, PostProcessorPlugin};
 pub use self::runtime::{

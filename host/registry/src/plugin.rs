@@ -16,8 +16,12 @@ pub trait PolicyPlugin: Send + Sync {
     fn digest(&self) -> Digest;
     /// Its manifest.
     fn manifest(&self) -> &Manifest;
-    /// Makes instances before they are needed.
+    /// Makes instances until there are so many, before they are needed.
     fn warm(&self, count: u32) -> Result<(), String>;
+    /// Instances that there are.
+    fn instances(&self) -> u32 {
+        0
+    }
     /// Decides how a request runs.
     fn plan(&self, input: PlanInput) -> Result<Decision, Failure>;
     /// Says what to do while drafting.
@@ -39,8 +43,12 @@ pub trait PostProcessorPlugin: Send + Sync {
     fn digest(&self) -> Digest;
     /// Its manifest.
     fn manifest(&self) -> &Manifest;
-    /// Makes instances before they are needed.
+    /// Makes instances until there are so many, before they are needed.
     fn warm(&self, count: u32) -> Result<(), String>;
+    /// Instances that there are.
+    fn instances(&self) -> u32 {
+        0
+    }
     /// Says what matters.
     fn score(
         &self,
@@ -92,6 +100,10 @@ impl PolicyPlugin for Policy {
         Policy::warm(self, count).map_err(|error| error.to_string())
     }
 
+    fn instances(&self) -> u32 {
+        self.usage().instances
+    }
+
     fn plan(&self, input: PlanInput) -> Result<Decision, Failure> {
         Policy::plan(self, input)
     }
@@ -125,6 +137,10 @@ impl PostProcessorPlugin for PostProcessor {
 
     fn warm(&self, count: u32) -> Result<(), String> {
         PostProcessor::warm(self, count).map_err(|error| error.to_string())
+    }
+
+    fn instances(&self) -> u32 {
+        self.usage().instances
     }
 
     fn score(

@@ -1,6 +1,7 @@
 //! A generation that runs beside, without effect: after an answer it is asked what it would have done.
 //!
-//! Requests wait in a bounded queue and are dropped first when the node is busy. What the shadow learns goes to cells of its
+//! It is asked as it would have been: with scores only if it wants them. Requests wait in a bounded queue and are dropped
+//! first when the node is busy. Calls go through its breakers, and what fails is kept and charged as with any generation. What the shadow learns goes to cells of its
 //! own. Its outcome is unknown where it decides otherwise: it is compared up to the first difference, and learns from the
 //! outcome only where there is none.
 
@@ -10,17 +11,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use msao_core::digest::Digest;
 use msao_core::offload::manifest::Probe;
-use msao_core::offload::record::Step;
-use msao_core::offload::{
-    Decision, Node, Outcome, Part, Plan, PlanInput, Report, Request, Scores, flag,
-};
-use msao_sandbox::Failure;
+use msao_core::offload::record::{Approach, Step, unprobed};
+use msao_core::offload::{Decision, Node, Outcome, Part, Plan, PlanInput, Report, Request, flag};
+use msao_sandbox::{Export, Failure, FailureKind};
 use serde::Serialize;
 
+use crate::cases::CaseInput;
 use crate::fallback::fallback_scores;
-use crate::runtime::Generation;
-use crate::runtime::with_scores;
+use crate::runtime::{Generation, Inner, no_probe, with_scores};
 
 /// Reasons that are counted apart; further ones are counted as one.
 const MAX_REASONS: usize = 1024;
@@ -41,7 +41,7 @@ pub struct Agreement {
 pub struct ShadowStats {
     /// Requests that it was asked about.
     pub compared: u64,
-    /// Requests that it was not asked about because too many waited, or the node was busy.
+    /// Requests that it was not asked about because too many waited, the node was busy, or its breaker is open.
     pub dropped: u64,
     /// Its calls that failed.
     pub failed: u64,
@@ -55,6 +55,7 @@ pub struct ShadowStats {
 
 /// A request that is over.
 pub(crate) struct Job {
+    pub(crate) content: Digest,
     pub(crate) request: Request,
     pub(crate) parts: Vec<Part>,
     pub(crate) nodes: Vec<Node>,
@@ -105,22 +106,27 @@ impl Shadow {
             sent.map_err(|error: TrySendError<_>| drop(error))
         };
         if sent.is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.drop_one();
         }
     }
 
-    fn compare(&self, job: &Job) {
-        let found = self.ask(job);
+    fn drop_one(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn compare(&self, inner: &Inner, job: &Job) {
+        let found = self.ask(inner, job);
         let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        stats.compared += 1;
         let difference = match found {
             Ok(difference) => difference,
-            Err(failure) => {
+            Err(NoAnswer::KeptAway) => return self.drop_one(),
+            Err(NoAnswer::Failed(words)) => {
                 stats.failed += 1;
-                stats.last_failure = Some(failure.to_string());
+                stats.last_failure = Some(words);
                 Some("failure")
             }
         };
+        stats.compared += 1;
         let known = stats.by_reason.contains_key(&job.reason);
         let reason = if known || stats.by_reason.len() < MAX_REASONS {
             job.reason.clone()
@@ -137,63 +143,120 @@ impl Shadow {
         }
     }
 
-    /// The first difference.
-    fn ask(&self, job: &Job) -> Result<Option<&'static str>, Box<Failure>> {
+    /// Calls an export as a request would: through its breaker, and what fails is kept and charged.
+    fn call<T>(
+        &self,
+        inner: &Inner,
+        export: Export,
+        content: Digest,
+        call: impl FnOnce() -> Result<T, Failure>,
+        input: impl FnOnce() -> CaseInput,
+    ) -> Result<T, NoAnswer> {
         let generation = &self.generation;
-        let Some(policy) = &generation.policy else {
+        let (guard, breaker) = (generation.guard(export), &inner.config.breaker);
+        let Some(permit) = guard.ask(|| inner.now_ms(), breaker) else {
+            return Err(NoAnswer::KeptAway);
+        };
+        match call() {
+            Ok(answer) => {
+                guard.succeeded(permit, || inner.now_ms(), breaker);
+                Ok(answer)
+            }
+            Err(failure) => {
+                let blame = failure.kind != FailureKind::Overloaded;
+                guard.failed(permit, blame, content, inner.now_ms(), breaker);
+                let words = failure.to_string();
+                if blame {
+                    inner.failed(generation, content, failure, input);
+                }
+                Err(NoAnswer::Failed(words))
+            }
+        }
+    }
+
+    /// Parts as its own post-processor scores them.
+    fn scored(&self, inner: &Inner, job: &Job) -> Result<Vec<Part>, NoAnswer> {
+        let Some((report, seed)) = &job.probe else {
+            return Ok(job.parts.clone());
+        };
+        let Some(own) = &self.generation.postprocessor else {
+            return Ok(with_scores(&job.parts, &fallback_scores(report)));
+        };
+        let learned = own.cells.snapshot();
+        let scores = self.call(
+            inner,
+            Export::Score,
+            job.content,
+            || (own.plugin).score(report, *seed, &own.params, learned.calibration()),
+            || CaseInput::Score {
+                report: report.clone(),
+                seed: *seed,
+                params: own.params.clone(),
+                calibration: learned.calibration().clone(),
+            },
+        )?;
+        let parts = with_scores(&job.parts, &scores);
+        let _ = own.cells.update(scores.updates);
+        Ok(parts)
+    }
+
+    /// The first difference.
+    fn ask(&self, inner: &Inner, job: &Job) -> Result<Option<&'static str>, NoAnswer> {
+        let Some(policy) = &self.generation.policy else {
             return Ok(None);
         };
+        self.generation.requests.fetch_add(1, Ordering::Relaxed);
         let cells = policy.cells.snapshot();
-        let mut request = job.request.clone();
-        let mut parts = job.parts.clone();
-        if let (Some(own), Some((report, seed))) = (&generation.postprocessor, &job.probe) {
-            let learned = own.cells.snapshot();
-            let scores = (own.plugin).score(report, *seed, &own.params, learned.calibration())?;
-            parts = with_scores(&parts, &scores);
-            let _ = own.cells.update(scores.updates);
-        } else if let Some((report, _)) = &job.probe {
-            let neutral: Scores = fallback_scores(report);
-            parts = with_scores(&parts, &neutral);
-        }
-        let asks = policy.plugin.manifest().probe == Probe::Ask;
-        let plan = |request: &Request, parts: &[Part]| {
-            policy.plugin.plan(PlanInput {
+        let probed = job.request.flags & flag::PROBED != 0;
+        let approach = Approach::new(policy.plugin.manifest().probe, probed);
+        let plan = |request: &Request, parts: &[Part], may_ask: bool| {
+            let input = PlanInput {
                 request,
                 parts,
                 nodes: &job.nodes,
                 params: &policy.params,
                 calibration: cells.calibration(),
-            })
+            };
+            self.call(
+                inner,
+                Export::Plan,
+                job.content,
+                || match policy.plugin.plan(input)? {
+                    Decision::Probe if !may_ask => Err(no_probe(&self.generation)),
+                    decision => Ok(decision),
+                },
+                || CaseInput::plan(input, None),
+            )
         };
-        let mut decision = None;
-        if asks {
-            request.flags &= !flag::PROBED;
-            let unprobed: Vec<Part> = (parts.iter())
-                .map(|part| Part {
-                    necessity: -1.0,
-                    mas: -1.0,
-                    unusual: -1.0,
-                    ..part.clone()
-                })
-                .collect();
-            decision = Some(plan(&request, &unprobed)?);
-        }
-        if matches!(decision, None | Some(Decision::Probe)) {
-            if asks && job.probe.is_none() {
-                // It wants a probe that did not run: what it would have said to it is unknown.
-                return Ok(Some("probe"));
-            }
-            request.flags = job.request.flags;
-            decision = Some(plan(&request, &parts)?);
-        }
-        let (Some(Decision::Run(own)), Decision::Run(run)) = (&decision, &job.decision) else {
+        let asks = policy.plugin.manifest().probe == Probe::Ask;
+        let (bare_request, bare_parts) = unprobed(&job.request, &job.parts);
+        let decision = match approach {
+            Approach::Unknown => return Ok(Some("probe")),
+            Approach::AsItWas if probed => plan(&job.request, &self.scored(inner, job)?, false)?,
+            Approach::AsItWas | Approach::Unprobed => plan(&bare_request, &bare_parts, asks)?,
+            Approach::UnprobedFirst => match plan(&bare_request, &bare_parts, true)? {
+                Decision::Probe => plan(&job.request, &self.scored(inner, job)?, false)?,
+                decision => decision,
+            },
+        };
+        let (Decision::Run(own), Decision::Run(run)) = (&decision, &job.decision) else {
+            // What it would have said to a probe that did not run is unknown.
             return Ok(Some("probe"));
         };
         if let Some(difference) = planned_otherwise(own, run) {
             return Ok(Some(difference));
         }
         for step in &job.steps {
-            let action = policy.plugin.step(&step.input, &own.memo)?;
+            let action = self.call(
+                inner,
+                Export::Step,
+                job.content,
+                || policy.plugin.step(&step.input, &own.memo),
+                || CaseInput::Step {
+                    input: step.input,
+                    memo: own.memo.clone(),
+                },
+            )?;
             if step.action.answer().is_some_and(|taken| *taken != action) {
                 return Ok(Some("step"));
             }
@@ -202,10 +265,28 @@ impl Shadow {
             memo: own.memo.clone(),
             ..job.outcome.clone()
         };
-        let updates = (policy.plugin).observe(&outcome, &policy.params, cells.calibration())?;
+        let updates = self.call(
+            inner,
+            Export::Observe,
+            job.content,
+            || (policy.plugin).observe(&outcome, &policy.params, cells.calibration()),
+            || CaseInput::Observe {
+                outcome: outcome.clone(),
+                params: policy.params.clone(),
+                calibration: cells.calibration().clone(),
+            },
+        )?;
         let _ = policy.cells.update(updates);
         Ok(None)
     }
+}
+
+/// Why the shadow did not answer.
+enum NoAnswer {
+    /// Its breaker is open.
+    KeptAway,
+    /// A call failed; how, in words.
+    Failed(String),
 }
 
 /// What of the plan is otherwise; memo, reason and terms are the policy's own business.
@@ -236,10 +317,12 @@ fn planned_otherwise(own: &Plan, run: &Plan) -> Option<&'static str> {
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The shadow's thread: one request after the other, until the runtime ends. Tickets that outlive it are no reason to stay.
-pub(crate) fn work(jobs: &Receiver<(Arc<Shadow>, Box<Job>)>, stopping: &AtomicBool) {
-    while !stopping.load(Ordering::SeqCst) {
+pub(crate) fn work(inner: &Inner, jobs: &Receiver<(Arc<Shadow>, Box<Job>)>) {
+    while !inner.stopping.load(Ordering::SeqCst) {
         match jobs.recv_timeout(LOOK) {
-            Ok((shadow, job)) if !shadow.generation.is_condemned() => shadow.compare(&job),
+            // What waited when the node became busy is dropped as well.
+            Ok((shadow, _)) if inner.busy.load(Ordering::Relaxed) => shadow.drop_one(),
+            Ok((shadow, job)) if !shadow.generation.is_condemned() => shadow.compare(inner, &job),
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }

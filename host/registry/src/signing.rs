@@ -1,6 +1,6 @@
 //! Who may ship plug-ins: ed25519 signatures over component, manifest and a serial.
 //!
-//! A signature speaks for one component with one manifest. Its serial orders the releases of one plug-in: an older one is
+//! A signature speaks for one component with one manifest. Its serial orders a key's releases of one plug-in: an older one is
 //! refused once a newer one was active, so that nobody can bring back a release with a known fault by replaying its
 //! signature. Going back is the operator's own verb.
 //!
@@ -330,6 +330,12 @@ impl SigningKeyFile {
         getrandom::fill(&mut seed).map_err(|error| KeyError::Random(error.to_string()))?;
         let key = SigningKey::from_bytes(&seed);
         Ok(SigningKeyFile { key })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_seed(seed: [u8; 32]) -> SigningKeyFile {
+        let key = SigningKey::from_bytes(&seed);
+        SigningKeyFile { key }
     }
 
     /// Writes the key to a new file with mode 0600.

@@ -5,15 +5,18 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::{Arc, Condvar, Mutex};
 
 use msao_core::digest::Digest;
 use msao_core::offload::manifest::Value;
 use msao_core::offload::{Decision, Outcome, Plan};
 use msao_registry::deployment::NotNow;
 use msao_registry::driver::{Driver, play};
-use msao_registry::proof::{SwapFigures, SwapRun, observes, swaps};
+use msao_registry::proof::{Belongs, SwapFigures, SwapRun, observes, swaps};
+use msao_registry::state::{Batch, CalibrationStore, MemoryStorage, Storage, StorageError, Visit};
 use msao_registry::{
-    Arrival, Choice, Pick, Plugins, PublicKey, Refused, Side, SignatureError, SigningKeyFile,
+    Arrival, Choice, GenerationStatus, Pick, Plugins, PublicKey, Receipt, Refused, ShadowStats,
+    Side, SignatureError, SigningKeyFile,
 };
 
 use common::{Bench, plain, push, until};
@@ -53,7 +56,9 @@ fn requests_under_way_finish_on_their_own_generation() {
     assert_eq!(old.number(), first.number);
     old.step(&msao_core::offload::StepInput::default());
     assert!(!old.failed());
-    assert_eq!(plugins.status().live_generations, 3);
+    until("what nothing goes back to is gone", || {
+        plugins.status().live_generations == 3
+    });
     assert_eq!(plugins.status().serving_generations, 1);
     old.finish(Outcome::default());
     assert_eq!(
@@ -134,6 +139,126 @@ fn off_is_the_fallback_until_it_is_rolled_back_restarts_included() {
         plugins.rollback("nothing before"),
         Err(Refused::NotNow(NotNow::NothingBefore))
     ));
+}
+
+#[test]
+fn turning_off_needs_no_disk() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    let (journal, away) = (
+        bench.registry().join("journal"),
+        bench.folder.path().join("away"),
+    );
+    fs::rename(&journal, &away).unwrap();
+    assert!(matches!(plugins.off(), Err(Refused::NotDurable(_))));
+    assert_eq!(plugins.status().active.policy, None);
+    until("it is told", || plugins.status().not_durable.is_some());
+    fs::rename(&away, &journal).unwrap();
+    until("it is written down", || {
+        plugins.status().not_durable.is_none()
+    });
+    drop(plugins);
+    assert_eq!(bench.plugins().status().active.policy, None);
+}
+
+/// A database that can be held up.
+#[derive(Default)]
+struct Gate {
+    storage: MemoryStorage,
+    closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set(&self, closed: bool) {
+        *self.closed.lock().unwrap() = closed;
+        self.opened.notify_all();
+    }
+}
+
+impl Storage for Gate {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.storage.get(key)
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), StorageError> {
+        let closed = self.closed.lock().unwrap();
+        drop(self.opened.wait_while(closed, |closed| *closed).unwrap());
+        self.storage.apply(batch)
+    }
+
+    fn scan(&self, prefix: &[u8], visit: &mut Visit) -> Result<(), StorageError> {
+        self.storage.scan(prefix, visit)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.storage.flush()
+    }
+}
+
+/// Does `back` while an activation holds the lock, and returns what became of both.
+fn during_an_activation(
+    back: impl Fn(&Plugins) -> Result<Receipt, Refused> + Sync,
+) -> (Plugins, Bench, Receipt, Result<Receipt, Refused>) {
+    let gate = Arc::new(Gate::default());
+    let shared: Arc<dyn Storage> = Arc::clone(&gate) as Arc<dyn Storage>;
+    let bench = Bench {
+        calibration: Arc::new(CalibrationStore::open(shared).unwrap()),
+        ..Bench::new("")
+    };
+    let plugins = bench.plugins();
+    let first = plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    let second = push(&plugins, "salt=2");
+    traffic(&plugins, 1, 1);
+    bench.calibration.settle();
+    let (activated, gone_back) = std::thread::scope(|scope| {
+        // The calibration's thread waits for the database, and the activation for the calibration's thread.
+        gate.set(true);
+        scope.spawn(|| bench.calibration.checkpoint());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let activating = scope.spawn(|| plugins.activate(Choice::policy(second)));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let going_back = scope.spawn(|| back(&plugins));
+        until("it has taken effect", || {
+            let ticket = plugins.admit(&Arrival::new("a", Digest::of(b"a")));
+            let number = ticket.number();
+            drop(ticket);
+            number != first.number
+        });
+        assert!(!activating.is_finished(), "the lock was not held");
+        gate.set(false);
+        (activating.join().unwrap(), going_back.join().unwrap())
+    });
+    (plugins, bench, activated.unwrap(), gone_back)
+}
+
+#[test]
+fn a_rollback_that_an_activation_overtook_says_what_is_active() {
+    let (plugins, _bench, activated, gone_back) =
+        during_an_activation(|plugins| plugins.rollback("to see"));
+    let active = plugins.deployment().active.number;
+    assert_eq!(active, activated.number);
+    assert!(
+        matches!(gone_back, Err(Refused::Overtaken { active: told, .. }) if told == active),
+        "{gone_back:?}"
+    );
+    assert_eq!(plugins.deployment().previous, None);
+    // Again, and it goes.
+    plugins.rollback("to see").unwrap();
+    assert_eq!(plugins.deployment().active.policy, None);
+}
+
+#[test]
+fn turning_off_waits_for_no_activation_and_wins() {
+    let (plugins, _bench, activated, off) = during_an_activation(Plugins::off);
+    off.unwrap();
+    assert_eq!(plugins.deployment().active.policy, None);
+    assert_eq!(plugins.rollback("on").unwrap().number, activated.number);
 }
 
 #[test]
@@ -240,7 +365,16 @@ fn a_fresh_node_boots_what_the_operator_names() {
             Some(bundle.release())
         );
     }
-    let bench = Bench::new("boot = \"/nowhere\"");
+}
+
+#[test]
+fn a_first_start_that_failed_is_made_up_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = plain::policy("salt=boot");
+    fs::create_dir(folder.path().join("target")).unwrap();
+    fs::write(folder.path().join("policy.toml"), &bundle.manifest_text).unwrap();
+    fs::write(folder.path().join("target/patient.wasm"), &bundle.wasm).unwrap();
+    let mut bench = Bench::new("boot = \"/nowhere\"");
     let error = Plugins::open(bench.options(&bench.registry()))
         .err()
         .unwrap()
@@ -249,6 +383,17 @@ fn a_fresh_node_boots_what_the_operator_names() {
         error.starts_with("policy.boot: ") && error.contains("is missing"),
         "{error}"
     );
+    bench.config.boot = Some(folder.path().to_owned());
+    let active = |bench: &Bench| bench.plugins().deployment().active.policy;
+    assert_eq!(active(&bench), Some(bundle.release()));
+    // A stop between beginning and booting leaves a node that only began.
+    let mut bench = Bench::new("");
+    assert_eq!(active(&bench), None);
+    bench.config.boot = Some(folder.path().to_owned());
+    assert_eq!(active(&bench), Some(bundle.release()));
+    // One that was turned off has a past, and stays off.
+    bench.plugins().off().unwrap();
+    assert_eq!(active(&bench), None);
 }
 
 #[test]
@@ -352,9 +497,16 @@ fn parameters_are_revisions_and_pins_win() {
         let opened = bench.open();
         assert!(opened.warnings[0].contains("pins have changed"));
         assert_eq!(gamma(&opened.plugins), 2);
+        // No way back leads behind the pin.
+        let before = opened.plugins.deployment();
+        opened.plugins.rollback("to see").unwrap();
+        let after = opened.plugins.deployment();
+        assert_eq!(Some(after.active), before.previous);
+        assert_eq!(gamma(&opened.plugins), 2);
         opened.plugins.tune("patient", tuned(7), false).unwrap();
         assert_eq!(gamma(&opened.plugins), 2);
     }
+    assert_eq!(bench.open().warnings, Vec::<String>::new());
     let own = BTreeMap::from([("gama".to_owned(), Value::Int(2))]);
     bench.config.pins.insert("patient".into(), own);
     let error = Plugins::open(bench.options(&bench.registry()))
@@ -392,7 +544,7 @@ fn a_canary_that_is_no_worse_takes_over_step_by_step() {
         .canary(Choice::policy(push(&plugins, "salt=2")))
         .unwrap();
     let held = plugins.status().rollout.unwrap().verdict;
-    assert!(held.starts_with("too few requests to judge"), "{held}");
+    assert!(held.starts_with("no request of the stable"), "{held}");
     for seed in 0..200 {
         traffic(&plugins, seed, 50);
         // The keeper looks every 100 ms.
@@ -412,6 +564,38 @@ fn a_canary_that_is_no_worse_takes_over_step_by_step() {
         events[1].contains("step: 2") && events[2].contains("step: 1"),
         "{events:?}"
     );
+}
+
+#[test]
+fn after_a_restart_at_the_last_step_a_canary_goes_back_one() {
+    let bench = Bench::new(QUICK);
+    {
+        let plugins = bench.plugins();
+        plugins
+            .activate(Choice::policy(push(&plugins, "salt=1")))
+            .unwrap();
+        plugins
+            .canary(Choice::policy(push(&plugins, "salt=2")))
+            .unwrap();
+        let at_last = |plugins: &Plugins| plugins.deployment().rollout.unwrap().step == 2;
+        for seed in 0..200 {
+            if at_last(&plugins) {
+                break;
+            }
+            traffic(&plugins, seed, 10);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        assert!(at_last(&plugins), "it never came so far");
+    }
+    let opened = bench.open();
+    assert_eq!(opened.plugins.deployment().rollout.unwrap().step, 1);
+    assert!(
+        opened.warnings[0].contains("goes back a step"),
+        "{:?}",
+        opened.warnings
+    );
+    let verdict = opened.plugins.status().rollout.unwrap().verdict;
+    assert!(verdict.starts_with("no request of the stable"), "{verdict}");
 }
 
 #[test]
@@ -437,6 +621,25 @@ fn a_canary_that_fails_is_rolled_back_and_the_reason_written_down() {
     assert_eq!(plugins.deployment().active.number, stable.number);
     let told = format!("{:?}", plugins.history(1).unwrap()[0].event);
     assert!(told.contains("it is worse: errors: 100.00%"), "{told}");
+}
+
+#[test]
+fn a_full_sandbox_is_not_charged_to_the_canary() {
+    let bench = Bench::new(QUICK);
+    let plugins = bench.plugins();
+    plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    plugins
+        .canary(Choice::policy(push(&plugins, "overload")))
+        .unwrap();
+    while plugins.status().rollout.unwrap().candidate_figures.reported < 30 {
+        assert!(traffic(&plugins, 1, 20) > 0);
+    }
+    let rollout = plugins.status().rollout.unwrap();
+    assert_eq!(rollout.candidate_figures.errors, 0.0);
+    assert_eq!(rollout.candidate.exports["plan"].skipped, 0);
+    assert!(rollout.candidate.exports["plan"].failures > 0);
 }
 
 #[test]
@@ -532,6 +735,88 @@ fn a_shadow_is_compared_by_reason_and_has_no_effect() {
     assert!(plugins.status().shadow.is_none());
 }
 
+/// What a shadow made of twenty requests that ran on a generation of the given kind.
+fn shadowed(active: &str, words: &str) -> (ShadowStats, GenerationStatus, usize) {
+    let bench = Bench::new("[breaker]\nback-off-ms = 10000");
+    let plugins = bench.plugins();
+    let scorer = plugins.push(&plain::postprocessor("")).unwrap();
+    let choice = |words: &str| Choice {
+        policy: Pick::Take(push(&plugins, words)),
+        postprocessor: Pick::Take(scorer),
+    };
+    plugins.activate(choice(active)).unwrap();
+    plugins.shadow(choice(words)).unwrap();
+    // The queue holds that many; the shadow's thread has not more than them to do.
+    for scenario in Driver::new(1).filter(|it| it.report().is_some()).take(20) {
+        assert!(!play(&plugins, &scenario).failed);
+    }
+    until("the shadow has seen all", || {
+        plugins
+            .status()
+            .shadow
+            .is_none_or(|(_, stats)| stats.compared + stats.dropped == 20)
+    });
+    let (status, stats) = plugins.status().shadow.expect("it was left");
+    until("failing inputs are kept", || {
+        plugins.failures().len() as u64 >= stats.failed
+    });
+    (stats, status, plugins.failures().len())
+}
+
+#[test]
+fn a_shadow_is_asked_as_it_would_have_been() {
+    for (active, words, alike) in [
+        ("salt=a", "picky", true),
+        // It asks first, and what it would have said to the probe is unknown.
+        ("salt=a", "picky ask", false),
+        ("salt=a", "picky full", false),
+        ("full", "picky", true),
+        ("full", "picky ask", true),
+        ("full", "picky full", true),
+    ] {
+        let (stats, _, _) = shadowed(active, words);
+        let told = format!("{active}, {words}: {stats:?}");
+        assert_eq!((stats.compared, stats.failed), (20, 0), "{told}");
+        let differences: Vec<_> = stats.first_difference.iter().collect();
+        if alike {
+            assert!(differences.is_empty(), "{told}");
+        } else {
+            assert_eq!(differences, [(&"probe".to_owned(), &20)], "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_shadow_that_fails_is_left_alone_and_its_inputs_are_kept() {
+    let (stats, status, kept) = shadowed("salt=a", "fail=plan");
+    assert_eq!((stats.failed, stats.dropped), (5, 15), "{stats:?}");
+    let plan = &status.exports["plan"];
+    assert_eq!((plan.breaker, plan.failures, plan.skipped), ("open", 5, 15));
+    assert_eq!(status.error_budget.0, 5);
+    assert_eq!(kept, 5);
+}
+
+#[test]
+fn what_waits_for_the_shadow_is_dropped_when_the_node_becomes_busy() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    plugins
+        .shadow(Choice::policy(push(&plugins, "salt=2 slow-ms=200")))
+        .unwrap();
+    traffic(&plugins, 1, 20);
+    plugins.set_busy(true);
+    let began = std::time::Instant::now();
+    until("all are asked or dropped", || {
+        let (_, stats) = plugins.status().shadow.unwrap();
+        stats.compared + stats.dropped == 20
+    });
+    // Twenty plans of the shadow would have taken four seconds.
+    assert!(began.elapsed() < std::time::Duration::from_secs(2));
+}
+
 #[test]
 fn a_busy_node_asks_no_shadow() {
     let bench = Bench::new("");
@@ -552,11 +837,8 @@ fn a_busy_node_asks_no_shadow() {
 fn exchanging_under_load_loses_no_call_and_mixes_no_generation() {
     let bench = Bench::new("");
     let plugins = bench.plugins();
-    let releases = [
-        push(&plugins, "salt=1"),
-        push(&plugins, "salt=2 route=edge"),
-    ];
-    plugins.activate(Choice::policy(releases[1])).unwrap();
+    let choices = common::two_choices(&plugins);
+    plugins.activate(choices[1]).unwrap();
     let run = SwapRun {
         swaps: 40,
         rollbacks: 10,
@@ -564,12 +846,11 @@ fn exchanging_under_load_loses_no_call_and_mixes_no_generation() {
         calls: 20_000,
         steps: 4,
     };
-    // A plan's memo begins with its policy's digest.
-    let belongs = |id: &msao_core::offload::record::GenerationId, plan: &Plan| {
-        id.policy
-            .is_some_and(|policy| plan.memo.get(..8) == Some(&policy.0[..8]))
+    let belongs = Belongs {
+        plan: &common::plan_belongs,
+        scores: &common::scores_belong,
     };
-    let figures = swaps(&plugins, &releases, &belongs, run).unwrap();
+    let figures = swaps(&plugins, &choices, &belongs, run).unwrap();
     assert_eq!((figures.failed, figures.mixed), (0, 0));
     assert!(figures.calls >= 20_000 && figures.swaps == 40);
     assert_eq!(
@@ -578,6 +859,31 @@ fn exchanging_under_load_loses_no_call_and_mixes_no_generation() {
     );
     assert!(SwapFigures::quantile(&figures.first_decision_ms, 1.0).is_finite());
     assert!(SwapFigures::quantile(&figures.rollback_ms, 1.0).is_finite());
+}
+
+#[test]
+fn the_proof_counts_a_call_that_fails_at_the_end() {
+    let bench = Bench::new("[breaker]\nfailures = 1000000");
+    let plugins = bench.plugins();
+    let choices = ["fail=observe salt=1", "fail=observe salt=2"]
+        .map(|words| Choice::policy(push(&plugins, words)));
+    plugins.activate(choices[1]).unwrap();
+    let run = SwapRun {
+        swaps: 1,
+        rollbacks: 0,
+        threads: 1,
+        calls: 100,
+        steps: 1,
+    };
+    let belongs = Belongs {
+        plan: &common::plan_belongs,
+        scores: &|_, _| true,
+    };
+    let figures = swaps(&plugins, &choices, &belongs, run).unwrap();
+    assert!(
+        figures.failed > 0 && figures.failed == figures.requests,
+        "{figures:?}"
+    );
 }
 
 #[test]
@@ -622,4 +928,5 @@ fn sixty_four_threads_teach_at_once_and_nothing_is_lost() {
         (0, 64 * 50),
         "one update a request"
     );
+    assert_eq!(figures.counted, 64.0 * 50.0, "and all of them in the cell");
 }

@@ -36,5 +36,10 @@ fn killed_at_random_moments_the_active_generation_is_the_one_before_or_after() {
     let figures = stop_at_random(&mut spawn, &state, 20, 7, Duration::from_millis(400)).unwrap();
     assert_eq!(figures.failures, Vec::<String>::new());
     assert_eq!(figures.stops, 20);
-    assert!(figures.changes > 0, "{figures:?}");
+    let all = (
+        figures.changes,
+        figures.in_the_middle,
+        figures.before_a_word,
+    );
+    assert!(all.0 > 0 && all.1 > 0 && all.2 > 0, "{figures:?}");
 }

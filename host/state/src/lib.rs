@@ -11,9 +11,7 @@ mod calibration;
 mod records;
 mod storage;
 
-pub use self::calibration::{
-    CalibrationStore, Cells, CellsKey, Counters, Fold, Snapshot, fold_into,
-};
+pub use self::calibration::{CalibrationStore, Cells, CellsKey, Counters, Fold, Folding, Snapshot};
 pub use self::records::{
     Exported, JsonlError, Line, RecordConfig, RecordError, RecordRing, RecordStats, Recorded,
     Redact, Wanted, read_jsonl, write_line,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use msao_core::digest::Digest;
 use msao_core::offload::record::{
@@ -12,8 +13,8 @@ use msao_core::offload::{
     Scores, StepInput,
 };
 use msao_state::{
-    Line, MemoryStorage, RecordConfig, RecordRing, Redact, Snapshot, Storage, read_jsonl,
-    write_line,
+    Batch, Line, MemoryStorage, RecordConfig, RecordRing, Redact, Snapshot, Storage, StorageError,
+    Visit, read_jsonl, write_line,
 };
 use proptest::prelude::*;
 
@@ -280,6 +281,73 @@ fn what_is_wrong_with_a_file_is_named_with_its_line() {
             "{error}\nshould begin with {named}"
         );
     }
+}
+
+/// A database that fails when it is told to.
+#[derive(Default)]
+struct Failing {
+    storage: MemoryStorage,
+    fails: AtomicBool,
+}
+
+impl Storage for Failing {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.storage.get(key)
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), StorageError> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(StorageError::Failed("told to".into()));
+        }
+        self.storage.apply(batch)
+    }
+
+    fn scan(&self, prefix: &[u8], visit: &mut Visit) -> Result<(), StorageError> {
+        self.storage.scan(prefix, visit)
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.storage.flush()
+    }
+}
+
+#[test]
+fn a_write_that_fails_leaves_no_trace() {
+    let storage = Arc::new(Failing::default());
+    let shared = || Arc::clone(&storage) as Arc<dyn Storage>;
+    let config = RecordConfig {
+        keep: 3,
+        reports: 1.0,
+        ..RecordConfig::default()
+    };
+    let ring = RecordRing::open(shared(), config.clone()).unwrap();
+    for number in 0..3 {
+        push(&ring, number, &snapshot(1));
+    }
+    ring.settle().unwrap();
+    let before = ring.stats();
+    storage.fails.store(true, Ordering::SeqCst);
+    push(&ring, 3, &snapshot(2));
+    ring.settle().unwrap();
+    storage.fails.store(false, Ordering::SeqCst);
+    let after = ring.stats();
+    assert_eq!((after.kept, after.bytes), (before.kept, before.bytes));
+    assert_eq!((after.failed, after.snapshots), (1, 1));
+    // The next one brings its snapshot, and takes the place of the oldest.
+    push(&ring, 4, &snapshot(2));
+    ring.settle().unwrap();
+    let export = |ring: &RecordRing| {
+        let mut text = Vec::new();
+        ring.export(&mut text, 10).unwrap();
+        read_jsonl(text.as_slice()).unwrap().decisions
+    };
+    let ids: Vec<String> = export(&ring).into_iter().map(|it| it.id).collect();
+    assert_eq!(ids, ["request-1", "request-2", "request-4"]);
+    let stats = ring.stats();
+    drop(ring);
+    let again = RecordRing::open(shared(), config).unwrap();
+    assert_eq!((again.stats().bytes, again.stats().kept), (stats.bytes, 3));
+    assert_eq!(export(&again).len(), 3);
 }
 
 proptest! {

@@ -43,7 +43,8 @@ pub fn read(path: &Path) -> anyhow::Result<Case> {
         .with_context(|| format!("{} is no failure that a node has kept", path.display()))
 }
 
-fn all(folder: &Path) -> anyhow::Result<Vec<(PathBuf, Case)>> {
+/// Every failure that can be read, newest first, and what is wrong with the others.
+fn all(folder: &Path) -> anyhow::Result<(Vec<(PathBuf, Case)>, Vec<String>)> {
     let inner = folder.join(CASES);
     let folder = match inner.is_dir() {
         true => inner,
@@ -55,19 +56,25 @@ fn all(folder: &Path) -> anyhow::Result<Vec<(PathBuf, Case)>> {
             folder.display()
         )
     })?;
-    let mut cases = Vec::new();
+    let (mut cases, mut unread) = (Vec::new(), Vec::new());
     for entry in entries {
         let path = entry?.path();
         if path.extension().is_some_and(|ending| ending == "json") {
-            cases.push((path.clone(), read(&path)?));
+            match read(&path) {
+                Ok(case) => cases.push((path, case)),
+                Err(error) => unread.push(format!("left out: {error:#}")),
+            }
         }
     }
     cases.sort_by(|(_, a), (_, b)| b.failure.at_ms.total_cmp(&a.failure.at_ms));
-    Ok(cases)
+    Ok((cases, unread))
 }
 
 pub fn run(args: &FailuresArgs, output: Output) -> anyhow::Result<bool> {
-    let cases = all(&args.node)?;
+    let (cases, unread) = all(&args.node)?;
+    for line in unread {
+        output.note(line);
+    }
     let Some(id) = &args.pull else {
         let summaries: Vec<&CaseSummary> = cases.iter().map(|(_, case)| &case.failure).collect();
         output.answer(&summaries, |summaries| {

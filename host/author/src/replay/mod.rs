@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use msao_core::digest::Digest;
 use msao_core::offload::manifest::{Manifest, Probe};
-use msao_core::offload::record::{Called, DecisionRecord};
+use msao_core::offload::record::{Approach, Called, DecisionRecord, unprobed};
 use msao_core::offload::{Calibration, Decision, Outcome, Part, Plan, PlanInput, Request, flag};
 use msao_sandbox::{Failure, Policy, PostProcessor};
-use msao_state::{Recorded, fold_into};
+use msao_state::{Folding, Recorded};
 
 use self::compare::{Verdict, decisions, differences, same_updates};
 use self::report::{Replayed, Report};
@@ -44,6 +44,7 @@ struct Unprobed {
 /// Everything that a call needs, found out before the clock runs.
 struct Prepared<'a> {
     record: &'a DecisionRecord,
+    approach: Approach,
     unprobed: Option<Unprobed>,
     params: &'a [f64],
     calibration: Arc<Calibration>,
@@ -64,12 +65,11 @@ fn prepare<'a>(
     calibration: Arc<Calibration>,
 ) -> Prepared<'a> {
     let probed = record.request.flags & flag::PROBED != 0;
-    let unprobed = (probed && manifest.probe != Probe::Full).then(|| Unprobed {
-        request: Request {
-            flags: record.request.flags & !flag::PROBED,
-            ..record.request.clone()
-        },
-        parts: record.unprobed_parts(),
+    let approach = Approach::new(manifest.probe, probed);
+    let first = matches!(approach, Approach::Unprobed | Approach::UnprobedFirst);
+    let unprobed = first.then(|| {
+        let (request, parts) = unprobed(&record.request, &record.parts);
+        Unprobed { request, parts }
     });
     let recorded = &record.given.params;
     let params = match &options.params {
@@ -79,6 +79,7 @@ fn prepare<'a>(
     };
     Prepared {
         record,
+        approach,
         unprobed,
         params,
         calibration,
@@ -107,10 +108,16 @@ impl Prepared<'_> {
     }
 
     fn plan(&self, policy: &Policy, calibration: &Calibration) -> Answered {
+        if self.approach == Approach::Unknown {
+            return Answered {
+                decision: Called::Answered(Decision::Probe),
+                calls: 0,
+            };
+        }
         let input = self.input(calibration);
         let first = called(policy.plan(input));
-        // Where the probe ran, the candidate may look again.
-        if first == Called::Answered(Decision::Probe) && self.unprobed.is_some() {
+        let again = self.approach == Approach::UnprobedFirst;
+        if first == Called::Answered(Decision::Probe) && again {
             let input = PlanInput {
                 request: &self.record.request,
                 parts: &self.record.parts,
@@ -165,10 +172,10 @@ pub fn policy(policy: &Policy, recorded: &Recorded, options: &Options) -> anyhow
                 )
             })
     };
-    let mut learned = match recorded.decisions.first() {
+    let mut learned = Folding::new(match recorded.decisions.first() {
         Some(record) => Calibration::clone(&*calibration(record)?),
         None => Calibration::default(),
-    };
+    });
     // A fresh instance is made once, outside the measured time.
     policy.warm(1)?;
     for batch in recorded.decisions.chunks(BATCH) {
@@ -184,10 +191,11 @@ pub fn policy(policy: &Policy, recorded: &Recorded, options: &Options) -> anyhow
         if options.learn {
             for prepared in &prepared {
                 let started = Instant::now();
-                let answer = prepared.plan(policy, &learned);
+                let seen = learned.calibration();
+                let answer = prepared.plan(policy, seen);
                 report.timed(answer.calls, 1, started.elapsed());
-                let updates = judge(&mut report, policy, prepared, &answer.decision, &learned);
-                fold_into(&mut learned, &updates);
+                let updates = judge(&mut report, policy, prepared, &answer.decision, seen);
+                learned.fold(&updates);
             }
         } else {
             let mut answers = Vec::with_capacity(prepared.len());

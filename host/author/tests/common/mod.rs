@@ -82,8 +82,13 @@ fn alone() -> File {
 
 /// The folder of a shipped policy with its component built, and nothing of it written in the checkout.
 pub fn shipped(name: &str) -> PathBuf {
+    built(&Path::new("policies").join(name))
+}
+
+/// A plug-in's folder in the checkout, with its component built.
+pub fn built(folder: &Path) -> PathBuf {
     let _alone = alone();
-    let folder = root().join("policies").join(name);
+    let folder = root().join(folder);
     // Built beside its sources, as an author's is: `target` is ignored by git.
     text(&run(&[OsStr::new("build"), folder.as_os_str()]));
     folder

@@ -22,6 +22,14 @@ mod policy {
     /// Tells one build from the other.
     const MEMO: u8 = if cfg!(feature = "other") { 8 } else { 7 };
 
+    /// Fails on a memo of the other build: no request may meet two.
+    fn own(memo: &[u8]) {
+        const OTHER: u8 = 15 - MEMO;
+        if memo.first() == Some(&OTHER) {
+            core::arch::wasm32::unreachable();
+        }
+    }
+
     impl Guest for Bare {
         fn plan(
             request: Request,
@@ -101,8 +109,9 @@ mod policy {
             _elapsed_ms: f64,
             _rtt_ms: f64,
             _queue_ms: f64,
-            _memo: Vec<u8>,
+            memo: Vec<u8>,
         ) -> Action {
+            own(&memo);
             if decide::act(p_accept, unsent, in_flight) == 0 {
                 Action::Draft
             } else {
@@ -111,6 +120,7 @@ mod policy {
         }
 
         fn observe(outcome: Outcome, _params: Vec<f64>, calibration: Calibration) -> Vec<Update> {
+            own(&outcome.memo);
             let learned = decide::learned(&calibration.mean, &calibration.count);
             let bins = outcome.drafted.iter().zip(&outcome.accepted).enumerate();
             let seen = bins.filter(|(_, (drafted, _))| **drafted > 0);

@@ -98,7 +98,7 @@ fn run(cli: &Cli) -> Result<bool> {
         (
             "swaps",
             "Generations exchanged while requests are decided",
-            Box::new(|| swaps::rows(&policy, &other)),
+            Box::new(|| swaps::rows(&policy, &other, &post)),
         ),
         (
             "runaway",

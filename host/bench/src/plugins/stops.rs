@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use msao_registry::PolicyConfig;
 use msao_registry::proof::{Torture, stop_at_random, torture};
+use msao_registry::{CanaryConfig, PolicyConfig};
 use msao_sandbox::{Sandbox, SandboxConfig};
 
 use super::shipped::{POLICIES, Shelf};
@@ -42,6 +42,12 @@ pub fn child(child: &Child, shelf: &Shelf) -> Result<()> {
         policies.push(shelf.bundle(name)?);
     }
     policies.push(shelf.bundle("quickest-rust")?);
+    // What a fresh node boots: as an author's folder.
+    let boot = child.folder.join("boot");
+    let first = shelf.bundle("cloud-only")?;
+    std::fs::create_dir_all(boot.join("target"))?;
+    std::fs::write(boot.join("policy.toml"), &first.manifest_text)?;
+    std::fs::write(boot.join("target/cloud-only.wasm"), &first.wasm)?;
     torture(
         Torture {
             folder: child.folder.join("registry"),
@@ -49,6 +55,12 @@ pub fn child(child: &Child, shelf: &Shelf) -> Result<()> {
             seed: child.seed,
             config: PolicyConfig {
                 allow_unsigned: true,
+                boot: Some(boot),
+                canary: CanaryConfig {
+                    steps: vec![0.5, 0.75, 1.0],
+                    min_samples: 20,
+                    ..CanaryConfig::default()
+                },
                 ..PolicyConfig::default()
             },
             loader: Arc::new(sandbox),
@@ -78,13 +90,27 @@ pub fn rows(plugins: Option<&Path>) -> Result<Vec<Row>> {
     let state = folder.path().join("state");
     let found = stop_at_random(&mut spawn, &state, STOPS, 1, LONGEST)?;
     let mut row = Row::all(
-        "kill -9 at random: active is what was before or after",
+        "kill -9 at random: the deployment is what was before or after",
         usize::try_from(STOPS)?,
         found.failures,
     );
     row.details.push(format!(
-        "{} kills, {} of them in the middle of a change, {} changes done, {} times the database was deleted or damaged",
-        found.stops, found.in_the_middle, found.changes, found.without_database
+        "{} kills, {} of them before a word, {} times the database was deleted or damaged",
+        found.stops, found.before_a_word, found.without_database
     ));
-    Ok(vec![row])
+    Ok(vec![
+        row,
+        Row::at_least(
+            "changes that were done",
+            found.changes as f64,
+            STOPS as f64,
+            "",
+        ),
+        Row::at_least(
+            "kills in the middle of a change",
+            found.in_the_middle as f64,
+            10.0,
+            "",
+        ),
+    ])
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use msao_core::offload::record::GenerationId;
-use msao_core::offload::{BINS, Plan};
-use msao_registry::proof::{ObserveFigures, SwapFigures, SwapRun, observes, swaps};
+use msao_core::offload::{BINS, Plan, Scores};
+use msao_registry::proof::{Belongs, ObserveFigures, SwapFigures, SwapRun, observes, swaps};
 use msao_registry::state::{CalibrationStore, RecordConfig, RecordRing, SledStorage, Storage};
-use msao_registry::{Bundle, Choice, Options, Plugins, PolicyConfig, Site};
+use msao_registry::{Bundle, Choice, Options, Pick, Plugins, PolicyConfig, Site};
 use msao_sandbox::{Sandbox, SandboxConfig};
 
 use super::inputs::manifest_text;
@@ -71,27 +71,35 @@ pub fn open(folder: &Path) -> Result<(Plugins, Arc<CalibrationStore>)> {
 ///
 /// # Errors
 /// A component is refused.
-pub fn rows(policy: &[u8], other: &[u8]) -> Result<Vec<Row>> {
+pub fn rows(policy: &[u8], other: &[u8], post: &[u8]) -> Result<Vec<Row>> {
     let folder = tempfile::tempdir()?;
     std::fs::create_dir(folder.path().join("compiled"))?;
     let (plugins, _) = open(folder.path())?;
     let text = manifest_text("offload-policy");
-    let mut releases = Vec::new();
+    let scorer = Bundle::new(post.to_vec(), manifest_text("probe-postprocessor"), None)?;
+    let scorer = plugins.push(&scorer)?;
+    let mut choices = Vec::new();
     let mut memos = Vec::new();
     for (wasm, memo) in [(policy, 7u8), (other, 8u8)] {
         let release = plugins.push(&Bundle::new(wasm.to_vec(), text.clone(), None)?)?;
         memos.push((release.artifact, memo));
-        releases.push(release);
+        choices.push(Choice {
+            policy: Pick::Take(release),
+            postprocessor: Pick::Take(scorer),
+        });
     }
-    for release in &releases {
-        plugins.activate(Choice::policy(*release))?;
-    }
-    let belongs = |id: &GenerationId, plan: &Plan| {
+    let last = choices.last().copied().unwrap_or_default();
+    plugins.activate(last)?;
+    let plan_belongs = |id: &GenerationId, plan: &Plan| {
         memos
             .iter()
             .any(|(artifact, memo)| id.policy == Some(*artifact) && plan.memo == [*memo; 16])
     };
-    let found = swaps(&plugins, &releases, &belongs, RUN)?;
+    let belongs = Belongs {
+        plan: &plan_belongs,
+        scores: &|_, scores: &Scores| scores.items.len() == 1,
+    };
+    let found = swaps(&plugins, &choices, &belongs, RUN)?;
     let quantiles = |times: &[f64]| {
         let of = |share| SwapFigures::quantile(times, share);
         format!(
@@ -168,6 +176,7 @@ pub fn teaching(policy: &[u8]) -> Result<Vec<Row>> {
         requests,
         failed,
         updates,
+        counted,
         seconds,
     } = observes(&plugins, &calibration, TEACHERS, LESSONS);
     let wanted = (requests - failed) * UPDATES;
@@ -181,6 +190,13 @@ pub fn teaching(policy: &[u8]) -> Result<Vec<Row>> {
         .with_details(vec![format!(
             "{updates} updates of {requests} requests in {seconds:.2} s, {failed} with a failed call, which teach nothing"
         )]),
+        Row::at_most(
+            "updates that the cells do not count",
+            (wanted as f64 - counted).abs(),
+            0.0,
+            "",
+        )
+        .with_details(vec![format!("the cells' counts rose by {counted}")]),
         Row::at_most("requests with a failed call", failed as f64, 0.0, ""),
     ])
 }

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::manifest::Probe;
 use super::{
-    Action, Decision, Node, Outcome, Part, Plan, Report, Request, Scores, StepInput, Update,
+    Action, Decision, Node, Outcome, Part, Plan, Report, Request, Scores, StepInput, Update, flag,
 };
 use crate::digest::Digest;
 
@@ -108,16 +109,49 @@ pub struct DecisionRecord {
     pub updates: Option<Called<Vec<Update>>>,
 }
 
+/// How another policy would have come to a request that is over: what it is asked first, and what then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approach {
+    /// As the request was: with scores if the probe ran, without if it did not.
+    AsItWas,
+    /// Without the scores that there are; no second look.
+    Unprobed,
+    /// Without the scores that there are, and again with them where it answers *probe*.
+    UnprobedFirst,
+    /// Not at all: it would have had the probe run first, which did not run. It is as if it had answered *probe*.
+    Unknown,
+}
+
+impl Approach {
+    /// That of a policy whose manifest says `probe`, to a request on which the probe has run or not.
+    pub fn new(probe: Probe, probed: bool) -> Approach {
+        match (probe, probed) {
+            (Probe::None | Probe::Ask, false) | (Probe::Full, true) => Approach::AsItWas,
+            (Probe::None, true) => Approach::Unprobed,
+            (Probe::Ask, true) => Approach::UnprobedFirst,
+            (Probe::Full, false) => Approach::Unknown,
+        }
+    }
+}
+
+/// A request as a policy sees it before the probe.
+pub fn unprobed(request: &Request, parts: &[Part]) -> (Request, Vec<Part>) {
+    let request = Request {
+        flags: request.flags & !flag::PROBED,
+        ..request.clone()
+    };
+    let parts = parts.iter().map(|part| Part {
+        necessity: -1.0,
+        mas: -1.0,
+        unusual: -1.0,
+        ..part.clone()
+    });
+    (request, parts.collect())
+}
+
 impl DecisionRecord {
     /// Parts as a policy sees them before the probe.
     pub fn unprobed_parts(&self) -> Vec<Part> {
-        (self.parts.iter())
-            .map(|part| Part {
-                necessity: -1.0,
-                mas: -1.0,
-                unusual: -1.0,
-                ..part.clone()
-            })
-            .collect()
+        unprobed(&self.request, &self.parts).1
     }
 }

@@ -1,18 +1,39 @@
 //! The figures of one rollout, and the judgement on them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use msao_core::digest::Digest;
 use serde::Serialize;
 
 use super::compare::{fisher, welch};
 use crate::config::CanaryConfig;
 
-/// Level of the judgement at a step's end.
-pub const ALPHA: f64 = 0.0025;
-/// Level of each look between.
-pub const EARLY_ALPHA: f64 = 1e-4;
-/// Requests of the candidate from which on it is looked at.
+/// Probability that a candidate which is no worse is turned away at the end of any step.
+pub const FALSE_ALARMS: f64 = 0.04;
+/// The same at any look between.
+pub const EARLY_FALSE_ALARMS: f64 = 0.01;
+/// Measures that are tested at a step's end.
+const MEASURES: f64 = 5.0;
+/// Requests of the candidate at which it is looked at first; then at twice as many, four times, ...
 pub const EARLY_SAMPLES: u64 = 20;
+/// Failing inputs that are told apart a side; further ones count as often as they come.
+const KEPT_INPUTS: usize = 1 << 16;
+
+/// Level of each test at a step's end.
+pub fn alpha(config: &CanaryConfig) -> f64 {
+    FALSE_ALARMS / (MEASURES * config.steps.len().max(1) as f64)
+}
+
+/// Level of the look number `look`, from 0 on: half of a step's share for the first, a quarter for the second, ... So
+/// however many there are, together they spend no more than that share.
+pub fn early_alpha(look: u32, config: &CanaryConfig) -> f64 {
+    EARLY_FALSE_ALARMS / config.steps.len().max(1) as f64 * 0.5_f64.powi(look as i32 + 1)
+}
+
+/// Which look is due with so many requests.
+fn look_due(requests: u64) -> Option<u32> {
+    (requests / EARLY_SAMPLES).checked_ilog2()
+}
 /// Times that are kept a side: a uniform choice of all that came.
 const KEPT_TIMES: usize = 4096;
 
@@ -28,7 +49,7 @@ pub enum Side {
 /// What a request reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// A call of a plug-in failed, or the request.
+    /// A call of a plug-in failed by its own fault, or the request did.
     pub failed: bool,
     /// The host ran it otherwise than planned.
     pub overridden: bool,
@@ -80,11 +101,31 @@ pub struct Arm {
     total: Choice,
     cost_mean: f64,
     cost_squares: f64,
-    waiting: HashMap<u64, u64>,
+    /// When each began, and its content.
+    waiting: HashMap<u64, (u64, Digest)>,
+    failing: HashSet<Digest>,
+    /// Failures on an input that had failed before: they count for nothing.
+    repeated: u64,
 }
 
 impl Arm {
-    fn report(&mut self, sample: Sample) {
+    /// Whether a failure on that content counts: one bad request sent again and again is one error.
+    fn counts(&mut self, content: Digest) -> bool {
+        let new = self.failing.len() >= KEPT_INPUTS || self.failing.insert(content);
+        self.repeated += u64::from(!new);
+        new
+    }
+
+    fn lose(&mut self, content: Digest) {
+        if self.counts(content) {
+            self.lost += 1;
+        }
+    }
+
+    fn report(&mut self, content: Digest, sample: Sample) {
+        if sample.failed && !self.counts(content) {
+            return;
+        }
         self.reported += 1;
         self.failed += u64::from(sample.failed);
         self.overridden += u64::from(sample.overridden);
@@ -115,6 +156,7 @@ impl Arm {
             started: self.started,
             reported: self.reported,
             lost: self.lost,
+            repeated: self.repeated,
             errors: (self.failed + self.lost) as f64 / over,
             overrides: self.overridden as f64 / over,
             ttft_p95_ms: percentile(&self.ttft.kept),
@@ -134,6 +176,8 @@ pub struct ArmFigures {
     pub reported: u64,
     /// Of them, those that were given up.
     pub lost: u64,
+    /// Of them, those that failed or were given up on an input that had failed before; they count for nothing.
+    pub repeated: u64,
     /// Share of failed and lost.
     pub errors: f64,
     /// Share that the host ran otherwise than planned.
@@ -171,6 +215,8 @@ pub struct Trial {
     step: usize,
     stable: Arm,
     candidate: Arm,
+    /// Looks that were taken at this step.
+    looks: u32,
     /// The stable side of the step before.
     before: Option<Arm>,
 }
@@ -199,6 +245,7 @@ impl Trial {
             waiting,
             ..Arm::default()
         };
+        self.looks = 0;
         self.step += 1;
     }
 
@@ -214,22 +261,22 @@ impl Trial {
         (self.stable.figures(), self.candidate.figures())
     }
 
-    /// A request begins.
-    pub fn start(&mut self, side: Side, id: u64, now_ms: u64) {
+    /// A request of that content begins.
+    pub fn start(&mut self, side: Side, id: u64, content: Digest, now_ms: u64) {
         let arm = self.arm(side);
         arm.started += 1;
-        arm.waiting.insert(id, now_ms);
+        arm.waiting.insert(id, (now_ms, content));
     }
 
     /// A request reports; None: it was given up. What nobody waits for is ignored.
     pub fn report(&mut self, side: Side, id: u64, sample: Option<Sample>) {
         let arm = self.arm(side);
-        if arm.waiting.remove(&id).is_none() {
+        let Some((_, content)) = arm.waiting.remove(&id) else {
             return;
-        }
+        };
         match sample {
-            Some(sample) => arm.report(sample),
-            None => arm.lost += 1,
+            Some(sample) => arm.report(content, sample),
+            None => arm.lose(content),
         }
     }
 
@@ -237,14 +284,25 @@ impl Trial {
     pub fn expire(&mut self, now_ms: u64, config: &CanaryConfig) {
         let within = u64::from(config.report_within_s) * 1000;
         for arm in [&mut self.stable, &mut self.candidate] {
-            let before = arm.waiting.len();
-            arm.waiting
-                .retain(|_, began| now_ms.saturating_sub(*began) <= within);
-            arm.lost += (before - arm.waiting.len()) as u64;
+            let late = (arm.waiting)
+                .extract_if(|_, (began, _)| now_ms.saturating_sub(*began) > within)
+                .map(|(_, (_, content))| content);
+            for content in late.collect::<Vec<_>>() {
+                arm.lose(content);
+            }
         }
     }
 
-    /// Judges the candidate.
+    /// Judges the candidate, and takes note of the look.
+    pub fn look(&mut self, config: &CanaryConfig) -> Verdict {
+        let verdict = self.judge(config);
+        if let Some(due) = look_due(self.candidate.over()) {
+            self.looks = self.looks.max(due + 1);
+        }
+        verdict
+    }
+
+    /// Judges the candidate as the next [`Self::look`] would.
     pub fn judge(&self, config: &CanaryConfig) -> Verdict {
         let last = self.step + 1 >= config.steps.len();
         let empty = Arm::default();
@@ -255,18 +313,24 @@ impl Trial {
         };
         let need = u64::from(config.min_samples);
         let have = (self.candidate.over(), stable.over());
+        if have.1 == 0 {
+            return Verdict::Hold(
+                "no request of the stable generation is over: there is nothing to compare the candidate with"
+                    .to_owned(),
+            );
+        }
         let enough = have.0 >= need && (last || have.1 >= need);
-        let alpha = if enough {
-            ALPHA
-        } else if have.0 >= EARLY_SAMPLES {
-            EARLY_ALPHA
-        } else {
-            return hold(have, need);
+        let level = alpha(config);
+        let early = look_due(have.0).filter(|look| *look >= self.looks);
+        let errors_level = match early {
+            _ if enough => level,
+            Some(look) => early_alpha(look, config),
+            None => return hold(have, need),
         };
         let new = &self.candidate;
         let errors = (new.failed + new.lost, stable.failed + stable.lost);
         let mut worse = Vec::new();
-        worse.extend(share("errors", errors, have, config.errors, alpha));
+        worse.extend(share("errors", errors, have, config.errors, errors_level));
         if enough {
             let overridden = (new.overridden, stable.overridden);
             worse.extend(share(
@@ -274,7 +338,7 @@ impl Trial {
                 overridden,
                 have,
                 config.overrides,
-                alpha,
+                level,
             ));
         }
         if enough && !last {
@@ -282,9 +346,9 @@ impl Trial {
                 ("time to first token", &new.ttft, &stable.ttft),
                 ("total time", &new.total, &stable.total),
             ] {
-                worse.extend(slower(name, &times.kept, &old.kept, config.latency));
+                worse.extend(slower(name, &times.kept, &old.kept, config.latency, level));
             }
-            worse.extend(dearer(new, stable, config.cost));
+            worse.extend(dearer(new, stable, config.cost, level));
         }
         if !worse.is_empty() {
             Verdict::Worse(worse.join("; "))
@@ -314,12 +378,7 @@ fn share(
         hits.0 as f64 / of.0.max(1) as f64,
         hits.1 as f64 / of.1.max(1) as f64,
     );
-    // With nothing to compare with, the tolerance itself is the bar.
-    let p = if of.1 == 0 {
-        0.0
-    } else {
-        fisher(hits.0, of.0, hits.1, of.1)
-    };
+    let p = fisher(hits.0, of.0, hits.1, of.1);
     (p < alpha && shares.0 - shares.1 > tolerance).then(|| {
         format!(
             "{name}: {:.2}% of {} against {:.2}% of {} (p = {p:.1e})",
@@ -331,7 +390,7 @@ fn share(
     })
 }
 
-fn slower(name: &str, new: &[f64], old: &[f64], tolerance: f64) -> Option<String> {
+fn slower(name: &str, new: &[f64], old: &[f64], tolerance: f64, alpha: f64) -> Option<String> {
     if new.is_empty() || old.is_empty() {
         return None;
     }
@@ -339,11 +398,11 @@ fn slower(name: &str, new: &[f64], old: &[f64], tolerance: f64) -> Option<String
     let above = |times: &[f64]| times.iter().filter(|time| **time > bar).count() as u64;
     let p = fisher(above(new), new.len() as u64, above(old), old.len() as u64);
     let (new, old) = (percentile(new), percentile(old));
-    (p < ALPHA && new > old * (1.0 + tolerance))
+    (p < alpha && new > old * (1.0 + tolerance))
         .then(|| format!("{name}: p95 {new:.1} ms against {old:.1} ms (p = {p:.1e})"))
 }
 
-fn dearer(new: &Arm, old: &Arm, tolerance: f64) -> Option<String> {
+fn dearer(new: &Arm, old: &Arm, tolerance: f64, alpha: f64) -> Option<String> {
     let p = welch(
         new.cost_mean,
         new.cost_variance(),
@@ -352,7 +411,7 @@ fn dearer(new: &Arm, old: &Arm, tolerance: f64) -> Option<String> {
         old.cost_variance(),
         old.reported,
     );
-    (p < ALPHA && new.cost_mean > old.cost_mean * (1.0 + tolerance)).then(|| {
+    (p < alpha && new.cost_mean > old.cost_mean * (1.0 + tolerance)).then(|| {
         format!(
             "cost: {:.4} a request against {:.4} (p = {p:.1e})",
             new.cost_mean, old.cost_mean
@@ -366,6 +425,10 @@ mod tests {
 
     fn config() -> CanaryConfig {
         CanaryConfig::default()
+    }
+
+    fn content(number: u64) -> Digest {
+        Digest::of(&number.to_le_bytes())
     }
 
     /// A deterministic stream of numbers in [0, 1).
@@ -401,7 +464,7 @@ mod tests {
         random: &mut impl FnMut() -> f64,
     ) {
         for id in 0..count {
-            trial.start(side, id, 0);
+            trial.start(side, id, content(id), 0);
             let time = -200.0 * (1.0 - random()).ln() * kind.slow;
             let sample = Sample {
                 failed: random() < kind.errors,
@@ -427,7 +490,7 @@ mod tests {
         let turned_away = (0..400)
             .filter(|&seed| verdict(&GOOD, seed, 200) != Verdict::Fine)
             .count();
-        // Five tests at 0.0025 each: 5 of 400 expected at most; 16 are five standard deviations beyond.
+        // Five tests at 0.002 each: 4 of 400 expected at most; 16 are five standard deviations beyond.
         assert!(turned_away <= 16, "{turned_away} of 400");
     }
 
@@ -472,12 +535,107 @@ mod tests {
     }
 
     #[test]
+    fn what_is_done_with_how_many_requests_of_either_side() {
+        use Verdict::{Fine, Hold, Worse};
+        let held = |part: &str| Hold(part.to_owned());
+        let broken = || Worse("errors".to_owned());
+        let (nothing, few) = (
+            || held("no request of the stable generation is over"),
+            || held("too few requests to judge"),
+        );
+        // Step; requests of the stable side before it, of the stable side, of the candidate; the candidate's errors.
+        for (step, before, stable, candidate, errors, expected) in [
+            (1, None, 0, 0, 0.0, nothing()),
+            // Whatever the candidate does: without a stable side there is no evidence.
+            (1, None, 0, 100, 1.0, nothing()),
+            (1, None, 0, 1000, 1.0, nothing()),
+            (1, None, 1000, 19, 1.0, few()),
+            (1, None, 1000, 20, 1.0, broken()),
+            (1, None, 199, 1000, 0.0, few()),
+            (1, None, 200, 200, 0.0, Fine),
+            // At the last step nobody runs the stable generation: what was before it counts, if anything was.
+            (3, None, 0, 1000, 0.0, nothing()),
+            (3, None, 0, 1000, 1.0, nothing()),
+            (2, Some(1000), 0, 199, 0.0, few()),
+            (2, Some(1000), 0, 200, 0.0, Fine),
+            (2, Some(1000), 0, 200, 1.0, broken()),
+        ] {
+            let mut random = noise(5);
+            let mut trial = Trial::new(step);
+            if let Some(before) = before {
+                run(&mut trial, Side::Stable, &GOOD, before, &mut random);
+                trial.next();
+            }
+            run(&mut trial, Side::Stable, &GOOD, stable, &mut random);
+            let kind = Kind { errors, ..GOOD };
+            run(&mut trial, Side::Candidate, &kind, candidate, &mut random);
+            let found = trial.judge(&config());
+            let like = match (&found, &expected) {
+                (Hold(found), Hold(part)) | (Worse(found), Worse(part)) => found.starts_with(part),
+                (found, expected) => found == expected,
+            };
+            assert!(
+                like,
+                "step {step}, {before:?}, {stable}, {candidate}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_bad_request_sent_again_and_again_is_one_error() {
+        let mut random = noise(6);
+        let mut trial = Trial::new(1);
+        run(&mut trial, Side::Stable, &GOOD, 2000, &mut random);
+        run(&mut trial, Side::Candidate, &GOOD, 150, &mut random);
+        for id in 10_000..10_100 {
+            trial.start(Side::Candidate, id, content(10_000), 0);
+            let sample = Sample {
+                failed: true,
+                ..Sample::default()
+            };
+            // Some fail, some hang.
+            trial.report(Side::Candidate, id, (id % 2 == 0).then_some(sample));
+        }
+        assert_eq!(trial.figures().1.repeated, 99);
+        assert!(matches!(trial.judge(&config()), Verdict::Hold(why) if why.contains("151 of")));
+    }
+
+    #[test]
+    fn looks_between_spend_their_share_and_no_more() {
+        let config = config();
+        let steps = config.steps.len() as f64;
+        let spent: f64 = (0..40).map(|look| steps * early_alpha(look, &config)).sum();
+        assert!((spent - EARLY_FALSE_ALARMS).abs() < 1e-9, "{spent}");
+        let spent = steps * MEASURES * alpha(&config) + spent;
+        assert!((spent - 0.05).abs() < 1e-9, "{spent}");
+        // Each is taken once, when the requests have doubled.
+        let mut random = noise(7);
+        let mut trial = Trial::new(1);
+        run(&mut trial, Side::Stable, &GOOD, 2000, &mut random);
+        run(&mut trial, Side::Candidate, &GOOD, 25, &mut random);
+        trial.look(&config);
+        for (more, seen) in [(0, false), (14, false), (1, true)] {
+            for _ in 0..more {
+                let id = 1000 + trial.candidate.started;
+                trial.start(Side::Candidate, id, content(id), 0);
+                let sample = Sample {
+                    failed: true,
+                    ..Sample::default()
+                };
+                trial.report(Side::Candidate, id, Some(sample));
+            }
+            let worse = matches!(trial.look(&config), Verdict::Worse(_));
+            assert_eq!(worse, seen, "after {more} more");
+        }
+    }
+
+    #[test]
     fn requests_that_never_report_turn_the_candidate_away() {
         let mut random = noise(3);
         let mut trial = Trial::new(0);
         run(&mut trial, Side::Stable, &GOOD, 2000, &mut random);
         for id in 0..30 {
-            trial.start(Side::Candidate, id, 1000);
+            trial.start(Side::Candidate, id, content(id), 1000);
         }
         trial.expire(301_000, &config());
         assert!(matches!(trial.judge(&config()), Verdict::Hold(_)));
@@ -506,7 +664,7 @@ mod tests {
     #[test]
     fn who_hangs_across_a_step_is_lost_at_the_next() {
         let mut trial = Trial::new(0);
-        trial.start(Side::Candidate, 7, 0);
+        trial.start(Side::Candidate, 7, content(7), 0);
         trial.next();
         trial.expire(400_000, &config());
         assert_eq!(trial.figures().1.lost, 1);

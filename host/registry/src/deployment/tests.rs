@@ -3,12 +3,18 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::signing::SigningKeyFile;
 
 fn release(number: u8) -> Release {
     Release {
         artifact: Digest::of(&[number]),
         manifest: Digest::of(&[number, 1]),
     }
+}
+
+/// Points of the curve, by number.
+fn key(number: u64) -> PublicKey {
+    SigningKeyFile::from_seed([u8::try_from(number).unwrap(); 32]).public()
 }
 
 fn start() -> Deployment {
@@ -64,6 +70,7 @@ fn a_canary_steps_and_is_promoted_or_dropped() {
         Err(NotNow::WrongStep { at: 0, asked: 2 })
     );
     let stepped = state.advance(&step(1)).unwrap();
+    assert_eq!(stepped.advance(&step(0)), Ok(state.clone()));
     let other = Event::CanaryStarted {
         spec: spec(&stepped, 3),
         claims: Vec::new(),
@@ -85,6 +92,7 @@ fn older_serials_are_refused() {
         plugin: "p".into(),
         release: release(number),
         serial,
+        key: key(1),
     };
     let activated = |state: &Deployment, number, serial| {
         state.advance(&Event::Activated {
@@ -106,7 +114,52 @@ fn older_serials_are_refused() {
     // Going back needs no claim: the operator names it.
     let back = newer.advance(&left(newer.active.number)).unwrap();
     assert_eq!(back.active.policy, Some(release(1)));
-    assert_eq!(back.newest["p"].serial, 8);
+    assert_eq!(back.newest["p"][&key(1)].serial, 8);
+}
+
+#[test]
+fn a_key_has_no_say_in_the_serials_of_another() {
+    let claim = |number, serial, by| Claim {
+        plugin: "p".into(),
+        release: release(number),
+        serial,
+        key: key(by),
+    };
+    let activated = |state: &Deployment, claim: Claim| {
+        state.advance(&Event::Activated {
+            spec: spec(state, u8::try_from(claim.serial % 100).unwrap()),
+            claims: vec![claim],
+        })
+    };
+    let state = activated(&start(), claim(1, 7, 1)).unwrap();
+    let other = activated(&state, claim(2, u64::MAX, 2)).unwrap();
+    assert!(activated(&other, claim(3, 8, 1)).is_ok());
+    assert!(activated(&other, claim(3, 6, 1)).is_err());
+    assert!(activated(&other, claim(3, 8, 2)).is_err());
+}
+
+#[test]
+fn a_canarys_serial_counts_when_it_is_promoted() {
+    let claim = |number, serial| Claim {
+        plugin: "p".into(),
+        release: release(number),
+        serial,
+        key: key(1),
+    };
+    let state = activate(&start(), 1);
+    let begun = |state: &Deployment, number, serial| {
+        state.advance(&Event::CanaryStarted {
+            spec: spec(state, number),
+            claims: vec![claim(number, serial)],
+        })
+    };
+    let under_way = begun(&state, 2, 9).unwrap();
+    let number = under_way.rollout.as_ref().unwrap().candidate.number;
+    // It was worse: the one before it may come again.
+    let dropped = under_way.advance(&left(number)).unwrap();
+    assert!(begun(&dropped, 3, 8).is_ok());
+    let promoted = under_way.advance(&Event::Promoted { number }).unwrap();
+    assert!(begun(&promoted, 3, 8).is_err());
 }
 
 #[test]
@@ -126,6 +179,23 @@ fn a_change_of_parameters_is_a_new_revision() {
     assert_eq!(again.revision, state.active.revision);
 }
 
+#[test]
+fn other_pins_are_new_revisions_of_all_generations() {
+    let state = canary(&activate(&activate(&start(), 1), 2), 3);
+    let pins = Values::from([("p".into(), BTreeMap::new())]);
+    let mut repinned = state.clone();
+    for spec in state.known() {
+        let spec = repinned.repinned(spec.number, &pins).unwrap();
+        repinned = repinned.advance(&Event::Repinned { spec }).unwrap();
+    }
+    let revisions: Vec<u64> = repinned.known().map(|spec| spec.revision).collect();
+    assert_eq!(revisions, [state.active.revision + 1; 3]);
+    assert!(repinned.known().all(|spec| spec.pins == pins));
+    let numbers = |state: &Deployment| state.known().map(|it| it.number).collect::<Vec<_>>();
+    assert_eq!(numbers(&repinned), numbers(&state));
+    assert_eq!(repinned.repinned(repinned.active.number, &pins), None);
+}
+
 fn event(state: &Deployment, kind: u8, policy: u8, pick: u8) -> Event {
     let numbers: Vec<u64> = state.known().map(|spec| spec.number).collect();
     let number = numbers[usize::from(pick) % numbers.len()];
@@ -134,6 +204,7 @@ fn event(state: &Deployment, kind: u8, policy: u8, pick: u8) -> Event {
         plugin: "p".into(),
         release: release(policy),
         serial: u64::from(pick),
+        key: key(1),
     }];
     match kind {
         0 => Event::Activated { spec, claims },
@@ -168,7 +239,7 @@ proptest! {
             prop_assert!(numbers.windows(2).all(|pair| pair[0] != pair[1]), "{numbers:?}");
             prop_assert!(numbers.iter().all(|&number| number < next.next));
             prop_assert!(next.next >= state.next);
-            let serial = next.newest.get("p").map_or(0, |newest| newest.serial);
+            let serial = next.newest.get("p").map_or(0, |keys| keys[&key(1)].serial);
             prop_assert!(serial >= newest);
             newest = serial;
             let text = serde_json::to_string(&next).unwrap();

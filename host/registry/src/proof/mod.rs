@@ -8,4 +8,4 @@ mod swaps;
 
 pub use self::observes::{ObserveFigures, observes};
 pub use self::stops::{StopFigures, Torture, stop_at_random, torture};
-pub use self::swaps::{SwapFigures, SwapRun, swaps};
+pub use self::swaps::{Belongs, SwapFigures, SwapRun, swaps};

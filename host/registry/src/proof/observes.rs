@@ -17,8 +17,19 @@ pub struct ObserveFigures {
     pub failed: u64,
     /// Updates that reached the cells, or were refused for a reason that is counted.
     pub updates: u64,
+    /// What the policy's cells counted more at the end, summed over all: one for each sample, the value of each addition.
+    pub counted: f64,
     /// How long it took until the last one was to be seen, s.
     pub seconds: f64,
+}
+
+/// The sum of the counts in the active policy's cells.
+fn counted(plugins: &Plugins) -> f64 {
+    let table = plugins.inner.table.load();
+    let policy = table.stable.policy.as_ref();
+    policy.map_or(0.0, |part| {
+        part.cells.snapshot().calibration().count.iter().sum()
+    })
 }
 
 /// Has `threads` threads finish `requests` requests each, at the same time. A policy that returns n updates from each
@@ -33,6 +44,7 @@ pub fn observes(
     let seen =
         |counters: msao_state::Counters| counters.applied + counters.full + counters.overflow;
     let before = seen(calibration.counters());
+    let counted_before = counted(plugins);
     let began = Instant::now();
     let failed = std::thread::scope(|scope| {
         let teach = |thread: u64| {
@@ -42,15 +54,14 @@ pub fn observes(
             {
                 let mut ticket = plugins.admit(&Arrival::new(&scenario.id, scenario.content));
                 ticket.plan(&scenario.request, &scenario.parts, &scenario.nodes);
-                failed += u64::from(ticket.failed());
-                ticket.finish(Outcome {
+                failed += u64::from(ticket.finish(Outcome {
                     tokens: 1,
                     ttft_ms: 1.0,
                     total_ms: 1.0,
                     drafted: vec![1; BINS],
                     accepted: vec![1; BINS],
                     ..Outcome::default()
-                });
+                }));
             }
             failed
         };
@@ -68,6 +79,7 @@ pub fn observes(
         requests: threads * requests,
         failed,
         updates: seen(calibration.counters()) - before,
+        counted: counted(plugins) - counted_before,
         seconds: began.elapsed().as_secs_f64(),
     }
 }

@@ -1,7 +1,9 @@
 //! A process that changes what is active all the time, and one that kills it.
 //!
-//! The child says what it is about to do and what it has done, a line each; the parent kills it at a random moment (SIGKILL),
-//! starts it again, and holds what is active then against what may be.
+//! The child says what it is about to do and what it has done, a line each, with a digest of the whole deployment: what is
+//! active, what was before, the canary with its step, the shadow, the salt, numbers and revisions. The parent kills it at a
+//! random moment (SIGKILL), now and then before it has said anything, starts it again, and holds what it finds then against
+//! what may be.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,13 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use msao_core::digest::Digest;
 use msao_state::{CalibrationStore, RecordConfig, RecordRing, SledStorage, Storage};
 
 use crate::bundle::Bundle;
 use crate::config::PolicyConfig;
+use crate::deployment::{Deployment, Event};
 use crate::driver::{Driver, Random, play};
+use crate::parameters::Values;
 use crate::plugin::Loader;
 use crate::runtime::{Choice, Options, Pick, Plugins, Refused, Site};
 use crate::store::Release;
@@ -37,14 +42,56 @@ pub struct Torture {
     pub policies: Vec<Bundle>,
 }
 
-fn active(plugins: &Plugins) -> String {
-    let deployment = plugins.deployment();
+/// The active policy's digest or `none`, and the digest of the deployment.
+fn told(deployment: &Deployment) -> String {
     let policy = deployment.active.policy;
-    policy.map_or_else(|| "none".to_owned(), |it| it.artifact.to_string())
+    let policy = policy.map_or_else(|| "none".to_owned(), |it| it.artifact.to_string());
+    // Plain numbers and strings can always be written.
+    let bytes = serde_json::to_vec(deployment).unwrap_or_default();
+    format!("{policy} {}", Digest::of(&bytes))
+}
+
+/// What becomes of `deployment` without anybody's doing: its canary steps, takes over, or is dropped.
+fn by_itself(deployment: &Deployment, steps: usize) -> Vec<Deployment> {
+    let mut all = vec![deployment.clone()];
+    let mut at = deployment.clone();
+    while let Some(rollout) = at.rollout.clone() {
+        let number = rollout.candidate.number;
+        let why = String::new();
+        all.extend(at.advance(&Event::Left { number, why }));
+        let event = match rollout.step + 1 {
+            step if step < steps => Event::CanaryStepped { number, step },
+            _ => Event::Promoted { number },
+        };
+        let Ok(next) = at.advance(&event) else { break };
+        all.push(next.clone());
+        at = next;
+    }
+    all
+}
+
+/// What a start may find after a stop in `deployment`, or in what becomes of it by itself: a canary at the last step goes
+/// one back.
+fn found(deployment: &Deployment, steps: usize) -> Vec<String> {
+    let mut all = Vec::new();
+    for deployment in by_itself(deployment, steps) {
+        all.push(told(&deployment));
+        if let Some(rollout) = &deployment.rollout
+            && rollout.step > 0
+            && rollout.step + 1 == steps
+        {
+            let back = Event::CanaryStepped {
+                number: rollout.candidate.number,
+                step: rollout.step - 1,
+            };
+            all.extend(deployment.advance(&back).iter().map(told));
+        }
+    }
+    all
 }
 
 /// Changes what is active until it is killed. Writes `active X` first, then `intend X` before and `done X` after each change,
-/// X the active policy's digest or `none`.
+/// X the active policy's digest or `none`, and the deployment's; `may X` for what a canary does by itself.
 ///
 /// # Errors
 /// What went wrong, for standard error.
@@ -53,6 +100,7 @@ pub fn torture(torture: Torture, out: &mut dyn Write) -> Result<(), Box<dyn std:
     let storage: Arc<dyn Storage> = Arc::new(opened.storage);
     let calibration = Arc::new(CalibrationStore::open(Arc::clone(&storage))?);
     let records = Arc::new(RecordRing::open(storage, RecordConfig::default())?);
+    let steps = torture.config.canary.steps.len();
     let plugins = Plugins::open(Options {
         folder: torture.folder,
         config: torture.config,
@@ -65,11 +113,12 @@ pub fn torture(torture: Torture, out: &mut dyn Write) -> Result<(), Box<dyn std:
         },
     })?
     .plugins;
-    let mut say = |line: String| -> io::Result<()> {
-        out.write_all(line.as_bytes())?;
-        out.flush()
+    let mut child = Changes {
+        plugins: &plugins,
+        steps,
+        out,
     };
-    say(format!("active {}\n", active(&plugins)))?;
+    child.is("active")?;
     let mut random = Random::new(torture.seed);
     let mut traffic = Driver::new(torture.seed);
     loop {
@@ -79,15 +128,14 @@ pub fn torture(torture: Torture, out: &mut dyn Write) -> Result<(), Box<dyn std:
         let place = random.whole(0, u32::try_from(torture.policies.len() - 1)?) as usize;
         let bundle = torture.policies.get(place).ok_or("no policy to turn to")?;
         let release = plugins.push(bundle)?;
-        let done = change(&plugins, release, random.whole(0, 5), &mut say);
-        match done {
+        match child.change(release, random.whole(0, 5)) {
             Ok(()) => {}
             // The same as what is active, or a canary that is under way.
             Err(Failed::Refused(Refused::NotNow(_))) => {}
             Err(Failed::Refused(error)) => return Err(error.into()),
             Err(Failed::Output(error)) => return Err(error.into()),
         }
-        say(format!("done {}\n", active(&plugins)))?;
+        child.is("done")?;
     }
 }
 
@@ -108,43 +156,92 @@ impl From<io::Error> for Failed {
     }
 }
 
-fn change(
-    plugins: &Plugins,
-    release: Release,
-    verb: u32,
-    say: &mut dyn FnMut(String) -> io::Result<()>,
-) -> Result<(), Failed> {
-    let to = Choice {
-        policy: Pick::Take(release),
-        postprocessor: Pick::Keep,
-    };
-    let deployment = plugins.deployment();
-    match verb {
-        0 => {
-            say(format!("intend {}\n", release.artifact))?;
-            plugins.activate(to)?;
+struct Changes<'a> {
+    plugins: &'a Plugins,
+    steps: usize,
+    out: &'a mut dyn Write,
+}
+
+impl Changes<'_> {
+    /// Says what is so now, in one piece with what may become of it.
+    fn is(&mut self, word: &str) -> io::Result<()> {
+        let now = self.plugins.deployment();
+        let mut text = format!("{word} {}\n", told(&now));
+        for may in found(&now, self.steps) {
+            text.push_str(&format!("may {may}\n"));
         }
-        1 | 2 => {
-            plugins.canary(to)?;
-            say(format!("intend {}\n", release.artifact))?;
-            plugins.promote()?;
-        }
-        3 => {
-            plugins.canary(to)?;
-            plugins.rollback("turned away")?;
-        }
-        4 => {
-            let before = deployment.previous.and_then(|spec| spec.policy);
-            let before = before.map_or_else(|| "none".to_owned(), |it| it.artifact.to_string());
-            say(format!("intend {before}\n"))?;
-            plugins.rollback("gone back")?;
-        }
-        _ => {
-            say("intend none\n".to_owned())?;
-            plugins.off()?;
-        }
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
     }
-    Ok(())
+
+    /// Says what the event will make of the deployment, or of what becomes of that meanwhile.
+    fn intend(&mut self, event: impl Fn(&Deployment) -> Event) -> Result<(), Failed> {
+        let now = self.plugins.deployment();
+        let mut text = String::new();
+        for before in by_itself(&now, self.steps) {
+            let Ok(after) = before.advance(&event(&before)) else {
+                continue;
+            };
+            for may in found(&after, self.steps) {
+                text.push_str(&format!("intend {may}\n"));
+            }
+        }
+        self.out.write_all(text.as_bytes())?;
+        Ok(self.out.flush()?)
+    }
+
+    fn change(&mut self, release: Release, verb: u32) -> Result<(), Failed> {
+        let plugins = self.plugins;
+        let to = Choice {
+            policy: Pick::Take(release),
+            postprocessor: Pick::Keep,
+        };
+        // Nobody is tuned or pinned here, and nothing is signed.
+        let spec = |now: &Deployment| {
+            let (pins, tuned) = (Values::new(), Values::new());
+            now.draft(Some(release), now.active.postprocessor, pins, tuned)
+        };
+        let activated = |now: &Deployment| Event::Activated {
+            spec: spec(now),
+            claims: Vec::new(),
+        };
+        let begun = |now: &Deployment| Event::CanaryStarted {
+            spec: spec(now),
+            claims: Vec::new(),
+        };
+        match verb {
+            0 => {
+                self.intend(activated)?;
+                plugins.activate(to)?;
+            }
+            1 | 2 => {
+                self.intend(begun)?;
+                let number = plugins.canary(to)?.number;
+                self.intend(|_| Event::Promoted { number })?;
+                plugins.promote()?;
+            }
+            3 => {
+                self.intend(begun)?;
+                plugins.canary(to)?;
+            }
+            4 => {
+                self.intend(|now| {
+                    let rollout = now.rollout.as_ref();
+                    let leaves = rollout.map_or(&now.active, |it| &it.candidate);
+                    Event::Left {
+                        number: leaves.number,
+                        why: String::new(),
+                    }
+                })?;
+                plugins.rollback("gone back")?;
+            }
+            _ => {
+                self.intend(|_| Event::Off)?;
+                plugins.off()?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What was found.
@@ -158,12 +255,68 @@ pub struct StopFigures {
     pub changes: u64,
     /// Kills between `intend` and `done`.
     pub in_the_middle: u64,
+    /// Kills before a child had said anything.
+    pub before_a_word: u64,
+    /// How long the last child took to come up.
+    pub start: Duration,
     /// What went wrong, a line each; empty: nothing.
     pub failures: Vec<String>,
 }
 
-/// Kills `stops` children one after the other at random moments within `longest`, and after every third one takes away or
-/// damages the database in `state`. `spawn` makes the command of a child; its standard output is read.
+/// What may be after the next start.
+#[derive(Default)]
+struct May {
+    /// None: nothing is known yet.
+    states: Option<BTreeSet<String>>,
+}
+
+impl May {
+    /// Takes what a child said; counts, and notes what should not have been.
+    fn hear(&mut self, stop: u64, lines: impl Iterator<Item = String>, figures: &mut StopFigures) {
+        let mut intended = false;
+        let mut first = true;
+        for line in lines {
+            let was_first = std::mem::replace(&mut first, false);
+            let states = self.states.get_or_insert_default();
+            match line.split_once(' ') {
+                Some(("active", now)) if was_first => {
+                    let known = !states.is_empty();
+                    if known && !states.contains(now) {
+                        let failure = format!("start {stop}: {now} was found; allowed: {states:?}");
+                        figures.failures.push(failure);
+                    }
+                    // The first start boots.
+                    if !known && now.starts_with("none") {
+                        figures
+                            .failures
+                            .push(format!("start {stop}: it did not boot"));
+                    }
+                    *states = BTreeSet::from([now.to_owned()]);
+                }
+                Some(("done", now)) => {
+                    *states = BTreeSet::from([now.to_owned()]);
+                    figures.changes += 1;
+                    intended = false;
+                }
+                Some(("intend", next)) => {
+                    states.insert(next.to_owned());
+                    intended = true;
+                }
+                Some(("may", next)) => {
+                    states.insert(next.to_owned());
+                }
+                _ => figures
+                    .failures
+                    .push(format!("stop {stop}: the process said \"{line}\"")),
+            }
+        }
+        figures.in_the_middle += u64::from(intended);
+    }
+}
+
+/// Kills `stops` children one after the other at random moments within `longest`, every fourth before it has said anything,
+/// and after every third one takes away or damages the database in `state`. `spawn` makes the command of a child, which is
+/// to boot a policy; its standard output is read.
 ///
 /// # Errors
 /// Where a child cannot be started.
@@ -176,49 +329,33 @@ pub fn stop_at_random(
 ) -> io::Result<StopFigures> {
     let mut figures = StopFigures::default();
     let mut random = Random::new(seed);
-    let mut allowed: Option<BTreeSet<String>> = None;
+    let mut may = May::default();
     for stop in 0..stops {
+        let began = Instant::now();
         let mut child = spawn(random.bits()).stdout(Stdio::piped()).spawn()?;
         let lines = lines_of(&mut child)?;
-        let up = lines.recv_timeout(Duration::from_secs(60)).ok();
-        let Some(now) = up.as_deref().and_then(|line| line.strip_prefix("active ")) else {
-            let failure = format!("start {stop}: the process did not come up: {up:?}");
-            figures.failures.push(failure);
-            child.kill()?;
-            child.wait()?;
-            continue;
-        };
-        if let Some(allowed) = &allowed
-            && !allowed.contains(now)
-        {
-            let failure = format!("start {stop}: {now} is active; allowed: {allowed:?}");
-            figures.failures.push(failure);
+        let mut said = Vec::new();
+        if stop % 4 == 3 {
+            // As long as the last one took to come up, at most.
+            std::thread::sleep(figures.start.mul_f64(random.unit()));
+        } else {
+            match lines.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) => said.push(line),
+                Err(error) => {
+                    let failure = format!("start {stop}: the process did not come up: {error}");
+                    figures.failures.push(failure);
+                }
+            }
+            figures.start = began.elapsed();
+            std::thread::sleep(longest.mul_f64(random.unit()));
         }
-        std::thread::sleep(longest.mul_f64(random.unit()));
         child.kill()?;
         child.wait()?;
         figures.stops += 1;
         // What it said before it died lies in the pipe still.
-        let mut may = BTreeSet::from([now.to_owned()]);
-        let mut intended = false;
-        for line in lines {
-            match line.split_once(' ') {
-                Some(("done", now)) => {
-                    may = BTreeSet::from([now.to_owned()]);
-                    figures.changes += 1;
-                    intended = false;
-                }
-                Some(("intend", next)) => {
-                    may.insert(next.to_owned());
-                    intended = true;
-                }
-                _ => figures
-                    .failures
-                    .push(format!("stop {stop}: the process said \"{line}\"")),
-            }
-        }
-        figures.in_the_middle += u64::from(intended);
-        allowed = Some(may);
+        said.extend(lines);
+        figures.before_a_word += u64::from(said.is_empty());
+        may.hear(stop, said.into_iter(), &mut figures);
         if stop % 3 == 2 {
             figures.without_database += 1;
             damage(state, random.chance(0.5))?;

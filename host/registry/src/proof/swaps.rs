@@ -5,12 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use msao_core::offload::record::GenerationId;
-use msao_core::offload::{Decision, Plan, StepInput};
+use msao_core::offload::{Decision, Item, Plan, Report, Scores, StepInput, modality};
 
 use crate::deployment::NotNow;
 use crate::driver::{Driver, Scenario};
 use crate::runtime::{Arrival, Choice, Plugins, Refused};
-use crate::store::Release;
 
 /// How much is to be done.
 #[derive(Clone, Copy, Debug)]
@@ -36,11 +35,11 @@ pub struct SwapFigures {
     pub requests: u64,
     /// Calls of plug-ins.
     pub calls: u64,
-    /// Requests with a failed call.
+    /// Requests with a failed call of any export. A plug-in that is given another generation's memo is to fail.
     pub failed: u64,
     /// Requests whose plan was not that of the generation on their ticket.
     pub mixed: u64,
-    /// From a change's taking effect to the first decision by the new generation, ms: each activation.
+    /// From a change's being on the disk to the first decision by the new generation, ms: each activation.
     pub first_decision_ms: Vec<f64>,
     /// The same for each rollback, from the call of [`Plugins::rollback`].
     pub rollback_ms: Vec<f64>,
@@ -62,9 +61,39 @@ impl SwapFigures {
     }
 }
 
+/// Tells whether an answer is that of the generation.
+pub struct Belongs<'a> {
+    /// A plan.
+    pub plan: &'a (dyn Fn(&GenerationId, &Plan) -> bool + Sync),
+    /// Scores of one item, where the generation has a post-processor.
+    pub scores: &'a (dyn Fn(&GenerationId, &Scores) -> bool + Sync),
+}
+
+/// What a probe of a small picture saw.
+fn report() -> Report {
+    const TOKENS: usize = 16;
+    Report {
+        items: vec![Item {
+            modality: modality::IMAGE,
+            tokens: TOKENS as u32,
+            frames: 1,
+            relevance: 1.0,
+        }],
+        dim: 1,
+        saliency: vec![1.0; TOKENS],
+        relevance: vec![0.5; TOKENS],
+        baseline: vec![0.5; TOKENS],
+        frame: vec![0; TOKENS],
+        y: (0..TOKENS as u32).map(|token| token / 4).collect(),
+        x: (0..TOKENS as u32).map(|token| token % 4).collect(),
+        similarity: vec![2.0; TOKENS],
+        features: vec![1.0; TOKENS],
+    }
+}
+
 struct Shared<'a> {
     plugins: &'a Plugins,
-    belongs: &'a (dyn Fn(&GenerationId, &Plan) -> bool + Sync),
+    belongs: &'a Belongs<'a>,
     run: SwapRun,
     began: Instant,
     stop: AtomicBool,
@@ -87,10 +116,18 @@ impl Shared<'_> {
 
     fn serve(&self, scenarios: &[Scenario]) {
         let mut next = scenarios.iter().cycle();
+        let report = report();
         while !self.stop.load(Ordering::Relaxed) {
             let Some(scenario) = next.next() else { return };
             let arrival = Arrival::new(&scenario.id, scenario.content);
             let mut ticket = self.plugins.admit(&arrival);
+            let mut good = true;
+            let mut calls = 2 + u64::from(self.run.steps);
+            if ticket.generation().postprocessor.is_some() {
+                let scores = ticket.score(&report, scenario.request.seed);
+                good &= (self.belongs.scores)(ticket.generation(), &scores);
+                calls += 1;
+            }
             let decision = ticket.plan(&scenario.request, &scenario.parts, &scenario.nodes);
             let now = self.now();
             let number = ticket.number();
@@ -109,13 +146,11 @@ impl Shared<'_> {
                 input.unsent = step;
                 ticket.step(&input);
             }
-            let good = match &decision {
-                Decision::Run(plan) => (self.belongs)(ticket.generation(), plan),
+            good &= match &decision {
+                Decision::Run(plan) => (self.belongs.plan)(ticket.generation(), plan),
                 Decision::Probe => false,
             };
             self.mixed.fetch_add(u64::from(!good), Ordering::Relaxed);
-            let failed = u64::from(ticket.failed());
-            self.failed.fetch_add(failed, Ordering::Relaxed);
             let outcome = msao_core::offload::Outcome {
                 tokens: 1,
                 ttft_ms: 1.0,
@@ -124,10 +159,10 @@ impl Shared<'_> {
                 accepted: vec![0; msao_core::offload::BINS],
                 ..Default::default()
             };
-            ticket.finish(outcome);
+            let failed = u64::from(ticket.finish(outcome));
+            self.failed.fetch_add(failed, Ordering::Relaxed);
             self.requests.fetch_add(1, Ordering::Relaxed);
-            self.calls
-                .fetch_add(2 + u64::from(self.run.steps), Ordering::Relaxed);
+            self.calls.fetch_add(calls, Ordering::Relaxed);
         }
     }
 
@@ -159,15 +194,15 @@ fn resident_mib() -> f64 {
     kib.unwrap_or(0.0) / 1024.0
 }
 
-/// Exchanges generations made of `releases` in turn while threads decide about requests. `belongs` tells whether a plan is
+/// Exchanges generations made of `choices` in turn while threads decide about requests. `belongs` tells whether an answer is
 /// that generation's.
 ///
 /// # Errors
 /// [`Refused`], where a change was.
 pub fn swaps(
     plugins: &Plugins,
-    releases: &[Release],
-    belongs: &(dyn Fn(&GenerationId, &Plan) -> bool + Sync),
+    choices: &[Choice],
+    belongs: &Belongs,
     run: SwapRun,
 ) -> Result<SwapFigures, Refused> {
     let mut scenarios = vec![Vec::new(); run.threads.max(1)];
@@ -196,7 +231,7 @@ pub fn swaps(
         for own in &scenarios {
             scope.spawn(|| shared.serve(own));
         }
-        let changed = change(&shared, releases, &figures);
+        let changed = change(&shared, choices, &figures);
         shared.stop.store(true, Ordering::SeqCst);
         changed
     });
@@ -207,29 +242,34 @@ pub fn swaps(
     figures.failed = shared.failed.into_inner();
     figures.mixed = shared.mixed.into_inner();
     figures.memory_mib.1 = resident_mib();
+    // What was left last is taken apart by a thread of its own.
+    let until = Instant::now() + Duration::from_secs(1);
+    while plugins.status().live_generations > 2 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     figures.live_at_end = plugins.status().live_generations;
     Ok(figures)
 }
 
 fn change(
     shared: &Shared,
-    releases: &[Release],
+    choices: &[Choice],
     figures: &Mutex<SwapFigures>,
 ) -> Result<(), Refused> {
     let SwapRun {
         swaps, rollbacks, ..
     } = shared.run;
     let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut next = releases.iter().copied().cycle();
+    let mut next = choices.iter().copied().cycle();
     let mut activate = || -> Result<(u64, Instant), Refused> {
         loop {
-            let Some(release) = next.next() else {
+            let Some(choice) = next.next() else {
                 return Err(NotNow::SameAsActive.into());
             };
-            match shared.plugins.activate(Choice::policy(release)) {
+            match shared.plugins.activate(choice) {
                 Ok(receipt) => return Ok((receipt.number, receipt.effective)),
                 // After a rollback it may be the very one.
-                Err(Refused::NotNow(NotNow::SameAsActive)) if releases.len() > 1 => {}
+                Err(Refused::NotNow(NotNow::SameAsActive)) if choices.len() > 1 => {}
                 Err(error) => return Err(error),
             }
         }

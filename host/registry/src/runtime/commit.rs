@@ -6,13 +6,14 @@ use std::time::Instant;
 use super::generation::Generation;
 use super::load::{From, Halves};
 use super::table::{Canary, Table};
-use super::{Inner, Refused, Verbs, since_1970_ms};
+use super::{Inner, Note, Refused, Verbs, since_1970_ms};
 use crate::canary::Trial;
 use crate::deployment::{Deployment, Event, Spec};
 use crate::shadow::Shadow;
 
 impl Inner {
-    /// Does what an event says. `forward`: written down first, else afterwards.
+    /// Does what an event says. `forward`: written down first, else afterwards. Returns when it took effect: for a forward
+    /// change when it was on the disk, just before requests began to see it.
     pub(crate) fn commit(
         &self,
         verbs: &mut Verbs,
@@ -27,10 +28,15 @@ impl Inner {
                 .map_err(Refused::Journal)?;
             verbs.unwritten = None;
         }
+        let written = Instant::now();
         let before = std::mem::replace(&mut verbs.deployment, next);
         let gone = self.publish(verbs);
-        let effective = Instant::now();
+        let effective = if forward { written } else { Instant::now() };
         self.cells_follow(verbs, &event, &before, &gone);
+        // Taking instances apart takes a while, and requests are to have the processor now.
+        if !gone.is_empty() {
+            let _ = self.notes.try_send(Note::Gone(gone));
+        }
         if !forward {
             sequence = self.write_down(verbs, event)?;
         }
@@ -108,7 +114,7 @@ impl Inner {
                 builtin: Arc::clone(&table.builtin),
             };
             // Who was rolled back on a request's path meanwhile does not come back.
-            next.without_condemned()
+            self.allowed(next)
         });
         let numbers: Vec<u64> = known.iter().map(|spec| spec.number).collect();
         let gone = verbs

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use msao_core::offload::manifest::Value;
 
 use super::load::{From, Half, Halves};
+use super::table::Table;
 use super::{Choice, Inner, Pick, Plugins, Receipt, Refused, Verbs};
 use crate::deployment::{Claim, Event, NotNow, Spec};
 use crate::parameters::{Values, in_force};
@@ -267,7 +269,8 @@ impl Plugins {
     /// built-in fallback. Takes effect within microseconds, and returns when it is on the disk.
     ///
     /// # Errors
-    /// [`Refused::NotDurable`] where it has taken effect but is not on the disk; [`NotNow::NothingBefore`].
+    /// [`Refused::NotDurable`] where it has taken effect but is not on the disk; [`Refused::Overtaken`] where an activation
+    /// that was under way has put another generation in its place; [`NotNow::NothingBefore`].
     pub fn rollback(&self, why: &str) -> Result<Receipt, Refused> {
         let inner = &self.inner;
         let table = inner.table.load_full();
@@ -281,8 +284,9 @@ impl Plugins {
         inner.retreat(left, why.to_owned());
         let effective = Instant::now();
         let mut verbs = inner.verbs();
+        let number = left.spec.number;
         let event = Event::Left {
-            number: left.spec.number,
+            number,
             why: why.to_owned(),
         };
         let sequence = match inner.commit(&mut verbs, event, false) {
@@ -291,17 +295,36 @@ impl Plugins {
             Err(Refused::NotNow(NotNow::Gone(_))) if verbs.unwritten.is_none() => 0,
             Err(error) => return Err(error),
         };
+        // An activation that held the lock has come first. What is gone back to is older, or the fallback.
+        let active = &verbs.deployment.active;
+        if active.number > number && active.policy.is_some() {
+            return Err(Refused::Overtaken {
+                left: number,
+                active: active.number,
+            });
+        }
         Ok(receipt(&verbs, (effective, sequence)))
     }
 
-    /// Has the built-in fallback plan everything. [`Self::rollback`] undoes it.
+    /// Has the built-in fallback plan everything. Takes effect within microseconds, whatever is under way, and returns
+    /// when it is on the disk. [`Self::rollback`] undoes it.
     ///
     /// # Errors
-    /// [`Refused`]: it does so already, or the journal cannot be written.
+    /// [`Refused::NotDurable`] where it has taken effect but is not on the disk; [`NotNow::SameAsActive`].
     pub fn off(&self) -> Result<Receipt, Refused> {
-        let mut verbs = self.inner.verbs();
-        let done = self.inner.commit(&mut verbs, Event::Off, true)?;
-        Ok(receipt(&verbs, done))
+        let inner = &self.inner;
+        inner.off.store(true, Ordering::SeqCst);
+        inner.table.rcu(|table| inner.allowed(Table::clone(table)));
+        let effective = Instant::now();
+        let mut verbs = inner.verbs();
+        let next = verbs.deployment.advance(&Event::Off);
+        inner.off.store(false, Ordering::SeqCst);
+        if let Err(error) = next {
+            inner.publish(&mut verbs);
+            return Err(error.into());
+        }
+        let (_, sequence) = inner.commit(&mut verbs, Event::Off, false)?;
+        Ok(receipt(&verbs, (effective, sequence)))
     }
 
     /// Ends the shadow.

@@ -15,8 +15,9 @@ use crate::shadow::Job;
 
 impl Ticket {
     /// Ends the request: the plug-ins learn from `outcome`, the decision is recorded, the shadow is told. To be called
-    /// after the answer. The memo and the fallback's bit are filled in here.
-    pub fn finish(mut self, mut outcome: Outcome) {
+    /// after the answer. The memo and the fallback's bit are filled in here. Returns whether any of the request's calls
+    /// failed, this last one included.
+    pub fn finish(mut self, mut outcome: Outcome) -> bool {
         outcome.memo.clone_from(&self.plan.memo);
         if self.failed {
             outcome.overrides |= overrides::FALLBACK;
@@ -29,6 +30,7 @@ impl Ticket {
         self.finished = true;
         self.report(Some(&outcome));
         self.hand_on(outcome, updates);
+        self.failed
     }
 
     fn observe(&mut self, outcome: &mut Outcome) -> Called<Vec<Update>> {
@@ -67,7 +69,7 @@ impl Ticket {
             let answered = outcome.status <= Status::Degraded as u8;
             let known = |time: f64| (answered && time >= 0.0).then_some(time);
             Sample {
-                failed: self.failed || outcome.status >= Status::Failed as u8,
+                failed: self.blamed || outcome.status >= Status::Failed as u8,
                 overridden: outcome.overrides & !overrides::FALLBACK != 0,
                 ttft_ms: known(outcome.ttft_ms),
                 total_ms: known(outcome.total_ms),
@@ -94,6 +96,7 @@ impl Ticket {
             };
             let report = probed.as_ref().and_then(|it| it.report.clone());
             shadow.offer(Job {
+                content: self.content,
                 request: request.clone(),
                 parts: parts.clone(),
                 nodes: nodes.clone(),

@@ -1,5 +1,6 @@
 //! One immutable set of plug-ins and parameters, and how it fares.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -46,11 +47,18 @@ impl Drop for Alive {
     }
 }
 
+/// A breaker, and the inputs that failed since the last success.
+#[derive(Debug, Default)]
+struct Tripping {
+    breaker: Breaker,
+    failing: HashSet<Digest>,
+}
+
 /// An export's breaker. While nothing has failed, asking costs one read.
 #[derive(Debug, Default)]
 pub(crate) struct Guard {
     troubled: AtomicBool,
-    breaker: Mutex<Breaker>,
+    breaker: Mutex<Tripping>,
     pub(crate) calls: AtomicU64,
     pub(crate) failures: AtomicU64,
     /// Calls that the open breaker kept away.
@@ -58,10 +66,27 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    fn advance(&self, event: Event, now_ms: u64, config: &BreakerConfig) -> Option<Permit> {
-        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        let (next, permit) = breaker.advance(event, now_ms, config);
-        *breaker = next;
+    /// `content`: what the call that is reported was about.
+    fn advance(
+        &self,
+        event: Event,
+        content: Option<Digest>,
+        now_ms: u64,
+        config: &BreakerConfig,
+    ) -> Option<Permit> {
+        let mut tripping = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = matches!(tripping.breaker, Breaker::Closed { .. });
+        if closed
+            && matches!(event, Event::Failed(_))
+            && content.is_some_and(|content| !tripping.failing.insert(content))
+        {
+            return None;
+        }
+        let (next, permit) = tripping.breaker.advance(event, now_ms, config);
+        tripping.breaker = next;
+        if next == Breaker::default() || !matches!(next, Breaker::Closed { .. }) {
+            tripping.failing.clear();
+        }
         self.troubled
             .store(next != Breaker::default(), Ordering::Release);
         permit
@@ -76,7 +101,7 @@ impl Guard {
         if !self.troubled.load(Ordering::Acquire) {
             return Some(Permit::Normal);
         }
-        let permit = self.advance(Event::Asked, now_ms(), config);
+        let permit = self.advance(Event::Asked, None, now_ms(), config);
         if permit.is_none() {
             self.skipped.fetch_add(1, Ordering::Relaxed);
         }
@@ -90,22 +115,31 @@ impl Guard {
         config: &BreakerConfig,
     ) {
         if self.troubled.load(Ordering::Acquire) {
-            self.advance(Event::Succeeded(permit), now_ms(), config);
+            self.advance(Event::Succeeded(permit), None, now_ms(), config);
         }
     }
 
-    pub(crate) fn failed(&self, permit: Permit, blame: bool, now_ms: u64, config: &BreakerConfig) {
+    /// A call about `content` failed; `blame`: and that was the plug-in's fault.
+    pub(crate) fn failed(
+        &self,
+        permit: Permit,
+        blame: bool,
+        content: Digest,
+        now_ms: u64,
+        config: &BreakerConfig,
+    ) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let event = if blame {
             Event::Failed(permit)
         } else {
             Event::Void(permit)
         };
-        self.advance(event, now_ms, config);
+        self.advance(event, Some(content), now_ms, config);
     }
 
     pub(crate) fn state(&self) -> Breaker {
-        *self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+        let tripping = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        tripping.breaker
     }
 }
 
@@ -119,6 +153,8 @@ pub(crate) struct Generation {
     /// It was rolled back, and why: it gets no request any more, whatever a table says.
     pub(crate) condemned: OnceLock<String>,
     pub(crate) requests: AtomicU64,
+    /// Of them, those from which an open breaker kept a call away: the budget's share is not of these.
+    pub(crate) spared: AtomicU64,
     pub(crate) in_flight: AtomicU64,
     budget: Mutex<Budget>,
     _alive: Alive,
@@ -139,6 +175,7 @@ impl Generation {
             guards: Default::default(),
             condemned: OnceLock::new(),
             requests: AtomicU64::new(0),
+            spared: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             budget: Mutex::default(),
             _alive: live.another(),
@@ -173,22 +210,28 @@ impl Generation {
         self.condemned.get().is_some()
     }
 
+    /// Requests about which it was asked.
+    fn asked(&self) -> u64 {
+        let spared = self.spared.load(Ordering::Relaxed);
+        self.requests.load(Ordering::Relaxed).saturating_sub(spared)
+    }
+
     /// Charges it with a failure on the request of that content. True: its budget is spent.
     pub(crate) fn charge(&self, content: Digest, now_ms: u64, config: &BudgetConfig) -> bool {
-        let total = self.requests.load(Ordering::Relaxed);
+        let total = self.asked();
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         budget.failed(content, now_ms, total, config)
     }
 
     pub(crate) fn tick(&self, now_ms: u64, config: &BudgetConfig) {
-        let total = self.requests.load(Ordering::Relaxed);
+        let total = self.asked();
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         budget.tick(now_ms, total, config);
     }
 
     /// Inputs that it failed on, and how many it may not fail on.
     pub(crate) fn budget(&self, config: &BudgetConfig) -> (u64, u64) {
-        let total = self.requests.load(Ordering::Relaxed);
+        let total = self.asked();
         let budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         (budget.spent(), budget.allowed(total, config))
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Inner, Note};
 use crate::canary::Verdict;
+use crate::cases::Case;
 use crate::deployment::Event;
 
 /// Between looks at canary and budgets.
@@ -48,7 +49,10 @@ fn take(inner: &Inner, note: Note) {
     match note {
         // Where it cannot be written down, it is tried again; where it is gone, an operator was faster.
         Note::Retreated { number } => inner.write_down_condemned(Some(number)),
+        Note::Gone(generations) => drop(generations),
         Note::Case(case) => {
+            let (summary, input) = *case;
+            let case = Case::new(summary, input);
             if inner.cases.keep(&case).is_err() {
                 inner.dropped_cases.fetch_add(1, Ordering::Relaxed);
             }
@@ -85,7 +89,7 @@ impl Inner {
         let (verdict, step) = {
             let mut trial = canary.trial.lock().unwrap_or_else(PoisonError::into_inner);
             trial.expire(self.now_ms(), config);
-            (trial.judge(config), trial.step())
+            (trial.look(config), trial.step())
         };
         match verdict {
             Verdict::Hold(_) => {}

@@ -13,6 +13,10 @@ use crate::parameters::{Values, in_force};
 use crate::plugin::{Loaded, PolicyPlugin, PostProcessorPlugin};
 use crate::store::Release;
 
+/// Instances that a new generation is given because the active one has them, at most: the sandbox has to have room for both,
+/// and for the one before.
+const MOST_LIKE_ACTIVE: u32 = 32;
+
 /// A plug-in that is loaded, and was let in.
 pub(crate) struct Half<P: ?Sized> {
     pub(crate) release: Release,
@@ -96,10 +100,12 @@ impl Inner {
     fn let_in(&self, release: Release) -> Result<(Loaded, Option<Claim>), Refused> {
         let bundle = self.store.get(&release)?;
         let serial = self.trust.check(&release, bundle.signature.as_ref())?;
-        let claim = serial.map(|serial| Claim {
+        let signed = serial.zip(bundle.signature.as_ref());
+        let claim = signed.map(|(serial, signature)| Claim {
             plugin: bundle.manifest.name.clone(),
             release,
             serial,
+            key: signature.key,
         });
         Ok((self.load(&bundle)?, claim))
     }
@@ -137,23 +143,38 @@ impl Inner {
         }
     }
 
-    /// Makes instances, so that the first requests need not.
+    /// Makes instances, so that the first requests need not: as many as the operator says, and as the active generation
+    /// has, where the sandbox has room.
     pub(crate) fn warm(&self, halves: &Halves) -> Result<(), Refused> {
-        let count = self.config.warm;
-        if count == 0 {
-            return Ok(());
+        let active = Arc::clone(&self.table.load().stable);
+        let enough = |instances: Option<u32>| instances.unwrap_or(0).min(MOST_LIKE_ACTIVE);
+        let policy = halves.policy.as_ref().map(|half| &half.plugin);
+        if let Some(policy) = policy {
+            self.warm_one(policy.manifest(), |count| policy.warm(count))?;
+            let like = active.policy.as_ref().map(|part| part.plugin.instances());
+            let _ = policy.warm(enough(like));
         }
-        let policy =
-            (halves.policy.as_ref()).map(|half| (half.plugin.warm(count), half.plugin.manifest()));
-        let postprocessor = (halves.postprocessor.as_ref())
-            .map(|half| (half.plugin.warm(count), half.plugin.manifest()));
-        for (warmed, manifest) in policy.into_iter().chain(postprocessor) {
-            warmed.map_err(|problem| Refused::Load {
-                name: manifest.name.clone(),
-                problem,
-            })?;
+        let postprocessor = halves.postprocessor.as_ref().map(|half| &half.plugin);
+        if let Some(postprocessor) = postprocessor {
+            self.warm_one(postprocessor.manifest(), |count| postprocessor.warm(count))?;
+            let like = (active.postprocessor.as_ref()).map(|part| part.plugin.instances());
+            let _ = postprocessor.warm(enough(like));
         }
         Ok(())
+    }
+
+    fn warm_one(
+        &self,
+        manifest: &Manifest,
+        warm: impl FnOnce(u32) -> Result<(), String>,
+    ) -> Result<(), Refused> {
+        match self.config.warm {
+            0 => Ok(()),
+            count => warm(count).map_err(|problem| Refused::Load {
+                name: manifest.name.clone(),
+                problem,
+            }),
+        }
     }
 
     fn cells(&self, number: u64, from: From, key: &CellsKey) -> Cells {

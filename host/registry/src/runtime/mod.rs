@@ -1,10 +1,10 @@
 //! The runtime that a node calls.
 //!
 //! # What is durable when
-//! Forward changes (activate, canary, step, promote, shadow, off) are written into the journal, synced, and then take
+//! Forward changes (activate, canary, step, promote, shadow) are written into the journal, synced, and then take
 //! effect: no request is ever planned by a generation that a restart would not know.
 //!
-//! Going back is the other way round, because it must not wait for a disk: the pointer is exchanged first, within
+//! Going back and turning off are the other way round, because they must not wait for a disk: the pointer is exchanged first, within
 //! microseconds and without a lock that anybody holds over a disk or a compiler; then the journal is written. A stop between
 //! the two starts with the generation that was left, which loses its budget again; nothing in between can be lost, because
 //! both generations were active before. [`Plugins::rollback`] returns only when the change is on the disk, or says that
@@ -28,18 +28,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use msao_core::digest::Digest;
 use msao_core::offload::record::GenerationId;
-use msao_sandbox::Failure;
+use msao_sandbox::{Export, Failure};
 use msao_state::{CalibrationStore, RecordRing};
 use thiserror::Error;
 
 pub(crate) use self::generation::Generation;
 pub use self::open::{OpenError, Opened};
 pub use self::status::{GenerationStatus, RolloutStatus, Status};
+pub(crate) use self::ticket::no_probe;
 pub use self::ticket::{Side, Ticket, with_scores};
 
 use self::generation::Live;
@@ -163,7 +164,7 @@ pub struct Receipt {
     pub generation: GenerationId,
     /// Its number.
     pub number: u64,
-    /// When requests began to see it.
+    /// When it took effect: a forward change when it was on the disk, just before requests began to see it.
     pub effective: Instant,
     /// The journal's number of the change.
     pub sequence: u64,
@@ -210,6 +211,17 @@ pub enum Refused {
     /// The journal could not be written: nothing has changed.
     #[error("nothing has changed, because the change cannot be written down: {0}")]
     Journal(FileError),
+    /// Another generation took over while the one that was active was being left.
+    #[error(
+        "generation {left} was left, but generation {active} had been activated meanwhile and is active now: go back again \
+         if it is to go as well"
+    )]
+    Overtaken {
+        /// What was active when the rollback was called.
+        left: u64,
+        /// What is active now.
+        active: u64,
+    },
     /// The journal could not be written after the change had taken effect.
     #[error(
         "the change has taken effect, but cannot be written down: {0}. It is tried again; after a stop before that, the \
@@ -223,7 +235,9 @@ pub(crate) enum Note {
     /// A generation was left on a request's path; it is to be written down.
     Retreated { number: u64 },
     /// A failing input is to be kept.
-    Case(Box<Case>),
+    Case(Box<(CaseSummary, CaseInput)>),
+    /// Generations that nothing goes back to any more.
+    Gone(Vec<Arc<Generation>>),
 }
 
 /// What only one at a time may change.
@@ -251,14 +265,18 @@ pub(crate) struct Inner {
     pub(crate) table: ArcSwap<Table>,
     pub(crate) live: Live,
     pub(crate) all: Mutex<Vec<Weak<Generation>>>,
+    /// The operator has turned plug-ins off, and that is not in the deployment yet.
+    pub(crate) off: AtomicBool,
     pub(crate) verbs: Mutex<Verbs>,
     pub(crate) notes: SyncSender<Note>,
     pub(crate) shadow_queue: Mutex<Option<Queue>>,
     pub(crate) busy: Arc<AtomicBool>,
     pub(crate) next_ticket: AtomicU64,
     pub(crate) dropped_cases: AtomicU64,
-    pub(crate) stopping: Arc<AtomicBool>,
+    pub(crate) stopping: AtomicBool,
     pub(crate) started: Instant,
+    /// How much the clock of breakers, budgets and trials is ahead of that.
+    pub(crate) ahead_ms: AtomicU64,
     // Held while the runtime lives: no second process works on the folder.
     pub(crate) _lock: std::fs::File,
 }
@@ -272,7 +290,8 @@ pub(crate) fn since_1970_ms() -> f64 {
 impl Inner {
     /// The clock of breakers, budgets and trials.
     pub(crate) fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let passed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        passed.saturating_add(self.ahead_ms.load(Ordering::Relaxed))
     }
 
     pub(crate) fn verbs(&self) -> MutexGuard<'_, Verbs> {
@@ -285,37 +304,58 @@ impl Inner {
         // Whoever publishes a table meanwhile looks at the mark as well: of two exchanges of the pointer the later one sees
         // what came before the earlier.
         if first {
-            self.table
-                .rcu(|table| Table::clone(table).without_condemned());
+            self.table.rcu(|table| self.allowed(Table::clone(table)));
         }
         first
     }
 
-    /// Has a failing input kept, off the request's path.
-    pub(crate) fn keep_case(&self, generation: &Generation, failure: Failure, input: CaseInput) {
-        let artifact = match &input {
-            CaseInput::Score { .. } => generation.id.postprocessor,
+    /// `table` without what was left or turned off on a faster way than through the lock.
+    pub(crate) fn allowed(&self, table: Table) -> Table {
+        let table = table.without_condemned();
+        if self.off.load(Ordering::SeqCst) {
+            table.off()
+        } else {
+            table
+        }
+    }
+
+    /// Has a failing input kept, off the request's path. `input` is only asked for where it is news.
+    pub(crate) fn keep_case(
+        &self,
+        generation: &Generation,
+        content: Digest,
+        failure: Failure,
+        input: impl FnOnce() -> CaseInput,
+    ) {
+        let artifact = match failure.export {
+            Export::Score => generation.id.postprocessor,
             _ => generation.id.policy,
         };
         let Some(artifact) = artifact else { return };
+        let export = failure.export;
+        if !self.cases.is_news(artifact, export, content) {
+            return;
+        }
         let summary = CaseSummary {
             id: String::new(),
             at_ms: since_1970_ms(),
             plugin: failure.plugin.to_string(),
             artifact,
             generation: generation.id.clone(),
-            export: failure.export.name().to_owned(),
+            export: export.name().to_owned(),
             kind: failure.kind.name().to_owned(),
             message: failure.message,
             backtrace: failure.backtrace,
             memory_peak: failure.memory_peak,
             elapsed_ms: failure.elapsed.as_secs_f64() * 1000.0,
         };
-        let case = Box::new(Case::new(summary, input));
-        if self.cases.has(&case.failure.id) {
-            return;
+        let mut input = input();
+        if let Some(records) = &self.records {
+            input.redact(|what| records.redacts(what));
         }
-        if self.notes.try_send(Note::Case(case)).is_err() {
+        let note = Note::Case(Box::new((summary, input)));
+        if self.notes.try_send(note).is_err() {
+            self.cases.forget(artifact, export, content);
             self.dropped_cases.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -377,6 +417,12 @@ impl Plugins {
     /// Tells whether the node is short of time: the shadow then gets nothing.
     pub fn set_busy(&self, busy: bool) {
         self.inner.busy.store(busy, Ordering::Relaxed);
+    }
+
+    /// Puts the clock of breakers, budgets and canaries ahead: for tests and drills, which have no minutes to wait.
+    pub fn pass(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.inner.ahead_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
     /// Failing inputs that are kept, newest first.

@@ -19,9 +19,9 @@ use crate::bundle::{Bundle, BundleError};
 use crate::cases::Cases;
 use crate::config::ConfigError;
 use crate::deployment::{Deployment, Event, Spec};
-use crate::files::{FileError, at};
-use crate::journal::{Damaged, Entry, Journal};
-use crate::parameters::Values;
+use crate::files::{FileError, at, make};
+use crate::journal::{Damaged, Journal, JournalError};
+use crate::parameters::{PINS, Values};
 use crate::shadow;
 use crate::store::{Release, Store};
 
@@ -37,6 +37,15 @@ pub enum OpenError {
     /// The disk.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Another version of this program was here.
+    #[error(
+        "the journal in {} was written by another version of this program: start that one, or name another folder",
+        .0.display()
+    )]
+    OtherVersion(PathBuf),
     /// Another process.
     #[error("{} is in use by another process; stop that one, or name another folder", .0.display())]
     Locked(PathBuf),
@@ -80,16 +89,20 @@ impl Plugins {
     pub fn open(options: Options) -> Result<Opened, OpenError> {
         options.config.check()?;
         let folder = options.folder;
-        std::fs::create_dir_all(&folder).map_err(at(&folder, "made"))?;
+        make(&folder)?;
         let lock = lock(&folder)?;
         let store = Store::open(&folder)?;
         let cases = Cases::open(&folder.join("cases"), options.config.failures)?;
         let (journal, newest, damaged) =
             Journal::open::<Event, Deployment>(&folder.join("journal"))?;
         let mut warnings: Vec<String> = damaged.iter().map(told).collect();
-        let newest = newest.filter(|entry: &Entry<Event, Deployment>| entry.state.is_readable());
-        let fresh = newest.is_none();
-        if fresh && !damaged.is_empty() {
+        if (newest.as_ref()).is_some_and(|entry| !entry.state.is_readable()) {
+            return Err(OpenError::OtherVersion(folder));
+        }
+        // A node that only began has not started yet: what `boot` names could not be loaded, or a stop came first.
+        let began = newest.is_some();
+        let fresh = (newest.as_ref()).is_none_or(|entry| entry.event == Event::Began);
+        if !began && !damaged.is_empty() {
             warnings.push(
                 "no entry of the journal can be read: this node starts as a fresh one".into(),
             );
@@ -102,7 +115,6 @@ impl Plugins {
         let mut fallback = Deployment::new(deployment.salt).active;
         fallback.number = 0;
         let builtin = Arc::new(Generation::new(fallback, None, None, &live));
-        let stopping = Arc::new(AtomicBool::new(false));
         let (notes, noted) = sync_channel(NOTES);
         let (queue, jobs) = sync_channel(options.config.shadow.queue as usize);
         let table = Table {
@@ -124,6 +136,7 @@ impl Plugins {
             table: ArcSwap::from_pointee(table),
             live,
             all: Mutex::default(),
+            off: AtomicBool::new(false),
             verbs: Mutex::new(Verbs {
                 deployment,
                 journal,
@@ -137,16 +150,18 @@ impl Plugins {
             busy: Arc::new(AtomicBool::new(false)),
             next_ticket: AtomicU64::new(0),
             dropped_cases: AtomicU64::new(0),
-            stopping: Arc::clone(&stopping),
+            stopping: AtomicBool::new(false),
             started: Instant::now(),
+            ahead_ms: AtomicU64::new(0),
             config: options.config,
             _lock: lock,
         });
-        inner.resume(fresh, &mut warnings)?;
+        inner.resume((fresh, began), &mut warnings)?;
         let keeper = keeper::start(Arc::clone(&inner), noted).map_err(OpenError::Thread)?;
+        let beside = Arc::clone(&inner);
         let shadow = std::thread::Builder::new()
             .name("shadow".into())
-            .spawn(move || shadow::work(&jobs, &stopping))
+            .spawn(move || shadow::work(&beside, &jobs))
             .map_err(OpenError::Thread)?;
         Ok(Opened {
             plugins: Plugins {
@@ -160,10 +175,6 @@ impl Plugins {
 
 fn boot(error: Refused) -> OpenError {
     OpenError::Boot(Box::new(error))
-}
-
-fn pins(error: Refused) -> OpenError {
-    OpenError::Pins(Box::new(error))
 }
 
 fn told(damaged: &Damaged) -> String {
@@ -211,19 +222,27 @@ impl Inner {
         Ok(halves)
     }
 
-    /// Makes the generations of the deployment that was found.
-    fn resume(&self, fresh: bool, warnings: &mut Vec<String>) -> Result<(), OpenError> {
+    /// Makes the generations of the deployment that was found. `fresh`: nothing was active yet; `began`: but that is
+    /// written down.
+    fn resume(
+        &self,
+        (fresh, began): (bool, bool),
+        warnings: &mut Vec<String>,
+    ) -> Result<(), OpenError> {
         let mut verbs = self.verbs();
         let known: Vec<u64> = verbs.deployment.known().map(|spec| spec.number).collect();
         let active = verbs.deployment.active.number;
         self.calibration.reconcile(active, known);
         if fresh {
-            let salt_and_fallback = verbs.deployment.clone();
-            (verbs.journal)
-                .write(since_1970_ms(), Event::Began, salt_and_fallback)
-                .map_err(OpenError::File)?;
+            let halves = self.boot_halves()?;
+            if !began {
+                let salt_and_fallback = verbs.deployment.clone();
+                (verbs.journal)
+                    .write(since_1970_ms(), Event::Began, salt_and_fallback)
+                    .map_err(OpenError::File)?;
+            }
             self.publish(&mut verbs);
-            if let Some(halves) = self.boot_halves()? {
+            if let Some(halves) = halves {
                 self.start_with(&mut verbs, &halves).map_err(boot)?;
             }
             return Ok(());
@@ -231,7 +250,7 @@ impl Inner {
         self.resume_active(&mut verbs, warnings)?;
         self.resume_others(&mut verbs, warnings)?;
         self.publish(&mut verbs);
-        self.renew_pins(&mut verbs, warnings)
+        Ok(())
     }
 
     /// What `policy.boot` names, kept and loaded.
@@ -282,8 +301,12 @@ impl Inner {
     ) -> Result<(), OpenError> {
         loop {
             let spec = verbs.deployment.active.clone();
-            let why = match self.resume_one(verbs, &spec, From::Live) {
+            let why = match self.resume_one(verbs, &spec, From::Live, warnings)? {
                 Ok(()) => return Ok(()),
+                // The operator's mistake, not the generation's.
+                Err(Refused::Parameter(error)) if error.from == PINS => {
+                    return Err(OpenError::Pins(Box::new(error.into())));
+                }
                 Err(error) => error.to_string(),
             };
             warnings.push(format!(
@@ -320,11 +343,35 @@ impl Inner {
         }
     }
 
-    fn resume_one(&self, verbs: &mut Verbs, spec: &Spec, from: From) -> Result<(), Refused> {
-        let halves = self.halves_of(spec)?;
-        let generation = self.assemble(spec.clone(), &halves, from)?;
+    /// Makes one generation, under the pins of today. The outer error is the disk's.
+    fn resume_one(
+        &self,
+        verbs: &mut Verbs,
+        spec: &Spec,
+        from: From,
+        warnings: &mut Vec<String>,
+    ) -> Result<Result<(), Refused>, OpenError> {
+        let repinned = |halves: &Halves| {
+            (verbs.deployment).repinned(spec.number, &halves.pins(&self.config.pins))
+        };
+        let made = self.halves_of(spec).and_then(|halves| {
+            let repinned = repinned(&halves);
+            let spec = repinned.as_ref().unwrap_or(spec).clone();
+            Ok((repinned, self.assemble(spec, &halves, from)?))
+        });
+        let (repinned, generation) = match made {
+            Ok(made) => made,
+            Err(error) => return Ok(Err(error)),
+        };
+        if let Some(spec) = repinned {
+            warnings.push(format!(
+                "the operator's pins have changed: generation {} goes on as revision {}",
+                spec.number, spec.revision
+            ));
+            self.note(verbs, Event::Repinned { spec })?;
+        }
         verbs.held.insert(spec.number, generation);
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// What is not active: what cannot be run any more is left.
@@ -343,6 +390,17 @@ impl Inner {
             ));
             self.note(verbs, Event::Left { number, why })?;
         }
+        if let Some(rollout) = &verbs.deployment.rollout
+            && rollout.step > 0
+            && rollout.step + 1 == self.config.canary.steps.len()
+        {
+            let (number, step) = (rollout.candidate.number, rollout.step - 1);
+            warnings.push(format!(
+                "the canary, generation {number}, goes back a step: with all sessions on it, nothing is left to compare it \
+                 with"
+            ));
+            self.note(verbs, Event::CanaryStepped { number, step })?;
+        }
         let deployment = verbs.deployment.clone();
         let active = deployment.active.number;
         let others = [
@@ -352,7 +410,7 @@ impl Inner {
         ];
         for (spec, from) in others {
             let Some(spec) = spec else { continue };
-            if let Err(error) = self.resume_one(verbs, &spec, from) {
+            if let Err(error) = self.resume_one(verbs, &spec, from, warnings)? {
                 let why = error.to_string();
                 warnings.push(format!(
                     "generation {} cannot be run any more: {why}",
@@ -372,22 +430,5 @@ impl Inner {
         verbs.journal.write(since_1970_ms(), &event, &next)?;
         verbs.deployment = next;
         Ok(())
-    }
-
-    /// A restart with other pins is a new revision.
-    fn renew_pins(&self, verbs: &mut Verbs, warnings: &mut Vec<String>) -> Result<(), OpenError> {
-        let active = verbs.deployment.active.clone();
-        let halves = self.kept(verbs);
-        if halves.pins(&self.config.pins) == active.pins {
-            return Ok(());
-        }
-        warnings.push("the operator's pins have changed: a new revision is active".into());
-        if let Some(rollout) = verbs.deployment.rollout.clone() {
-            let number = rollout.candidate.number;
-            let why = "the active generation's pins have changed".to_owned();
-            let left = self.commit(verbs, Event::Left { number, why }, false);
-            left.map_err(pins)?;
-        }
-        self.start_with(verbs, &halves).map_err(pins)
     }
 }

@@ -50,6 +50,16 @@ impl Table {
         (generation, Some(Arm { side, trial }))
     }
 
+    /// The table with the built-in fallback for everybody.
+    pub(crate) fn off(self) -> Table {
+        Table {
+            stable: Arc::clone(&self.builtin),
+            previous: None,
+            canary: None,
+            ..self
+        }
+    }
+
     /// The table with nobody in it who was rolled back. The same rule as `Deployment::advance` with `Left`, without a
     /// lock or a disk.
     pub(crate) fn without_condemned(mut self) -> Table {

@@ -43,6 +43,10 @@ pub struct Ticket {
     pub(super) postprocessor_cells: Arc<Snapshot>,
     /// A call failed, and a fallback ran.
     pub(super) failed: bool,
+    /// And that was the generation's fault: the sandbox had room.
+    pub(super) blamed: bool,
+    /// An open breaker kept a call away.
+    pub(super) spared: bool,
     pub(super) score_updates: Vec<Update>,
     pub(super) probed: Option<Probed>,
     pub(super) asked: Option<Called<Decision>>,
@@ -103,7 +107,7 @@ impl Ticket {
         generation.in_flight.fetch_add(1, Ordering::Relaxed);
         if let Some(arm) = &arm {
             let mut trial = arm.trial.lock().unwrap_or_else(PoisonError::into_inner);
-            trial.start(arm.side, number, inner.now_ms());
+            trial.start(arm.side, number, content, inner.now_ms());
         }
         let wanted = (inner.records.as_ref()).map_or(Wanted::Nothing, |records| records.wanted(id));
         let policy = generation.policy.as_ref();
@@ -121,6 +125,8 @@ impl Ticket {
             shadow,
             wanted,
             failed: false,
+            blamed: false,
+            spared: false,
             score_updates: Vec::new(),
             probed: None,
             asked: None,
@@ -176,6 +182,10 @@ impl Ticket {
         let breaker = &self.inner.config.breaker;
         let Some(permit) = guard.ask(|| self.inner.now_ms(), breaker) else {
             self.failed = true;
+            self.blamed = true;
+            if !std::mem::replace(&mut self.spared, true) {
+                generation.spared.fetch_add(1, Ordering::Relaxed);
+            }
             return Called::Failed(KEPT_AWAY.to_owned());
         };
         match call(&generation) {
@@ -185,13 +195,14 @@ impl Ticket {
             }
             Err(failure) => {
                 let blame = failure.kind != FailureKind::Overloaded;
-                guard.failed(permit, blame, self.inner.now_ms(), breaker);
+                guard.failed(permit, blame, self.content, self.inner.now_ms(), breaker);
                 let kind = kind_of(&failure);
                 if blame {
-                    let input = input(self);
+                    let input = || input(self);
                     (self.inner).failed(&generation, self.content, failure, input);
                 }
                 self.failed = true;
+                self.blamed |= blame;
                 Called::Failed(kind)
             }
         }
@@ -371,8 +382,8 @@ impl Ticket {
             Ok(words) => words,
             Err(failure) => {
                 guard.failures.fetch_add(1, Ordering::Relaxed);
-                let case = CaseInput::plan(input, Some(&plan));
-                self.inner.keep_case(&self.generation, failure, case);
+                let case = || CaseInput::plan(input, Some(&plan));
+                (self.inner).keep_case(&self.generation, self.content, failure, case);
                 None
             }
         }
@@ -380,7 +391,7 @@ impl Ticket {
 }
 
 /// A policy asked for the probe where it may not.
-fn no_probe(generation: &Generation) -> Failure {
+pub(crate) fn no_probe(generation: &Generation) -> Failure {
     let manifest = generation.policy.as_ref().map(|it| it.plugin.manifest());
     let plugin = manifest.map_or_else(String::new, |it| format!("{} {}", it.name, it.version));
     let violation = Violation {
@@ -400,15 +411,15 @@ fn no_probe(generation: &Generation) -> Failure {
 
 impl Inner {
     /// Keeps a failing input, charges the generation, and leaves it if its budget is spent.
-    fn failed(
+    pub(crate) fn failed(
         &self,
         generation: &Arc<Generation>,
         content: Digest,
         failure: Failure,
-        input: CaseInput,
+        input: impl FnOnce() -> CaseInput,
     ) {
         let why = format!("{}: {}", failure.export, failure.message);
-        self.keep_case(generation, failure, input);
+        self.keep_case(generation, content, failure, input);
         let spent = generation.charge(content, self.now_ms(), &self.config.error_budget);
         let why = format!("its error budget is spent; the last failure: {why}");
         if spent && self.retreat(generation, why) {

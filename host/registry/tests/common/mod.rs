@@ -8,8 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use msao_core::digest::Digest;
+use msao_core::offload::record::GenerationId;
+use msao_core::offload::{Plan, Scores};
 use msao_registry::state::{CalibrationStore, MemoryStorage, RecordConfig, RecordRing, Storage};
-use msao_registry::{Opened, Options, Plugins, PolicyConfig, Release, Site};
+use msao_registry::{Choice, Opened, Options, Pick, Plugins, PolicyConfig, Release, Site};
 
 use plain::PlainLoader;
 
@@ -75,6 +78,26 @@ impl Bench {
 
 pub fn push(plugins: &Plugins, words: &str) -> Release {
     plugins.push(&plain::policy(words)).unwrap()
+}
+
+/// Two generations that are told apart: each has a post-processor of its own.
+pub fn two_choices(plugins: &Plugins) -> [Choice; 2] {
+    ["salt=1", "salt=2 route=edge"].map(|words| Choice {
+        policy: Pick::Take(push(plugins, words)),
+        postprocessor: Pick::Take(plugins.push(&plain::postprocessor(words)).unwrap()),
+    })
+}
+
+/// A plan's memo begins with its policy's digest.
+pub fn plan_belongs(id: &GenerationId, plan: &Plan) -> bool {
+    (id.policy).is_some_and(|policy| plan.memo.get(..8) == Some(&policy.0[..8]))
+}
+
+/// Scores show the post-processor's.
+pub fn scores_belong(id: &GenerationId, scores: &Scores) -> bool {
+    let shown = |digest: Digest| f64::from(digest.0[0]) / 255.0;
+    (id.postprocessor)
+        .is_some_and(|it| scores.items.first().map(|it| it.unusual) == Some(shown(it)))
 }
 
 /// Waits until the keeper has done something.

@@ -1,7 +1,8 @@
 //! Plug-ins in plain Rust, for tests of the runtime. Their "component" is a line of words that says how they behave:
 //!
 //! `name=patient` and any of `fail=plan`, `fail=step`, `fail=observe`, `fail=score`, `fail-tenant=3` (only for that
-//! tenant), `route=edge`, `ask` (asks for the probe), `slow-ms=5` (score), `overload`. What stands behind `salt=` makes another
+//! tenant), `route=edge`, `ask` (asks for the probe), `full` (has it run first), `picky` (fails unless it is asked as its
+//! manifest says), `slow-ms=5` (plan), `overload`. What stands behind `salt=` makes another
 //! digest of the same behaviour.
 #![allow(dead_code)] // each test binary uses a part
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use msao_core::digest::Digest;
-use msao_core::offload::manifest::{Manifest, World};
+use msao_core::offload::manifest::{Manifest, Probe, World};
 use msao_core::offload::{
     Action, Calibration, Decision, Operation, Outcome, Plan, PlanInput, Report, Route, Score,
     Scores, StepInput, Update, flag, kind,
@@ -54,10 +55,11 @@ pub fn manifest(name: &str, world: &str, more: &str) -> String {
 }
 
 pub fn policy(words: &str) -> Bundle {
-    let probe = if words.contains("ask") {
-        "probe = \"ask\""
-    } else {
-        ""
+    let says = |word: &str| words.split_whitespace().any(|it| it == word);
+    let probe = match (says("ask"), says("full")) {
+        (true, _) => "probe = \"ask\"",
+        (_, true) => "probe = \"full\"",
+        _ => "",
     };
     let component = format!("name=patient {words}").into_bytes();
     Bundle::new(
@@ -148,7 +150,20 @@ impl PolicyPlugin for Plain {
                 "told to fail for the tenant",
             ));
         }
-        if self.says("ask") && input.request.flags & flag::PROBED == 0 {
+        if let Some(ms) = self.value("slow-ms").and_then(|it| it.parse().ok()) {
+            std::thread::sleep(Duration::from_millis(ms));
+        }
+        let probed = input.request.flags & flag::PROBED != 0;
+        let scored = input.parts.iter().any(|part| part.necessity >= 0.0);
+        let as_promised = match self.manifest.probe {
+            Probe::None => !probed && !scored,
+            Probe::Ask => probed == scored,
+            Probe::Full => probed && scored,
+        };
+        if self.says("picky") && !as_promised {
+            return Err(self.failure(Export::Plan, FailureKind::Trap, "asked otherwise"));
+        }
+        if self.says("ask") && !probed {
             return Ok(Decision::Probe);
         }
         let peer = input.nodes.iter().skip(1).position(|node| node.up);
@@ -222,6 +237,7 @@ impl PostProcessorPlugin for Plain {
         let score = Score {
             necessity: 0.5,
             mas: 0.25,
+            unusual: f64::from(self.digest.0[0]) / 255.0,
             ..Score::default()
         };
         Ok(Scores {

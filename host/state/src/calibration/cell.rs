@@ -126,12 +126,36 @@ impl CellMap {
     }
 }
 
-/// Applies `updates` to a snapshot, for tools that replay what a plug-in would have learned. Returns what became of each.
-pub fn fold_into(calibration: &mut Calibration, updates: &[Update]) -> Vec<Fold> {
-    let mut cells = CellMap::from_calibration(calibration);
-    let folds = updates.iter().map(|update| cells.apply(update)).collect();
-    *calibration = cells.to_calibration();
-    folds
+/// Cells that a tool folds updates into, to replay what a plug-in would have learned: as the store does it.
+#[derive(Clone, Debug)]
+pub struct Folding {
+    cells: CellMap,
+    calibration: Calibration,
+}
+
+impl Folding {
+    /// Begins with a snapshot.
+    pub fn new(calibration: Calibration) -> Folding {
+        Folding {
+            cells: CellMap::from_calibration(&calibration),
+            calibration,
+        }
+    }
+
+    /// Applies `updates`. Returns what became of each.
+    pub fn fold(&mut self, updates: &[Update]) -> Vec<Fold> {
+        let folds = (updates.iter()).map(|update| self.cells.apply(update));
+        let folds = folds.collect();
+        if !updates.is_empty() {
+            self.calibration = self.cells.to_calibration();
+        }
+        folds
+    }
+
+    /// As plug-ins read them.
+    pub fn calibration(&self) -> &Calibration {
+        &self.calibration
+    }
 }
 
 #[cfg(test)]
@@ -180,6 +204,26 @@ mod tests {
         cells.apply(&other(Operation::Add, 7, 2.0));
         cells.apply(&sample(7, 9.0, 0.1));
         assert_eq!(only(&cells), (9.0, 0.0, 3.0));
+    }
+
+    #[test]
+    fn folding_call_by_call_is_what_the_store_does() {
+        let updates = [
+            other(Operation::Add, 7, 2.0),
+            sample(7, 9.0, 0.1),
+            sample(7, 5.0, 0.1),
+            other(Operation::Add, 8, 1.0),
+            other(Operation::Clear, 7, 0.0),
+            other(Operation::Add, 7, 1.0),
+            sample(7, 4.0, 0.1),
+        ];
+        let mut cells = CellMap::default();
+        let mut folding = Folding::new(Calibration::default());
+        for update in &updates {
+            cells.apply(update);
+            assert_eq!(folding.fold(std::slice::from_ref(update)), [Fold::Applied]);
+            assert_eq!(folding.calibration(), &cells.to_calibration());
+        }
     }
 
     #[test]

@@ -116,6 +116,11 @@ impl CalibrationStore {
         answered.recv().unwrap_or_default()
     }
 
+    /// What is told is done before all that is asked later. A store that is closed changes nothing any more.
+    fn tell(&self, message: Message) {
+        let _ = self.writer.send(message);
+    }
+
     fn handle(&self, shared: Option<Arc<Shared>>) -> Cells {
         // None: the store is closed. Then a handle reads nothing and its updates are refused.
         let shared = shared.unwrap_or_else(|| {
@@ -168,35 +173,24 @@ impl CalibrationStore {
     }
 
     /// Puts the fork of generation `number` in force; those it displaces are kept beside it. Handles stay what they
-    /// were. Does nothing where there is no such fork, so that it may be repeated after a restart.
+    /// were. Does nothing where there is no such fork, so that it may be repeated after a restart. Does not wait: whatever
+    /// is asked of the store later comes after it.
     pub fn promote(&self, number: u64, key: &CellsKey) {
         let key = key.clone();
-        self.ask(|answer| Message::Promote {
-            number,
-            key,
-            answer,
-        })
+        self.tell(Message::Promote { number, key });
     }
 
     /// Undoes [`Self::promote`]: what was displaced is in force again, and what generation `number` learned since its
     /// fork is dropped.
     pub fn demote(&self, number: u64, key: &CellsKey) {
         let key = key.clone();
-        self.ask(|answer| Message::Demote {
-            number,
-            key,
-            answer,
-        })
+        self.tell(Message::Demote { number, key });
     }
 
     /// Drops what is kept for generation `number`: its fork, and what it displaced.
     pub fn forget(&self, number: u64, key: &CellsKey) {
         let key = key.clone();
-        self.ask(|answer| Message::Forget {
-            number,
-            key,
-            answer,
-        })
+        self.tell(Message::Forget { number, key });
     }
 
     /// After a restart: has what is kept agree with what is active. Of the generations that are not in `known`, those after

@@ -48,17 +48,14 @@ pub(super) enum Message {
     Promote {
         number: u64,
         key: CellsKey,
-        answer: Sender<()>,
     },
     Demote {
         number: u64,
         key: CellsKey,
-        answer: Sender<()>,
     },
     Forget {
         number: u64,
         key: CellsKey,
-        answer: Sender<()>,
     },
     Reconcile {
         active: u64,
@@ -219,30 +216,11 @@ impl Writer {
                 let id = self.add(cells, None);
                 let _ = answer.send(self.shared(id));
             }
-            Message::Promote {
-                number,
-                key,
-                answer,
-            } => {
-                self.promote(number, key);
-                let _ = answer.send(());
-            }
-            Message::Demote {
-                number,
-                key,
-                answer,
-            } => {
-                self.demote(number, key);
-                let _ = answer.send(());
-            }
-            Message::Forget {
-                number,
-                key,
-                answer,
-            } => {
+            Message::Promote { number, key } => self.promote(number, key),
+            Message::Demote { number, key } => self.demote(number, key),
+            Message::Forget { number, key } => {
                 self.unname(&Name::Fork(number, key.clone()));
                 self.unname(&Name::Displaced(number, key));
-                let _ = answer.send(());
             }
             Message::Reconcile {
                 active,

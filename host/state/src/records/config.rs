@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RecordError;
 
-/// Something that a record leaves out.
+/// Something that is left out of records, and of inputs on which plug-ins failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Redact {
@@ -30,7 +30,7 @@ pub struct RecordConfig {
     pub sample: f64,
     /// Share of the recorded ones whose probe report is kept too, in [0, 1]. A report has some 100 bytes a token.
     pub reports: f64,
-    /// What is left out of all.
+    /// What is left out of all, and of kept failing inputs.
     pub redact: Vec<Redact>,
     /// Records that may wait to be written; more are dropped, and counted.
     pub queue: u32,

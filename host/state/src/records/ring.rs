@@ -12,7 +12,7 @@ use msao_core::offload::record::DecisionRecord;
 use serde::{Deserialize, Serialize};
 
 use super::RecordError;
-use super::config::{RecordConfig, Wanted};
+use super::config::{RecordConfig, Redact, Wanted};
 use super::jsonl::{Line, named, write_line};
 use super::shelf::Shelf;
 use crate::calibration::Snapshot;
@@ -102,6 +102,11 @@ impl RecordRing {
     /// What of the request called `id` is to be recorded. Who records asks first, so that nothing is gathered in vain.
     pub fn wanted(&self, id: &str) -> Wanted {
         self.config.wanted(id)
+    }
+
+    /// Whether the operator wants `what` left out of everything that is kept of requests.
+    pub fn redacts(&self, what: Redact) -> bool {
+        self.config.redact.contains(&what)
     }
 
     /// Hands over a record with the snapshots that it names. Never waits; false: it was not wanted, or dropped because

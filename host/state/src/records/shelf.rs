@@ -122,8 +122,9 @@ impl Shelf {
                 batch.remove(&snapshot_place(*digest));
             }
         }
-        shelf.evict(&mut batch);
+        let count = shelf.too_many(None, 0, &mut batch);
         storage.apply(batch)?;
+        shelf.forget(count);
         Ok(shelf)
     }
 
@@ -139,14 +140,41 @@ impl Shelf {
         }
     }
 
-    /// Takes away the oldest until the bounds hold.
-    fn evict(&mut self, batch: &mut Batch) {
-        while self.entries.len() as u64 > self.keep || self.bytes > self.bytes_most {
-            let Some((number, entry)) = self.entries.pop_front() else {
+    /// How many of the oldest have to go so that the bounds hold, with one more entry and `more` bytes of snapshots that
+    /// only it names. What goes is put into `batch`; the index is as it was.
+    fn too_many(&self, added: Option<&Entry>, more: u64, batch: &mut Batch) -> usize {
+        let mut left = self.entries.len() as u64 + u64::from(added.is_some());
+        let mut bytes = self.bytes + added.map_or(0, |entry| entry.bytes) + more;
+        let mut released: HashMap<Digest, u64> = HashMap::new();
+        let mut count = 0;
+        for (number, entry) in &self.entries {
+            if left <= self.keep && bytes <= self.bytes_most {
                 break;
-            };
-            batch.remove(&place(RECORDS, number));
-            batch.remove(&place(INDEX, number));
+            }
+            count += 1;
+            left -= 1;
+            bytes = bytes.saturating_sub(entry.bytes);
+            batch.remove(&place(RECORDS, *number));
+            batch.remove(&place(INDEX, *number));
+            for digest in &entry.snapshots {
+                let named_anew = added.is_some_and(|entry| entry.snapshots.contains(digest));
+                let (Some(held), false) = (self.snapshots.get(digest), named_anew) else {
+                    continue;
+                };
+                let released = released.entry(*digest).or_default();
+                *released += 1;
+                if *released == held.records {
+                    bytes = bytes.saturating_sub(held.bytes);
+                    batch.remove(&snapshot_place(*digest));
+                }
+            }
+        }
+        count
+    }
+
+    /// Takes the oldest out of the index.
+    fn forget(&mut self, count: usize) {
+        for (_, entry) in self.entries.drain(..count.min(self.entries.len())) {
             self.bytes = self.bytes.saturating_sub(entry.bytes);
             for digest in entry.snapshots {
                 let Some(held) = self.snapshots.get_mut(&digest) else {
@@ -155,7 +183,6 @@ impl Shelf {
                 held.records -= 1;
                 if held.records == 0 {
                     self.bytes = self.bytes.saturating_sub(held.bytes);
-                    batch.remove(&snapshot_place(digest));
                     self.snapshots.remove(&digest);
                 }
             }
@@ -189,7 +216,8 @@ impl Shelf {
             }
         }
         let size = bytes.len() as u64;
-        if size + sizes.values().sum::<u64>() > self.bytes_most {
+        let more = sizes.values().sum::<u64>();
+        if self.keep == 0 || size + more > self.bytes_most {
             return Ok(false);
         }
         let entry = Entry {
@@ -201,11 +229,13 @@ impl Shelf {
         let number = self.next;
         batch.put(&place(RECORDS, number), &bytes);
         batch.put(&place(INDEX, number), &encode(&entry)?);
+        let count = self.too_many(Some(&entry), more, &mut batch);
+        // The index says what is in the database: it changes after that.
+        self.storage.apply(batch)?;
         self.next += 1;
         self.hold(&entry, |digest| sizes.get(&digest).copied().unwrap_or(0));
         self.entries.push_back((number, entry));
-        self.evict(&mut batch);
-        self.storage.apply(batch)?;
+        self.forget(count);
         Ok(true)
     }
 

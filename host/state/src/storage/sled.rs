@@ -49,7 +49,7 @@ impl SledStorage {
     ///
     /// # Errors
     /// [`StorageError::Locked`] where another process has it, [`StorageError::Folder`] where the folder cannot be made
-    /// or renamed.
+    /// or renamed, or the system lets nothing be read or written there: what was learned is not set aside for a full disk.
     pub fn open(path: &Path) -> Result<Opened, StorageError> {
         let folder = |problem: io::Error| StorageError::Folder {
             path: path.to_owned(),
@@ -65,10 +65,8 @@ impl SledStorage {
                     set_aside: None,
                 });
             }
-            Err(StorageError::Locked { .. }) => {
-                return Err(StorageError::Locked {
-                    path: path.to_owned(),
-                });
+            Err(error @ (StorageError::Locked { .. } | StorageError::Folder { .. })) => {
+                return Err(error);
             }
             Err(error) => error.to_string(),
         };
@@ -128,21 +126,53 @@ fn open_and_verify(path: &Path) -> Result<SledStorage, StorageError> {
                     path: path.to_owned(),
                 }
             }
-            _ => failed(error),
+            _ => at_open(path, error),
         })?;
     // Where its log is damaged from the start sled opens as if nothing had ever been there. This mark tells it from a
     // database that is new.
-    let mark = db.open_tree(MARK_TREE).map_err(failed)?;
-    if mark.get(MARK).map_err(failed)?.is_none() {
+    let at_open = |error| at_open(path, error);
+    let mark = db.open_tree(MARK_TREE).map_err(at_open)?;
+    if mark.get(MARK).map_err(at_open)?.is_none() {
         if existed {
             return Err(StorageError::Failed("its contents are gone".into()));
         }
-        mark.insert(MARK, FORMAT).map_err(failed)?;
-        mark.flush().map_err(failed)?;
+        mark.insert(MARK, FORMAT).map_err(at_open)?;
+        mark.flush().map_err(at_open)?;
     }
     let storage = SledStorage { db };
     storage.scan(&[], &mut |_, _| ControlFlow::Continue(()))?;
     Ok(storage)
+}
+
+/// Whether the system refuses, whatever lies there.
+fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        FileTooLarge, OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    /// Too many open files, of the system and of the process, on every unix.
+    const FILES: [i32; 2] = [23, 24];
+    matches!(
+        error.kind(),
+        FileTooLarge
+            | OutOfMemory
+            | PermissionDenied
+            | QuotaExceeded
+            | ReadOnlyFilesystem
+            | StorageFull
+    ) || error
+        .raw_os_error()
+        .is_some_and(|code| FILES.contains(&code))
+}
+
+/// What an error while opening means: the system's refusal says nothing of the database.
+fn at_open(path: &Path, error: sled::Error) -> StorageError {
+    match &error {
+        sled::Error::Io(io) if is_refusal(io) => StorageError::Folder {
+            path: path.to_owned(),
+            problem: io.to_string(),
+        },
+        _ => failed(error),
+    }
 }
 
 fn failed(error: sled::Error) -> StorageError {
@@ -199,5 +229,32 @@ impl Storage for SledStorage {
 
     fn flush(&self) -> Result<(), StorageError> {
         guarded(|| self.db.flush().map(drop).map_err(failed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_closed_folder_are_no_damage() {
+        let path = Path::new("state");
+        for (error, refused) in [
+            // ENOSPC, EACCES, EROFS, EMFILE; EIO and what sled itself finds.
+            (io::Error::from_raw_os_error(28), true),
+            (io::Error::from_raw_os_error(13), true),
+            (io::Error::from_raw_os_error(30), true),
+            (io::Error::from_raw_os_error(24), true),
+            (io::Error::from_raw_os_error(5), false),
+            (io::Error::from(io::ErrorKind::UnexpectedEof), false),
+            (io::Error::other("corrupted"), false),
+        ] {
+            let told = error.to_string();
+            let found = at_open(path, sled::Error::Io(error));
+            let folder = matches!(found, StorageError::Folder { .. });
+            assert_eq!(folder, refused, "{told}");
+        }
+        let damage = sled::Error::Unsupported("x".into());
+        assert!(matches!(at_open(path, damage), StorageError::Failed(_)));
     }
 }
