@@ -756,7 +756,7 @@ fn shadowed(active: &str, words: &str) -> (ShadowStats, GenerationStatus, usize)
             .shadow
             .is_none_or(|(_, stats)| stats.compared + stats.dropped == 20)
     });
-    let (status, stats) = plugins.status().shadow.expect("it was left");
+    let (status, stats) = plugins.status().shadow.unwrap();
     until("failing inputs are kept", || {
         plugins.failures().len() as u64 >= stats.failed
     });

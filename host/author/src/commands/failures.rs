@@ -43,8 +43,11 @@ pub fn read(path: &Path) -> anyhow::Result<Case> {
         .with_context(|| format!("{} is no failure that a node has kept", path.display()))
 }
 
-/// Every failure that can be read, newest first, and what is wrong with the others.
-fn all(folder: &Path) -> anyhow::Result<(Vec<(PathBuf, Case)>, Vec<String>)> {
+/// Failures with their files, newest first.
+type Kept = Vec<(PathBuf, Case)>;
+
+/// Every failure that can be read, and what is wrong with the others.
+fn all(folder: &Path) -> anyhow::Result<(Kept, Vec<String>)> {
     let inner = folder.join(CASES);
     let folder = match inner.is_dir() {
         true => inner,

@@ -74,15 +74,6 @@ impl Inner {
         }
     }
 
-    /// The halves of the active generation.
-    pub(crate) fn kept(&self, verbs: &Verbs) -> Halves {
-        let bring = Bring {
-            policy: Brought::Keep,
-            postprocessor: Brought::Keep,
-        };
-        self.halves(verbs, bring)
-    }
-
     /// The next generation out of `halves`; tuned values that no longer fit are left out and told.
     pub(crate) fn draft(
         &self,
