@@ -22,6 +22,14 @@ use msao_hostile::{MANIFEST, SCORE_MANIFEST};
 use msao_sandbox::{FailureKind, Limits, Meter, Plugin, SandboxConfig};
 use proptest::prelude::*;
 
+/// Puts other bytes in the place of a file that nobody may write to, with the same mode.
+fn put(file: &std::path::Path, bytes: &[u8]) {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::remove_file(file);
+    std::fs::write(file, bytes).unwrap();
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o400)).unwrap();
+}
+
 #[test]
 fn an_honest_policy_is_answered_for() {
     let sandbox = sandbox(SandboxConfig::default());
@@ -264,7 +272,7 @@ fn compiled_code_is_kept_and_checked() {
     for at in places {
         let mut bad = written.clone();
         bad[at] ^= 1 << (at % 8);
-        std::fs::write(&file, &bad).unwrap();
+        put(&file, &bad);
         assert_eq!(
             plan(&honest_policy(&sandbox(config.clone()))).unwrap(),
             expected
@@ -272,7 +280,7 @@ fn compiled_code_is_kept_and_checked() {
         assert!(std::fs::read(&file).unwrap() == written, "byte {at}");
     }
     for length in [0, 31, 32, 36, written.len() / 2, last] {
-        std::fs::write(&file, &written[..length]).unwrap();
+        put(&file, &written[..length]);
         honest_policy(&sandbox(config.clone()));
         assert!(std::fs::read(&file).unwrap() == written, "{length} bytes");
     }
@@ -281,13 +289,13 @@ fn compiled_code_is_kept_and_checked() {
         step: "(i32.const 1)".to_owned(),
         ..Core::policy()
     };
-    common::policy(&sandbox(config.clone()), &other);
+    policy(&sandbox(config.clone()), &other);
     let files = std::fs::read_dir(&cache)
         .unwrap()
         .map(|it| it.unwrap().path());
-    let code = files.filter(|path| path.extension().is_some_and(|it| it == "cwasm"));
-    let others = code.filter(|path| *path != file).next().unwrap();
-    std::fs::copy(&others, &file).unwrap();
+    let mut code = files.filter(|path| path.extension().is_some_and(|it| it == "cwasm"));
+    let others = code.find(|path| *path != file).unwrap();
+    put(&file, &std::fs::read(others).unwrap());
     let again = honest_policy(&sandbox(config.clone()));
     assert_eq!(
         again.step(&StepInput::default(), &[]).unwrap(),
