@@ -1,35 +1,60 @@
-//! Compiled code on disk, so that a start does not compile.
+//! Compiled code on disk, so that a start neither inspects nor compiles.
 //!
 //! Compiled code runs without a sandbox. So only what this host itself has written is read back: every file carries a code
-//! of authentication (HMAC-SHA256) under a key that lies in the same folder, readable by this user alone. A file whose code
-//! is wrong is passed over and written anew. Whoever can read the key could as well replace the program.
+//! of authentication (keyed BLAKE3, over all of it and its name) under a key that lies in the same folder, readable by this
+//! user alone. A file whose code is wrong is passed over and written anew. Whoever can read the key could as well replace
+//! the program.
+//!
+//! The file is mapped, checked whole, and run as it is mapped: copying tens of megabytes would cost more than all the rest.
+//! So nobody may write to it, not even its owner's programs by mistake (mode 0400; one that is not is passed over), and
+//! this host replaces it only by renaming another over it, which leaves what is mapped as it was.
+//!
+//! A file is the code, what [`crate::inspect()`] found, the length of that, and the code of authentication. It is there only if
+//! the component was parsed whole and compiled by this version of this host: then neither has to be done again. Whether it
+//! serves the manifest's world is asked each time.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use hmac::{Hmac, Mac};
+use memmap2::{Mmap, MmapOptions};
 use msao_core::digest::Digest;
-use sha2::Sha256;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::error::{LoadError, SandboxError};
+use crate::inspect::{CONTRACT, Inspection};
 
 const KEY_FILE: &str = "key";
 const KEY_BYTES: usize = 32;
 const CODE_BYTES: usize = 32;
-/// Compiled components that are kept; the oldest go first.
+const LENGTH_BYTES: usize = 4;
+/// Compiled components that are kept; those not used for longest go first.
 const MAX_KEPT: usize = 128;
+/// Who may do what to a file of compiled code: its owner may read it.
+const MODE: u32 = 0o400;
+/// The form of the files, and what [`crate::inspect()`] looks at. Raise it when either changes.
+const REVISION: u32 = 2;
+/// Files that were being written when the process was stopped: one that is older than this is nobody's any more.
+const LEFT_OVER: Duration = Duration::from_secs(60);
 
 /// A folder of compiled components.
 pub struct Cache {
     folder: PathBuf,
     key: [u8; KEY_BYTES],
-    /// Names the compiler's version and settings and this processor: another one must not run this one's code.
+    /// Names the compiler's version and settings, this processor, and this host's version: another one must not run this
+    /// one's code, nor believe what it found.
     engine: u64,
+}
+
+/// A component that can be linked, and what inspecting it found.
+pub struct Compiled {
+    pub component: Component,
+    pub inspection: Inspection,
 }
 
 impl Cache {
@@ -46,80 +71,129 @@ impl Cache {
         };
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Cache {
+        (REVISION, env!("CARGO_PKG_VERSION"), CONTRACT).hash(&mut hasher);
+        let cache = Cache {
             folder: folder.to_path_buf(),
             key: key.map_err(|error| failed(&path, error))?,
             engine: hasher.finish(),
+        };
+        // What cannot be removed is in nobody's way.
+        let _ = cache.clear();
+        Ok(cache)
+    }
+
+    /// What is kept of the component called `digest`.
+    pub fn get(&self, engine: &Engine, digest: &Digest) -> Option<Compiled> {
+        let name = self.name(digest);
+        let file = File::open(self.folder.join(&name)).ok()?;
+        if file.metadata().ok()?.mode() & 0o777 != MODE {
+            return None;
+        }
+        let bytes = map(&file).ok()?;
+        let (code, inspection) = self.check(&name, &bytes)?;
+        // Of the very file that was checked, whatever is called so now.
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let component = deserialize_file(engine, &path)
+            // A system without /proc: a copy does as well, and costs more.
+            .or_else(|_| deserialize(engine, code))
+            .ok()?;
+        // Says that it is in use. Where that fails it is pruned too early.
+        let _ = file.set_modified(SystemTime::now());
+        Some(Compiled {
+            component,
+            inspection,
         })
     }
 
-    /// The compiled form of `wasm`, from the folder or compiled now and kept. Whether it was there comes with it.
+    /// Compiles `wasm` and keeps it with what was found by inspecting it.
     ///
     /// # Errors
     /// [`LoadError::Compile`]. A folder that cannot be written costs a compilation at each start and fails nothing.
-    pub fn compiled(
+    pub fn compile(
         &self,
         engine: &Engine,
         digest: &Digest,
         wasm: &[u8],
-    ) -> Result<(Component, bool), LoadError> {
-        let path = self.folder.join(self.name(digest));
-        if let Some(component) = self.read(engine, digest, &path) {
-            return Ok((component, true));
-        }
+        inspection: &Inspection,
+    ) -> Result<Component, LoadError> {
         let code = engine
             .precompile_component(wasm)
             .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
-        let _ = self.write(digest, &code, &path);
-        let component =
-            deserialize(engine, &code).map_err(|error| LoadError::Compile(format!("{error:#}")))?;
-        Ok((component, false))
+        let _ = self.write(&self.name(digest), &code, inspection);
+        deserialize(engine, &code).map_err(|error| LoadError::Compile(format!("{error:#}")))
     }
 
     fn name(&self, digest: &Digest) -> String {
         format!("{digest}-{:016x}.cwasm", self.engine)
     }
 
-    fn code(&self, digest: &Digest, code: &[u8]) -> Option<Hmac<Sha256>> {
-        // A key of this length is always taken.
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).ok()?;
-        mac.update(self.name(digest).as_bytes());
-        mac.update(code);
-        Some(mac)
+    /// The code of authentication of a file, from what comes before it.
+    fn code(&self, name: &str, bytes: &[u8]) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        // The name's length is always the same, so that the two cannot be taken for each other.
+        hasher.update(name.as_bytes());
+        // On all cores, where there is much of it.
+        hasher.update_rayon(bytes);
+        hasher.finalize()
     }
 
-    fn read(&self, engine: &Engine, digest: &Digest, path: &Path) -> Option<Component> {
-        let bytes = fs::read(path).ok()?;
-        let (tag, code) = bytes.split_at_checked(CODE_BYTES)?;
-        self.code(digest, code)?.verify_slice(tag).ok()?;
-        deserialize(engine, code).ok()
+    /// A file's compiled code and what is known of it, if this host has written it so.
+    fn check<'a>(&self, name: &str, bytes: &'a [u8]) -> Option<(&'a [u8], Inspection)> {
+        let (rest, code) = bytes.split_last_chunk::<CODE_BYTES>()?;
+        // Takes the same time wherever they differ.
+        if self.code(name, rest) != blake3::Hash::from_bytes(*code) {
+            return None;
+        }
+        let (rest, length) = rest.split_last_chunk::<LENGTH_BYTES>()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (code, inspection) = rest.split_at_checked(rest.len().checked_sub(length)?)?;
+        Some((code, serde_json::from_slice(inspection).ok()?))
     }
 
     /// Written beside and renamed, so that no reader ever sees half a file.
-    fn write(&self, digest: &Digest, code: &[u8], path: &Path) -> io::Result<()> {
-        let mac = (self.code(digest, code)).ok_or_else(|| io::Error::other("no code"))?;
+    fn write(&self, name: &str, code: &[u8], inspection: &Inspection) -> io::Result<()> {
+        let found = serde_json::to_vec(inspection)?;
+        let length = u32::try_from(found.len()).map_err(io::Error::other)?;
+        let bytes = [code, &found, &length.to_le_bytes()].concat();
         let mut file = tempfile::Builder::new()
-            .permissions(fs::Permissions::from_mode(0o600))
+            .permissions(fs::Permissions::from_mode(MODE))
             .tempfile_in(&self.folder)?;
-        file.write_all(&mac.finalize().into_bytes())?;
-        file.write_all(code)?;
+        file.write_all(&bytes)?;
+        file.write_all(self.code(name, &bytes).as_bytes())?;
         file.as_file().sync_data()?;
-        file.persist(path)?;
+        file.persist(self.folder.join(name))?;
         self.prune()
     }
 
-    fn prune(&self) -> io::Result<()> {
-        let mut kept = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+    fn files(&self) -> io::Result<Vec<(SystemTime, PathBuf)>> {
+        let entries = fs::read_dir(&self.folder)?.map(|entry| {
             let entry = entry?;
-            let path = entry.path();
-            if path.extension().is_some_and(|it| it == "cwasm") {
-                kept.push((entry.metadata()?.modified()?, path));
-            }
-        }
+            Ok((entry.metadata()?.modified()?, entry.path()))
+        });
+        // One that another process has just removed is none.
+        Ok(entries
+            .filter_map(|entry: io::Result<_>| entry.ok())
+            .collect())
+    }
+
+    fn prune(&self) -> io::Result<()> {
+        let mut kept = self.files()?;
+        kept.retain(|(_, path)| path.extension().is_some_and(|it| it == "cwasm"));
         kept.sort();
         let excess = kept.len().saturating_sub(MAX_KEPT);
         (kept.iter().take(excess)).try_for_each(|(_, path)| fs::remove_file(path))
+    }
+
+    /// Removes what stopped processes have left half written.
+    fn clear(&self) -> io::Result<()> {
+        for (modified, path) in self.files()? {
+            let name = path.file_name().unwrap_or_default();
+            let old = modified.elapsed().is_ok_and(|age| age > LEFT_OVER);
+            if old && name.as_encoded_bytes().starts_with(b".tmp") {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -131,7 +205,22 @@ pub fn compile(engine: &Engine, wasm: &[u8]) -> Result<Component, LoadError> {
     Component::from_binary(engine, wasm).map_err(|error| LoadError::Compile(format!("{error:#}")))
 }
 
-// The one place in which code is run that wasmtime has not just compiled itself.
+// The places in which code is read, and run, that wasmtime has not just compiled itself.
+#[allow(unsafe_code)]
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: nobody changes the file while it is mapped: only this user could, who would have to make it writable first,
+    // and this host never does.
+    unsafe { MmapOptions::new().populate().map(file) }
+}
+
+#[allow(unsafe_code)]
+fn deserialize_file(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: these bytes came from `Engine::precompile_component` of this very wasmtime, for this engine's settings, and
+    // were written under our key; they have been found unchanged, and stay so (see `map`). What follows the code in the
+    // file is no part of what its header describes.
+    unsafe { Component::deserialize_file(engine, path) }
+}
+
 #[allow(unsafe_code)]
 fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: these bytes came from `Engine::precompile_component` of this very wasmtime: either just now, or before they
@@ -174,5 +263,30 @@ fn make_key(folder: &Path, path: &Path) -> io::Result<[u8; KEY_BYTES]> {
         Ok(_) => Ok(key),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => read_key(path),
         Err(error) => Err(error.error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_used_for_longest_is_pruned() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path(), &Engine::default()).unwrap();
+        let path = |i: usize| folder.path().join(format!("{i}.cwasm"));
+        let now = SystemTime::now();
+        for i in 0..MAX_KEPT + 3 {
+            fs::write(path(i), "code").unwrap();
+            let used = now - Duration::from_secs(1000 - i as u64);
+            File::open(path(i)).unwrap().set_modified(used).unwrap();
+        }
+        // Written first, used last.
+        File::open(path(0)).unwrap().set_modified(now).unwrap();
+        cache.prune().unwrap();
+        let left = |i| path(i).exists();
+        assert!(left(0) && left(4) && left(MAX_KEPT + 2));
+        assert!(!left(1) && !left(2) && !left(3));
+        assert!(folder.path().join(KEY_FILE).exists());
     }
 }

@@ -1,21 +1,24 @@
 //! One call from its arguments to a checked answer, or to a failure that says all that is known.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use msao_core::digest::Digest;
 use msao_core::offload::check::Violation;
 use msao_core::offload::manifest::Manifest;
-use wasmtime::component::{Component, ComponentExportIndex, Instance as Linked, InstancePre};
+use wasmtime::component::{
+    Component, ComponentNamedList, Instance as Linked, InstancePre, Lift, Lower,
+};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
 use crate::config::Limits;
-use crate::engine::{Engines, MAX_STACK, TICK};
+use crate::engine::{self, Engines, MAX_STACK};
 use crate::error::{Export, Failure, FailureKind, LoadError};
 use crate::inspect::Inspection;
 use crate::instance::{self, Counts, Instance, State, Stillborn};
-use crate::pool::Pool;
+use crate::pool::{Idle, Pool};
+use crate::typed::{self, OtherType};
 
 /// Time in which an instance must be there when a plug-in is loaded or warmed, which no request waits for: a guest in
 /// Python has megabytes to be laid out.
@@ -60,7 +63,7 @@ pub struct Loaded {
 }
 
 /// The functions that a world exports.
-pub trait Functions: Sized + Send {
+pub trait Functions: Sized + Send + 'static {
     /// Where they are in the component.
     type Indices: Send + Sync;
 
@@ -75,28 +78,23 @@ pub trait Functions: Sized + Send {
     ) -> wasmtime::Result<Self>;
 }
 
-/// An export has another type than the contract says.
-#[derive(Debug)]
-pub struct OtherType(pub &'static str);
-
-impl std::fmt::Display for OtherType {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "{} has another type", self.0)
-    }
-}
-
-/// The index of `interface.function`.
-pub fn index(
+/// Where `interface.function` is.
+pub fn export<Args, Answer>(
     component: &Component,
     inspection: &Inspection,
     interface: &str,
     function: &'static str,
     full: &'static str,
-) -> Result<ComponentExportIndex, LoadError> {
+) -> Result<typed::Export<Args, Answer>, LoadError>
+where
+    Args: ComponentNamedList + Lower,
+    Answer: ComponentNamedList + Lift,
+{
     let name = inspection.full_name(interface).unwrap_or_default();
     component
         .get_export_index(None, name.as_str())
         .and_then(|interface| component.get_export_index(Some(&interface), function))
+        .map(|index| typed::Export::new(index, full))
         .ok_or_else(|| LoadError::Type {
             export: full,
             problem: "it is missing".to_owned(),
@@ -109,26 +107,33 @@ pub struct Plug<F: Functions> {
     name: Arc<str>,
     counts: Arc<Counts>,
     indices: F::Indices,
-    pool: Pool<Instance<F>>,
+    pool: Arc<Pool<Instance<F>>>,
+    /// The same, as other plug-ins know it.
+    idle: Weak<dyn Idle>,
 }
 
 impl<F: Functions> Plug<F> {
     /// Makes a first instance, which shows that it can be called.
     pub fn new(loaded: Loaded, inspection: &Inspection) -> Result<Plug<F>, LoadError> {
         let name = format!("{} {}", loaded.manifest.name, loaded.manifest.version);
+        let pool = Arc::new(Pool::new(loaded.engines.keep_idle()));
+        let idle: Weak<dyn Idle> = Arc::downgrade(&pool) as _;
         let plug = Plug {
             indices: F::indices(loaded.pre.component(), inspection)?,
             name: name.into(),
             counts: Arc::default(),
-            pool: Pool::new(),
+            pool,
+            idle,
             loaded,
         };
+        plug.loaded.engines.pools().add(Weak::clone(&plug.idle));
         plug.warm(1)?;
         Ok(plug)
     }
 
     /// Makes instances until there are `count` of them.
     pub fn warm(&self, count: u32) -> Result<(), LoadError> {
+        self.pool.keep_at_least(count as usize);
         while self.counts.live.load(Ordering::Relaxed) < count {
             let instance = self.instantiate(PREPARE_MS).map_err(|stillborn| {
                 match stillborn.error.downcast_ref::<OtherType>() {
@@ -170,7 +175,20 @@ impl<F: Functions> Plug<F> {
         }
     }
 
+    /// Makes an instance. Where there is no room, idle ones of other plug-ins make it.
     fn instantiate(&self, deadline_ms: u32) -> Result<Instance<F>, Box<Stillborn>> {
+        match self.try_instantiate(deadline_ms) {
+            Err(stillborn)
+                if stillborn.error.is::<PoolConcurrencyLimitError>()
+                    && self.loaded.engines.pools().make_room(&self.idle) =>
+            {
+                self.try_instantiate(deadline_ms)
+            }
+            made => made,
+        }
+    }
+
+    fn try_instantiate(&self, deadline_ms: u32) -> Result<Instance<F>, Box<Stillborn>> {
         Instance::new(
             &self.loaded.engines,
             &self.loaded.pre,
@@ -229,10 +247,7 @@ impl<F: Functions> Plug<F> {
     fn elapsed(&self, started: Started) -> Duration {
         match started.at {
             Some(at) => at.elapsed(),
-            None => {
-                let ticks = self.loaded.engines.ticks().saturating_sub(started.ticks);
-                TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
-            }
+            None => engine::ticks(self.loaded.engines.ticks().saturating_sub(started.ticks)),
         }
     }
 
@@ -294,6 +309,21 @@ impl<F: Functions> Plug<F> {
             backtrace: backtrace(&stillborn.error),
             memory_peak: stillborn.memory_peak,
             elapsed: self.elapsed(started),
+        }
+    }
+
+    /// The failure of a call for which there was no thread.
+    #[cold]
+    pub fn no_thread(&self, export: Export) -> Failure {
+        Failure {
+            plugin: Arc::clone(&self.name),
+            export,
+            kind: FailureKind::Overloaded,
+            message: "all `score-threads` are at work, and `score-queue` callers wait for them"
+                .to_owned(),
+            backtrace: None,
+            memory_peak: 0,
+            elapsed: Duration::ZERO,
         }
     }
 

@@ -16,6 +16,10 @@ const MAX_MEMORY_MIB: u32 = 1024;
 const MAX_ARTIFACT_MIB: u32 = 256;
 /// Instances that a sandbox may have at most: each reserves address space, 8 GiB of it.
 const MAX_INSTANCES: u32 = 8192;
+/// Threads for `score` that there may be at most.
+const MAX_SCORE_THREADS: u32 = 256;
+/// Callers that may wait for them at most.
+const MAX_SCORE_QUEUE: u32 = 65_536;
 /// Table elements that an instance may have at most.
 const MAX_TABLE_ELEMENTS: u32 = 1 << 20;
 
@@ -108,6 +112,11 @@ pub struct SandboxConfig {
     pub cache: Option<PathBuf>,
     /// Instances of all plug-ins together; a call that needs one more fails as overloaded.
     pub instances: u32,
+    /// Threads on which `score` runs: so many at once, of all post-processors together.
+    pub score_threads: u32,
+    /// Callers of `score` that wait for a thread at most; one more fails as overloaded. Who waits does so for at most
+    /// `score-queue` / `score-threads` deadlines.
+    pub score_queue: u32,
     /// Deadlines in executed instructions instead of time, so that a call ends the same way wherever it runs. For tests
     /// and replay: slower, and time alone stops nothing.
     pub deterministic: bool,
@@ -120,6 +129,8 @@ impl Default for SandboxConfig {
             plugins: BTreeMap::new(),
             cache: None,
             instances: 256,
+            score_threads: 4,
+            score_queue: 16,
             deterministic: false,
         }
     }
@@ -208,7 +219,14 @@ impl SandboxConfig {
             let limits = self.limits.with(plugin);
             limits.check(&format!("plugins.{name}"))?;
         }
-        within(|| "instances".to_owned(), self.instances, MAX_INSTANCES)
+        for (name, value, most) in [
+            ("instances", self.instances, MAX_INSTANCES),
+            ("score-threads", self.score_threads, MAX_SCORE_THREADS),
+            ("score-queue", self.score_queue, MAX_SCORE_QUEUE),
+        ] {
+            within(|| name.to_owned(), value, most)?;
+        }
+        Ok(())
     }
 
     /// What the operator allows the plug-in called `name`.

@@ -12,11 +12,16 @@ use wasmtime::{
 
 use crate::config::SandboxConfig;
 use crate::error::SandboxError;
+use crate::pool::Pools;
+use crate::priority;
+use crate::scorers::Scorers;
 
 /// The unit of deadlines.
 pub const TICK: Duration = Duration::from_millis(1);
 /// Bytes of stack that a plug-in may use of its calling thread.
 pub const MAX_STACK: usize = 512 << 10;
+/// One plug-in's idle instances are this part of all that may be.
+const IDLE_SHARE: u32 = 4;
 /// Core modules' instances in one component: those of Python have some thirty.
 const CORE_INSTANCES: u32 = 64;
 /// Memories in one component.
@@ -32,6 +37,9 @@ pub struct Engines {
     deterministic: bool,
     ticks: Arc<AtomicU64>,
     ticking: OnceLock<()>,
+    pools: Pools,
+    keep_idle: usize,
+    scorers: Scorers,
 }
 
 impl Engines {
@@ -47,6 +55,9 @@ impl Engines {
             deterministic: config.deterministic,
             ticks: Arc::default(),
             ticking: OnceLock::new(),
+            pools: Pools::default(),
+            keep_idle: config.instances.div_ceil(IDLE_SHARE) as usize,
+            scorers: Scorers::new(config.score_threads, config.score_queue),
         })
     }
 
@@ -55,12 +66,27 @@ impl Engines {
         &self.engine
     }
 
+    /// The pools of all plug-ins.
+    pub fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    /// Where `score` runs.
+    pub fn scorers(&self) -> &Scorers {
+        &self.scorers
+    }
+
+    /// Idle instances that a plug-in keeps which nobody has asked for, beside those of threads.
+    pub fn keep_idle(&self) -> usize {
+        self.keep_idle
+    }
+
     /// Whether deadlines are in instructions.
     pub fn deterministic(&self) -> bool {
         self.deterministic
     }
 
-    /// Ticks since the clock was started.
+    /// Ticks since the clock was started, which no run of a program exhausts.
     #[inline]
     pub fn ticks(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
@@ -86,21 +112,41 @@ impl Engines {
 /// Advances the epoch once a millisecond of wall time for as long as the engine is there. When this thread was kept from
 /// the processor it catches up, so that deadlines stay true.
 fn tick(engine: &EngineWeak, ticks: &AtomicU64) {
+    // A clock of ordinary priority is a clock all the same.
+    let _ = priority::raise();
     let start = Instant::now();
     let mut told = 0;
     loop {
-        let next = TICK.saturating_mul(told + 1);
-        thread::sleep(next.saturating_sub(start.elapsed()));
+        thread::sleep(until_next(start.elapsed(), told));
         let Some(engine) = engine.upgrade() else {
             return;
         };
-        let now = u32::try_from(start.elapsed().as_millis()).unwrap_or(u32::MAX);
-        while told < now {
+        let due = due(start.elapsed(), told);
+        for _ in 0..due {
             engine.increment_epoch();
-            ticks.fetch_add(1, Ordering::Relaxed);
-            told += 1;
         }
+        ticks.fetch_add(due, Ordering::Relaxed);
+        told += due;
     }
+}
+
+/// Ticks that are to be told after `elapsed`, when `told` have been.
+fn due(elapsed: Duration, told: u64) -> u64 {
+    // Of nanoseconds in 64 bits there are 584 years.
+    let passed = elapsed.as_nanos() / TICK.as_nanos();
+    u64::try_from(passed)
+        .unwrap_or(u64::MAX)
+        .saturating_sub(told)
+}
+
+/// Time to the tick after `told`.
+fn until_next(elapsed: Duration, told: u64) -> Duration {
+    ticks(told.saturating_add(1)).saturating_sub(elapsed)
+}
+
+/// How long so many ticks are.
+pub fn ticks(count: u64) -> Duration {
+    Duration::from_millis(count)
 }
 
 fn settings(config: &SandboxConfig) -> Config {
@@ -111,6 +157,8 @@ fn settings(config: &SandboxConfig) -> Config {
         .concurrency_support(false)
         .max_wasm_stack(MAX_STACK)
         .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES))
+        // wasmtime finds its way by frame pointers; the tables are for debuggers, and registering them takes time at each load.
+        .native_unwind_info(false)
         .cranelift_opt_level(OptLevel::Speed)
         // The same bits on every machine.
         .cranelift_nan_canonicalization(true)
@@ -146,4 +194,42 @@ fn pool(config: &SandboxConfig) -> PoolingAllocationConfig {
         .max_memory_size(memory << 20)
         .table_elements(config.largest(|limits| limits.table_elements) as usize);
     pool
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_milliseconds() {
+        assert_eq!(ticks(7), 7 * TICK);
+        for (elapsed_us, told, expected) in [
+            (0, 0, 0),
+            (999, 0, 0),
+            (1000, 0, 1),
+            (5500, 2, 3),
+            (5500, 5, 0),
+            (5500, 9, 0),
+        ] {
+            let elapsed = Duration::from_micros(elapsed_us);
+            assert_eq!(due(elapsed, told), expected, "{elapsed:?}, {told}");
+        }
+        assert_eq!(
+            until_next(Duration::from_micros(5300), 5),
+            Duration::from_micros(700)
+        );
+        assert_eq!(until_next(Duration::from_micros(5300), 2), Duration::ZERO);
+    }
+
+    /// 49.7 days are 2^32 milliseconds.
+    #[test]
+    fn the_clock_goes_on_after_months() {
+        let edge = u64::from(u32::MAX);
+        for count in [edge - 1, edge, edge + 1, 2 * edge + 7, edge * 1000] {
+            assert_eq!(due(ticks(count + 1), count), 1, "{count}");
+            let before = ticks(count + 1) - Duration::from_nanos(1);
+            assert_eq!(due(before, count), 0, "{count}");
+            assert_eq!(until_next(ticks(count), count), TICK, "{count}");
+        }
+    }
 }

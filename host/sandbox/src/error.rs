@@ -72,6 +72,16 @@ pub enum LoadError {
     /// It ends too early, or a byte of it is wrong.
     #[error("the component is damaged: {0}")]
     Damaged(String),
+    /// More names than a plug-in can mean.
+    #[error(
+        "the component has more than {limit} {what}; a plug-in needs a few dozen: leave out what it does not use"
+    )]
+    TooMany {
+        /// `imports` or `exports`.
+        what: &'static str,
+        /// How many are allowed.
+        limit: usize,
+    },
     /// It uses something of WebAssembly that is switched off here.
     #[error("the component cannot be compiled: {0}")]
     Compile(String),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use msao_core::offload::manifest::World;
 use semver::Version;
+use serde::{Deserialize, Serialize};
 use wasmparser::{Chunk, ComponentExternalKind, KnownCustom, Parser, Payload};
 
 use crate::config::required_export;
@@ -14,15 +15,17 @@ use crate::wasi;
 pub const CONTRACT: Version = Version::new(0, 1, 0);
 const PACKAGE: &str = "msao:offload";
 
-/// Names and producers that are listed at most.
-const MAX_LISTED: usize = 256;
+/// Imports, and exports, that a component may have. An honest one has a few dozen; all are listed, or none would be checked.
+pub const MAX_NAMES: usize = 256;
+/// Producers that are listed at most.
+const MAX_PRODUCERS: usize = 64;
 /// Characters of a name that are kept.
 const MAX_NAME: usize = 128;
 /// Components and modules within each other at most.
 const MAX_DEPTH: usize = 64;
 
 /// What a component is, as far as its file says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Inspection {
     /// Bytes.
     pub size: u64,
@@ -117,7 +120,8 @@ fn parse(bytes: &[u8], found: &mut Inspection) -> Result<(), LoadError> {
         match payload {
             Payload::ComponentImportSection(imports) if outermost => {
                 for import in imports {
-                    list(&mut found.imports, import.map_err(damaged)?.name.name);
+                    let name = import.map_err(damaged)?.name.name;
+                    list(&mut found.imports, "imports", name)?;
                 }
             }
             Payload::ComponentExportSection(exports) if outermost => {
@@ -126,7 +130,7 @@ fn parse(bytes: &[u8], found: &mut Inspection) -> Result<(), LoadError> {
                     if export.kind == ComponentExternalKind::Instance
                         || export.kind == ComponentExternalKind::Func
                     {
-                        list(&mut found.exports, export.name.name);
+                        list(&mut found.exports, "exports", export.name.name)?;
                     }
                 }
             }
@@ -180,18 +184,27 @@ fn producers(
                 (name, "") => format!("{} {name}", field.name),
                 (name, version) => format!("{} {name} {version}", field.name),
             };
-            if !into.contains(&line) {
-                list(into, &line);
+            if into.len() < MAX_PRODUCERS && !into.contains(&line) {
+                into.push(short(&line));
             }
         }
     }
     Ok(())
 }
 
-fn list(into: &mut Vec<String>, name: &str) {
-    if into.len() < MAX_LISTED {
-        into.push(name.chars().take(MAX_NAME).collect());
+fn list(into: &mut Vec<String>, what: &'static str, name: &str) -> Result<(), LoadError> {
+    if into.len() >= MAX_NAMES {
+        return Err(LoadError::TooMany {
+            what,
+            limit: MAX_NAMES,
+        });
     }
+    into.push(short(name));
+    Ok(())
+}
+
+fn short(name: &str) -> String {
+    name.chars().take(MAX_NAME).collect()
 }
 
 /// `msao:offload/policy@0.1.0` as `policy` and its version.

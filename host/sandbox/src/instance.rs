@@ -13,6 +13,10 @@ use crate::engine::Engines;
 
 /// Bytes of an element of a table.
 const TABLE_ELEMENT: u64 = 8;
+/// Handles to resources that an instance may hold at once: a few for the streams and clocks that its language opens.
+const MAX_HANDLES: usize = 256;
+/// Bytes that an instance may hand over while it is made. It has nothing to say yet.
+const SAID_MEANWHILE: usize = 64 << 10;
 /// Where the fixed sequence begins that stands for randomness.
 const RANDOM_START: u64 = 0x6d73_616f;
 /// Processor time that a call gets after its deadline before it is stopped: it is then known to be running, and not to have
@@ -196,6 +200,8 @@ impl<F> Instance<F> {
         counts.live.fetch_add(1, Ordering::Relaxed);
         let mut store = Store::new(engines.engine(), State::new(limits, Arc::clone(counts)));
         store.limiter(|state| state);
+        store.set_max_component_handles(MAX_HANDLES);
+        store.set_hostcall_fuel(SAID_MEANWHILE);
         if !engines.deterministic() {
             store.epoch_deadline_callback(|mut store| Ok(store.data_mut().overdue()));
         }

@@ -15,10 +15,13 @@
 //!
 //! # Threads
 //! Everything here is synchronous. [`Sandbox::load`] compiles, which takes from milliseconds to seconds: never on a
-//! request's path. Calls run on the thread that makes them, which needs 1 MiB of stack. `step`, `plan` and `observe` are
-//! short enough to be called from a task directly. `score` may run for 50 ms and `explain` for 100 ms: run them on threads
-//! that are kept for them (a pool whose size bounds how many run at once), so that a slow post-processor delays other
-//! scores and never a plan.
+//! request's path. Calls run on the thread that makes them, which needs 1 MiB of stack: `step`, `plan` and `observe` are
+//! short enough to be called from a task directly, `explain`, which may run for 100 ms, is not. `score` may run for 50 ms:
+//! a few threads of the sandbox's own run all scores, the caller waits, and when too many wait already the next one fails
+//! at once as overloaded. So a slow post-processor delays other scores and never a plan.
+//!
+//! The clock of deadlines is a thread of its own. It asks for real-time priority, else for a raised one, and does without
+//! where the system gives neither: then a runaway on a busy machine is stopped later.
 //!
 //! ```no_run
 //! use msao_core::offload::manifest::Manifest;
@@ -55,6 +58,9 @@ mod instance;
 mod policy;
 mod pool;
 mod postprocessor;
+mod priority;
+mod scorers;
+mod typed;
 mod wasi;
 // The contract says what its records mean.
 #[allow(missing_docs)]
@@ -73,7 +79,7 @@ pub use crate::inspect::{CONTRACT, Inspection, inspect};
 pub use crate::policy::Policy;
 pub use crate::postprocessor::PostProcessor;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Compiled};
 use crate::call::Loaded;
 use crate::engine::Engines;
 
@@ -173,8 +179,9 @@ impl Sandbox {
         self.load_within(wasm, &Digest::of(wasm), manifest, limits)
     }
 
-    /// Like [`Sandbox::load`], for a caller that has just computed the digest of `wasm`: a wrong one would name another
-    /// component's compiled code.
+    /// Like [`Sandbox::load`], for a caller that has verified that `digest` is the digest of `wasm`, as a store does that reads
+    /// files named by their content: where compiled code is kept, the component's own bytes are then not looked at again. A
+    /// wrong digest would name another component's code.
     ///
     /// # Errors
     /// [`LoadError`].
@@ -207,13 +214,29 @@ impl Sandbox {
         limits: Limits,
     ) -> Result<Plugin, LoadError> {
         let inner = &*self.inner;
-        let inspection = inspect(wasm)?;
-        inspection.check(manifest.world)?;
         inner.engines.start_clock()?;
         let engine = inner.engines.engine();
-        let component = match &inner.cache {
-            Some(cache) => cache.compiled(engine, digest, wasm)?.0,
-            None => cache::compile(engine, wasm)?,
+        let kept = (inner.cache.as_ref()).and_then(|cache| cache.get(engine, digest));
+        let Compiled {
+            component,
+            inspection,
+        } = match kept {
+            Some(kept) => {
+                kept.inspection.check(manifest.world)?;
+                kept
+            }
+            None => {
+                let inspection = inspect(wasm)?;
+                inspection.check(manifest.world)?;
+                let component = match &inner.cache {
+                    Some(cache) => cache.compile(engine, digest, wasm, &inspection)?,
+                    None => cache::compile(engine, wasm)?,
+                };
+                Compiled {
+                    component,
+                    inspection,
+                }
+            }
         };
         let mut linker = Linker::new(engine);
         let pre = wasi::link(&mut linker, &component)

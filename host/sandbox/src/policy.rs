@@ -8,15 +8,14 @@ use msao_core::offload::{
     Update,
 };
 use wasmtime::Store;
-use wasmtime::component::{
-    Component, ComponentExportIndex, ComponentNamedList, Instance as Linked, Lift, Lower, TypedFunc,
-};
+use wasmtime::component::{Component, Instance as Linked, TypedFunc};
 
-use crate::call::{Functions, Loaded, Meter, OtherType, Plug, Usage, index};
+use crate::call::{Functions, Loaded, Meter, Plug, Usage, export};
 use crate::config::Limits;
 use crate::error::{Export, Failure, LoadError};
 use crate::inspect::Inspection;
 use crate::instance::State;
+use crate::typed;
 use crate::wire;
 
 type PlanArgs<'a> = (
@@ -66,40 +65,32 @@ pub struct PolicyFunctions {
 }
 
 pub struct PolicyIndices {
-    plan: ComponentExportIndex,
-    step: ComponentExportIndex,
-    observe: ComponentExportIndex,
-    explain: Option<ComponentExportIndex>,
-}
-
-/// Finds a function and holds its type against the contract's.
-pub fn typed<Args, Answer>(
-    store: &mut Store<State>,
-    instance: &Linked,
-    index: &ComponentExportIndex,
-    name: &'static str,
-) -> wasmtime::Result<TypedFunc<Args, Answer>>
-where
-    Args: ComponentNamedList + Lower,
-    Answer: ComponentNamedList + Lift,
-{
-    instance
-        .get_typed_func(store, index)
-        .map_err(|error| error.context(OtherType(name)))
+    plan: typed::Export<PlanArgs<'static>, (wire::Decision,)>,
+    step: typed::Export<StepArgs<'static>, (wire::Action,)>,
+    observe: typed::Export<ObserveArgs<'static>, (Vec<wire::Update>,)>,
+    explain: Option<typed::Export<ExplainArgs<'static>, (String,)>>,
 }
 
 impl Functions for PolicyFunctions {
     type Indices = PolicyIndices;
 
     fn indices(component: &Component, inspection: &Inspection) -> Result<PolicyIndices, LoadError> {
-        let index =
-            |interface, function, full| index(component, inspection, interface, function, full);
+        let in_policy = "policy";
         Ok(PolicyIndices {
-            plan: index("policy", "plan", "policy.plan")?,
-            step: index("policy", "step", "policy.step")?,
-            observe: index("policy", "observe", "policy.observe")?,
+            plan: export(component, inspection, in_policy, "plan", "policy.plan")?,
+            step: export(component, inspection, in_policy, "step", "policy.step")?,
+            observe: export(
+                component,
+                inspection,
+                in_policy,
+                "observe",
+                "policy.observe",
+            )?,
             explain: (inspection.explains)
-                .then(|| index("explanation", "explain", "explanation.explain"))
+                .then(|| {
+                    let full = "explanation.explain";
+                    export(component, inspection, "explanation", "explain", full)
+                })
                 .transpose()?,
         })
     }
@@ -110,11 +101,11 @@ impl Functions for PolicyFunctions {
         instance: &Linked,
     ) -> wasmtime::Result<PolicyFunctions> {
         Ok(PolicyFunctions {
-            plan: typed(store, instance, &indices.plan, "policy.plan")?,
-            step: typed(store, instance, &indices.step, "policy.step")?,
-            observe: typed(store, instance, &indices.observe, "policy.observe")?,
+            plan: indices.plan.find(store, instance)?,
+            step: indices.step.find(store, instance)?,
+            observe: indices.observe.find(store, instance)?,
             explain: (indices.explain.as_ref())
-                .map(|index| typed(store, instance, index, "explanation.explain"))
+                .map(|export| export.find(store, instance))
                 .transpose()?,
             parts: Vec::new(),
             nodes: Vec::new(),

@@ -1,18 +1,20 @@
 //! World `probe-postprocessor`.
 
+use std::sync::Arc;
+
 use msao_core::digest::Digest;
 use msao_core::offload::check;
 use msao_core::offload::manifest::Manifest;
 use msao_core::offload::{Calibration, MAX_UPDATES, Report, Scores};
 use wasmtime::Store;
-use wasmtime::component::{Component, ComponentExportIndex, Instance as Linked, TypedFunc};
+use wasmtime::component::{Component, Instance as Linked, TypedFunc};
 
-use crate::call::{Functions, Loaded, Meter, Plug, Usage, index};
+use crate::call::{Functions, Loaded, Meter, Plug, Usage, export};
 use crate::config::Limits;
 use crate::error::{Export, Failure, LoadError};
 use crate::inspect::Inspection;
 use crate::instance::State;
-use crate::policy::typed;
+use crate::typed;
 use crate::wire;
 
 type ScoreArgs<'a> = (wire::Report<'a>, u64, &'a [f64], wire::Calibration<'a>);
@@ -23,28 +25,20 @@ pub struct ScoreFunction {
 }
 
 impl Functions for ScoreFunction {
-    type Indices = ComponentExportIndex;
+    type Indices = typed::Export<ScoreArgs<'static>, (wire::Scores,)>;
 
-    fn indices(
-        component: &Component,
-        inspection: &Inspection,
-    ) -> Result<ComponentExportIndex, LoadError> {
-        index(
-            component,
-            inspection,
-            "postprocessor",
-            "score",
-            "postprocessor.score",
-        )
+    fn indices(component: &Component, inspection: &Inspection) -> Result<Self::Indices, LoadError> {
+        let full = "postprocessor.score";
+        export(component, inspection, "postprocessor", "score", full)
     }
 
     fn find(
-        index: &ComponentExportIndex,
+        score: &Self::Indices,
         store: &mut Store<State>,
         instance: &Linked,
     ) -> wasmtime::Result<ScoreFunction> {
         Ok(ScoreFunction {
-            score: typed(store, instance, index, "postprocessor.score")?,
+            score: score.find(store, instance)?,
             items: Vec::new(),
         })
     }
@@ -52,12 +46,13 @@ impl Functions for ScoreFunction {
 
 /// A post-processor that can be called from many threads at once. Every answer has been held against the contract.
 pub struct PostProcessor {
-    plug: Plug<ScoreFunction>,
+    plug: Arc<Plug<ScoreFunction>>,
 }
 
 impl PostProcessor {
     pub(crate) fn new(loaded: Loaded, inspection: &Inspection) -> Result<PostProcessor, LoadError> {
-        Plug::new(loaded, inspection).map(|plug| PostProcessor { plug })
+        let plug = Arc::new(Plug::new(loaded, inspection)?);
+        Ok(PostProcessor { plug })
     }
 
     /// The component's digest.
@@ -88,10 +83,11 @@ impl PostProcessor {
         self.plug.usage()
     }
 
-    /// Asks what of a request matters.
+    /// Asks what of a request matters, on one of the sandbox's threads for it; this one waits, for those before it too. The
+    /// arguments are copied.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; [`crate::FailureKind::Overloaded`] where `score-threads` are at work and `score-queue` callers wait already.
     pub fn score(
         &self,
         report: &Report,
@@ -99,10 +95,17 @@ impl PostProcessor {
         params: &[f64],
         calibration: &Calibration,
     ) -> Result<Scores, Failure> {
-        self.score_metered(report, seed, params, calibration, None)
+        let plug = Arc::clone(&self.plug);
+        let (report, params) = (report.clone(), params.to_vec());
+        let calibration = calibration.clone();
+        let engines = &self.plug.loaded.engines;
+        engines
+            .scorers()
+            .run(move || score(&plug, &report, seed, &params, &calibration, None))
+            .unwrap_or_else(|| Err(self.plug.no_thread(Export::Score)))
     }
 
-    /// [`PostProcessor::score`], telling what it used.
+    /// [`PostProcessor::score`] on the calling thread, telling what it used: for tools, which score one after the other.
     ///
     /// # Errors
     /// As there.
@@ -115,32 +118,44 @@ impl PostProcessor {
         calibration: &Calibration,
         meter: Option<&mut Meter>,
     ) -> Result<Scores, Failure> {
-        let tokens: usize = report.items.iter().map(|item| item.tokens as usize).sum();
-        let answer = report.items.len() * size_of::<wire::Score>()
-            + tokens * size_of::<u32>()
-            + MAX_UPDATES * size_of::<wire::Update>();
-        self.plug.call(
-            Export::Score,
-            self.limits().score_ms,
-            answer,
-            meter,
-            |store, functions| {
-                functions.items.clear();
-                let items = report.items.iter().map(wire::Item::from);
-                functions.items.extend(items);
-                let args = (
-                    wire::Report::new(report, &functions.items),
-                    seed,
-                    params,
-                    calibration.into(),
-                );
-                functions.score.call(store, args)
-            },
-            |(scores,)| {
-                let scores: Scores = scores.into();
-                check::scores(&scores, report)?;
-                Ok(scores)
-            },
-        )
+        score(&self.plug, report, seed, params, calibration, meter)
     }
+}
+
+#[inline]
+fn score(
+    plug: &Plug<ScoreFunction>,
+    report: &Report,
+    seed: u64,
+    params: &[f64],
+    calibration: &Calibration,
+    meter: Option<&mut Meter>,
+) -> Result<Scores, Failure> {
+    let tokens: usize = report.items.iter().map(|item| item.tokens as usize).sum();
+    let answer = report.items.len() * size_of::<wire::Score>()
+        + tokens * size_of::<u32>()
+        + MAX_UPDATES * size_of::<wire::Update>();
+    plug.call(
+        Export::Score,
+        plug.loaded.limits.score_ms,
+        answer,
+        meter,
+        |store, functions| {
+            functions.items.clear();
+            let items = report.items.iter().map(wire::Item::from);
+            functions.items.extend(items);
+            let args = (
+                wire::Report::new(report, &functions.items),
+                seed,
+                params,
+                calibration.into(),
+            );
+            functions.score.call(store, args)
+        },
+        |(scores,)| {
+            let scores: Scores = scores.into();
+            check::scores(&scores, report)?;
+            Ok(scores)
+        },
+    )
 }

@@ -8,16 +8,27 @@
 
 mod common;
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Barrier;
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use common::*;
 use msao_core::digest::Digest;
+use msao_core::offload::manifest::Manifest;
 use msao_core::offload::{Action, Calibration, Decision, Outcome, Plan, Route, StepInput};
 use msao_hostile::build::{ANSWERS, Core};
+use msao_hostile::{MANIFEST, SCORE_MANIFEST};
 use msao_sandbox::{FailureKind, Limits, Meter, Plugin, SandboxConfig};
 use proptest::prelude::*;
+
+/// Puts other bytes in the place of a file that nobody may write to, with the same mode.
+fn put(file: &std::path::Path, bytes: &[u8]) {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::remove_file(file);
+    std::fs::write(file, bytes).unwrap();
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o400)).unwrap();
+}
 
 #[test]
 fn an_honest_policy_is_answered_for() {
@@ -141,7 +152,7 @@ fn a_pool_that_is_empty_is_said_to_be_overloaded() {
         });
         ready.wait();
         // The other thread may be the one that finds the pool empty: one of both does.
-        thread::sleep(std::time::Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
         let mine = plan(&policy);
         let results = [slow.join().unwrap(), mine];
         let overloaded = results.iter().filter_map(|it| it.as_ref().err());
@@ -149,6 +160,33 @@ fn a_pool_that_is_empty_is_said_to_be_overloaded() {
         assert_eq!(kinds, [&FailureKind::Overloaded]);
     });
     assert!(plan(&policy).is_ok(), "the instance came back");
+}
+
+/// A plug-in that is only kept warm makes room for one that is called.
+#[test]
+fn idle_instances_of_others_make_room() {
+    let sandbox = sandbox(SandboxConfig {
+        instances: 4,
+        ..SandboxConfig::default()
+    });
+    let idle = honest_policy(&sandbox);
+    let expected = plan(&idle).unwrap();
+    let failing = Core {
+        plan: "unreachable".to_owned(),
+        ..Core::policy()
+    };
+    let busy = policy(&sandbox, &failing);
+    for _ in 0..3 {
+        let _ = plan(&busy).unwrap_err();
+        idle.warm(4).unwrap();
+        assert_eq!(idle.usage().instances, 4);
+        // All room is taken, and the failed call's instance is gone.
+        assert_eq!(plan(&busy).unwrap_err().kind, FailureKind::Trap);
+        assert_eq!(plan(&idle).unwrap(), expected, "a new instance is made");
+    }
+    idle.warm(4).unwrap();
+    let third = honest_policy(&sandbox);
+    assert_eq!(plan(&third).unwrap(), expected, "loading makes room too");
 }
 
 #[test]
@@ -201,29 +239,68 @@ fn compiled_code_is_kept_and_checked() {
     assert_eq!(mode(&cache.join("key")), 0o600);
     assert_eq!(mode(&file), 0o600);
 
-    // Found again: the file is not written anew.
-    let changed = std::fs::metadata(&file).unwrap().modified().unwrap();
+    // Found again: the file is not written anew, only marked as used.
+    let inode = |path: &std::path::Path| std::fs::metadata(path).unwrap().ino();
+    let (first, long_ago) = (inode(&file), SystemTime::now() - Duration::from_secs(9999));
+    set_modified(&file, long_ago);
     assert_eq!(
         plan(&honest_policy(&sandbox(config.clone()))).unwrap(),
         expected
     );
-    assert_eq!(
-        std::fs::metadata(&file).unwrap().modified().unwrap(),
-        changed
-    );
+    assert_eq!(inode(&file), first);
+    let used = std::fs::metadata(&file).unwrap().modified().unwrap();
+    assert!(used > long_ago + Duration::from_secs(9000));
 
-    // Somebody else's code, or a damaged file, is compiled over.
-    for at in [0, 40, written.len() - 1] {
+    // What was found by inspecting it is believed, and nothing more: not even its own digest opens a wrong world.
+    let wasm = Core::policy().build().unwrap();
+    let named = |manifest: &str| {
+        let manifest = Manifest::parse(manifest).unwrap();
+        let sandbox = sandbox(config.clone());
+        sandbox
+            .load_named(&wasm, &Digest::of(&wasm), &manifest)
+            .map(drop)
+    };
+    named(MANIFEST).unwrap();
+    let error = named(SCORE_MANIFEST).unwrap_err().to_string();
+    assert!(error.contains("world probe-postprocessor"), "{error}");
+    assert_eq!(inode(&file), first);
+
+    // Somebody else's code, or a damaged file, is compiled over: a bit of the code, of what follows it, of its authentication.
+    let last = written.len() - 1;
+    let mut places: Vec<usize> = (0..=last).step_by(last / 12).collect();
+    places.extend([1, last - 31, last - 32, last - 36, last - 60, last]);
+    for at in places {
         let mut bad = written.clone();
-        bad[at] ^= 1;
-        std::fs::write(&file, &bad).unwrap();
+        bad[at] ^= 1 << (at % 8);
+        put(&file, &bad);
         assert_eq!(
             plan(&honest_policy(&sandbox(config.clone()))).unwrap(),
             expected
         );
-        assert_eq!(std::fs::read(&file).unwrap()[..32].len(), 32);
-        assert_ne!(std::fs::read(&file).unwrap(), bad, "byte {at}");
+        assert!(std::fs::read(&file).unwrap() == written, "byte {at}");
     }
+    for length in [0, 31, 32, 36, written.len() / 2, last] {
+        put(&file, &written[..length]);
+        honest_policy(&sandbox(config.clone()));
+        assert!(std::fs::read(&file).unwrap() == written, "{length} bytes");
+    }
+    // Another component's file under this one's name.
+    let other = Core {
+        step: "(i32.const 1)".to_owned(),
+        ..Core::policy()
+    };
+    policy(&sandbox(config.clone()), &other);
+    let files = std::fs::read_dir(&cache)
+        .unwrap()
+        .map(|it| it.unwrap().path());
+    let mut code = files.filter(|path| path.extension().is_some_and(|it| it == "cwasm"));
+    let others = code.find(|path| *path != file).unwrap();
+    put(&file, &std::fs::read(others).unwrap());
+    let again = honest_policy(&sandbox(config.clone()));
+    assert_eq!(
+        again.step(&StepInput::default(), &[]).unwrap(),
+        Action::Draft
+    );
 
     let key = cache.join("key");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -232,6 +309,35 @@ fn compiled_code_is_kept_and_checked() {
         .unwrap()
         .to_string();
     assert!(error.contains("others may read"), "{error}");
+}
+
+fn set_modified(path: &std::path::Path, to: SystemTime) {
+    let file = std::fs::File::open(path).unwrap();
+    file.set_modified(to).unwrap();
+}
+
+/// A process that is killed while it writes leaves half a file; another one may be writing right now.
+#[test]
+fn what_was_left_half_written_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = SandboxConfig {
+        cache: Some(folder.path().to_owned()),
+        ..SandboxConfig::default()
+    };
+    let file = |name: &str, age_s| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "half").unwrap();
+        set_modified(&path, SystemTime::now() - Duration::from_secs(age_s));
+        path
+    };
+    let (old, new, other) = (
+        file(".tmpOLD123", 3600),
+        file(".tmpNEW123", 1),
+        file("notes", 3600),
+    );
+    sandbox(config);
+    assert!(!old.exists());
+    assert!(new.exists() && other.exists());
 }
 
 /// Time and randomness stand still, for a policy that insists on having them.

@@ -457,6 +457,18 @@ fn contracts(all: &mut Vec<Case>) -> Result<()> {
         let says = "which plug-ins do not get";
         all.push(refused(&format!("imports {import}"), core.build()?, says));
     }
+    // What follows the 256th must not slip through.
+    let mut imports: String = (0..256)
+        .map(|i| format!("(import \"wasi:random/source{i}@0.2.0\" (instance))"))
+        .collect();
+    imports += "(import \"wasi:sockets/tcp@0.2.0\" (instance))";
+    let many = wat::parse_str(format!("(component {imports})"))?;
+    all.push(refused("257 imports", many, "more than 256 imports"));
+    let exports: String = (0..257)
+        .map(|i| format!("(export \"msao:offload/policy{i}@0.1.0\" (instance $empty))"))
+        .collect();
+    let many = wat::parse_str(format!("(component (instance $empty) {exports})"))?;
+    all.push(refused("257 exports", many, "more than 256 exports"));
     let post = Core::postprocessor().build()?;
     all.push(refused("wrong world", post, "world offload-policy"));
     let mut case = refused(

@@ -139,10 +139,8 @@ fn precompiled(wasm: &[u8]) -> Result<Row> {
         .find(|path| path.extension().is_some_and(|it| it == "cwasm"))
         .context("nothing was kept")?;
     let bytes = std::fs::read(file)?;
-    // A code of authentication comes first.
-    let code = bytes.get(32..).unwrap_or_default();
-    let refused = sandbox.load(code, &Manifest::parse(MANIFEST)?);
-    let right = matches!(refused, Err(LoadError::Precompiled)) && inspect(code).is_err();
+    let refused = sandbox.load(&bytes, &Manifest::parse(MANIFEST)?);
+    let right = matches!(refused, Err(LoadError::Precompiled)) && inspect(&bytes).is_err();
     Ok(Row {
         name: "precompiled code".to_owned(),
         figure: if refused.is_err() {

@@ -1,0 +1,114 @@
+//! The threads on which `score` runs.
+//!
+//! A post-processor may take ten times as long as a policy. So that slow ones delay other scores and nothing else, a few
+//! threads of one sandbox run all of them; who asks waits. When all are at work and enough callers wait already, the next
+//! one is told at once that there is no room, and its request goes on with the fallback.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The threads, started when they are first needed. They end when this is gone.
+pub struct Scorers {
+    threads: u32,
+    queue: u32,
+    jobs: OnceLock<Option<SyncSender<Job>>>,
+}
+
+impl Scorers {
+    /// `threads` that run, and at most `queue` callers more that wait for them.
+    pub fn new(threads: u32, queue: u32) -> Scorers {
+        Scorers {
+            threads,
+            queue,
+            jobs: OnceLock::new(),
+        }
+    }
+
+    /// Runs `job` on one of the threads and waits for it. None: there is no room, or no thread.
+    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let (done, result) = sync_channel(1);
+        let job: Job = Box::new(move || {
+            // Nobody waits any more: nothing to be told.
+            let _ = done.send(job());
+        });
+        let jobs = (self.jobs.get_or_init(|| start(self.threads, self.queue))).as_ref()?;
+        match jobs.try_send(job) {
+            Ok(()) => result.recv().ok(),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => None,
+        }
+    }
+}
+
+/// None: the system gives no threads at all.
+fn start(threads: u32, queue: u32) -> Option<SyncSender<Job>> {
+    let (sender, jobs) = sync_channel(queue as usize);
+    let jobs = Arc::new(Mutex::new(jobs));
+    let started = (0..threads).filter(|_| {
+        let jobs = Arc::clone(&jobs);
+        let thread = thread::Builder::new().name("plugin-score".to_owned());
+        thread.spawn(move || work(&jobs)).is_ok()
+    });
+    (started.count() > 0).then_some(sender)
+}
+
+fn work(jobs: &Mutex<Receiver<Job>>) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        // Its caller learns of a panic by getting no result; the thread goes on with the next.
+        let _ = catch_unwind(AssertUnwindSafe(job));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_full_queue_answers_at_once() {
+        let scorers = &Scorers::new(2, 1);
+        let (busy, free) = (Arc::new(Barrier::new(3)), Arc::new(Barrier::new(3)));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let (busy, free) = (Arc::clone(&busy), Arc::clone(&free));
+                    let ran = scorers.run(move || {
+                        busy.wait();
+                        free.wait();
+                    });
+                    assert!(ran.is_some());
+                });
+            }
+            busy.wait();
+            // Of two more one waits, and the other is told that there is no room.
+            let more = [7, 7].map(|answer| scope.spawn(move || scorers.run(move || answer)));
+            let end = Instant::now() + Duration::from_secs(30);
+            while !more.iter().any(|it| it.is_finished()) {
+                assert!(Instant::now() < end);
+                thread::yield_now();
+            }
+            assert!(!more.iter().all(|it| it.is_finished()));
+            free.wait();
+            let mut answers = more.map(|it| it.join().unwrap());
+            answers.sort_unstable();
+            assert_eq!(answers, [None, Some(7)]);
+        });
+        assert_eq!(scorers.run(|| 9), Some(9));
+    }
+
+    #[test]
+    fn a_panic_is_no_result_and_ends_no_thread() {
+        let scorers = Scorers::new(1, 4);
+        assert_eq!(
+            scorers.run(|| -> u32 { panic!("a job of this test") }),
+            None
+        );
+        assert_eq!(scorers.run(|| 1), Some(1));
+    }
+}

@@ -1,0 +1,68 @@
+//! Functions of a component with the contract's types.
+//!
+//! Comparing a function's type with the contract's, field by field, takes longer than making an instance. All instances of a
+//! component have functions of the same types, so it is done with the first one.
+#![allow(unsafe_code)]
+
+use std::sync::OnceLock;
+
+use wasmtime::component::{
+    ComponentExportIndex, ComponentNamedList, Instance as Linked, Lift, Lower, TypedFunc,
+};
+use wasmtime::{Store, format_err};
+
+use crate::instance::State;
+
+/// An export has another type than the contract says.
+#[derive(Debug)]
+pub struct OtherType(pub &'static str);
+
+impl std::fmt::Display for OtherType {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{} has another type", self.0)
+    }
+}
+
+/// A function that takes `Args` and gives `Answer`: where it is in one component, and whether its type has been compared.
+pub struct Export<Args, Answer> {
+    index: ComponentExportIndex,
+    name: &'static str,
+    compared: OnceLock<()>,
+    types: std::marker::PhantomData<fn(Args) -> Answer>,
+}
+
+impl<Args, Answer> Export<Args, Answer>
+where
+    Args: ComponentNamedList + Lower,
+    Answer: ComponentNamedList + Lift,
+{
+    /// The export at `index`, which errors call `name`.
+    pub fn new(index: ComponentExportIndex, name: &'static str) -> Export<Args, Answer> {
+        Export {
+            index,
+            name,
+            compared: OnceLock::new(),
+            types: std::marker::PhantomData,
+        }
+    }
+
+    /// Finds it in an instance of its component.
+    pub fn find(
+        &self,
+        store: &mut Store<State>,
+        instance: &Linked,
+    ) -> wasmtime::Result<TypedFunc<Args, Answer>> {
+        if self.compared.get().is_some() {
+            let function = (instance.get_func(&mut *store, self.index))
+                .ok_or_else(|| format_err!("{} is missing", self.name))?;
+            // SAFETY: this very export had these types in another instance. An index is found only in the component that it
+            // is of, and a function's type is its component's, not its instance's: the contract has no resources.
+            return Ok(unsafe { TypedFunc::new_unchecked(function) });
+        }
+        let function = instance
+            .get_typed_func(store, self.index)
+            .map_err(|error| error.context(OtherType(self.name)))?;
+        let _ = self.compared.set(());
+        Ok(function)
+    }
+}
