@@ -237,7 +237,7 @@ fn compiled_code_is_kept_and_checked() {
     let mode =
         |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&cache.join("key")), 0o600);
-    assert_eq!(mode(&file), 0o600);
+    assert_eq!(mode(&file), 0o400);
 
     // Found again: the file is not written anew, only marked as used.
     let inode = |path: &std::path::Path| std::fs::metadata(path).unwrap().ino();
