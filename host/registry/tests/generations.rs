@@ -635,7 +635,7 @@ fn a_full_sandbox_is_not_charged_to_the_canary() {
         assert!(traffic(&plugins, 1, 20) > 0);
     }
     let rollout = plugins.status().rollout.unwrap();
-    // Each of its calls found no room: charged, that would be every request. Some fail in the driver's world anyway.
+    // Each of its calls found no room: charged, that would be every request. Those that `traffic` admits and drops are lost.
     let errors = rollout.candidate_figures.errors;
     assert!(errors < 0.5, "{errors}");
     assert_eq!(rollout.candidate.exports["plan"].skipped, 0);
