@@ -82,6 +82,16 @@ pub enum LoadError {
         /// How many are allowed.
         limit: usize,
     },
+    /// A function that would take long to compile.
+    #[error(
+        "the component has a function of {bytes} bytes; at most {limit} are allowed: divide it, or have the compiler inline less"
+    )]
+    LongFunction {
+        /// Its size.
+        bytes: usize,
+        /// How large it may be.
+        limit: usize,
+    },
     /// It uses something of WebAssembly that is switched off here.
     #[error("the component cannot be compiled: {0}")]
     Compile(String),

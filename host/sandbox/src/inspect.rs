@@ -21,6 +21,9 @@ pub const MAX_NAMES: usize = 256;
 const MAX_PRODUCERS: usize = 64;
 /// Characters of a name that are kept.
 const MAX_NAME: usize = 128;
+/// Bytes that a function may have. The compiler looks at a function as a whole, and what it does with one grows faster than
+/// its size. CPython's largest has 417 KiB. How many functions there are is bounded by the artifact's size alone.
+pub const MAX_FUNCTION: usize = 1 << 20;
 /// Components and modules within each other at most.
 const MAX_DEPTH: usize = 64;
 
@@ -132,6 +135,15 @@ fn parse(bytes: &[u8], found: &mut Inspection) -> Result<(), LoadError> {
                     {
                         list(&mut found.exports, "exports", export.name.name)?;
                     }
+                }
+            }
+            Payload::CodeSectionEntry(body) => {
+                let bytes = body.range().len();
+                if bytes > MAX_FUNCTION {
+                    return Err(LoadError::LongFunction {
+                        bytes,
+                        limit: MAX_FUNCTION,
+                    });
                 }
             }
             Payload::CustomSection(section) => {

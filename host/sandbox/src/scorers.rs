@@ -5,7 +5,8 @@
 //! one is told at once that there is no room, and its request goes on with the fallback.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
@@ -14,8 +15,10 @@ type Job = Box<dyn FnOnce() + Send>;
 /// The threads, started when they are first needed. They end when this is gone.
 pub struct Scorers {
     threads: u32,
-    queue: u32,
-    jobs: OnceLock<Option<SyncSender<Job>>>,
+    /// Callers that are run or wait, at most.
+    most: u32,
+    callers: Arc<AtomicU32>,
+    jobs: OnceLock<Option<Sender<Job>>>,
 }
 
 impl Scorers {
@@ -23,29 +26,35 @@ impl Scorers {
     pub fn new(threads: u32, queue: u32) -> Scorers {
         Scorers {
             threads,
-            queue,
+            most: threads.saturating_add(queue),
+            callers: Arc::default(),
             jobs: OnceLock::new(),
         }
     }
 
-    /// Runs `job` on one of the threads and waits for it. None: there is no room, or no thread.
+    /// Runs `job` on one of the threads and waits for it. None: there is no room, or no thread, or it panicked.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let jobs = (self.jobs.get_or_init(|| start(self.threads))).as_ref()?;
+        let room = |callers: u32| (callers < self.most).then_some(callers + 1);
+        let order = Ordering::Relaxed;
+        (self.callers.fetch_update(order, order, room)).ok()?;
+        let callers = Arc::clone(&self.callers);
         let (done, result) = sync_channel(1);
         let job: Job = Box::new(move || {
-            // Nobody waits any more: nothing to be told.
-            let _ = done.send(job());
+            let ran = catch_unwind(AssertUnwindSafe(job));
+            // Before its caller goes on: who calls one after the other always finds room.
+            callers.fetch_sub(1, order);
+            let _ = done.send(ran.ok());
         });
-        let jobs = (self.jobs.get_or_init(|| start(self.threads, self.queue))).as_ref()?;
-        match jobs.try_send(job) {
-            Ok(()) => result.recv().ok(),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => None,
-        }
+        // The threads are there as long as this is.
+        jobs.send(job).ok()?;
+        result.recv().ok()?
     }
 }
 
 /// None: the system gives no threads at all.
-fn start(threads: u32, queue: u32) -> Option<SyncSender<Job>> {
-    let (sender, jobs) = sync_channel(queue as usize);
+fn start(threads: u32) -> Option<Sender<Job>> {
+    let (sender, jobs) = channel();
     let jobs = Arc::new(Mutex::new(jobs));
     let started = (0..threads).filter(|_| {
         let jobs = Arc::clone(&jobs);
@@ -59,8 +68,7 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        // Its caller learns of a panic by getting no result; the thread goes on with the next.
-        let _ = catch_unwind(AssertUnwindSafe(job));
+        job();
     }
 }
 
@@ -76,19 +84,13 @@ mod tests {
         let (busy, free) = (Arc::new(Barrier::new(3)), Arc::new(Barrier::new(3)));
         thread::scope(|scope| {
             for _ in 0..2 {
-                // A job that no thread has taken yet fills the queue: it is asked again then.
                 scope.spawn(|| {
-                    loop {
-                        let (busy, free) = (Arc::clone(&busy), Arc::clone(&free));
-                        let ran = scorers.run(move || {
-                            busy.wait();
-                            free.wait();
-                        });
-                        if ran.is_some() {
-                            break;
-                        }
-                        thread::yield_now();
-                    }
+                    let (busy, free) = (Arc::clone(&busy), Arc::clone(&free));
+                    let ran = scorers.run(move || {
+                        busy.wait();
+                        free.wait();
+                    });
+                    assert!(ran.is_some());
                 });
             }
             busy.wait();

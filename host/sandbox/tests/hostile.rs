@@ -9,8 +9,10 @@
 mod common;
 
 use common::*;
+use msao_core::offload::Decision;
 use msao_core::offload::manifest::Manifest;
-use msao_hostile::{Case, Expected, corpus};
+use msao_hostile::build::{ANSWERS, Core};
+use msao_hostile::{Case, Expected, MANIFEST, corpus};
 use msao_sandbox::{FailureKind, Plugin, SandboxConfig, inspect};
 
 fn check(sandbox: &msao_sandbox::Sandbox, case: &Case) -> Result<(), String> {
@@ -34,6 +36,9 @@ fn check(sandbox: &msao_sandbox::Sandbox, case: &Case) -> Result<(), String> {
                 }
                 contains(&failure.to_string(), says)?;
                 contains(&failure.to_string(), "hostile 0.1.0")?;
+                if failure.memory_peak > 16 << 20 {
+                    return Err(format!("had {} bytes", failure.memory_peak));
+                }
                 if plugin.usage().instances > 1 {
                     return Err(format!("{} instances are left", plugin.usage().instances));
                 }
@@ -102,6 +107,69 @@ fn precompiled_code_is_never_taken_from_outside() {
     assert!(error.contains("precompiled machine code"), "{error}");
     let refused = sandbox.load(&bytes, &policy_manifest());
     assert!(refused.is_err());
+}
+
+/// What a policy has at last that takes all it gets, told by itself: the host's own count is not asked.
+#[test]
+fn all_memories_and_all_tables_count_together() {
+    const PAGE: u64 = 65_536;
+    let sandbox = sandbox(SandboxConfig {
+        deterministic: true,
+        ..SandboxConfig::default()
+    });
+    let taken = |more_memory: &str, extra: &str, grow: &str, sizes: &str, limits: &str| {
+        let mut core = Core::policy();
+        core.memory += more_memory;
+        core.extra = extra.to_owned();
+        core.plan = format!(
+            "(loop $on (br_if $on (i32.ne (i32.const -1) {grow})))
+             (f64.store (i32.const {}) (f64.mul (f64.const 0.5) (f64.convert_i32_u {sizes})))
+             (i32.const {ANSWERS})",
+            ANSWERS + 32
+        );
+        let manifest = Manifest::parse(&format!("{MANIFEST}[limits]\n{limits}\n")).unwrap();
+        let loaded = sandbox.load(&core.build().unwrap(), &manifest).unwrap();
+        let Plugin::Policy(policy) = &loaded else {
+            panic!("no policy");
+        };
+        match plan(policy).unwrap() {
+            // Halved, because a plan's patience ends at 60,000.
+            Decision::Run(plan) => (2.0 * plan.patience_ms) as u64,
+            Decision::Probe => panic!("no plan"),
+        }
+    };
+    // Three memories that grow by turns, in pages.
+    let pages = taken(
+        "(memory $b 1)(memory $c 1)",
+        "",
+        "(i32.or (memory.grow $b (i32.const 1)) (i32.or (memory.grow $c (i32.const 1)) (memory.grow $memory (i32.const 1))))",
+        "(i32.add (memory.size $memory) (i32.add (memory.size $b) (memory.size $c)))",
+        "",
+    );
+    assert!((250..=256).contains(&pages), "{pages} pages of 16 MiB");
+    // Two tables, in elements.
+    let elements = taken(
+        "",
+        "(table $t 1 funcref)(table $u 1 funcref)",
+        "(i32.or (table.grow $t (ref.null func) (i32.const 700)) (table.grow $u (ref.null func) (i32.const 700)))",
+        "(i32.add (table.size $t) (table.size $u))",
+        "",
+    );
+    assert!((64_000..=65_536).contains(&elements), "{elements} elements");
+    // A memory and a table in one mebibyte: 15 pages, and then a table of which eight bytes an element count.
+    let elements = taken(
+        "",
+        "(table $t 1 funcref)",
+        "(i32.or (memory.grow $memory (select (i32.const 14) (i32.const 0) (i32.eq (memory.size $memory) (i32.const 1))))
+                 (table.grow $t (ref.null func) (i32.const 500)))",
+        "(table.size $t)",
+        "memory-mib = 1",
+    );
+    let room = ((1 << 20) - 15 * PAGE) / 8;
+    assert!(
+        (room - 500..=room).contains(&elements),
+        "{elements} elements of {room}"
+    );
 }
 
 #[test]

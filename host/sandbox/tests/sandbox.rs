@@ -22,14 +22,6 @@ use msao_hostile::{MANIFEST, SCORE_MANIFEST};
 use msao_sandbox::{FailureKind, Limits, Meter, Plugin, SandboxConfig};
 use proptest::prelude::*;
 
-/// Puts other bytes in the place of a file that nobody may write to, with the same mode.
-fn put(file: &std::path::Path, bytes: &[u8]) {
-    use std::os::unix::fs::PermissionsExt;
-    let _ = std::fs::remove_file(file);
-    std::fs::write(file, bytes).unwrap();
-    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o400)).unwrap();
-}
-
 #[test]
 fn an_honest_policy_is_answered_for() {
     let sandbox = sandbox(SandboxConfig::default());
@@ -133,7 +125,7 @@ fn a_pool_that_is_empty_is_said_to_be_overloaded() {
         instances: 1,
         ..SandboxConfig::default()
     };
-    config.limits.plan_ms = 2000;
+    config.limits.plan_ms = 30_000;
     let sandbox = sandbox(config);
     let mut core = Core::policy();
     // Long enough to be still running when the other thread calls.
@@ -251,14 +243,12 @@ fn compiled_code_is_kept_and_checked() {
     let used = std::fs::metadata(&file).unwrap().modified().unwrap();
     assert!(used > long_ago + Duration::from_secs(9000));
 
-    // What was found by inspecting it is believed, and nothing more: not even its own digest opens a wrong world.
-    let wasm = Core::policy().build().unwrap();
+    // By its digest it is found without its bytes, which are not inspected again; it serves its own world and no other.
+    let digest = Digest::of(&Core::policy().build().unwrap());
     let named = |manifest: &str| {
         let manifest = Manifest::parse(manifest).unwrap();
         let sandbox = sandbox(config.clone());
-        sandbox
-            .load_named(&wasm, &Digest::of(&wasm), &manifest)
-            .map(drop)
+        sandbox.load_named(&[], &digest, &manifest).map(drop)
     };
     named(MANIFEST).unwrap();
     let error = named(SCORE_MANIFEST).unwrap_err().to_string();
@@ -272,7 +262,7 @@ fn compiled_code_is_kept_and_checked() {
     for at in places {
         let mut bad = written.clone();
         bad[at] ^= 1 << (at % 8);
-        put(&file, &bad);
+        replace(&file, &bad);
         assert_eq!(
             plan(&honest_policy(&sandbox(config.clone()))).unwrap(),
             expected
@@ -280,10 +270,14 @@ fn compiled_code_is_kept_and_checked() {
         assert!(std::fs::read(&file).unwrap() == written, "byte {at}");
     }
     for length in [0, 31, 32, 36, written.len() / 2, last] {
-        put(&file, &written[..length]);
+        replace(&file, &written[..length]);
         honest_policy(&sandbox(config.clone()));
         assert!(std::fs::read(&file).unwrap() == written, "{length} bytes");
     }
+    // One that others, or a mistake, may write to.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    honest_policy(&sandbox(config.clone()));
+    assert_eq!(mode(&file), 0o400);
     // Another component's file under this one's name.
     let other = Core {
         step: "(i32.const 1)".to_owned(),
@@ -295,7 +289,7 @@ fn compiled_code_is_kept_and_checked() {
         .map(|it| it.unwrap().path());
     let mut code = files.filter(|path| path.extension().is_some_and(|it| it == "cwasm"));
     let others = code.find(|path| *path != file).unwrap();
-    put(&file, &std::fs::read(others).unwrap());
+    replace(&file, &std::fs::read(others).unwrap());
     let again = honest_policy(&sandbox(config.clone()));
     assert_eq!(
         again.step(&StepInput::default(), &[]).unwrap(),
@@ -309,6 +303,13 @@ fn compiled_code_is_kept_and_checked() {
         .unwrap()
         .to_string();
     assert!(error.contains("others may read"), "{error}");
+}
+
+/// Another file of compiled code, as somebody else would put it there.
+fn replace(path: &std::path::Path, bytes: &[u8]) {
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, bytes).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o400)).unwrap();
 }
 
 fn set_modified(path: &std::path::Path, to: SystemTime) {

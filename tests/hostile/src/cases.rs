@@ -151,6 +151,17 @@ fn memory(all: &mut Vec<Case>) -> Result<()> {
     let mut table = bomb("(table.grow $t (ref.null func) (i32.const 1000))");
     table.extra = "(table $t 1 funcref)".to_owned();
     all.push(fails("bomb of tables", &table, "plan", "memory", says)?);
+    let mut several = bomb(
+        "(i32.or (table.grow $t (ref.null func) (i32.const 700)) (table.grow $u (ref.null func) (i32.const 700)))",
+    );
+    several.extra = "(table $t 1 funcref)(table $u 1 funcref)".to_owned();
+    all.push(fails(
+        "bomb of several tables",
+        &several,
+        "plan",
+        "memory",
+        says,
+    )?);
     let mut large = Core::policy();
     large.memory = "(memory $memory (export \"memory\") 1000)".to_owned();
     let name = "62 MiB of memory from the start";
@@ -163,6 +174,66 @@ fn memory(all: &mut Vec<Case>) -> Result<()> {
     let name = "a table of ten million";
     all.push(refused(name, table.build()?, "table"));
     Ok(())
+}
+
+/// A policy that opens its standard output again and again, and keeps each.
+fn handles() -> Result<Case> {
+    let mut core = with_body(
+        "plan",
+        "(loop $on (drop (call $open)) (br $on)) unreachable",
+    );
+    core.world = "holding".to_owned();
+    core.wit = "
+        package wasi:io@0.2.0 { interface streams { resource output-stream; } }
+        package wasi:cli@0.2.0 {
+            interface stdout {
+                use wasi:io/streams@0.2.0.{output-stream};
+                get-stdout: func() -> output-stream;
+            }
+        }
+        world holding { include offload-policy; import wasi:cli/stdout@0.2.0; }
+    "
+    .to_owned();
+    core.imports =
+        "(import \"wasi:cli/stdout@0.2.0\" \"get-stdout\" (func $open (result i32)))".to_owned();
+    let name = "handles without end";
+    fails(name, &core, "plan", "trap", "handle")
+}
+
+/// A component that hands over a megabyte while it is instantiated.
+fn talkative() -> Result<Vec<u8>> {
+    // Of the contract only the names: it never gets so far that types matter.
+    let functions = ["plan", "step", "observe"]
+        .map(|name| format!("(export \"{name}\" (func $nothing))"))
+        .concat();
+    Ok(wat::parse_str(format!(
+        "(component
+            (import \"wasi:random/listener@0.2.0\" (instance $listener
+                (export \"tell\" (func (param \"bytes\" (list u8))))))
+            (core module $room (memory (export \"memory\") 17) (func (export \"nothing\")))
+            (core instance $room (instantiate $room))
+            (func $nothing (canon lift (core func $room \"nothing\")))
+            (core func $tell (canon lower (func $listener \"tell\") (memory $room \"memory\")))
+            (core module $speaker
+                (import \"\" \"tell\" (func $tell (param i32 i32)))
+                (func $start (call $tell (i32.const 0) (i32.const 1000000)))
+                (start $start))
+            (core instance (instantiate $speaker (with \"\" (instance (export \"tell\" (func $tell))))))
+            (instance $policy {functions})
+            (export \"msao:offload/policy@0.1.0\" (instance $policy)))"
+    ))?)
+}
+
+/// A function of so many bytes that a compiler which looks at whole functions takes long over it.
+fn long_function() -> Result<Vec<u8>> {
+    let mut core = Core::policy();
+    // 11 bytes a line.
+    let line = "(local.set $a (i32.add (i32.mul (local.get $a) (local.get $b)) (local.get $c)))";
+    core.extra = format!(
+        "(func (param $a i32) (param $b i32) (param $c i32) (result i32) {} (local.get $a))",
+        line.repeat(120_000)
+    );
+    core.build()
 }
 
 fn traps(all: &mut Vec<Case>) -> Result<()> {
@@ -195,6 +266,17 @@ fn traps(all: &mut Vec<Case>) -> Result<()> {
     core.realloc = "(i32.const 0x7ffffff0)".to_owned();
     let name = "room for arguments beyond its memory";
     all.push(fails(name, &core, "plan", "answer", "cannot be read")?);
+    all.push(handles()?);
+    all.push(refused(
+        "a megabyte handed over while it starts",
+        talkative()?,
+        "too much data",
+    ));
+    all.push(refused(
+        "a function of more than a megabyte",
+        long_function()?,
+        "has a function of",
+    ));
     let mut core = Core::policy();
     core.extra = "(func $start unreachable)(start $start)".to_owned();
     let name = "trap while it starts";

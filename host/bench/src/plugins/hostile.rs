@@ -1,15 +1,19 @@
 //! The hostile corpus, a row a case.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
+use msao_core::digest::Digest;
 use msao_core::offload::manifest::Manifest;
 use msao_core::offload::{
     Calibration, Item, Node, Outcome, Part, Plan, PlanInput, Report, Request, Route, StepInput,
 };
 use msao_hostile::{Case, Expected, MANIFEST, corpus};
+use msao_registry::{Bundle, SignatureFile, SigningKeyFile, Trust};
 use msao_sandbox::{Failure, LoadError, Plugin, Sandbox, SandboxConfig, inspect};
 
 use super::costs::policy;
-use super::inputs::Inputs;
+use super::inputs::{Inputs, manifest, manifest_text};
 use super::measure::{proc_bytes, reset_peak};
 use crate::report::Row;
 
@@ -118,6 +122,8 @@ pub fn rows(wasm: &[u8]) -> Result<Vec<Row>> {
         });
     }
     rows.push(precompiled(wasm)?);
+    rows.push(flipped(&sandbox, wasm)?);
+    rows.push(signatures(wasm)?);
     rows.push(Row::all("neighbours undisturbed", count, disturbed));
     rows.push(
         Row::at_most("most host memory for a case", most.0, HOST_MIB, " MiB")
@@ -154,4 +160,86 @@ fn precompiled(wasm: &[u8]) -> Result<Row> {
         met: right,
         details: Vec::new(),
     })
+}
+
+/// A component with one bit flipped: it loads and answers, or fails with an error. A store refuses each by its digest.
+fn flipped(sandbox: &Sandbox, wasm: &[u8]) -> Result<Row> {
+    const FLIPS: usize = 64;
+    let manifest = manifest("offload-policy")?;
+    let (mut refused, mut slipped) = (0, Vec::new());
+    for flip in 0..FLIPS {
+        let at = flip * wasm.len() / FLIPS;
+        let mut file = wasm.to_vec();
+        if let Some(byte) = file.get_mut(at) {
+            *byte ^= 1 << (flip % 8);
+        }
+        if Digest::of(&file) == Digest::of(wasm) {
+            slipped.push(format!("byte {at}"));
+        }
+        match sandbox.load(&file, &manifest) {
+            Err(_) => refused += 1,
+            Ok(plugin) => {
+                for export in ["plan", "step", "observe", "explain"] {
+                    let _ = call(&plugin, export);
+                }
+            }
+        }
+    }
+    let mut row = Row::all("one bit flipped", FLIPS, slipped);
+    row.details.push(format!(
+        "{refused} do not load; the rest answer or fail; all have another digest, by which a store refuses them"
+    ));
+    Ok(row)
+}
+
+/// Signatures that do not speak for what is pushed.
+fn signatures(wasm: &[u8]) -> Result<Row> {
+    let key = SigningKeyFile::generate()?;
+    let stranger = SigningKeyFile::generate()?;
+    let text = manifest_text("offload-policy");
+    let bundle = Bundle::new(wasm.to_vec(), text.clone(), None)?;
+    let other = Bundle::new(wasm.to_vec(), format!("{text}\n# another\n"), None)?;
+    let trust = Trust {
+        keys: BTreeMap::from([("ops".to_owned(), key.public())]),
+        ..Trust::default()
+    };
+    let good = key.sign(bundle.release(), 7);
+    let mut wrong = Vec::new();
+    if trust.check(&bundle.release(), Some(&good)) != Ok(Some(7)) {
+        wrong.push("a good one is refused".to_owned());
+    }
+    let digit = if good.signature.starts_with('0') {
+        "1"
+    } else {
+        "0"
+    };
+    let mut flipped = good.clone();
+    flipped.signature.replace_range(0..1, digit);
+    let cases = [
+        ("none", None),
+        ("of another release", Some(key.sign(other.release(), 7))),
+        (
+            "with another serial",
+            Some(SignatureFile {
+                serial: 8,
+                ..good.clone()
+            }),
+        ),
+        ("by a stranger", Some(stranger.sign(bundle.release(), 7))),
+        (
+            "by a stranger who names a known key",
+            Some(SignatureFile {
+                key: key.public(),
+                ..stranger.sign(bundle.release(), 7)
+            }),
+        ),
+        ("with a digit changed", Some(flipped)),
+    ];
+    let count = cases.len() + 1;
+    for (name, signature) in cases {
+        if trust.check(&bundle.release(), signature.as_ref()).is_ok() {
+            wrong.push(format!("{name}: taken"));
+        }
+    }
+    Ok(Row::all("bad and replayed signatures", count, wrong))
 }

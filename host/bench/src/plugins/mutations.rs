@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use msao_core::offload::manifest::Manifest;
-use msao_hostile::MANIFEST;
 use msao_hostile::build::Core;
-use msao_sandbox::{Sandbox, SandboxConfig, inspect};
+use msao_hostile::{MANIFEST, SCORE_MANIFEST};
+use msao_sandbox::{Plugin, Sandbox, SandboxConfig, inspect};
 
 use super::hostile::call;
 use super::measure::proc_bytes;
@@ -63,13 +63,15 @@ fn mutate(random: &mut Random, file: &mut Vec<u8>, other: &[u8]) {
     }
 }
 
-/// Mutates the measured policy and a small one for `length`. Seeded by `seed`, so that a failure can be found again.
+/// Mutates the measured policy, a small one and a small post-processor for `length`. Seeded by `seed`, so that a failure can be found again.
 ///
 /// # Errors
 /// The components cannot be built.
 pub fn rows(wasm: &[u8], length: Duration, seed: u64) -> Result<Vec<Row>> {
-    let manifest = Manifest::parse(MANIFEST)?;
+    let policy = Manifest::parse(MANIFEST)?;
+    let postprocessor = Manifest::parse(SCORE_MANIFEST)?;
     let small = Core::policy().build()?;
+    let scorer = Core::postprocessor().build()?;
     let sandbox = Sandbox::new(&SandboxConfig::default())?;
     let mut random = Random(seed);
     let before = proc_bytes("status", "VmRSS")?;
@@ -77,17 +79,21 @@ pub fn rows(wasm: &[u8], length: Duration, seed: u64) -> Result<Vec<Row>> {
     let (mut files, mut parsed, mut loaded, mut answered) = (0u32, 0u32, 0u32, 0u32);
     while start.elapsed() < length {
         // The small one mostly: each of its bytes matters, and it compiles in a moment.
-        let (mut file, other) = if random.below(8) == 0 {
-            (wasm.to_vec(), &small)
-        } else {
-            (small.clone(), &small)
+        let (mut file, other, manifest) = match random.below(8) {
+            0 => (wasm.to_vec(), &small, &policy),
+            1 | 2 => (scorer.clone(), &small, &postprocessor),
+            _ => (small.clone(), &scorer, &policy),
         };
         mutate(&mut random, &mut file, other);
         files += 1;
         parsed += u32::from(inspect(&file).is_ok());
-        if let Ok(plugin) = sandbox.load(&file, &manifest) {
+        if let Ok(plugin) = sandbox.load(&file, manifest) {
             loaded += 1;
-            for export in ["plan", "step", "observe", "explain"] {
+            let exports: &[&str] = match &plugin {
+                Plugin::Policy(_) => &["plan", "step", "observe", "explain"],
+                Plugin::PostProcessor(_) => &["score"],
+            };
+            for export in exports {
                 answered += u32::from(call(&plugin, export).is_ok());
             }
         }

@@ -1,5 +1,6 @@
 //! Plug-ins that do not end, stopped; and their neighbours meanwhile.
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -49,6 +50,52 @@ fn late(sandbox: &Sandbox, case: &Case, export: &str) -> Result<Vec<f64>> {
     }
     late.sort_by(f64::total_cmp);
     Ok(late)
+}
+
+/// So many at once, more than cores. None can be stopped while it waits for a core, and each gets one for a fraction of the
+/// time: told, and held to no aim. What matters is that all end.
+const AT_ONCE: usize = 8;
+
+/// Runaways in `plan`, all at once.
+fn crowd(sandbox: &Sandbox) -> Result<Row> {
+    let cases = corpus()?;
+    let case = (cases
+        .iter()
+        .find(|case| case.name == "endless loop in plan"))
+    .context("no case")?;
+    let plugin = sandbox.load(&case.file, &Manifest::parse(&case.manifest)?)?;
+    let deadline = f64::from(plugin.limits().plan_ms);
+    let mut late = Vec::new();
+    for _ in 0..CALLS {
+        plugin.warm(u32::try_from(AT_ONCE)?)?;
+        let together = Barrier::new(AT_ONCE);
+        late.extend(thread::scope(|scope| -> Result<Vec<f64>> {
+            let all = [(); AT_ONCE].map(|()| {
+                scope.spawn(|| {
+                    together.wait();
+                    let start = Instant::now();
+                    let failure = call(&plugin, "plan").err().context("it ended by itself")?;
+                    let took = start.elapsed().as_secs_f64() * 1000.0;
+                    if failure.kind != FailureKind::Deadline {
+                        bail!("{failure}");
+                    }
+                    Ok(took - deadline)
+                })
+            });
+            (all.into_iter())
+                .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked")))
+                .collect()
+        })?);
+    }
+    late.sort_by(f64::total_cmp);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let name = format!("{AT_ONCE} endless plans at once: late at most, of {CALLS} times");
+    Ok(
+        Row::told(name, late.last().copied().unwrap_or(f64::NAN), " ms").with_details(vec![
+            format!("median {:.2} ms after the deadline, on {cores} cores", median(late)),
+            "one that waits for a core is stopped when it has had it for half a millisecond more: no aim".to_owned(),
+        ]),
+    )
 }
 
 /// Each runaway of the corpus, and an honest policy called all the while.
@@ -108,6 +155,7 @@ pub fn rows(wasm: &[u8]) -> Result<Vec<Row>> {
         measured?;
         beside
     })?;
+    rows.push(crowd(&sandbox)?);
     let (times, wrong) = beside;
     rows.push(Row::all(
         "a neighbour's plans meanwhile, answered alike",
