@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -57,11 +57,19 @@ struct Engine {
     runner: Runner,
     options: ServiceOptions,
     clients: BTreeMap<u64, Client>,
+    /// Sessions that an error has ended and that somebody still holds, so that whoever asks later is told why.
+    failed: BTreeMap<u64, Failed>,
     waiting: VecDeque<Waiting>,
     next: u64,
     shared: Arc<Shared>,
     /// Where the next pass starts to look, so that nobody is always last.
     turn: u64,
+}
+
+/// A session that an error has ended.
+struct Failed {
+    gone: Arc<AtomicBool>,
+    why: String,
 }
 
 /// Loads the model, says so, and serves until nobody can send any more.
@@ -110,6 +118,7 @@ impl Engine {
                 ..*options
             },
             clients: BTreeMap::new(),
+            failed: BTreeMap::new(),
             waiting: VecDeque::new(),
             next: 0,
             shared,
@@ -228,6 +237,7 @@ impl Engine {
         for id in gone {
             self.end(id);
         }
+        (self.failed).retain(|_, failed| !failed.gone.load(Ordering::Acquire));
     }
 
     fn end(&mut self, id: u64) {
@@ -237,9 +247,14 @@ impl Engine {
         }
     }
 
-    /// Ends a session by an error, which whoever waits on it is told.
+    /// Ends a session by an error, which whoever waits on it is told, and whoever asks it for something later.
     fn fail(&mut self, id: u64, error: EngineError) {
         if let Some(client) = self.clients.get_mut(&id) {
+            let failed = Failed {
+                gone: Arc::clone(&client.gone),
+                why: error.to_string(),
+            };
+            self.failed.insert(id, failed);
             client.fail(error);
         }
         self.end(id);

@@ -33,7 +33,14 @@ impl Engine {
                 let limit = "orders that wait on one session";
                 order.refuse(|| ServiceError::Overloaded { limit, most });
             }
-            None => order.refuse(|| EngineError::request("the session is over").into()),
+            None => {
+                let why = self
+                    .failed
+                    .get(&id)
+                    .map(|failed| format!(": {}", failed.why));
+                let said = format!("the session is over{}", why.unwrap_or_default());
+                order.refuse(|| EngineError::request(said.clone()).into());
+            }
         }
     }
 
