@@ -214,7 +214,7 @@ fn sessions(config: &NodeConfig) -> Checked {
         return wrong(
             "sessions.listen",
             format!(
-                "is {}, beyond this machine, without TLS; `msao node init` makes certificates, `sessions.tls` names their folder",
+                "is {}, beyond this machine, without TLS; sessions.tls names the folder of ca.pem, node.pem and node.key",
                 sessions.listen
             ),
         );

@@ -14,8 +14,8 @@ use super::origin::{Origin, Origins};
 /// `policy.canary.min-samples`. Two underscores stand for a dot, one for a hyphen.
 pub const PREFIX: &str = "MSAO_";
 
-/// Variables with the prefix that are not keys: build and test settings of the project.
-const NOT_KEYS: &str = "__";
+/// Between a section and what is in it. A variable without it names no key: so do build and test settings.
+const BETWEEN: &str = "__";
 
 /// Why a configuration is not taken.
 #[derive(Debug, Error)]
@@ -95,7 +95,7 @@ pub fn parse(
     let mut table: toml::Table = toml::from_str(text).map_err(wrong)?;
     let mut origins = Origins::of_file(text);
     let mut variables: Vec<(String, String)> = (environment.into_iter())
-        .filter(|(name, _)| name.starts_with(PREFIX) && name.contains(NOT_KEYS))
+        .filter(|(name, _)| name.starts_with(PREFIX) && name.contains(BETWEEN))
         .collect();
     variables.sort();
     for (variable, value) in variables {
@@ -169,7 +169,7 @@ impl NodeConfig {
 fn key_of(variable: &str) -> String {
     let name = variable.strip_prefix(PREFIX).unwrap_or(variable);
     name.to_ascii_lowercase()
-        .replace("__", ".")
+        .replace(BETWEEN, ".")
         .replace('_', "-")
 }
 

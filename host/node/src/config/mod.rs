@@ -269,7 +269,7 @@ impl Default for Media {
 pub struct Sessions {
     /// Where nodes connect; needed with role `cloud` and `both`.
     pub listen: SocketAddr,
-    /// The folder that `msao node init` wrote: `ca.pem`, `node.pem`, `node.key`. None: plain HTTP/2, on loopback alone.
+    /// The folder of `ca.pem`, `node.pem` and `node.key`. None: plain HTTP/2, on loopback alone.
     pub tls: Option<PathBuf>,
     /// How long a lost session's cache is kept, ms.
     pub lease_ms: u32,
