@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use msao_registry::proof::{Torture, stop_at_random, torture};
-use msao_registry::{CanaryConfig, PolicyConfig};
 use msao_sandbox::{Sandbox, SandboxConfig};
 
 use super::shipped::{POLICIES, Shelf};
@@ -42,28 +41,13 @@ pub fn child(child: &Child, shelf: &Shelf) -> Result<()> {
         policies.push(shelf.bundle(name)?);
     }
     policies.push(shelf.bundle("quickest-rust")?);
-    // What a fresh node boots: as an author's folder.
-    let boot = child.folder.join("boot");
-    let first = shelf.bundle("cloud-only")?;
-    std::fs::create_dir_all(boot.join("target"))?;
-    std::fs::write(boot.join("policy.toml"), &first.manifest_text)?;
-    std::fs::write(boot.join("target/cloud-only.wasm"), &first.wasm)?;
     torture(
         Torture {
             folder: child.folder.join("registry"),
             state: child.folder.join("state"),
             seed: child.seed,
-            config: PolicyConfig {
-                allow_unsigned: true,
-                boot: Some(boot),
-                canary: CanaryConfig {
-                    steps: vec![0.5, 0.75, 1.0],
-                    min_samples: 20,
-                    ..CanaryConfig::default()
-                },
-                ..PolicyConfig::default()
-            },
             loader: Arc::new(sandbox),
+            boot: shelf.bundle("cloud-only")?,
             policies,
         },
         &mut std::io::stdout(),

@@ -18,7 +18,7 @@ use msao_core::digest::Digest;
 use msao_state::{CalibrationStore, RecordConfig, RecordRing, SledStorage, Storage};
 
 use crate::bundle::Bundle;
-use crate::config::PolicyConfig;
+use crate::config::{CanaryConfig, PolicyConfig};
 use crate::deployment::{Deployment, Event};
 use crate::driver::{Driver, Random, play};
 use crate::parameters::Values;
@@ -34,12 +34,33 @@ pub struct Torture {
     pub state: PathBuf,
     /// Of what it does.
     pub seed: u64,
-    /// What operators allow; unsigned plug-ins have to be.
-    pub config: PolicyConfig,
     /// Makes plug-ins.
     pub loader: Arc<dyn Loader>,
+    /// What a fresh node boots; written as an author's folder, beside the runtime's.
+    pub boot: Bundle,
     /// Policies that take turns.
     pub policies: Vec<Bundle>,
+}
+
+impl Torture {
+    /// What the operator says: unsigned plug-ins, a boot policy, and a canary that is soon through.
+    fn config(&self) -> io::Result<PolicyConfig> {
+        let boot = self.folder.with_extension("boot");
+        let component = format!("target/{}.wasm", self.boot.manifest.name);
+        fs::create_dir_all(boot.join("target"))?;
+        fs::write(boot.join("policy.toml"), &self.boot.manifest_text)?;
+        fs::write(boot.join(component), &self.boot.wasm)?;
+        Ok(PolicyConfig {
+            allow_unsigned: true,
+            boot: Some(boot),
+            canary: CanaryConfig {
+                steps: vec![0.5, 0.75, 1.0],
+                min_samples: 20,
+                ..CanaryConfig::default()
+            },
+            ..PolicyConfig::default()
+        })
+    }
 }
 
 /// The active policy's digest or `none`, and the digest of the deployment.
@@ -100,10 +121,11 @@ pub fn torture(torture: Torture, out: &mut dyn Write) -> Result<(), Box<dyn std:
     let storage: Arc<dyn Storage> = Arc::new(opened.storage);
     let calibration = Arc::new(CalibrationStore::open(Arc::clone(&storage))?);
     let records = Arc::new(RecordRing::open(storage, RecordConfig::default())?);
-    let steps = torture.config.canary.steps.len();
+    let config = torture.config()?;
+    let steps = config.canary.steps.len();
     let plugins = Plugins::open(Options {
         folder: torture.folder,
-        config: torture.config,
+        config,
         loader: torture.loader,
         calibration,
         records: Some(records),
