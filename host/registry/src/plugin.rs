@@ -70,16 +70,16 @@ pub enum Loaded {
 
 /// Makes plug-ins of components. Slow: never on a request's path.
 pub trait Loader: Send + Sync {
-    /// Checks and compiles a component.
+    /// Checks and compiles a component. `digest` has been verified to be its digest.
     ///
     /// # Errors
     /// What is wrong with it and how to mend it.
-    fn load(&self, wasm: &[u8], manifest: &Manifest) -> Result<Loaded, String>;
+    fn load(&self, wasm: &[u8], digest: &Digest, manifest: &Manifest) -> Result<Loaded, String>;
 }
 
 impl Loader for Sandbox {
-    fn load(&self, wasm: &[u8], manifest: &Manifest) -> Result<Loaded, String> {
-        match Sandbox::load(self, wasm, manifest) {
+    fn load(&self, wasm: &[u8], digest: &Digest, manifest: &Manifest) -> Result<Loaded, String> {
+        match self.load_named(wasm, digest, manifest) {
             Ok(Plugin::Policy(policy)) => Ok(Loaded::Policy(policy)),
             Ok(Plugin::PostProcessor(postprocessor)) => Ok(Loaded::PostProcessor(postprocessor)),
             Err(error) => Err(error.to_string()),

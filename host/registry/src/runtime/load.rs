@@ -88,9 +88,10 @@ impl Halves {
 }
 
 impl Inner {
-    /// Compiles a plug-in.
-    pub(crate) fn load(&self, bundle: &Bundle) -> Result<Loaded, Refused> {
-        let loaded = self.loader.load(&bundle.wasm, &bundle.manifest);
+    /// Compiles a plug-in; `release` is its own.
+    pub(crate) fn load(&self, bundle: &Bundle, release: &Release) -> Result<Loaded, Refused> {
+        let Bundle { wasm, manifest, .. } = bundle;
+        let loaded = self.loader.load(wasm, &release.artifact, manifest);
         loaded.map_err(|problem| Refused::Load {
             name: bundle.manifest.name.clone(),
             problem,
@@ -107,7 +108,7 @@ impl Inner {
             serial,
             key: signature.key,
         });
-        Ok((self.load(&bundle)?, claim))
+        Ok((self.load(&bundle, &release)?, claim))
     }
 
     pub(crate) fn policy(&self, release: Release) -> Result<Half<dyn PolicyPlugin>, Refused> {

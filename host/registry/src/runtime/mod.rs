@@ -410,7 +410,7 @@ impl Plugins {
         self.inner
             .trust
             .check(&release, bundle.signature.as_ref())?;
-        self.inner.load(bundle)?;
+        self.inner.load(bundle, &release)?;
         Ok(self.inner.store.push(bundle)?)
     }
 
