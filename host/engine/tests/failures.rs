@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use msao_core::inputs::{Array, Grid, ModelInputs, Patches};
 use msao_core::sampling::{Sampler, SamplingParams};
-use msao_engine::service::{Event, Open, Service, ServiceError, ServiceOptions, Session};
+use msao_engine::service::{Event, Open, Service, ServiceError, ServiceOptions, Session, Tell};
 use msao_engine::{LoadOptions, OpenOptions, Precision, RunnerOptions};
 use msao_golden::root;
 use safetensors::SafeTensors;
@@ -62,7 +62,7 @@ async fn open(service: &Service, inputs: ModelInputs) -> Result<Session, Service
             reserve: ANSWER,
             options: OpenOptions::default(),
             end_of_sequence: Vec::new(),
-            top_logprobs: None,
+            tell: Tell::default(),
         })
         .await
 }

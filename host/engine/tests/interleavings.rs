@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use msao_core::inputs::ModelInputs;
 use msao_core::sampling::{Sampler, SamplingParams, Scratch};
-use msao_engine::service::{Event, Open, Service, ServiceOptions, Session};
+use msao_engine::service::{Event, Open, Service, ServiceOptions, Session, Tell};
 use msao_engine::{
     Keep, Kernels, LoadOptions, Model, Needs, OpenOptions, Precision, ProbeOptions, Runner,
     RunnerOptions, SequenceId, Work, items,
@@ -428,7 +428,7 @@ async fn visit(
         reserve: RESERVE,
         options: prompt.options(),
         end_of_sequence: Vec::new(),
-        top_logprobs: None,
+        tell: Tell::default(),
     };
     let session = service.open(open).await.unwrap();
     if prompt.probe {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use msao_core::sampling::{Sampler, SamplingParams};
-use msao_engine::service::{Event, Open, Service, ServiceError, ServiceOptions, Session};
+use msao_engine::service::{Event, Open, Service, ServiceError, ServiceOptions, Session, Tell};
 use msao_engine::{
     GenerateOptions, Keep, LoadOptions, Model, OpenOptions, Precision, ProbeOptions, RunnerOptions,
     Stop, generate,
@@ -57,7 +57,7 @@ fn open(case: &Case, sampler: Sampler) -> Open {
         reserve: 3 * LENGTH,
         options: OpenOptions::default(),
         end_of_sequence: Vec::new(),
-        top_logprobs: None,
+        tell: Tell::default(),
     }
 }
 
@@ -249,6 +249,50 @@ fn an_end_of_sequence_ends_a_verdict_and_an_answer() {
         }
         let end = events.recv().await.unwrap();
         assert!(matches!(end, Event::End(Stop::EndOfSequence)), "{end:?}");
+    });
+}
+
+#[test]
+fn a_verdict_tells_what_an_answer_tells() {
+    let (name, cases) = chosen();
+    let case = &cases[0];
+    let vocabulary = (Model::load(&dir(&name), &f32_options()).unwrap().config().text).vocab_size;
+    block_on(async {
+        let service = Service::start(dir(&name), f32_options(), ServiceOptions::default())
+            .await
+            .unwrap();
+        let telling = |confidence| Open {
+            tell: Tell {
+                top_logprobs: Some(3),
+                confidence,
+            },
+            ..open(case, sampler(case, vocabulary, 7, 0))
+        };
+        let session = service.open(telling(false)).await.unwrap();
+        let mut events = session.generate(8).unwrap();
+        let (mut right, mut told) = (Vec::new(), Vec::new());
+        while let Some(Event::Token(step)) = events.recv().await {
+            let (chosen, top) = step.logprobs.unwrap();
+            assert_eq!((chosen.id, top.len()), (step.pick.id, 3));
+            right.push(step.pick.id);
+            told.push((chosen, top));
+        }
+        let session = service.open(telling(true)).await.unwrap();
+        let verdict = session.verify(right[..7].to_vec()).await.unwrap();
+        assert_eq!((verdict.accepted, verdict.picks.len()), (7, 8));
+        assert_eq!(verdict.confidence.len(), 8);
+        for ((verified, answered), sure) in (verdict.logprobs.iter())
+            .zip(&told)
+            .zip(&verdict.confidence)
+        {
+            assert_eq!(verified.chosen.id, answered.0.id);
+            let apart = |a: f64, b: f64| (a - b).abs() > 1e-4;
+            assert!(!apart(verified.chosen.logprob, answered.0.logprob));
+            // The same distribution, seen in two ways.
+            assert!(!apart(sure.top1.ln(), verified.top[0].logprob));
+            let margin = verified.top[0].logprob - verified.top[1].logprob;
+            assert!(!apart(sure.margin, margin));
+        }
     });
 }
 

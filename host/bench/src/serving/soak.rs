@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use msao_core::inputs::ModelInputs;
 use msao_core::sampling::{Sampler, SamplingParams};
-use msao_engine::service::{Event, Open, Service, ServiceError, ServiceOptions, Session};
+use msao_engine::service::{Event, Open, Service, ServiceError, ServiceOptions, Session, Tell};
 use msao_engine::{LoadOptions, OpenOptions, Place, Precision, ProbeOptions, RunnerOptions};
 use msao_processor::Processor;
 
@@ -214,7 +214,7 @@ async fn fill(shared: &Shared) -> Result<usize> {
             reserve,
             options: OpenOptions::default(),
             end_of_sequence: Vec::new(),
-            top_logprobs: None,
+            tell: Tell::default(),
         };
         // Room that only the estimate of admission misses is not waited for.
         let Ok(session) = tokio::time::timeout(Duration::from_secs(2), service.open(open)).await
@@ -273,7 +273,7 @@ async fn visit(shared: &Shared, seed: u64) -> Result<bool> {
             }),
         },
         end_of_sequence: Vec::new(),
-        top_logprobs: None,
+        tell: Tell::default(),
     };
     let session = shared.service.open(open).await?;
     match kind {

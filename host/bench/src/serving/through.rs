@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use msao_core::inputs::{Grid, ModelInputs};
 use msao_core::sampling::{Sampler, SamplingParams};
-use msao_engine::service::{Event, Open, Service, ServiceOptions, Session};
+use msao_engine::service::{Event, Open, Service, ServiceOptions, Session, Tell};
 use msao_engine::{LoadOptions, OpenOptions, Place, Precision, RunnerOptions};
 
 use super::noise_prompt;
@@ -73,7 +73,7 @@ fn open(service: &Service, inputs: ModelInputs, temperature: f64, reserve: usize
         reserve,
         options: OpenOptions::default(),
         end_of_sequence: Vec::new(),
-        top_logprobs: None,
+        tell: Tell::default(),
     })
 }
 

@@ -9,7 +9,7 @@ use msao_core::probe::ProbeReport;
 use msao_core::sampling::{Pick, Sampler, Scratch};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Event, ServiceError, Ticket, Verdict};
+use super::{Event, ServiceError, Tell, Ticket, Verdict};
 use crate::error::{EngineError, Result};
 use crate::generate::{Step, Stop};
 use crate::keep::Keep;
@@ -81,7 +81,7 @@ pub(crate) struct Client {
     pub orders: VecDeque<Order>,
     pub sampler: Sampler,
     end_of_sequence: Vec<u32>,
-    top_logprobs: Option<u32>,
+    tell: Tell,
     /// Logits after the last token read, while no choice has been made by them.
     last: Option<Arc<[f32]>>,
     /// Logits after the prompt, to which the answer can be taken back.
@@ -99,7 +99,7 @@ impl Client {
         sequence: SequenceId,
         sampler: Sampler,
         end_of_sequence: Vec<u32>,
-        top_logprobs: Option<u32>,
+        tell: Tell,
         reserve: usize,
     ) -> (Self, Arc<AtomicBool>) {
         let gone = Arc::new(AtomicBool::new(false));
@@ -109,7 +109,7 @@ impl Client {
             orders: VecDeque::new(),
             sampler,
             end_of_sequence,
-            top_logprobs,
+            tell,
             last: None,
             after_prompt: None,
             pending: Vec::new(),
@@ -123,7 +123,7 @@ impl Client {
     pub fn fork(&self, sequence: SequenceId, sampler: Sampler) -> (Self, Arc<AtomicBool>) {
         let ends = self.end_of_sequence.clone();
         let (mut client, gone) =
-            Client::new(sequence, sampler, ends, self.top_logprobs, self.reserve);
+            Client::new(sequence, sampler, ends, self.tell, self.reserve);
         client.last = self.last.clone();
         client.after_prompt = self.after_prompt.clone();
         client.pending = self.pending.clone();
@@ -294,11 +294,15 @@ impl Client {
         let mut verdict = Verdict {
             accepted: 0,
             picks: Vec::new(),
+            logprobs: Vec::new(),
+            confidence: Vec::new(),
             ended: false,
         };
         loop {
             let pick = match rows.next() {
-                Some(row) => self.pick(row, scratch).map(|pick| (row, pick)),
+                Some(row) => self
+                    .choose_and_tell(row, scratch, &mut verdict)
+                    .map(|pick| (row, pick)),
                 None => Err(EngineError::request(
                     "a pass gave fewer logits than there were drafts",
                 )),
@@ -312,7 +316,6 @@ impl Client {
                     return Err(error);
                 }
             };
-            verdict.picks.push(pick);
             if self.end_of_sequence.contains(&pick.id) {
                 verdict.ended = true;
                 // Read again if somebody goes on all the same.
@@ -330,6 +333,25 @@ impl Client {
         let forget = drafts.len() - verdict.accepted;
         let _gone = reply.send(Ok(verdict));
         Ok(forget)
+    }
+
+    /// Adds a choice to the verdict, with what is told of it.
+    fn choose_and_tell(
+        &self,
+        logits: &[f32],
+        scratch: &mut Scratch,
+        verdict: &mut Verdict,
+    ) -> Result<Pick> {
+        let pick = self.pick(logits, scratch)?;
+        if let Some(count) = self.tell.top_logprobs {
+            let told = self.sampler.top_logprobs(logits, pick.id, count)?;
+            verdict.logprobs.push(told);
+        }
+        if self.tell.confidence {
+            verdict.confidence.push(self.sampler.confidence(logits)?);
+        }
+        verdict.picks.push(pick);
+        Ok(pick)
     }
 
     fn pick(&self, logits: &[f32], scratch: &mut Scratch) -> Result<Pick> {
@@ -400,7 +422,7 @@ impl Client {
             return Ok(false);
         }
         let index = self.sampler.output().len() as u32;
-        let logprobs = match self.top_logprobs {
+        let logprobs = match self.tell.top_logprobs {
             Some(count) => {
                 let told = self.sampler.top_logprobs(logits, pick.id, count)?;
                 Some((told.chosen, told.top))

@@ -21,7 +21,7 @@ use std::time::Duration;
 use msao_core::inputs::ModelInputs;
 use msao_core::meter::Meter;
 use msao_core::probe::ProbeReport;
-use msao_core::sampling::{Pick, Sampler};
+use msao_core::sampling::{Confidence, Pick, Sampler, TopLogprobs};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::ModelConfig;
@@ -122,8 +122,17 @@ pub struct Open {
     pub options: OpenOptions,
     /// Ids that end the answer. They are not part of it.
     pub end_of_sequence: Vec<u32>,
-    /// Most likely tokens to report for each place; `None` reports none.
+    /// What is told of each token besides the choice.
+    pub tell: Tell,
+}
+
+/// What is told of each token besides the choice, by the model's own distribution. Each costs a walk over the vocabulary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tell {
+    /// Its log-probability and those of so many of the most likely tokens in its place; `None` tells none.
     pub top_logprobs: Option<u32>,
+    /// How sure the model is: in verdicts alone.
+    pub confidence: bool,
 }
 
 /// One thing that happens while an answer is generated.
@@ -145,6 +154,10 @@ pub struct Verdict {
     /// Its choices: the accepted tokens and one more, which stands in the place of the first that was not accepted or
     /// behind them all. After an end of sequence the last choice is that id, which is not part of the answer.
     pub picks: Vec<Pick>,
+    /// One for each pick, where [`Tell::top_logprobs`] asks for them.
+    pub logprobs: Vec<TopLogprobs>,
+    /// One for each pick, where [`Tell::confidence`] asks for it.
+    pub confidence: Vec<Confidence>,
     /// Whether the answer has ended.
     pub ended: bool,
 }

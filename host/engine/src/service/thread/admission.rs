@@ -51,7 +51,7 @@ impl Engine {
                 reserve,
                 options,
                 end_of_sequence,
-                top_logprobs,
+                tell,
             } = *open;
             let opened = self.guarded(|engine| {
                 let runner = &mut engine.runner;
@@ -61,7 +61,7 @@ impl Engine {
                 Err(error) => drop(reply.send(Err(error.into()))),
                 Ok(sequence) => {
                     let (client, gone) =
-                        Client::new(sequence, sampler, end_of_sequence, top_logprobs, reserve);
+                        Client::new(sequence, sampler, end_of_sequence, tell, reserve);
                     let ticket = self.enter(client, gone);
                     // Where nobody takes the ticket its drop ends the session.
                     let _gone = reply.send(Ok(ticket));

@@ -13,7 +13,7 @@ use super::*;
 use crate::device::Precision;
 use crate::generate::{Step, Stop};
 use crate::runner::{OpenOptions, RunnerOptions};
-use crate::service::{Event, Load, Open, Service, Session};
+use crate::service::{Event, Load, Open, Service, Session, Tell};
 
 const ANSWER: usize = 20;
 
@@ -170,7 +170,7 @@ fn open(inputs: &ModelInputs) -> Open {
         reserve: 2 * ANSWER,
         options: OpenOptions::default(),
         end_of_sequence: Vec::new(),
-        top_logprobs: None,
+        tell: Tell::default(),
     }
 }
 
