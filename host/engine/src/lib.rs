@@ -47,6 +47,7 @@ pub use keep::Keep;
 pub use logits::Logits;
 pub use media_cache::MediaKeys;
 pub use model::{Kernels, LoadOptions, Model, Quantize, Sequence};
+pub use pool::BLOCK as CACHE_BLOCK;
 pub use positions::{Positions, positions};
 pub use probe::ProbeOptions;
 pub use prompt::{Item, items};

@@ -17,7 +17,7 @@ use crate::error::{EngineError, Result};
 use crate::pages::Pages;
 
 /// Slots in a block.
-pub(crate) const BLOCK: usize = 16;
+pub const BLOCK: usize = 16;
 /// A cache that grows makes room for this many blocks at a time, at least.
 const GROWTH: usize = 16;
 

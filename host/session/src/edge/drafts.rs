@@ -57,7 +57,7 @@ impl Edge {
     pub(super) fn draft(&mut self, out: &mut Vec<Effect>) {
         let position = self.committed.len() + self.tail.len();
         let full = position >= self.config.open.max_tokens as usize || self.tail.ends();
-        if self.drafting.is_some() || self.phase == Phase::Done {
+        if self.drafting.is_some() || self.draftless || self.phase == Phase::Done {
             return;
         }
         if full {

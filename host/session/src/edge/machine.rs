@@ -46,6 +46,8 @@ pub struct Edge {
     pub(super) fence: u32,
     pub(super) round: u32,
     pub(super) stamp: u64,
+    /// There is no draft model any more.
+    pub(super) draftless: bool,
     /// Unsent drafts are to be sent as soon as the limits allow.
     pub(super) flush: bool,
     /// A question to the policy is open.
@@ -86,6 +88,7 @@ impl Edge {
             fence: config.open.epoch,
             round: 0,
             stamp: 0,
+            draftless: false,
             flush: false,
             asked: false,
             pending: None,
@@ -132,6 +135,7 @@ impl Edge {
             Event::Tick => self.tick(now_ms, &mut out),
             Event::PeerLost => self.part(now_ms, kind::LINK_DOWN, &mut out),
             Event::PeerBack => self.back(now_ms, &mut out),
+            Event::DraftLost => self.draft_lost(&mut out),
             Event::Refused => self.part(now_ms, kind::REFUSED, &mut out),
             Event::Peer { rtt_ms, queue_ms } => {
                 self.rtt_ms = rtt_ms;
@@ -237,6 +241,27 @@ impl Edge {
             }
             Phase::Alone { may_escalate: true } => self.ask(now_ms, kind::LINK_UP, out),
             _ => {}
+        }
+    }
+
+    /// The rest is the target's, or nobody's.
+    fn draft_lost(&mut self, out: &mut Vec<Effect>) {
+        self.draftless = true;
+        // Nobody is left to finish alone.
+        self.config.exact_only = true;
+        self.drafting = None;
+        self.ahead.clear();
+        match self.phase {
+            Phase::Alone { .. } => self.end(Ending::NoModel, out),
+            Phase::Speculating => self.escalate(out),
+            Phase::Parted { since_ms, .. } => {
+                self.tail.clear();
+                self.phase = Phase::Parted {
+                    since_ms,
+                    escalated: true,
+                };
+            }
+            Phase::Escalated | Phase::Done => {}
         }
     }
 

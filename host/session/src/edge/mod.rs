@@ -139,6 +139,8 @@ pub enum Event {
     PeerBack,
     /// The peer refused the session.
     Refused,
+    /// The draft model is of no more use: it failed, or had no room.
+    DraftLost,
     /// What is known of the peer, in ms; -1 for what is not.
     Peer {
         /// Round trip.
@@ -170,6 +172,8 @@ pub enum Ending {
     Stopped,
     /// The peer is gone, and the answer may not be finished without it.
     NotExact,
+    /// The draft model is gone, and there is nobody else.
+    NoModel,
 }
 
 /// What a peer said that cannot be: its stream is given up.

@@ -4,6 +4,7 @@ use msao_core::chat::{Content, Message, Modality, Part};
 use msao_core::digest::Digest;
 use msao_core::sampling::SamplingParams;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::control::duration;
 use super::limits::{MAX_ANSWER, MAX_MEDIA, MAX_PROMPT_BYTES, MAX_TOP_LOGPROBS};
@@ -46,6 +47,44 @@ pub struct Prompt {
 }
 
 impl Prompt {
+    /// Names what the target reads: SHA-256 over roles, texts, media by digest and keep lists, each behind its kind and
+    /// its length, so that no two prompts give the same bytes.
+    pub fn digest(&self) -> Digest {
+        let mut hash = Sha256::new();
+        let mut put = |kind: u8, bytes: &[u8]| {
+            hash.update([kind]);
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        for message in &self.messages {
+            put(0, message.role.as_bytes());
+            match &message.content {
+                Content::Text(text) => put(1, text.as_bytes()),
+                Content::Parts(parts) => {
+                    // Templates may tell a bare string from a list of one text.
+                    put(2, &(parts.len() as u64).to_le_bytes());
+                    for part in parts {
+                        match part {
+                            Part::Text { text } => put(1, text.as_bytes()),
+                            Part::Image { .. } => put(3, &[]),
+                            Part::Video { .. } => put(4, &[]),
+                            Part::Audio { .. } => put(5, &[]),
+                        }
+                    }
+                }
+            }
+        }
+        for medium in &self.media {
+            put(6, medium.modality.name().as_bytes());
+            put(7, &medium.digest.0);
+            match &medium.keep {
+                Some(keep) => put(8, keep),
+                None => put(9, &[]),
+            }
+        }
+        Digest(hash.finalize().into())
+    }
+
     /// Bytes of texts and keep lists.
     fn bytes(&self) -> usize {
         let part = |part: &Part| match part {
@@ -128,5 +167,56 @@ impl Open {
         must(kind, "deadline_ms", "finite and not negative", deadline)?;
         let ranges = "within the ranges of the sampler's parameters";
         must(kind, "sampling", ranges, self.sampling.validate().is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat(parts: Vec<Part>, media: Vec<Medium>) -> Prompt {
+        Prompt {
+            messages: vec![Message {
+                role: "user".into(),
+                content: Content::Parts(parts),
+            }],
+            media,
+        }
+    }
+
+    #[test]
+    fn a_prompts_digest_depends_on_all_that_is_read_and_on_nothing_else() {
+        let text = |text: &str| Part::Text { text: text.into() };
+        let image = |image: &str| Part::Image { image: image.into() };
+        let medium = |byte: u8, keep: Option<Vec<u8>>| Medium {
+            digest: Digest([byte; 32]),
+            modality: Modality::Image,
+            keep,
+        };
+        let first = chat(vec![image("a"), text("x")], vec![medium(1, None)]);
+        let renamed = chat(vec![image("b"), text("x")], vec![medium(1, None)]);
+        assert_eq!(first.digest(), renamed.digest());
+        let others = [
+            chat(vec![text("x"), image("a")], vec![medium(1, None)]),
+            chat(vec![image("a"), text("x")], vec![medium(2, None)]),
+            chat(vec![image("a"), text("x")], vec![medium(1, Some(vec![]))]),
+            chat(vec![image("a"), text("x")], vec![medium(1, Some(vec![1]))]),
+            chat(vec![image("a"), text("x"), text("")], vec![medium(1, None)]),
+            chat(vec![image("a"), text("")], vec![medium(1, None)]),
+            Prompt::default(),
+        ];
+        let mut digests: Vec<_> = others.iter().map(Prompt::digest).collect();
+        digests.push(first.digest());
+        digests.sort();
+        digests.dedup();
+        assert_eq!(digests.len(), others.len() + 1);
+        let bare = Prompt {
+            messages: vec![Message {
+                role: "user".into(),
+                content: Content::Text("x".into()),
+            }],
+            media: Vec::new(),
+        };
+        assert_ne!(bare.digest(), chat(vec![text("x")], Vec::new()).digest());
     }
 }

@@ -1,0 +1,428 @@
+//! The loop around the machine.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use msao_api::{FinishReason, Piece};
+use msao_core::offload::{Action, StepInput};
+use msao_core::sampling::TopLogprobs;
+use msao_engine::service::{ServiceError, Verdict};
+use msao_processor::Processor;
+use msao_registry::Ticket;
+use msao_session::edge::{Committed, Config, Counters, Drafted, Edge, Effect, Ending, Event, Start};
+use msao_session::frame::{Finish, Frame, Refused};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::target::{Channel, Connecting, Target, Traffic};
+use super::text::Writer;
+use crate::clock::Clock;
+use crate::models::{Done, Opening, Order, Orders};
+use crate::request::Prompt;
+
+/// The request's policy, as its answers ask it.
+pub type Steps = Arc<Mutex<Option<Ticket>>>;
+
+/// After a way was lost, the next is tried after so long.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// One answer to be given.
+pub struct Job {
+    /// Which of the request's answers, from 0 on.
+    pub choice: u32,
+    /// What the machine is run with.
+    pub config: Config,
+    /// Takes the draft model's seat; `None`: there is no draft model.
+    pub draft: Option<Opening>,
+    /// Where the target is; `None`: nowhere.
+    pub target: Option<Arc<dyn Target>>,
+    /// The prompt.
+    pub prompt: Arc<Prompt>,
+    /// Reads the answer's tokens.
+    pub processor: Arc<Processor>,
+    /// Texts that end the answer.
+    pub stops: Vec<String>,
+    /// Log-probabilities are told.
+    pub logprobs: bool,
+    /// Asked as drafting goes on.
+    pub steps: Steps,
+    /// Takes the answer's pieces.
+    pub pieces: mpsc::UnboundedSender<(u32, Piece)>,
+    /// The client has gone.
+    pub gone: CancellationToken,
+    /// What went over the link.
+    pub traffic: Arc<Traffic>,
+    /// The node's clock.
+    pub clock: Clock,
+}
+
+/// How an answer ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It is whole.
+    Whole(FinishReason),
+    /// The client has gone.
+    Gone,
+    /// It had to be exact, and the target is out of reach.
+    NotExact,
+    /// The peer refused before the first token: somebody else may be asked.
+    Refused(Refused),
+    /// The model failed, or has no room, and there is no other.
+    Failed(ServiceError),
+}
+
+/// An answer that has ended.
+#[derive(Debug)]
+pub struct Driven {
+    /// How.
+    pub ended: Ended,
+    /// What it took.
+    pub counters: Counters,
+    /// On the node's clock, in ms.
+    pub first_token_ms: Option<f64>,
+    /// Likewise.
+    pub last_token_ms: Option<f64>,
+    /// Passes of the draft model for it, and the time that they took, in ms.
+    pub draft_passes: (u32, f64),
+    /// Time until the draft model had read the prompt, in ms.
+    pub prefill_ms: Option<f64>,
+}
+
+struct Driver {
+    job: Job,
+    edge: Edge,
+    writer: Writer,
+    draft: Option<Orders>,
+    channel: Option<Channel>,
+    connecting: Option<Connecting>,
+    /// What is to be said once there is a way.
+    outbox: Vec<Frame>,
+    /// The way was lost: the machine is told when another stands.
+    parted: bool,
+    /// Places of the drafts under way, by stamp, and what the draft model said at places not committed yet.
+    places: HashMap<u64, u32>,
+    told: BTreeMap<u32, TopLogprobs>,
+    refused: Option<Refused>,
+    failure: Option<ServiceError>,
+    cancelled: bool,
+    first_token_ms: Option<f64>,
+    last_token_ms: Option<f64>,
+    draft_passes: (u32, f64),
+    prefill_ms: Option<f64>,
+}
+
+/// Runs one answer to its end.
+pub async fn drive(mut job: Job) -> Driven {
+    let draft = job.draft.take().map(|opening| Orders::new(opening, false));
+    // Who has no draft model cannot finish alone.
+    job.config.exact_only |= draft.is_none();
+    let (edge, effects) = Edge::start(job.config.clone(), job.clock.now_ms());
+    let mut driver = Driver {
+        writer: Writer::new(&job.processor, &job.stops, job.logprobs),
+        job,
+        edge,
+        draft,
+        channel: None,
+        connecting: None,
+        outbox: Vec::new(),
+        parted: false,
+        places: HashMap::new(),
+        told: BTreeMap::new(),
+        refused: None,
+        failure: None,
+        cancelled: false,
+        first_token_ms: None,
+        last_token_ms: None,
+        draft_passes: (0, 0.0),
+        prefill_ms: None,
+    };
+    let ended = driver.run(effects.into()).await;
+    Driven {
+        ended,
+        counters: driver.edge.counters().clone(),
+        first_token_ms: driver.first_token_ms,
+        last_token_ms: driver.last_token_ms,
+        draft_passes: driver.draft_passes,
+        prefill_ms: driver.prefill_ms,
+    }
+}
+
+impl Driver {
+    async fn run(&mut self, mut effects: VecDeque<Effect>) -> Ended {
+        loop {
+            while let Some(effect) = effects.pop_front() {
+                if let Effect::End(ending) = effect {
+                    return self.end(ending);
+                }
+                effects.extend(self.apply(effect));
+            }
+            let event = self.next().await;
+            if let (Some(refused), 0) = (&self.refused, self.edge.committed().len()) {
+                return Ended::Refused(refused.clone());
+            }
+            effects.extend(self.tell(event));
+        }
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Effect> {
+        self.edge.advance(self.job.clock.now_ms(), event)
+    }
+
+    /// Does what the machine asks for; gives what it asks for in turn.
+    fn apply(&mut self, effect: Effect) -> Vec<Effect> {
+        match effect {
+            Effect::Send(frame) => self.send(frame),
+            Effect::Draft { stamp, position } => {
+                self.places.insert(stamp, position);
+                self.order(Order::Verify {
+                    stamp,
+                    drafts: Vec::new(),
+                });
+            }
+            Effect::RollBack { to } => self.order(Order::RollBack(to)),
+            Effect::Append { ids } => self.order(Order::Append(ids)),
+            Effect::Commit(tokens) => return self.commit(tokens),
+            Effect::Ask(input) => {
+                let action = self.ask(&input);
+                return self.tell(Event::Action(action));
+            }
+            Effect::GiveUpStream(violation) => {
+                tracing::warn!(%violation, "the peer contradicts itself");
+                self.lose_way();
+            }
+            // The loop's.
+            Effect::End(_) => {}
+        }
+        Vec::new()
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(draft) = &self.draft {
+            draft.give(order);
+        }
+    }
+
+    fn ask(&self, input: &StepInput) -> Action {
+        if let Start::Cloud { .. } = self.job.config.start {
+            // These routes have no steps: they wait for the target, and finish here when the machine's time is up.
+            return Action::Wait;
+        }
+        let mut steps = self.job.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        match steps.as_mut() {
+            Some(ticket) => ticket.step(input),
+            None => Action::Wait,
+        }
+    }
+
+    fn commit(&mut self, tokens: Vec<Committed>) -> Vec<Effect> {
+        let now_ms = self.job.clock.now_ms();
+        self.first_token_ms.get_or_insert(now_ms);
+        self.last_token_ms = Some(now_ms);
+        let first = self.edge.committed().len() - tokens.len();
+        for (place, token) in (first as u32..).zip(tokens) {
+            let drafted = self.told.remove(&place);
+            let logprobs = token.logprobs.or(drafted.filter(|_| !token.verified));
+            let piece = self.writer.push(token.id, logprobs.as_ref());
+            self.emit(piece);
+            if self.writer.stopped() {
+                return self.tell(Event::Stop);
+            }
+        }
+        Vec::new()
+    }
+
+    fn emit(&self, piece: Option<Piece>) {
+        if let Some(piece) = piece {
+            // Whoever does not listen has gone, and is noticed elsewhere.
+            let _gone = self.job.pieces.send((self.job.choice, piece));
+        }
+    }
+
+    fn send(&mut self, frame: Frame) {
+        match &self.channel {
+            Some(channel) => {
+                // A way that is lost is noticed where it is read.
+                let _lost = channel.sender.send(frame);
+            }
+            None => {
+                self.outbox.push(frame);
+                if self.connecting.is_none() {
+                    self.connect();
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self) {
+        if let Some(target) = &self.job.target {
+            self.connecting = Some(target.connect(&self.job.prompt, &self.job.traffic));
+        }
+    }
+
+    /// The way is lost: another is looked for.
+    fn lose_way(&mut self) {
+        self.channel = None;
+        self.outbox.clear();
+        self.parted = true;
+        if let Some(target) = &self.job.target {
+            let (target, prompt) = (Arc::clone(target), Arc::clone(&self.job.prompt));
+            let traffic = Arc::clone(&self.job.traffic);
+            self.connecting = Some(Box::pin(async move {
+                tokio::time::sleep(RETRY).await;
+                target.connect(&prompt, &traffic).await
+            }));
+        }
+    }
+
+    /// Waits for what happens next.
+    async fn next(&mut self) -> Event {
+        loop {
+            let due_ms = self.edge.due_ms();
+            tokio::select! {
+                biased;
+                () = self.job.gone.cancelled(), if !self.cancelled => {
+                    self.cancelled = true;
+                    return Event::Stop;
+                }
+                frame = receive(&mut self.channel) => {
+                    if let Some(event) = self.heard(frame) {
+                        return event;
+                    }
+                }
+                done = finish(&mut self.draft) => {
+                    if let Some(event) = self.drafted(done) {
+                        return event;
+                    }
+                }
+                way = made(&mut self.connecting) => {
+                    self.connecting = None;
+                    match way {
+                        Ok(channel) => {
+                            for frame in self.outbox.drain(..) {
+                                let _lost = channel.sender.send(frame);
+                            }
+                            self.channel = Some(channel);
+                            if std::mem::take(&mut self.parted) {
+                                return Event::PeerBack;
+                            }
+                        }
+                        Err(why) => {
+                            tracing::info!(%why, "no way to the peer");
+                            self.lose_way();
+                            return Event::PeerLost;
+                        }
+                    }
+                }
+                () = self.job.clock.until(due_ms) => return Event::Tick,
+            }
+        }
+    }
+
+    fn heard(&mut self, frame: Option<Frame>) -> Option<Event> {
+        match frame {
+            Some(Frame::Verdict(verdict)) => {
+                if let Some(target) = &self.job.target {
+                    let (rtt_ms, queue_ms) = target.figures();
+                    let _nothing = self.tell(Event::Peer { rtt_ms, queue_ms });
+                }
+                Some(Event::Verdict(verdict))
+            }
+            Some(Frame::Refused(refused)) => {
+                tracing::info!(code = ?refused.code, message = refused.message, "the peer refused");
+                self.channel = None;
+                self.refused = Some(refused);
+                Some(Event::Refused)
+            }
+            // Of no meaning here, or of a later version.
+            Some(_) => None,
+            None => {
+                self.lose_way();
+                Some(Event::PeerLost)
+            }
+        }
+    }
+
+    fn drafted(&mut self, done: Done) -> Option<Event> {
+        match done {
+            Done::Ready { took_ms } => {
+                self.prefill_ms = Some(took_ms);
+                None
+            }
+            Done::Verified {
+                stamp,
+                verdict,
+                took_ms,
+            } => {
+                self.draft_passes.0 += 1;
+                self.draft_passes.1 += took_ms;
+                let place = self.places.remove(&stamp);
+                self.draft_of(stamp, place, verdict)
+            }
+            Done::Failed(error) => {
+                tracing::warn!(%error, "the draft model is lost to an answer");
+                self.failure = Some(error);
+                self.draft = None;
+                Some(Event::DraftLost)
+            }
+        }
+    }
+
+    fn draft_of(&mut self, stamp: u64, place: Option<u32>, verdict: Verdict) -> Option<Event> {
+        let pick = verdict.picks.first()?;
+        if let (Some(place), Some(told)) = (place, verdict.logprobs.into_iter().next()) {
+            self.told.insert(place, told);
+        }
+        let sure = verdict.confidence.first();
+        Some(Event::Drafted(Drafted {
+            stamp,
+            id: pick.id,
+            ends: verdict.ended,
+            // Until there is a calibrated map, the draft's own word for it.
+            p_accept: sure.map_or(pick.top1, |sure| sure.top1).clamp(0.0, 1.0),
+            top1: sure.map_or(pick.top1, |sure| sure.top1),
+            entropy_nats: sure.map_or(pick.entropy, |sure| sure.entropy),
+            margin: sure.map_or(pick.margin, |sure| sure.margin),
+        }))
+    }
+
+    fn end(&mut self, ending: Ending) -> Ended {
+        let reason = match ending {
+            Ending::Finished(Finish::EndOfSequence) => FinishReason::Stop,
+            Ending::Finished(Finish::Length) => FinishReason::Length,
+            Ending::Stopped if self.cancelled => return Ended::Gone,
+            Ending::Stopped => FinishReason::Stop,
+            Ending::NotExact | Ending::NoModel => {
+                return match self.failure.take() {
+                    Some(error) => Ended::Failed(error),
+                    None => Ended::NotExact,
+                };
+            }
+        };
+        let rest = self.writer.finish();
+        self.emit(rest);
+        self.emit(Some(Piece::Finish(reason)));
+        Ended::Whole(reason)
+    }
+}
+
+async fn receive(channel: &mut Option<Channel>) -> Option<Frame> {
+    match channel {
+        Some(channel) => channel.receiver.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn finish(draft: &mut Option<Orders>) -> Done {
+    match draft {
+        Some(draft) => draft.done().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn made(connecting: &mut Option<Connecting>) -> Result<Channel, String> {
+    match connecting {
+        Some(connecting) => connecting.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,13 @@
+//! An answer on its way: the edge's state machine, driven.
+//!
+//! [`drive`] runs one answer of one request, on whatever route: the machine of `msao-session` says what is to be done, this
+//! does it with the draft model ([`Orders`](crate::models::Orders)), the way to the target ([`Channel`]) and the policy's
+//! `step`, and tells the machine what happened. A target in this process is reached as one behind a link is, so there is
+//! one way of answering and not four.
+
+mod drive;
+mod target;
+mod text;
+
+pub use self::drive::{Driven, Ended, Job, Steps, drive};
+pub use self::target::{Channel, Connecting, Target, Traffic};

@@ -1,0 +1,114 @@
+//! One chat request, from what the client asked to the last word of the answer.
+//!
+//! [`answer`] lays the prompt out, has the plug-ins plan, and starts the answers; what then happens comes through
+//! [`Answering::told`]. Whoever drops that has gone: the work stops, on this node and on the other, within one step.
+
+mod plan;
+mod run;
+
+use std::sync::Arc;
+
+use msao_api::{ApiError, ChatRequest, Head, Piece, Report, Usage, completion_id};
+use msao_core::offload::Route;
+use msao_core::offload::record::GenerationId;
+use tokio::sync::mpsc;
+
+use crate::node::{Node, media_limits};
+use crate::request::prepare;
+
+/// What a client asked, and who it is.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The request.
+    pub request: ChatRequest,
+    /// Its id, as the client gets it.
+    pub id: String,
+    /// The header `x-msao-session`.
+    pub session: Option<String>,
+    /// The name of the client's API key.
+    pub key: Option<String>,
+    /// The operator's number for the client; 0 for none.
+    pub tenant: u32,
+    /// When it came, on the node's clock.
+    pub arrived_ms: f64,
+}
+
+/// What happens to an answer.
+#[derive(Debug)]
+pub enum Told {
+    /// A piece of one of the request's answers.
+    Piece(u32, Piece),
+    /// All is said.
+    End(Box<Report>, Usage),
+    /// It went wrong on the way.
+    Failed(ApiError),
+}
+
+/// An answer that has begun.
+#[derive(Debug)]
+pub struct Answering {
+    /// What every chunk begins with.
+    pub head: Head,
+    /// Where it runs, as planned.
+    pub route: Route,
+    /// Who planned it.
+    pub generation: GenerationId,
+    /// The seed of the noise.
+    pub seed: u64,
+    /// What happens.
+    pub told: mpsc::Receiver<Told>,
+}
+
+/// Begins to answer.
+///
+/// # Errors
+/// Whatever can be said before the first word: see [`ApiError`].
+pub async fn answer(node: &Arc<Node>, asked: Asked) -> Result<Answering, ApiError> {
+    if node.is_draining() {
+        return Err(ApiError::draining(None));
+    }
+    if asked.request.model != node.config.api.model {
+        return Err(ApiError::model_not_found(&asked.request.model));
+    }
+    let place = Arc::clone(&node.places)
+        .try_acquire_owned()
+        .map_err(|_| ApiError::overloaded(node.retry_after_ms()))?;
+    let Some(model) = node.models.first().cloned() else {
+        return Err(ApiError::loading(None));
+    };
+    let mut asked = asked;
+    let limits = media_limits(&node.config.media);
+    let prepared = tokio::task::spawn_blocking(move || {
+        let prompt = prepare(&mut asked.request, &model, &limits);
+        (asked, prompt)
+    });
+    let (asked, prompt) = prepared.await.map_err(|_| ApiError::internal())?;
+    let prompt = Arc::new(prompt?);
+    let planned = plan::plan(node, asked, prompt).await?;
+    let head = Head {
+        id: completion_id(u128::from(random()?) << 64 | u128::from(random()?)),
+        created: (crate::clock::since_1970_ms() / 1000.0) as u64,
+        model: node.config.api.model.clone(),
+        system_fingerprint: planned.fingerprint.clone(),
+    };
+    let (route, generation, seed) = (
+        planned.plan.route,
+        planned.generation.clone(),
+        planned.params.seed,
+    );
+    let told = run::start(node, planned, place);
+    Ok(Answering {
+        head,
+        route,
+        generation,
+        seed,
+        told,
+    })
+}
+
+fn random() -> Result<u64, ApiError> {
+    getrandom::u64().map_err(|error| {
+        tracing::error!(%error, "the system gives no random bytes");
+        ApiError::internal()
+    })
+}

@@ -1,0 +1,404 @@
+//! From a prompt to a plan: limits, what the plug-ins say, and what the host makes of it.
+
+use std::sync::Arc;
+
+use msao_api::{ApiError, drawn_seed, system_fingerprint};
+use msao_core::offload::manifest::Probe;
+use msao_core::offload::record::GenerationId;
+use msao_core::offload::{
+    self, Decision, Mode, Part, Plan, Route, Treatment, capability, flag, modality, overrides,
+};
+use msao_core::sampling::{Sampler, SamplingParams};
+use msao_engine::service::{Open, ServiceError, Tell};
+use msao_engine::{EngineError, Keep, OpenOptions, ProbeOptions};
+use msao_processor::Processor;
+use msao_registry::{Arrival, Ticket, with_scores};
+
+use super::{Asked, random};
+use crate::clock::since_1970_ms;
+use crate::models::{Model, Opening, Seat};
+use crate::node::Node;
+use crate::request::{self, Prompt};
+
+/// A request that knows how it runs.
+pub struct Planned {
+    /// What was asked.
+    pub asked: Asked,
+    /// Laid out.
+    pub prompt: Arc<Prompt>,
+    /// How tokens are chosen; `choice` is 0.
+    pub params: SamplingParams,
+    /// Tokens of each answer at most.
+    pub max_tokens: u32,
+    /// Reads the answers' tokens.
+    pub processor: Arc<Processor>,
+    /// The request's way through the plug-ins, until the answers take it.
+    pub ticket: Option<Ticket>,
+    /// Who planned it.
+    pub generation: GenerationId,
+    /// What the policy saw.
+    pub request: offload::Request,
+    /// Likewise.
+    pub parts: Vec<Part>,
+    /// Likewise.
+    pub nodes: Vec<offload::Node>,
+    /// How it runs.
+    pub plan: Plan,
+    /// What the host did otherwise than planned: bits of [`overrides`].
+    pub overrides: u32,
+    /// The draft model's seat, where the probe has taken it.
+    pub seat: Option<Box<dyn Seat>>,
+    /// Time in the probe, in ms.
+    pub probe_ms: f64,
+    /// Names what computes the answer.
+    pub fingerprint: String,
+}
+
+/// Plans a request.
+///
+/// # Errors
+/// What the client is told instead of an answer.
+pub async fn plan(
+    node: &Arc<Node>,
+    asked: Asked,
+    prompt: Arc<Prompt>,
+) -> Result<Planned, ApiError> {
+    let model = node.models.first().ok_or_else(|| ApiError::loading(None))?;
+    let max_tokens = room(node, model, &asked, &prompt)?;
+    let params = asked
+        .request
+        .sampling
+        .params(&model.defaults, drawn_seed(random()?));
+    params.validate_for(model.vocabulary())?;
+    let arrival = Arrival {
+        session: asked.session.as_deref(),
+        prompt_cache_key: asked.request.prompt_cache_key.as_deref(),
+        user: asked.request.user.as_deref(),
+        api_key: asked.key.as_deref(),
+        ..Arrival::new(&asked.id, prompt.content)
+    };
+    let ticket = node.plugins.admit(&arrival);
+    let mut request = offload::Request {
+        seed: random()?,
+        now_ms: since_1970_ms(),
+        prompt_tokens: prompt.tokens() as u32,
+        max_tokens,
+        deadline_ms: 0.0,
+        temperature: params.temperature,
+        tenant: asked.tenant,
+        flags: asked.request.flags(),
+    };
+    let mut parts = request::parts(&prompt);
+    let nodes = node.rows(&prompt);
+    let mut planning = Planning {
+        node,
+        ticket,
+        seat: None,
+        probe_ms: 0.0,
+    };
+    if planning.ticket.probe() == Probe::Full {
+        parts = planning.probe(&prompt, &params, max_tokens, &mut request, &parts).await?;
+    }
+    let mut decision = planning.ticket.plan(&request, &parts, &nodes);
+    if decision == Decision::Probe {
+        parts = planning.probe(&prompt, &params, max_tokens, &mut request, &parts).await?;
+        decision = planning.ticket.plan(&request, &parts, &nodes);
+    }
+    let Decision::Run(plan) = decision else {
+        // The ticket lets a policy ask once.
+        return Err(ApiError::internal());
+    };
+    let (plan, overrides) = allowed(plan, &request, &parts, &nodes)?;
+    let mut ticket = planning.ticket;
+    if overrides != 0 {
+        ticket.ran(plan.clone());
+    }
+    Ok(Planned {
+        fingerprint: system_fingerprint(&model.identity.model, &model.held, &prompt.identity.processor),
+        generation: ticket.generation().clone(),
+        asked,
+        prompt,
+        params,
+        max_tokens,
+        processor: Arc::clone(&model.processor),
+        ticket: Some(ticket),
+        request,
+        parts,
+        nodes,
+        plan,
+        overrides,
+        seat: planning.seat,
+        probe_ms: planning.probe_ms,
+    })
+}
+
+/// Tokens that each answer may have, once the prompt is known.
+fn room(node: &Node, model: &Model, asked: &Asked, prompt: &Prompt) -> Result<u32, ApiError> {
+    let api = &node.config.api;
+    let context = model.processor.context().min(model.engine.capacity());
+    let left = context.saturating_sub(prompt.tokens());
+    let too_long = |answer: u32| {
+        ApiError::context_length_exceeded(prompt.tokens(), answer as usize, context)
+    };
+    match asked.request.max_tokens {
+        Some(most) if most > api.max_tokens => {
+            let rule = format!("this node gives {} tokens at most (api.max-tokens).", api.max_tokens);
+            Err(ApiError::invalid_value("max_completion_tokens", &rule))
+        }
+        Some(most) if most as usize > left => Err(too_long(most)),
+        Some(most) => Ok(most),
+        None if left == 0 => Err(too_long(1)),
+        None => Ok(api.default_max_tokens.min(u32::try_from(left).unwrap_or(u32::MAX))),
+    }
+}
+
+struct Planning<'a> {
+    node: &'a Arc<Node>,
+    ticket: Ticket,
+    seat: Option<Box<dyn Seat>>,
+    probe_ms: f64,
+}
+
+impl Planning<'_> {
+    /// Looks at the prompt with this node's first model, has it scored, and gives the parts as a policy then sees them.
+    async fn probe(
+        &mut self,
+        prompt: &Arc<Prompt>,
+        params: &SamplingParams,
+        max_tokens: u32,
+        request: &mut offload::Request,
+        parts: &[Part],
+    ) -> Result<Vec<Part>, ApiError> {
+        request.flags |= flag::PROBED;
+        if prompt.media.is_empty() {
+            // There is nothing to look at.
+            let report = offload::Report::default();
+            let scores = self.ticket.score(&report, request.seed);
+            return Ok(with_scores(parts, &scores));
+        }
+        let began_ms = self.node.clock.now_ms();
+        let model = self.node.models.first().ok_or_else(ApiError::internal)?;
+        let options = OpenOptions {
+            probe: Some(ProbeOptions {
+                content_free: Vec::new(),
+                seed: request.seed,
+            }),
+            ..OpenOptions::default()
+        };
+        let seat = open(model, prompt, params.clone(), max_tokens, options, None).await;
+        let seat = seat.map_err(|error| failed(self.node, &error))?;
+        let probed = seat.probed().await.map_err(|error| failed(self.node, &error))?;
+        let report = request::report(&probed);
+        // The sandbox has threads of its own for it; this one waits, and the others go on.
+        let seed = request.seed;
+        let scores = tokio::task::block_in_place(|| self.ticket.score(&report, seed));
+        let whole = Keep {
+            items: prompt.media.iter().map(|_| None).collect(),
+        };
+        seat.keep(whole).await.map_err(|error| failed(self.node, &error))?;
+        self.seat = Some(seat);
+        self.probe_ms = self.node.clock.now_ms() - began_ms;
+        Ok(with_scores(parts, &scores))
+    }
+}
+
+/// Takes a seat for one answer.
+pub async fn open(
+    model: &Model,
+    prompt: &Prompt,
+    params: SamplingParams,
+    max_tokens: u32,
+    options: OpenOptions,
+    top_logprobs: Option<u32>,
+) -> Result<Box<dyn Seat>, ServiceError> {
+    let sampler = Sampler::new(params, model.vocabulary(), &prompt.inputs.input_ids)
+        .map_err(|error| EngineError::Request(error.to_string()))?;
+    let open = Open {
+        inputs: Arc::clone(&prompt.inputs),
+        sampler,
+        reserve: max_tokens as usize,
+        options,
+        end_of_sequence: model.ends().to_vec(),
+        tell: Tell {
+            top_logprobs,
+            confidence: true,
+        },
+    };
+    model.engine.open(open).await
+}
+
+/// The same, to be taken later.
+pub fn opening(
+    model: &Model,
+    prompt: &Arc<Prompt>,
+    params: SamplingParams,
+    max_tokens: u32,
+    top_logprobs: Option<u32>,
+) -> Opening {
+    let (model, prompt) = (model.clone(), Arc::clone(prompt));
+    Box::pin(async move {
+        let options = OpenOptions::default();
+        open(&model, &prompt, params, max_tokens, options, top_logprobs).await
+    })
+}
+
+/// What a client is told where a model fails.
+pub fn failed(node: &Node, error: &ServiceError) -> ApiError {
+    match error {
+        ServiceError::Overloaded { .. } => ApiError::overloaded(node.retry_after_ms()),
+        ServiceError::TooLarge { tokens, capacity } => {
+            ApiError::context_length_exceeded(*tokens, 0, *capacity)
+        }
+        ServiceError::Engine(EngineError::CacheFull { .. }) => {
+            ApiError::overloaded(node.retry_after_ms())
+        }
+        ServiceError::Engine(EngineError::TooLong { tokens, limit }) => {
+            ApiError::context_length_exceeded(*tokens, 1, *limit)
+        }
+        _ => {
+            tracing::error!(%error, "a model failed");
+            ApiError::internal()
+        }
+    }
+}
+
+/// The plan as it may run: the client's wishes and the nodes' state come before the policy's. Gives what was changed.
+pub fn allowed(
+    plan: Plan,
+    request: &offload::Request,
+    parts: &[Part],
+    nodes: &[offload::Node],
+) -> Result<(Plan, u32), ApiError> {
+    let mut plan = plan;
+    let mut changed = 0;
+    let has_media = parts.iter().any(|part| part.modality != modality::TEXT);
+    let stays = request.flags & flag::MEDIA_AT_EDGE != 0 && has_media;
+    let exact = request.flags & flag::EXACT != 0;
+    let can = |row: usize, bits: u32| {
+        let node = nodes.get(row);
+        node.is_some_and(|node| node.up && node.can & bits == bits)
+    };
+    let target_at = |row: usize| can(row, capability::TARGET);
+    let near = |row: usize| row == 0 || !stays;
+    let row = plan.peer as usize;
+    if plan.route != Route::Edge && !(target_at(row) && near(row)) {
+        // The peer has gone since the policy looked, or media may not go there.
+        let other = (0..nodes.len()).find(|&row| target_at(row) && near(row));
+        changed |= if near(row) { overrides::PEER } else { overrides::MEDIA };
+        match other {
+            Some(other) => plan.peer = other as u32,
+            None => {
+                plan.route = Route::Edge;
+                plan.peer = 0;
+                changed |= overrides::ROUTE;
+            }
+        }
+    }
+    if plan.route == Route::Edge && (exact || !can(0, capability::DRAFT)) {
+        let other = (0..nodes.len()).find(|&row| target_at(row) && near(row));
+        let Some(other) = other else {
+            let why = if stays {
+                "no node that may get the media has the target model"
+            } else {
+                "no node with the target model can be reached"
+            };
+            return Err(ApiError::exact_unavailable(why));
+        };
+        plan.route = Route::Cloud;
+        plan.peer = other as u32;
+        changed |= overrides::ROUTE;
+    }
+    let row = plan.peer as usize;
+    if plan.route == Route::Speculate && !(can(0, capability::DRAFT) && can(row, capability::VERIFY)) {
+        plan.route = Route::Cloud;
+        changed |= overrides::ROUTE;
+    }
+    if plan.route == Route::CloudDraft && !can(row, capability::DRAFT) {
+        plan.route = Route::Cloud;
+        changed |= overrides::ROUTE;
+    }
+    if plan.mode == Mode::Confident {
+        // Nothing is committed unverified without audited data, and none is kept yet.
+        plan.mode = Mode::Exact;
+        changed |= overrides::EXACT;
+    }
+    let whole = |part: &msao_core::offload::PartPlan| {
+        part.draft == Treatment::WHOLE && part.target == Treatment::WHOLE
+    };
+    if !plan.parts.iter().all(whole) {
+        plan.parts.clear();
+        changed |= overrides::RETENTION;
+    }
+    Ok((plan, changed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(can: u32) -> offload::Node {
+        offload::Node {
+            up: true,
+            can,
+            ..offload::Node::default()
+        }
+    }
+
+    const EDGE: u32 = capability::DRAFT;
+    const CLOUD: u32 = capability::TARGET | capability::VERIFY;
+
+    fn run(route: Route, peer: u32, flags: u32, nodes: &[offload::Node]) -> Result<(Route, u32, u32), u16> {
+        let request = offload::Request {
+            flags,
+            ..offload::Request::default()
+        };
+        let parts = [Part {
+            modality: modality::IMAGE,
+            ..Part::default()
+        }];
+        let ran = allowed(Plan::plain(route, peer), &request, &parts, nodes);
+        ran.map(|(plan, changed)| (plan.route, plan.peer, changed))
+            .map_err(|error| error.status)
+    }
+
+    #[test]
+    fn what_can_run_runs_as_planned() {
+        let nodes = [node(EDGE), node(CLOUD)];
+        for (route, peer) in [(Route::Edge, 0), (Route::Cloud, 1), (Route::Speculate, 1)] {
+            assert_eq!(run(route, peer, 0, &nodes), Ok((route, peer, 0)));
+        }
+        // The cloud has no draft model.
+        let expected = Ok((Route::Cloud, 1, overrides::ROUTE));
+        assert_eq!(run(Route::CloudDraft, 1, 0, &nodes), expected);
+    }
+
+    #[test]
+    fn another_peer_is_asked_where_the_one_named_is_gone() {
+        let down = offload::Node {
+            up: false,
+            ..node(CLOUD)
+        };
+        let nodes = [node(EDGE), down.clone(), node(CLOUD)];
+        let expected = Ok((Route::Speculate, 2, overrides::PEER));
+        assert_eq!(run(Route::Speculate, 1, 0, &nodes), expected);
+        let nodes = [node(EDGE), down];
+        let expected = Ok((Route::Edge, 0, overrides::PEER | overrides::ROUTE));
+        assert_eq!(run(Route::Cloud, 1, 0, &nodes), expected);
+        assert_eq!(run(Route::Cloud, 1, flag::EXACT, &nodes), Err(503));
+    }
+
+    #[test]
+    fn what_the_client_demands_comes_first() {
+        let nodes = [node(EDGE), node(CLOUD)];
+        let expected = Ok((Route::Edge, 0, overrides::MEDIA | overrides::ROUTE));
+        assert_eq!(run(Route::Cloud, 1, flag::MEDIA_AT_EDGE, &nodes), expected);
+        let expected = Ok((Route::Cloud, 1, overrides::ROUTE));
+        assert_eq!(run(Route::Edge, 0, flag::EXACT, &nodes), expected);
+        let both = flag::EXACT | flag::MEDIA_AT_EDGE;
+        assert_eq!(run(Route::Cloud, 1, both, &nodes), Err(503));
+        // Where the target is here, media need not leave.
+        let here = [node(EDGE | CLOUD), node(CLOUD)];
+        let expected = Ok((Route::Cloud, 0, overrides::MEDIA));
+        assert_eq!(run(Route::Cloud, 1, both, &here), expected);
+    }
+}

@@ -1,0 +1,404 @@
+//! From a plan to the last word: the answers run, the client is told, the plug-ins learn.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use msao_api::{ApiError, ItemReport, Piece, PromptTokens, Report, Retention, Usage};
+use msao_core::chat::Modality;
+use msao_core::offload::{Decision, Outcome, Route, Status, overrides};
+use msao_session::edge::{Config, Counters, Start};
+use msao_session::frame::{Open, RefusedCode, SessionId, Wanted};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Told;
+use super::plan::{Planned, allowed, failed, opening};
+use crate::answer::{Driven, Ended, Job, Steps, Target, Traffic, drive};
+use crate::models::Seat;
+use crate::node::Node;
+
+/// What happens may wait for the client for so many pieces; beyond that its slowness is counted as absence.
+const UNREAD: usize = 256;
+
+/// Starts the answers of a request. The permit is held until the last of them has ended.
+pub fn start(
+    node: &Arc<Node>,
+    planned: Planned,
+    place: OwnedSemaphorePermit,
+) -> mpsc::Receiver<Told> {
+    let (told, receiver) = mpsc::channel(UNREAD);
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        Running::new(node, planned, told).run().await;
+        drop(place);
+    });
+    receiver
+}
+
+/// A request whose answers run.
+struct Running {
+    node: Arc<Node>,
+    planned: Planned,
+    steps: Steps,
+    traffic: Arc<Traffic>,
+    told: mpsc::Sender<Told>,
+    gone: CancellationToken,
+    /// Nothing has been said yet.
+    silent: bool,
+}
+
+impl Running {
+    fn new(node: Arc<Node>, mut planned: Planned, told: mpsc::Sender<Told>) -> Running {
+        let steps = planned.ticket.take();
+        Running {
+            node,
+            planned,
+            steps: Arc::new(Mutex::new(steps)),
+            traffic: Arc::default(),
+            told,
+            gone: CancellationToken::new(),
+            silent: true,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut driven = self.answer().await;
+        let refused = driven
+            .iter()
+            .any(|driven| matches!(driven.ended, Ended::Refused(_)));
+        if refused && self.silent && !self.gone.is_cancelled() {
+            driven = match self.plan_again() {
+                Ok(()) => self.answer().await,
+                Err(error) => return self.finish(driven, Some(error)).await,
+            };
+        }
+        let error = driven.iter().find_map(|driven| self.wrong(driven));
+        self.finish(driven, error).await;
+    }
+
+    /// Runs all answers to their end.
+    async fn answer(&mut self) -> Vec<Driven> {
+        let (pieces, mut said) = mpsc::unbounded_channel();
+        let mut running = JoinSet::new();
+        for choice in 0..self.planned.asked.request.n {
+            let job = self.job(choice, pieces.clone());
+            running.spawn(drive(job));
+        }
+        drop(pieces);
+        let mut driven = Vec::new();
+        loop {
+            let told = self.told.clone();
+            tokio::select! {
+                piece = said.recv() => match piece {
+                    Some((choice, piece)) => self.say(choice, piece).await,
+                    None => break,
+                },
+                () = told.closed(), if !self.gone.is_cancelled() => self.gone.cancel(),
+            }
+        }
+        while let Some(ended) = running.join_next().await {
+            match ended {
+                Ok(ended) => driven.push(ended),
+                Err(error) => tracing::error!(%error, "an answer ended by a panic"),
+            }
+        }
+        driven
+    }
+
+    async fn say(&mut self, choice: u32, piece: Piece) {
+        self.silent = false;
+        if self.gone.is_cancelled() {
+            return;
+        }
+        let patience = Duration::from_secs(u64::from(self.node.config.api.unread_s));
+        let send = self.told.send_timeout(Told::Piece(choice, piece), patience);
+        if send.await.is_err() {
+            self.gone.cancel();
+        }
+    }
+
+    fn job(&mut self, choice: u32, pieces: mpsc::UnboundedSender<(u32, Piece)>) -> Job {
+        let planned = &mut self.planned;
+        let request = &planned.asked.request;
+        let (plan, logprobs) = (&planned.plan, request.logprobs);
+        let mut params = planned.params.clone();
+        params.choice = choice;
+        let row = plan.peer as usize;
+        let start = match plan.route {
+            Route::Edge => Start::Alone,
+            Route::Speculate => Start::Speculate,
+            Route::Cloud => Start::Cloud { with_draft: false },
+            Route::CloudDraft => Start::Cloud { with_draft: true },
+        };
+        let prompt = planned.prompt.for_peer();
+        let open = Open {
+            session: session(),
+            epoch: 0,
+            wanted: Wanted::Verify,
+            sampling: params.clone(),
+            top_logprobs: logprobs,
+            max_tokens: planned.max_tokens,
+            target_input: prompt.digest(),
+            prompt,
+            deadline_ms: 0.0,
+            committed: Vec::new(),
+        };
+        let config = Config {
+            start,
+            gamma_max: plan.gamma_max,
+            in_flight_max: plan.in_flight_max,
+            patience_ms: plan.patience_ms,
+            exact_only: request.exact,
+            arrived_ms: planned.asked.arrived_ms,
+            ..Config::exact(open)
+        };
+        let draft = self.node.models.draft.as_ref().map(|model| {
+            // The probe's seat is the first answer's: it has read the prompt.
+            match planned.seat.take().filter(|_| choice == 0) {
+                Some(seat) => Box::pin(async move { Ok::<Box<dyn Seat>, _>(seat) }) as _,
+                None => opening(model, &planned.prompt, params, planned.max_tokens, logprobs),
+            }
+        });
+        Job {
+            choice,
+            config,
+            draft,
+            target: self.node.target(row, plan.route),
+            prompt: Arc::clone(&planned.prompt),
+            processor: Arc::clone(&planned.processor),
+            stops: request.stop.clone(),
+            logprobs: logprobs.is_some(),
+            steps: Arc::clone(&self.steps),
+            pieces,
+            gone: self.gone.clone(),
+            traffic: Arc::clone(&self.traffic),
+            clock: self.node.clock,
+        }
+    }
+
+    /// The peer refused before the first token: the policy plans once more, without it.
+    fn plan_again(&mut self) -> Result<(), ApiError> {
+        let planned = &mut self.planned;
+        if let Some(peer) = planned.nodes.get_mut(planned.plan.peer as usize) {
+            peer.up = false;
+        }
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let ticket = steps.as_mut().ok_or_else(ApiError::internal)?;
+        let (request, parts, nodes) = (&planned.request, &planned.parts, &planned.nodes);
+        let plan = match ticket.plan(request, parts, nodes) {
+            Decision::Run(plan) => plan,
+            // It has had its answer, or may not ask any more.
+            Decision::Probe => msao_registry::fallback_plan(request, parts, nodes),
+        };
+        let (plan, changed) = allowed(plan, request, parts, nodes)?;
+        ticket.ran(plan.clone());
+        planned.plan = plan;
+        planned.overrides |= changed | overrides::PEER;
+        Ok(())
+    }
+
+    /// What the client is told of an answer that is not whole; `None` where it is, or nobody listens.
+    fn wrong(&self, driven: &Driven) -> Option<ApiError> {
+        match &driven.ended {
+            Ended::Whole(_) | Ended::Gone => None,
+            Ended::NotExact => {
+                let why = "the node with the target model was lost and did not come back in time";
+                Some(ApiError::exact_unavailable(why))
+            }
+            Ended::Failed(error) => Some(failed(&self.node, error)),
+            Ended::Refused(refused) => Some(match refused.code {
+                RefusedCode::Overloaded => {
+                    ApiError::overloaded(refused.retry_after_ms.clamp(0.0, 1e9) as u64)
+                }
+                RefusedCode::Request => ApiError::invalid_value("messages", &refused.message),
+                RefusedCode::Deadline => ApiError::deadline_exceeded(0),
+                _ => {
+                    let why = "no node with the target model takes the request";
+                    ApiError::exact_unavailable(why)
+                }
+            }),
+        }
+    }
+
+    /// Tells the client and the plug-ins.
+    async fn finish(self, driven: Vec<Driven>, error: Option<ApiError>) {
+        let node = &self.node;
+        let planned = &self.planned;
+        let now_ms = node.clock.now_ms();
+        let mut counters = Counters::default();
+        for driven in &driven {
+            add(&mut counters, &driven.counters);
+        }
+        let route = self.ran(&counters);
+        let outcome = self.outcome(&driven, &counters, error.as_ref());
+        let items = planned.parts.iter().filter_map(|part| {
+            let whole = |there: bool| there.then_some(1.0);
+            let retention = Retention {
+                draft: whole(matches!(route, Route::Edge | Route::Speculate | Route::CloudDraft)),
+                target: whole(route != Route::Edge),
+            };
+            ItemReport::of(part, retention)
+        });
+        let report = Report::of(
+            route,
+            planned.generation.clone(),
+            planned.params.seed,
+            items.collect(),
+            &outcome,
+        );
+        let usage = usage(planned, outcome.tokens);
+        node.took(now_ms - planned.asked.arrived_ms);
+        for driven in &driven {
+            let mut speeds = node.speeds();
+            if let Some(took_ms) = driven.prefill_ms {
+                speeds.prefilled(planned.request.prompt_tokens, took_ms);
+            }
+            speeds.drafted(driven.draft_passes.0, driven.draft_passes.1);
+        }
+        node.metrics.answered(route, &outcome);
+        tracing::info!(
+            id = planned.asked.id,
+            ?route,
+            status = outcome.status,
+            ttft_ms = outcome.ttft_ms,
+            total_ms = outcome.total_ms,
+            tokens = outcome.tokens,
+            sent = outcome.sent_bytes,
+            received = outcome.received_bytes,
+            "answered"
+        );
+        let last = match error {
+            Some(error) => Told::Failed(error),
+            None => Told::End(Box::new(report), usage),
+        };
+        let patience = Duration::from_secs(u64::from(node.config.api.unread_s));
+        let _gone = self.told.send_timeout(last, patience).await;
+        drop(self.told);
+        // The answer is out: now there is time to learn.
+        let ticket = self.steps.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ticket) = ticket {
+            let learned = tokio::task::spawn_blocking(move || ticket.finish(outcome));
+            if learned.await.is_err() {
+                tracing::error!("what was to be learned of a request is lost by a panic");
+            }
+        }
+    }
+
+    /// Where it ran in the end.
+    fn ran(&self, counters: &Counters) -> Route {
+        match self.planned.plan.route {
+            Route::Edge if counters.escalated => Route::Cloud,
+            // Whatever was planned, the draft model gave all of it.
+            _ if counters.degraded && counters.unverified == counters.tokens => Route::Edge,
+            route => route,
+        }
+    }
+
+    fn outcome(
+        &self,
+        driven: &[Driven],
+        counters: &Counters,
+        error: Option<&ApiError>,
+    ) -> Outcome {
+        let planned = &self.planned;
+        let since = |time: fn(&Driven) -> Option<f64>, pick: fn(f64, f64) -> f64| {
+            let times = driven.iter().filter_map(time);
+            times
+                .reduce(pick)
+                .map_or(-1.0, |at_ms| at_ms - planned.asked.arrived_ms)
+        };
+        let gone = driven.iter().any(|driven| matches!(driven.ended, Ended::Gone));
+        let status = match error {
+            Some(error) if error.status == 429 || error.status == 503 => Status::Refused,
+            Some(error) if error.status < 500 => Status::Refused,
+            Some(_) => Status::Failed,
+            None if gone || self.gone.is_cancelled() => Status::Cancelled,
+            None if counters.degraded => Status::Degraded,
+            None => Status::Answered,
+        };
+        let route = self.ran(&counters);
+        let bytes = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed) as f64;
+        let price = (planned.nodes.get(planned.plan.peer as usize))
+            .map_or(0.0, |peer| peer.price_per_mtok)
+            .max(0.0);
+        let billed = f64::from(planned.request.prompt_tokens) + f64::from(counters.tokens);
+        let mut outcome = Outcome {
+            route: route as u8,
+            peer: planned.plan.peer,
+            status: status as u8,
+            overrides: planned.overrides,
+            ttft_ms: since(|driven| driven.first_token_ms, f64::min),
+            total_ms: since(|driven| driven.last_token_ms, f64::max),
+            probe_ms: planned.probe_ms,
+            upload_ms: bytes(&self.traffic.upload_us) / 1000.0,
+            sent_bytes: bytes(&self.traffic.sent),
+            received_bytes: bytes(&self.traffic.received),
+            cost: if route == Route::Edge { 0.0 } else { price * billed / 1e6 },
+            ..Outcome::default()
+        };
+        counters.fill(&mut outcome);
+        outcome
+    }
+}
+
+/// A name that nobody can guess.
+fn session() -> SessionId {
+    let mut id = [0; 16];
+    if getrandom::fill(&mut id).is_err() {
+        // Without randomness sessions still must not be taken for each other.
+        let count = NEXT.fetch_add(1, Ordering::Relaxed);
+        id = (u128::from(count) << 64 | u128::from(std::process::id())).to_le_bytes();
+    }
+    SessionId(id)
+}
+
+static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+fn add(sum: &mut Counters, one: &Counters) {
+    for (sum, one) in sum.drafted.iter_mut().zip(one.drafted) {
+        *sum += one;
+    }
+    for (sum, one) in sum.accepted.iter_mut().zip(one.accepted) {
+        *sum += one;
+    }
+    sum.rounds += one.rounds;
+    sum.rollbacks += one.rollbacks;
+    sum.wasted += one.wasted;
+    sum.stale += one.stale;
+    sum.tokens += one.tokens;
+    sum.unverified += one.unverified;
+    sum.idle_tokens += one.idle_tokens;
+    sum.waited_ms += one.waited_ms;
+    sum.escalated |= one.escalated;
+    sum.degraded |= one.degraded;
+}
+
+fn usage(planned: &Planned, tokens: u32) -> Usage {
+    let of = |modality: Modality| {
+        let media = planned.prompt.media.iter();
+        let media = media.filter(|medium| medium.modality == modality);
+        media.map(|medium| u64::from(medium.tokens)).sum::<u64>()
+    };
+    let (image, video, audio) = (of(Modality::Image), of(Modality::Video), of(Modality::Audio));
+    let prompt = PromptTokens {
+        text: (planned.prompt.tokens() as u64).saturating_sub(image + video + audio),
+        image,
+        video,
+        audio,
+        cached: 0,
+    };
+    Usage::new(prompt, u64::from(tokens))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_have_names_of_their_own() {
+        assert_ne!(session(), session());
+    }
+}

@@ -1,0 +1,203 @@
+//! Sessions that others have opened on this node's target: edge nodes over a link, and this node's own requests.
+
+mod pair;
+mod session;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use msao_core::digest::Digest;
+use msao_link::estimate::{EstimateConfig, Figures, Speeds, UNKNOWN};
+use msao_session::frame::{Frame, Open, Refused, RefusedCode, SessionId};
+use tokio::sync::{mpsc, watch};
+
+use crate::answer::{Channel, Connecting, Target, Traffic};
+use crate::clock::Clock;
+use crate::models::Model;
+use crate::request::Prompt;
+
+/// A stream that says nothing for so long has nothing to say.
+const FIRST_FRAME: Duration = Duration::from_secs(10);
+
+/// What sessions are held with.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// Sessions at once.
+    pub most: usize,
+    /// How long a lost session's cache is kept, in ms.
+    pub lease_ms: f64,
+    /// What a medium may be.
+    pub media: msao_media::Limits,
+}
+
+/// Gives the bytes of a medium by digest.
+pub type Media = Arc<dyn Fn(&Digest) -> Option<Bytes> + Send + Sync>;
+
+/// Another stream for a session that is there.
+struct Attach {
+    channel: Channel,
+    open: Box<Open>,
+}
+
+/// All sessions on the target.
+pub struct Sessions {
+    target: Model,
+    /// For sessions that want both models.
+    draft: Option<Model>,
+    limits: SessionLimits,
+    media: Media,
+    clock: Clock,
+    live: Mutex<HashMap<SessionId, mpsc::UnboundedSender<Attach>>>,
+    count: AtomicU32,
+    draining: AtomicBool,
+    /// Sessions that the target works for.
+    busy: watch::Sender<usize>,
+    speeds: Mutex<Speeds>,
+}
+
+impl Sessions {
+    /// None yet.
+    pub fn new(
+        target: Model,
+        draft: Option<Model>,
+        limits: SessionLimits,
+        media: Media,
+        clock: Clock,
+    ) -> Arc<Sessions> {
+        Arc::new(Sessions {
+            target,
+            draft,
+            limits,
+            media,
+            clock,
+            live: Mutex::default(),
+            count: AtomicU32::new(0),
+            draining: AtomicBool::new(false),
+            busy: watch::Sender::new(0),
+            speeds: Mutex::new(Speeds::new(&EstimateConfig::default())),
+        })
+    }
+
+    /// Serves whatever comes on a stream from another node.
+    pub fn accept(self: &Arc<Self>, channel: Channel) {
+        tokio::spawn(Arc::clone(self).serve(channel, None));
+    }
+
+    /// Takes no new sessions any more; those that are there go on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Sessions that are there.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed) as usize
+    }
+
+    /// How fast the target is and how long new work waits.
+    pub fn figures(&self) -> Figures {
+        let load = self.target.engine.load();
+        let speeds = self.speeds();
+        // How long the oldest has waited is not told by the engine; that somebody waits is.
+        let oldest_ms = if load.waiting > 0 { 1.0 } else { 0.0 };
+        speeds.figures(self.clock.now_ms(), oldest_ms, self.target.kv_free())
+    }
+
+    /// What was learned of this node's speed.
+    pub fn speeds(&self) -> MutexGuard<'_, Speeds> {
+        self.speeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<SessionId, mpsc::UnboundedSender<Attach>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn serve(self: Arc<Self>, mut channel: Channel, known: Option<Arc<Prompt>>) {
+        let first = tokio::time::timeout(FIRST_FRAME, channel.receiver.recv()).await;
+        let Ok(Some(Frame::Open(open))) = first else {
+            return;
+        };
+        let id = open.session;
+        let (attach, attached) = mpsc::unbounded_channel();
+        let (channel, open) = {
+            let mut live = self.live();
+            match live.get(&id) {
+                Some(there) => match there.send(Attach { channel, open }) {
+                    Ok(()) => return,
+                    // It has just ended: it begins anew.
+                    Err(mpsc::error::SendError(Attach { channel, open })) => {
+                        live.insert(id, attach.clone());
+                        (channel, open)
+                    }
+                },
+                None => {
+                    live.insert(id, attach.clone());
+                    (channel, open)
+                }
+            }
+        };
+        let served = match self.let_in(&open) {
+            Ok(()) => {
+                self.count.fetch_add(1, Ordering::Relaxed);
+                Arc::clone(&self).run(*open, channel, attached, known).await;
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(refused) => Err((channel, refused)),
+        };
+        {
+            let mut live = self.live();
+            if live.get(&id).is_some_and(|there| there.same_channel(&attach)) {
+                live.remove(&id);
+            }
+        }
+        if let Err((channel, (code, retry_after_ms, message))) = served {
+            let _lost = channel.sender.send(Frame::Refused(Refused {
+                session: id,
+                code,
+                retry_after_ms,
+                message,
+            }));
+        }
+    }
+
+    fn let_in(&self, open: &Open) -> Result<(), (RefusedCode, f64, String)> {
+        if self.draining.load(Ordering::Relaxed) {
+            let why = "the node is about to stop".to_owned();
+            return Err((RefusedCode::Draining, 0.0, why));
+        }
+        if self.count() >= self.limits.most {
+            let why = format!("{} sessions are there (sessions.most)", self.limits.most);
+            return Err((RefusedCode::Overloaded, self.retry_after_ms(), why));
+        }
+        if open.target_input != open.prompt.digest() {
+            let why = "the prompt has another digest than target_input".to_owned();
+            return Err((RefusedCode::TargetInput, 0.0, why));
+        }
+        Ok(())
+    }
+
+    /// After so long it is worth trying again.
+    fn retry_after_ms(&self) -> f64 {
+        self.figures().queue_ms.max(100.0)
+    }
+}
+
+/// This node's own target, for its own requests.
+pub struct Here(pub Arc<Sessions>);
+
+impl Target for Here {
+    fn connect(&self, prompt: &Arc<Prompt>, _traffic: &Arc<Traffic>) -> Connecting {
+        let (own, other) = Channel::pair();
+        let known = Some(Arc::clone(prompt));
+        tokio::spawn(Arc::clone(&self.0).serve(other, known));
+        Box::pin(async move { Ok(own) })
+    }
+
+    fn figures(&self) -> (f64, f64) {
+        let queue_ms = self.0.figures().queue_ms;
+        (0.0, if queue_ms >= 0.0 { queue_ms } else { UNKNOWN })
+    }
+}

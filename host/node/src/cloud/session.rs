@@ -1,0 +1,334 @@
+//! One session: the cloud's state machine, driven.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use msao_core::digest::Digest;
+use msao_core::sampling::Sampler;
+use msao_engine::service::{Open as OpenSeat, ServiceError, Tell, Verdict};
+use msao_engine::{EngineError, OpenOptions};
+use msao_core::inputs::ModelInputs;
+use msao_processor::Processor;
+use msao_session::cloud::{Choice, Cloud, Config, Effect, Event};
+use msao_session::frame::{Frame, Open, RefusedCode, Wanted};
+use tokio::sync::mpsc;
+
+use super::pair::Pair;
+use super::{Attach, Sessions};
+use crate::answer::Channel;
+use crate::models::{Done, Model, Opening, Order, Orders};
+use crate::request::Prompt;
+
+/// What a session holds.
+struct Served {
+    sessions: Arc<Sessions>,
+    cloud: Cloud,
+    seat: Orders,
+    channel: Option<Channel>,
+    /// Drafts of the orders under way, by stamp.
+    drafts: HashMap<u64, usize>,
+    prompt_tokens: u32,
+    /// Whether the target works for it and it is counted among those.
+    busy: bool,
+    /// Any work of the target's is wanted, drafts or not.
+    decodes: bool,
+}
+
+impl Sessions {
+    /// Runs a session from its OPEN to its end.
+    pub(super) async fn run(
+        self: Arc<Self>,
+        open: Open,
+        channel: Channel,
+        mut attached: mpsc::UnboundedReceiver<Attach>,
+        known: Option<Arc<Prompt>>,
+    ) {
+        let inputs = match self.inputs(&open, known).await {
+            Ok(inputs) => inputs,
+            Err((code, message)) => {
+                let mut message = message;
+                message.truncate(message.floor_char_boundary(250));
+                let _lost = channel.sender.send(Frame::Refused(msao_session::frame::Refused {
+                    session: open.session,
+                    code,
+                    retry_after_ms: 0.0,
+                    message,
+                }));
+                return;
+            }
+        };
+        let config = Config {
+            lease_ms: self.limits.lease_ms,
+            ..Config::default()
+        };
+        let seat = self.seat(&open, &inputs);
+        let decodes = open.wanted != Wanted::Verify;
+        let (cloud, effects) = Cloud::open(open, config, self.clock.now_ms());
+        let mut busy = self.busy.subscribe();
+        // What is so already is news to this session.
+        busy.mark_changed();
+        let mut served = Served {
+            cloud,
+            seat: Orders::new(seat, true),
+            channel: Some(channel),
+            drafts: HashMap::new(),
+            prompt_tokens: inputs.input_ids.len() as u32,
+            busy: false,
+            decodes,
+            sessions: Arc::clone(&self),
+        };
+        let mut effects = VecDeque::from(effects);
+        loop {
+            while let Some(effect) = effects.pop_front() {
+                if let Effect::Free = effect {
+                    return;
+                }
+                served.apply(effect);
+            }
+            let due_ms = served.cloud.due_ms();
+            let event = tokio::select! {
+                biased;
+                frame = receive(&mut served.channel) => match served.heard(frame) {
+                    Some(event) => event,
+                    None => continue,
+                },
+                Some(attach) = attached.recv() => {
+                    served.channel = Some(attach.channel);
+                    served.decodes = attach.open.wanted != Wanted::Verify;
+                    Event::Reopened(attach.open)
+                }
+                done = served.seat.done() => served.done(done),
+                Ok(()) = busy.changed() => {
+                    let others = busy.borrow_and_update().saturating_sub(usize::from(served.busy));
+                    Event::Spare(others == 0)
+                }
+                () = self.clock.until(due_ms) => Event::Tick,
+            };
+            effects.extend(served.cloud.advance(self.clock.now_ms(), event));
+        }
+    }
+
+    /// What the target reads: laid out before by a model that does it alike, or here.
+    async fn inputs(
+        &self,
+        open: &Open,
+        known: Option<Arc<Prompt>>,
+    ) -> Result<Arc<ModelInputs>, (RefusedCode, String)> {
+        let own = &self.target.identity;
+        if let Some(known) = &known
+            && known.identity.tokenizer == own.tokenizer
+            && known.identity.processor == own.processor
+        {
+            return Ok(Arc::clone(&known.inputs));
+        }
+        let held = |digest: &Digest| {
+            let media = known.iter().flat_map(|known| &known.media);
+            let mut media = media.filter(|medium| medium.digest == *digest);
+            media.next().map(|medium| medium.bytes.clone())
+        };
+        let mut media = Vec::with_capacity(open.prompt.media.len());
+        for medium in &open.prompt.media {
+            let bytes = held(&medium.digest).or_else(|| (self.media)(&medium.digest));
+            let bytes = bytes.ok_or_else(|| {
+                let why = format!("medium {} is not here", medium.digest.short());
+                (RefusedCode::MediaMissing, why)
+            })?;
+            if medium.keep.is_some() {
+                let why = "keep lists are not taken yet".to_owned();
+                return Err((RefusedCode::Request, why));
+            }
+            media.push((medium.modality, bytes));
+        }
+        let processor = Arc::clone(&self.target.processor);
+        let (messages, limits) = (open.prompt.messages.clone(), self.limits.media);
+        let lay_out = move |processor: &Processor| {
+            let decode = |(modality, bytes): &(_, bytes::Bytes)| {
+                let decoded = processor.decode(*modality, bytes, &limits);
+                decoded.map_err(|error| error.to_string())
+            };
+            let decoded = media.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+            let prepared = processor.prepare(&messages, &decoded);
+            let prepared = prepared.map_err(|error| error.to_string())?;
+            Ok::<_, String>(prepared.inputs)
+        };
+        let laid_out = tokio::task::spawn_blocking(move || lay_out(&processor)).await;
+        match laid_out {
+            Ok(Ok(inputs)) => Ok(Arc::new(inputs)),
+            Ok(Err(why)) => Err((RefusedCode::Request, why)),
+            Err(_) => Err((RefusedCode::Failed, "the prompt could not be laid out".into())),
+        }
+    }
+
+    fn seat(&self, open: &Open, inputs: &Arc<ModelInputs>) -> Opening {
+        let on = |model: &Model, top_logprobs| seat_on(model, open, inputs, top_logprobs);
+        let target = on(&self.target, open.top_logprobs);
+        match (open.wanted, &self.draft) {
+            (Wanted::DecodeWithDraft, Some(draft)) => {
+                let draft = on(draft, None);
+                Box::pin(async move {
+                    let (target, draft) = tokio::try_join!(target, draft)?;
+                    Ok(Box::new(Pair::new(target, draft)) as _)
+                })
+            }
+            _ => target,
+        }
+    }
+}
+
+/// A seat for a session on one model.
+fn seat_on(
+    model: &Model,
+    open: &Open,
+    inputs: &Arc<ModelInputs>,
+    top_logprobs: Option<u32>,
+) -> Opening {
+    let (engine, inputs) = (Arc::clone(&model.engine), Arc::clone(inputs));
+    let (params, reserve) = (open.sampling.clone(), open.max_tokens as usize);
+    let (vocabulary, end_of_sequence) = (model.vocabulary(), model.ends().to_vec());
+    Box::pin(async move {
+        let sampler = Sampler::new(params, vocabulary, &inputs.input_ids)
+            .map_err(|error| EngineError::Request(error.to_string()))?;
+        let open = OpenSeat {
+            inputs,
+            sampler,
+            reserve,
+            options: OpenOptions::default(),
+            end_of_sequence,
+            tell: Tell {
+                top_logprobs,
+                confidence: false,
+            },
+        };
+        engine.open(open).await
+    })
+}
+
+impl Served {
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::Verify { stamp, drafts, .. } => {
+                // What is decoded because nobody else wants the target is no work that others wait for.
+                self.set_busy(self.decodes || !drafts.is_empty());
+                self.drafts.insert(stamp, drafts.len());
+                self.seat.give(Order::Verify { stamp, drafts });
+            }
+            Effect::RollBack { to } => self.seat.give(Order::RollBack(to)),
+            Effect::Append { ids } => self.seat.give(Order::Append(ids)),
+            Effect::Send(frame) => {
+                if let Some(channel) = &self.channel {
+                    let _lost = channel.sender.send(frame);
+                }
+            }
+            // The loop's.
+            Effect::Free => {}
+        }
+    }
+
+    fn heard(&mut self, frame: Option<Frame>) -> Option<Event> {
+        match frame {
+            Some(Frame::Draft(draft)) => {
+                self.decodes |= draft.last;
+                Some(Event::Draft(draft))
+            }
+            Some(Frame::Open(open)) => {
+                self.decodes = open.wanted != Wanted::Verify;
+                Some(Event::Reopened(open))
+            }
+            Some(Frame::Cancel(_) | Frame::Close(_)) => Some(Event::Done),
+            // Of no meaning here, or of a later version.
+            Some(_) => None,
+            None => {
+                self.channel = None;
+                Some(Event::Lost)
+            }
+        }
+    }
+
+    fn done(&mut self, done: Done) -> Event {
+        match done {
+            Done::Ready { took_ms } => {
+                self.sessions.speeds().prefilled(self.prompt_tokens, took_ms);
+                Event::Ready
+            }
+            Done::Verified {
+                stamp,
+                verdict,
+                took_ms,
+            } => {
+                self.set_busy(false);
+                let drafts = self.drafts.remove(&stamp).unwrap_or(0) as u32;
+                self.learn(drafts, &verdict, took_ms);
+                Event::Verified {
+                    stamp,
+                    ended: verdict.ended,
+                    choices: choices(verdict),
+                }
+            }
+            Done::Failed(error) => {
+                self.set_busy(false);
+                let (code, retry_after_ms) = match &error {
+                    ServiceError::Overloaded { .. } => {
+                        (RefusedCode::Overloaded, self.sessions.retry_after_ms())
+                    }
+                    ServiceError::TooLarge { .. }
+                    | ServiceError::Engine(EngineError::Request(_) | EngineError::TooLong { .. }) => {
+                        (RefusedCode::Request, 0.0)
+                    }
+                    _ => (RefusedCode::Failed, 0.0),
+                };
+                Event::Failed {
+                    code,
+                    retry_after_ms,
+                    message: error.to_string(),
+                }
+            }
+        }
+    }
+
+    fn learn(&self, drafts: u32, verdict: &Verdict, took_ms: f64) {
+        let mut speeds = self.sessions.speeds();
+        if drafts > 0 {
+            speeds.verified(drafts, verdict.accepted as u32, took_ms);
+        } else {
+            speeds.decoded(verdict.picks.len() as u32, took_ms);
+        }
+    }
+
+    fn set_busy(&mut self, busy: bool) {
+        if std::mem::replace(&mut self.busy, busy) != busy {
+            self.sessions.busy.send_modify(|count| {
+                *count = if busy {
+                    *count + 1
+                } else {
+                    count.saturating_sub(1)
+                };
+            });
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.set_busy(false);
+    }
+}
+
+/// The target's choices without the id that ends the sequence.
+fn choices(verdict: Verdict) -> Vec<Choice> {
+    let count = verdict.picks.len() - usize::from(verdict.ended && !verdict.picks.is_empty());
+    let mut logprobs = verdict.logprobs.into_iter();
+    let picks = verdict.picks.into_iter().take(count);
+    picks
+        .map(|pick| Choice {
+            id: pick.id,
+            logprobs: logprobs.next(),
+        })
+        .collect()
+}
+
+async fn receive(channel: &mut Option<Channel>) -> Option<Frame> {
+    match channel {
+        Some(channel) => channel.receiver.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,303 @@
+//! Connections: accepting, TLS, telling the versions apart, limits, and the end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, Sleep};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::routes::route;
+use crate::config::Api;
+use crate::node::{Node, StartError};
+
+/// Streams of one HTTP/2 connection at once.
+const STREAMS: u32 = 128;
+/// Streams that a client may reset before they were looked at; more, and its connection is closed (rapid reset).
+const RESETS: usize = 32;
+/// A connection of which nothing is heard is asked whether it is there.
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// What TLS needs.
+pub type TlsSetup = Option<TlsAcceptor>;
+
+/// The listener for clients.
+pub struct Server {
+    node: Arc<Node>,
+    listener: TcpListener,
+    tls: TlsSetup,
+}
+
+impl Server {
+    /// Opens the port that the configuration names.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or certificate and key cannot be used.
+    pub async fn bind(node: &Arc<Node>) -> Result<Server, StartError> {
+        let api = &node.config.api;
+        let tls = acceptor(api)?;
+        let listener = TcpListener::bind(api.listen).await;
+        let listener = listener.map_err(|error| StartError::Listen {
+            key: "api.listen",
+            address: api.listen,
+            error,
+        })?;
+        Ok(Server {
+            node: Arc::clone(node),
+            listener,
+            tls,
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Whether clients have to speak TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Serves until `stop`, then lets what is under way end, for as long as the configuration says.
+    pub async fn serve(self, stop: CancellationToken) {
+        let api = &self.node.config.api;
+        let places = Arc::new(Semaphore::new(api.connections as usize));
+        let graceful = GracefulShutdown::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            let (stream, from) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // No file descriptors, most often: others have to end first.
+                    tracing::warn!(%error, "no connection could be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                self.node.metrics.no_room();
+                continue;
+            };
+            let (node, tls, watcher) = (Arc::clone(&self.node), self.tls.clone(), graceful.watcher());
+            tokio::spawn(async move {
+                let _connected = node.metrics.connected();
+                if let Err(error) = serve_one(node, stream, tls, watcher).await {
+                    tracing::debug!(%from, %error, "a client's connection ended");
+                }
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        let within = Duration::from_secs(u64::from(self.node.config.node.drain_s));
+        let drained = tokio::time::timeout(within, graceful.shutdown()).await;
+        if drained.is_err() {
+            tracing::warn!(seconds = within.as_secs(), "requests were still under way when the time to end was over");
+        }
+    }
+}
+
+fn acceptor(api: &Api) -> Result<TlsSetup, StartError> {
+    let (Some(cert), Some(key)) = (&api.tls_cert, &api.tls_key) else {
+        return Ok(None);
+    };
+    let wrong = |key: &'static str, path: &std::path::Path| {
+        let path = path.to_owned();
+        move |problem: String| StartError::Tls { key, path, problem }
+    };
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| wrong("api.tls-cert", cert)(error.to_string()))?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| wrong("api.tls-key", key)(error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
+        .map_err(|error| wrong("api.tls-cert", cert)(error.to_string()));
+    let mut config = config?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
+
+async fn serve_one(
+    node: Arc<Node>,
+    stream: TcpStream,
+    tls: TlsSetup,
+    watcher: Watcher,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let api = &node.config.api;
+    let within = Duration::from_secs(u64::from(api.headers_within_s));
+    // Tokens are small and wanted at once.
+    stream.set_nodelay(true)?;
+    let unread = Duration::from_secs(u64::from(api.unread_s));
+    match tls {
+        Some(tls) => {
+            let stream = tokio::time::timeout(within, tls.accept(stream)).await??;
+            let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            speak(node, Patient::new(stream, unread), is_h2, watcher).await
+        }
+        None => {
+            let is_h2 = tokio::time::timeout(within, begins_as_h2(&stream)).await??;
+            speak(node, Patient::new(stream, unread), is_h2, watcher).await
+        }
+    }
+}
+
+async fn speak<S>(
+    node: Arc<Node>,
+    stream: S,
+    is_h2: bool,
+    watcher: Watcher,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let api = node.config.api.clone();
+    let service = service_fn(move |request| {
+        let node = Arc::clone(&node);
+        async move { Ok::<_, std::convert::Infallible>(route(node, request).await) }
+    });
+    let (io, header) = (TokioIo::new(stream), api.headers_kib << 10);
+    let within = Duration::from_secs(u64::from(api.headers_within_s));
+    if is_h2 {
+        let mut h2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        h2.timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(header)
+            .max_pending_accept_reset_streams(RESETS)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(within);
+        watcher.watch(h2.serve_connection(io, service)).await?;
+    } else {
+        let mut h1 = hyper::server::conn::http1::Builder::new();
+        h1.timer(TokioTimer::new())
+            .header_read_timeout(within)
+            .max_buf_size(header as usize);
+        watcher.watch(h1.serve_connection(io, service)).await?;
+    }
+    Ok(())
+}
+
+/// Whether the first bytes are those of HTTP/2. They stay in the stream.
+async fn begins_as_h2(stream: &TcpStream) -> io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+    let mut begin = [0; PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut begin).await?;
+        let came = begin.get(..count).unwrap_or_default();
+        if count == 0 || !PREFACE.starts_with(came) {
+            return Ok(false);
+        }
+        if count == PREFACE.len() {
+            return Ok(true);
+        }
+        // The rest is on its way: a peek does not wait for it.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A stream that fails where the other side takes nothing for too long.
+struct Patient<S> {
+    stream: S,
+    patience: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Patient<S> {
+    fn new(stream: S, patience: Duration) -> Self {
+        Patient {
+            stream,
+            patience,
+            waiting: None,
+        }
+    }
+
+    /// Begins to wait, or goes on waiting, or has waited too long.
+    fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let patience = self.patience;
+        let sleep = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + patience)));
+        ready!(sleep.as_mut().poll(context));
+        let why = "the client takes nothing (api.unread-s)";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write(context, bytes) {
+            Poll::Pending => self.wait(context),
+            done => {
+                self.waiting = None;
+                done
+            }
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Pending => self.wait(context),
+            done => {
+                self.waiting = None;
+                done
+            }
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write_vectored(context, buffers) {
+            Poll::Pending => self.wait(context),
+            done => {
+                self.waiting = None;
+                done
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,209 @@
+//! What is counted, for Prometheus: everything begins with `msao_`.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use msao_core::offload::{Outcome, Route, Status};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// A route, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum RouteLabel {
+    Edge,
+    Cloud,
+    CloudDraft,
+    Speculate,
+}
+
+impl From<Route> for RouteLabel {
+    fn from(route: Route) -> RouteLabel {
+        match route {
+            Route::Edge => RouteLabel::Edge,
+            Route::Cloud => RouteLabel::Cloud,
+            Route::CloudDraft => RouteLabel::CloudDraft,
+            Route::Speculate => RouteLabel::Speculate,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    route: RouteLabel,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRoute {
+    route: RouteLabel,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCode {
+    status: u16,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByDirection {
+    direction: &'static str,
+}
+
+type Times = Family<ByRoute, Histogram, fn() -> Histogram>;
+
+/// All of a node's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<ByOutcome, Counter>,
+    errors: Family<ByCode, Counter>,
+    first_token: Times,
+    total: Times,
+    probe: Histogram,
+    tokens: Family<ByRoute, Counter>,
+    drafted: Counter,
+    accepted: Counter,
+    unverified: Counter,
+    rounds: Counter,
+    link: Family<ByDirection, Counter>,
+    connections: Gauge,
+    refused_connections: Counter,
+    overridden: Counter,
+    answered: AtomicU64,
+}
+
+/// From 1 ms to some 65 s.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 17))
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let times = || Times::new_with_constructor(seconds as fn() -> Histogram);
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("msao"),
+            requests: Family::default(),
+            errors: Family::default(),
+            first_token: times(),
+            total: times(),
+            probe: seconds(),
+            tokens: Family::default(),
+            drafted: Counter::default(),
+            accepted: Counter::default(),
+            unverified: Counter::default(),
+            rounds: Counter::default(),
+            link: Family::default(),
+            connections: Gauge::default(),
+            refused_connections: Counter::default(),
+            overridden: Counter::default(),
+            answered: AtomicU64::new(0),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("requests", "Chat requests by the route that they ran by and what became of them", metrics.requests.clone());
+        registry.register("errors", "Errors told to clients", metrics.errors.clone());
+        registry.register_with_unit("time_to_first_token", "From arrival to the first token", Unit::Seconds, metrics.first_token.clone());
+        registry.register_with_unit("end_to_end", "From arrival to the last token", Unit::Seconds, metrics.total.clone());
+        registry.register_with_unit("probe", "Time in the probe", Unit::Seconds, metrics.probe.clone());
+        registry.register("tokens", "Tokens of answers", metrics.tokens.clone());
+        registry.register("drafted_tokens", "Drafted tokens that the target judged", metrics.drafted.clone());
+        registry.register("accepted_tokens", "Of them, accepted", metrics.accepted.clone());
+        registry.register("unverified_tokens", "Tokens committed without the target's word", metrics.unverified.clone());
+        registry.register("rounds", "Rounds of drafts sent", metrics.rounds.clone());
+        registry.register_with_unit("link", "Bytes between nodes", Unit::Bytes, metrics.link.clone());
+        registry.register("connections", "Clients' connections", metrics.connections.clone());
+        registry.register("refused_connections", "Connections that there was no room for", metrics.refused_connections.clone());
+        registry.register("overridden_plans", "Requests that ran otherwise than planned", metrics.overridden.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// A request is over.
+    pub fn answered(&self, route: Route, outcome: &Outcome) {
+        let route = RouteLabel::from(route);
+        let by = ByOutcome {
+            route,
+            outcome: match outcome.status {
+                status if status == Status::Answered as u8 => "answered",
+                status if status == Status::Degraded as u8 => "degraded",
+                status if status == Status::Cancelled as u8 => "cancelled",
+                status if status == Status::Refused as u8 => "refused",
+                _ => "failed",
+            },
+        };
+        self.requests.get_or_create(&by).inc();
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        let by = ByRoute { route };
+        if outcome.ttft_ms >= 0.0 {
+            self.first_token.get_or_create(&by).observe(outcome.ttft_ms / 1000.0);
+            self.total.get_or_create(&by).observe(outcome.total_ms / 1000.0);
+        }
+        if outcome.probe_ms > 0.0 {
+            self.probe.observe(outcome.probe_ms / 1000.0);
+        }
+        self.tokens.get_or_create(&by).inc_by(u64::from(outcome.tokens));
+        let sum = |bins: &[u32]| bins.iter().map(|&count| u64::from(count)).sum();
+        self.drafted.inc_by(sum(&outcome.drafted));
+        self.accepted.inc_by(sum(&outcome.accepted));
+        self.unverified.inc_by(u64::from(outcome.unverified));
+        self.rounds.inc_by(u64::from(outcome.rounds));
+        for (direction, bytes) in [("up", outcome.sent_bytes), ("down", outcome.received_bytes)] {
+            self.link.get_or_create(&ByDirection { direction }).inc_by(bytes as u64);
+        }
+        if outcome.overrides != 0 {
+            self.overridden.inc();
+        }
+    }
+
+    /// An error was told to a client.
+    pub fn refused(&self, status: u16, code: &'static str) {
+        self.errors.get_or_create(&ByCode { status, code }).inc();
+    }
+
+    /// A client has connected; it counts as long as the answer lives.
+    pub fn connected(&self) -> Connected {
+        self.connections.inc();
+        Connected(self.connections.clone())
+    }
+
+    /// A connection was closed at once.
+    pub fn no_room(&self) {
+        self.refused_connections.inc();
+    }
+
+    /// Requests that are over.
+    pub fn count(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// All of them in the format of OpenMetrics, and `now`: figures that are read when they are asked for, by name and
+    /// help.
+    pub fn text(&self, now: &[(&str, &str, f64)]) -> String {
+        let mut text = String::new();
+        for (name, help, value) in now {
+            let _ = write!(
+                text,
+                "# HELP msao_{name} {help}.\n# TYPE msao_{name} gauge\nmsao_{name} {value}\n"
+            );
+        }
+        if encode(&mut text, &self.registry).is_err() {
+            tracing::error!("metrics could not be written");
+        }
+        text
+    }
+}
+
+/// A connection that is there.
+#[derive(Debug)]
+pub struct Connected(Gauge);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

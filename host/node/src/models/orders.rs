@@ -1,0 +1,143 @@
+//! Orders to a seat: one after the other, in a task of their own, so that whoever gives them waits for none.
+//!
+//! The seat is taken with the first order that needs the model. Tokens that only have to be known before that are kept
+//! until then: a draft model that is there in case the peer is lost costs nothing as long as it is not.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Instant;
+
+use msao_engine::service::{ServiceError, Verdict};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::engine::Seat;
+
+/// A seat that is being taken.
+pub type Opening = Pin<Box<dyn Future<Output = Result<Box<dyn Seat>, ServiceError>> + Send>>;
+
+/// What a seat is asked.
+#[derive(Debug)]
+pub enum Order {
+    /// Hold these drafts against the model's choices; without drafts it chooses one token.
+    Verify {
+        /// Comes back with the verdict.
+        stamp: u64,
+        /// The drafts.
+        drafts: Vec<u32>,
+    },
+    /// Take the answer back to so many tokens.
+    RollBack(u32),
+    /// Make these the next tokens of the answer.
+    Append(Vec<u32>),
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Done {
+    /// The prompt has been read; told once, before any verdict.
+    Ready {
+        /// From the beginning of the opening, in ms.
+        took_ms: f64,
+    },
+    /// A verdict.
+    Verified {
+        /// Of the order.
+        stamp: u64,
+        /// It.
+        verdict: Verdict,
+        /// How long it took, in ms, waiting for others' work included.
+        took_ms: f64,
+    },
+    /// The seat is lost. Nothing follows.
+    Failed(ServiceError),
+}
+
+/// The giving end. Dropping it ends the task and the seat, whatever is under way.
+pub struct Orders {
+    orders: mpsc::UnboundedSender<Order>,
+    done: mpsc::UnboundedReceiver<Done>,
+    task: JoinHandle<()>,
+}
+
+impl Orders {
+    /// Takes the seat when it is first needed, or at once if `eager`.
+    pub fn new(opening: Opening, eager: bool) -> Orders {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let (outbox, done) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
+            if let Err(error) = work(opening, eager, inbox, &outbox).await {
+                let _nobody = outbox.send(Done::Failed(error));
+            }
+        });
+        Orders { orders, done, task }
+    }
+
+    /// Gives an order.
+    pub fn give(&self, order: Order) {
+        // A task that has ended has said why.
+        let _ended = self.orders.send(order);
+    }
+
+    /// The next thing done. Never comes once the seat is lost.
+    pub async fn done(&mut self) -> Done {
+        match self.done.recv().await {
+            Some(done) => done,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Orders {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn work(
+    opening: Opening,
+    eager: bool,
+    mut inbox: mpsc::UnboundedReceiver<Order>,
+    outbox: &mpsc::UnboundedSender<Done>,
+) -> Result<(), ServiceError> {
+    let mut known: Vec<u32> = Vec::new();
+    let mut first = None;
+    while !eager && first.is_none() {
+        match inbox.recv().await {
+            None => return Ok(()),
+            Some(Order::RollBack(to)) => known.truncate(to as usize),
+            Some(Order::Append(ids)) => known.extend(ids),
+            Some(order) => first = Some(order),
+        }
+    }
+    let began = Instant::now();
+    let ms = |since: Instant| since.elapsed().as_secs_f64() * 1000.0;
+    let seat = opening.await?;
+    if !known.is_empty() {
+        seat.append(known).await?;
+    }
+    seat.read().await?;
+    let _nobody = outbox.send(Done::Ready { took_ms: ms(began) });
+    loop {
+        let order = match first.take() {
+            Some(order) => order,
+            None => match inbox.recv().await {
+                Some(order) => order,
+                None => return Ok(()),
+            },
+        };
+        match order {
+            Order::RollBack(to) => seat.roll_back(to as usize).await?,
+            Order::Append(ids) => seat.append(ids).await?,
+            Order::Verify { stamp, drafts } => {
+                let began = Instant::now();
+                let verdict = seat.verify(drafts).await?;
+                let _nobody = outbox.send(Done::Verified {
+                    stamp,
+                    verdict,
+                    took_ms: ms(began),
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! A node: models, plug-ins, sessions, and what is counted.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use msao_core::offload::{self, Route};
+use msao_link::estimate::{EstimateConfig, Figures, Speeds};
+use msao_registry::sandbox::{Sandbox, SandboxError};
+use msao_registry::state::{
+    CalibrationStore, RecordError, RecordRing, SledStorage, Storage, StorageError,
+};
+use msao_registry::{OpenError, Options, Plugins, Site};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use crate::answer::Target;
+use crate::clock::{Clock, since_1970_ms};
+use crate::cloud::{Here, Media, SessionLimits, Sessions};
+use crate::config::{self, NodeConfig};
+use crate::metrics::Metrics;
+use crate::models::{Model, ModelError};
+use crate::request::{self, Prompt};
+
+/// Why a node does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The database of what was learned.
+    #[error("node.state: {0}")]
+    Storage(#[from] StorageError),
+    /// The decision records.
+    #[error("records: {0}")]
+    Records(#[from] RecordError),
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The plug-ins.
+    #[error(transparent)]
+    Plugins(#[from] OpenError),
+    /// A listener.
+    #[error("{key}: cannot listen on {address}: {error}; name another address, or stop who listens there")]
+    Listen {
+        /// The key.
+        key: &'static str,
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A certificate or a key.
+    #[error("{key}: {path}: {problem}", path = path.display())]
+    Tls {
+        /// The key.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Something stopped while the node was starting.
+    #[error("the start was interrupted")]
+    Interrupted,
+}
+
+/// The models that are here.
+#[derive(Clone, Default)]
+pub struct Models {
+    /// The small one.
+    pub draft: Option<Model>,
+    /// The large one.
+    pub target: Option<Model>,
+}
+
+impl Models {
+    /// What lays prompts out on this node: the draft, which looks at them first, or else the target.
+    pub fn first(&self) -> Option<&Model> {
+        self.draft.as_ref().or(self.target.as_ref())
+    }
+
+    /// Loads what the configuration names.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub async fn load(config: &NodeConfig) -> Result<Models, ModelError> {
+        let mut models = Models::default();
+        let fps = config.media.fps;
+        for (role, section, place) in [
+            ("draft", &config.models.draft, &mut models.draft),
+            ("target", &config.models.target, &mut models.target),
+        ] {
+            if let Some(section) = section {
+                tracing::info!(role, path = %section.path.display(), "loading a model");
+                *place = Some(Model::load(role, section, fps).await?);
+            }
+        }
+        Ok(models)
+    }
+}
+
+/// Everything that a node is.
+pub struct Node {
+    /// What it was told.
+    pub config: NodeConfig,
+    /// Its models.
+    pub models: Models,
+    /// Its plug-ins.
+    pub plugins: Plugins,
+    /// Decisions that are kept.
+    pub records: Arc<RecordRing>,
+    /// What plug-ins have learned.
+    pub calibration: Arc<CalibrationStore>,
+    /// Sessions on its target; none without one.
+    pub sessions: Option<Arc<Sessions>>,
+    /// Its clock.
+    pub clock: Clock,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// When it came up, in seconds since 1970.
+    pub started_s: u64,
+    /// Requests that may be under way.
+    pub places: Arc<Semaphore>,
+    /// Takes no more requests.
+    draining: AtomicBool,
+    /// How long requests take, in ms.
+    request_ms: Mutex<f64>,
+    /// The draft model's speed.
+    speeds: Mutex<Speeds>,
+    next: AtomicU64,
+}
+
+impl Node {
+    /// Brings a node up on models that are loaded. `media` gives what other nodes have uploaded.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        config: NodeConfig,
+        models: Models,
+        media: Media,
+    ) -> Result<Arc<Node>, StartError> {
+        let state = config.node.state.clone();
+        let records_config = config.records.clone();
+        let opened = tokio::task::spawn_blocking(move || -> Result<_, StartError> {
+            let opened = SledStorage::open(&state.join("learned"))?;
+            if let Some(aside) = &opened.set_aside {
+                tracing::warn!(?aside, "what was learned could not be read and was set aside");
+            }
+            let storage: Arc<dyn Storage> = Arc::new(opened.storage);
+            let calibration = Arc::new(CalibrationStore::open(Arc::clone(&storage))?);
+            let records = Arc::new(RecordRing::open(storage, records_config)?);
+            Ok((calibration, records))
+        });
+        let (calibration, records) = opened.await.map_err(|_| StartError::Interrupted)??;
+        let name = |model: &Option<Model>| {
+            let model = model.as_ref();
+            model.map_or_else(|| "none".into(), |it| it.identity.model.short())
+        };
+        let options = Options {
+            folder: config.node.state.join("plugins"),
+            config: config.policy.clone(),
+            loader: Arc::new(Sandbox::new(&config.sandbox)?),
+            calibration: Arc::clone(&calibration),
+            records: Some(Arc::clone(&records)),
+            site: Site {
+                models: format!("{}/{}", name(&models.draft), name(&models.target)),
+                node: config.node.name.clone(),
+            },
+        };
+        let opened = tokio::task::spawn_blocking(move || Plugins::open(options));
+        let opened = opened.await.map_err(|_| StartError::Interrupted)??;
+        for warning in &opened.warnings {
+            tracing::warn!("{warning}");
+        }
+        let clock = Clock::default();
+        let limits = SessionLimits {
+            most: config.sessions.most as usize,
+            lease_ms: f64::from(config.sessions.lease_ms),
+            media: media_limits(&config.media),
+        };
+        let sessions = models.target.clone().map(|target| {
+            Sessions::new(target, models.draft.clone(), limits, media, clock)
+        });
+        Ok(Arc::new(Node {
+            places: Arc::new(Semaphore::new(config.api.requests as usize)),
+            config,
+            models,
+            plugins: opened.plugins,
+            records,
+            calibration,
+            sessions,
+            clock,
+            metrics: Metrics::default(),
+            started_s: (since_1970_ms() / 1000.0) as u64,
+            draining: AtomicBool::new(false),
+            request_ms: Mutex::new(0.0),
+            speeds: Mutex::new(Speeds::new(&EstimateConfig::default())),
+            next: AtomicU64::new(0),
+        }))
+    }
+
+    /// Takes no more requests; those under way go on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        if let Some(sessions) = &self.sessions {
+            sessions.drain();
+        }
+    }
+
+    /// Whether it is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Requests under way.
+    pub fn under_way(&self) -> usize {
+        (self.config.api.requests as usize).saturating_sub(self.places.available_permits())
+    }
+
+    /// When a place is likely to be free, in ms: requests end one after the other, evenly.
+    pub fn retry_after_ms(&self) -> u64 {
+        let took_ms = *lock(&self.request_ms);
+        let apart_ms = took_ms / self.under_way().max(1) as f64;
+        apart_ms.clamp(100.0, 60_000.0) as u64
+    }
+
+    /// A request has taken so long.
+    pub fn took(&self, ms: f64) {
+        let mut mean = lock(&self.request_ms);
+        *mean = if *mean == 0.0 {
+            ms
+        } else {
+            *mean + 0.1 * (ms - *mean)
+        };
+    }
+
+    /// What was learned of the draft model's speed.
+    pub fn speeds(&self) -> MutexGuard<'_, Speeds> {
+        lock(&self.speeds)
+    }
+
+    /// How fast this node is and how long new work waits, by all its models.
+    pub fn figures(&self) -> Figures {
+        let own = self.models.draft.as_ref().map(|draft| {
+            self.speeds()
+                .figures(self.clock.now_ms(), 0.0, draft.kv_free())
+        });
+        let target = self.sessions.as_ref().map(|sessions| sessions.figures());
+        match (own, target) {
+            (Some(own), Some(target)) => Figures {
+                draft_tok_per_s: own.draft_tok_per_s,
+                ..target
+            },
+            (one, other) => one.or(other).unwrap_or(Figures::UNKNOWN),
+        }
+    }
+
+    /// What policies see of the nodes: this one, then each peer.
+    pub fn rows(&self, _prompt: &Prompt) -> Vec<offload::Node> {
+        vec![request::this_node(&self.models, self.figures())]
+    }
+
+    /// Who has the target, for a plan that names this row. A plan that needs none may still come to need it: an answer
+    /// that is escalated goes to whoever is there.
+    pub fn target(&self, _row: usize, _route: Route) -> Option<Arc<dyn Target>> {
+        let here = self.sessions.as_ref()?;
+        Some(Arc::new(Here(Arc::clone(here))))
+    }
+
+    /// A number that no other request of this process has.
+    pub fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a medium may be, in the words of who decodes it.
+pub fn media_limits(media: &config::Media) -> msao_media::Limits {
+    msao_media::Limits {
+        max_bytes: u64::from(media.mib) << 20,
+        max_pixels: (media.megapixels * 1e6) as u64,
+        max_frames: media.frames as usize,
+        max_video_seconds: media.video_s,
+        max_audio_seconds: media.audio_s,
+        ..msao_media::Limits::default()
+    }
+}

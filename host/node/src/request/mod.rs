@@ -1,0 +1,7 @@
+//! A request on its way to a plan: its media decoded, its prompt laid out, what plug-ins see of it.
+
+mod prepare;
+mod rows;
+
+pub use self::prepare::{Medium, Prompt, prepare};
+pub use self::rows::{parts, report, this_node};

@@ -1,0 +1,186 @@
+//! From what a client sent to what a model reads. Decoding and resizing take milliseconds to seconds: not for the threads
+//! that serve sockets.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use msao_api::{ApiError, ChatRequest, Source};
+use msao_core::chat::{Message, Modality};
+use msao_core::digest::Digest;
+use msao_core::inputs::ModelInputs;
+use msao_media::{Limits, MediaError};
+use msao_processor::{DecodeError, Media, ProcessorError};
+use msao_session::frame::{self, Identity};
+
+use crate::models::Model;
+
+/// A medium as the client sent it, and what it turned out to be.
+#[derive(Clone, Debug)]
+pub struct Medium {
+    /// What it is.
+    pub modality: Modality,
+    /// The encoded bytes.
+    pub bytes: Bytes,
+    /// Of the bytes.
+    pub digest: Digest,
+    /// Pixels across and down; 0 for sounds.
+    pub size_px: (u32, u32),
+    /// Frames that the model looks at; 1 for an image, 0 for a sound.
+    pub frames: u32,
+    /// Length of a clip or a sound, in ms; 0 for an image.
+    pub duration_ms: f64,
+    /// Tokens in the prompt.
+    pub tokens: u32,
+}
+
+/// A chat, laid out for one model.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// The chat.
+    pub messages: Vec<Message>,
+    /// Its media in reading order.
+    pub media: Vec<Medium>,
+    /// What the model reads.
+    pub inputs: Arc<ModelInputs>,
+    /// The model that it was laid out for: others read the same where tokenizer and processor are equal.
+    pub identity: Identity,
+    /// What was done to media that the client may want to know.
+    pub notes: Vec<String>,
+    /// Of chat and media, without ids, times and seeds.
+    pub content: Digest,
+}
+
+impl Prompt {
+    /// Tokens in all.
+    pub fn tokens(&self) -> usize {
+        self.inputs.input_ids.len()
+    }
+
+    /// The same as a peer is told it: media by digest, everything kept.
+    pub fn for_peer(&self) -> frame::Prompt {
+        let media = self.media.iter().map(|medium| frame::Medium {
+            digest: medium.digest,
+            modality: medium.modality,
+            keep: None,
+        });
+        frame::Prompt {
+            messages: self.messages.clone(),
+            media: media.collect(),
+        }
+    }
+}
+
+/// Decodes a request's media and lays its prompt out. Slow: see the module.
+///
+/// # Errors
+/// 400, 413 or 415, with the field that it is about.
+pub fn prepare(
+    request: &mut ChatRequest,
+    model: &Model,
+    limits: &Limits,
+) -> Result<Prompt, ApiError> {
+    let processor = &model.processor;
+    let mut media = Vec::with_capacity(request.media.len());
+    let mut decoded = Vec::with_capacity(request.media.len());
+    for medium in &mut request.media {
+        let bytes = match std::mem::replace(&mut medium.source, Source::Bytes(Vec::new())) {
+            Source::Bytes(bytes) => Bytes::from(bytes),
+            Source::Url(_) => {
+                let why = "this node fetches nothing from other hosts; send the bytes as a data: URI";
+                return Err(ApiError::invalid_media_url(&medium.field, why));
+            }
+        };
+        let one = processor.decode(medium.modality, &bytes, limits);
+        let one = one.map_err(|error| refused(&error, &medium.field))?;
+        media.push(described(medium.modality, bytes, &one));
+        decoded.push(one);
+    }
+    let fields: Vec<&str> = request.media.iter().map(|it| it.field.as_str()).collect();
+    let prepared = processor
+        .prepare(&request.messages, &decoded)
+        .map_err(|error| unprepared(&error, &fields))?;
+    for (medium, span) in media.iter_mut().zip(&prepared.spans) {
+        medium.tokens = span.tokens.len() as u32;
+    }
+    let mut prompt = Prompt {
+        messages: request.messages.clone(),
+        media,
+        inputs: Arc::new(prepared.inputs),
+        identity: model.identity,
+        notes: prepared.notes,
+        content: Digest([0; 32]),
+    };
+    prompt.content = prompt.for_peer().digest();
+    Ok(prompt)
+}
+
+fn described(modality: Modality, bytes: Bytes, media: &Media) -> Medium {
+    let (size_px, frames, duration_ms) = match media {
+        Media::Image(image) => ((image.width, image.height), 1, 0.0),
+        Media::Video(clip) => {
+            let first = clip.frames.first();
+            let size = first.map_or((0, 0), |frame| (frame.width, frame.height));
+            // Never zero, the rate.
+            let length_ms = clip.info.frames as f64 / clip.info.fps * 1000.0;
+            (size, clip.frames.len() as u32, length_ms)
+        }
+        Media::Audio(sound) => {
+            let per_ms = f64::from(msao_media::SAMPLE_RATE) / 1000.0;
+            ((0, 0), 0, sound.samples.len() as f64 / per_ms)
+        }
+    };
+    Medium {
+        modality,
+        digest: Digest::of(&bytes),
+        bytes,
+        size_px,
+        frames,
+        duration_ms,
+        tokens: 0,
+    }
+}
+
+/// A medium that cannot be decoded.
+pub(crate) fn refused(error: &DecodeError, field: &str) -> ApiError {
+    let why = error.to_string();
+    match error {
+        DecodeError::Media(
+            MediaError::TooManyBytes { .. }
+            | MediaError::TooManyPixels { .. }
+            | MediaError::TooLong { .. }
+            | MediaError::TooManyFrames { .. }
+            | MediaError::TooManyStoredFrames { .. }
+            | MediaError::TooManyDecodedBytes { .. },
+        ) => ApiError::too_large(Some(field.to_owned()), format!("{field}: {why}.")),
+        DecodeError::Media(MediaError::UnknownFormat { .. }) => {
+            ApiError::unsupported_media_type(Some(field.to_owned()), format!("{field}: {why}."))
+        }
+        _ => ApiError::invalid_media(field, &why),
+    }
+}
+
+/// A chat that cannot be laid out.
+fn unprepared(error: &ProcessorError, fields: &[&str]) -> ApiError {
+    let of_medium = |index: &usize| fields.get(*index).copied().unwrap_or("messages");
+    match error {
+        ProcessorError::Media { index, .. }
+        | ProcessorError::Modality { index, .. }
+        | ProcessorError::MediaOrder { index, .. } => {
+            ApiError::invalid_media(of_medium(index), &error.to_string())
+        }
+        ProcessorError::PromptTooLong { tokens, limit, .. } => {
+            ApiError::context_length_exceeded(*tokens, 1, *limit)
+        }
+        ProcessorError::MediaTooLarge { .. } => {
+            ApiError::too_large(Some("messages".into()), format!("{error}."))
+        }
+        // What is wrong with the node's own files is not the client's to know.
+        ProcessorError::Read { .. }
+        | ProcessorError::MissingFile { .. }
+        | ProcessorError::Config { .. } => {
+            tracing::error!(%error, "the model's files cannot be used");
+            ApiError::internal()
+        }
+        _ => ApiError::invalid_value("messages", &format!("{error}.")),
+    }
+}

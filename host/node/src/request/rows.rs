@@ -1,0 +1,208 @@
+//! What plug-ins see of a request and of this node.
+
+use msao_core::chat::Modality;
+use msao_core::offload::{self, Part, capability, modality};
+use msao_core::probe::{FEATURE_WIDTH, ItemReport, ProbeReport};
+use msao_link::estimate::{Figures, UNKNOWN};
+
+use super::prepare::Prompt;
+use crate::node::Models;
+
+/// The parts of a prompt: media in their order, then all text.
+pub fn parts(prompt: &Prompt) -> Vec<Part> {
+    let unprobed = Part {
+        necessity: UNKNOWN,
+        mas: UNKNOWN,
+        unusual: UNKNOWN,
+        ..Part::default()
+    };
+    let media = prompt.media.iter().map(|medium| Part {
+        modality: number(medium.modality),
+        tokens: medium.tokens,
+        frames: medium.frames,
+        width_px: medium.size_px.0,
+        height_px: medium.size_px.1,
+        duration_ms: medium.duration_ms,
+        bytes: medium.bytes.len() as f64,
+        ..unprobed.clone()
+    });
+    let of_media: u32 = prompt.media.iter().map(|medium| medium.tokens).sum();
+    let text = Part {
+        modality: modality::TEXT,
+        tokens: (prompt.tokens() as u32).saturating_sub(of_media),
+        bytes: texts(prompt) as f64,
+        ..unprobed.clone()
+    };
+    media.chain([text]).collect()
+}
+
+fn texts(prompt: &Prompt) -> usize {
+    let parts = prompt.messages.iter().flat_map(msao_core::chat::Message::parts);
+    let bytes = parts.map(|part| match part {
+        msao_core::chat::Part::Text { text } => text.len(),
+        _ => 0,
+    });
+    bytes.sum()
+}
+
+fn number(of: Modality) -> u8 {
+    match of {
+        Modality::Text => modality::TEXT,
+        Modality::Image => modality::IMAGE,
+        Modality::Video => modality::VIDEO,
+        Modality::Audio => modality::AUDIO,
+    }
+}
+
+/// This node's own row.
+pub fn this_node(models: &Models, figures: Figures) -> offload::Node {
+    let mut node = offload::Node {
+        up: true,
+        can: capabilities(models),
+        uplink_bps: UNKNOWN,
+        uplink_sd_bps: UNKNOWN,
+        downlink_bps: UNKNOWN,
+        rtt_ms: 0.0,
+        jitter_ms: 0.0,
+        price_per_mtok: UNKNOWN,
+        // No media travel to where they are.
+        cached_bytes: 0.0,
+        // Nothing may be committed unverified: there is no calibrated map yet.
+        confidence_floor: 2.0,
+        ..offload::Node::default()
+    };
+    figures.fill(&mut node);
+    node
+}
+
+fn capabilities(models: &Models) -> u32 {
+    let mut can = capability::SAME_TOKENIZER;
+    if models.draft.is_some() {
+        can |= capability::DRAFT;
+    }
+    if models.target.is_some() {
+        can |= capability::TARGET | capability::VERIFY;
+    }
+    can
+}
+
+/// The probe's report in the contract's words.
+pub fn report(probe: &ProbeReport) -> offload::Report {
+    let mut report = offload::Report {
+        dim: FEATURE_WIDTH as u32,
+        ..offload::Report::default()
+    };
+    for item in &probe.items {
+        let tokens = item.saliency.len();
+        let per_frame = item.grid.h.saturating_mul(item.grid.w).max(1);
+        let across = item.grid.w.max(1);
+        let sum = |values: &[f32]| values.iter().map(|&value| f64::from(value)).sum::<f64>();
+        let (asked, of_nothing) = (sum(&item.relevance), sum(&item.relevance_of_nothing));
+        report.items.push(offload::Item {
+            modality: number(item.modality),
+            tokens: tokens as u32,
+            frames: tokens.div_ceil(per_frame) as u32,
+            // 1 where nothing was asked, as the contract says.
+            relevance: if of_nothing > 0.0 { asked / of_nothing } else { 1.0 },
+        });
+        let centred = centred(&item.features);
+        report.saliency.extend(&item.saliency);
+        report.relevance.extend(&item.relevance);
+        // Without a content-free text nothing is known to draw attention by itself.
+        let baseline = item.relevance_of_nothing.iter().copied();
+        let zeros = std::iter::repeat(0.0);
+        report.baseline.extend(baseline.chain(zeros).take(tokens));
+        for token in 0..tokens {
+            report.frame.push((token / per_frame) as u32);
+            report.y.push((token % per_frame / across) as u32);
+            report.x.push((token % across) as u32);
+            report.similarity.push(similarity(&centred, token, per_frame));
+        }
+        report.features.extend(&item.features);
+    }
+    report
+}
+
+/// Features less their mean.
+fn centred(features: &[f32]) -> Vec<f32> {
+    let mut mean = [0.0_f64; FEATURE_WIDTH];
+    let tokens = (features.len() / FEATURE_WIDTH).max(1) as f64;
+    for feature in features.chunks_exact(FEATURE_WIDTH) {
+        for (mean, value) in mean.iter_mut().zip(feature) {
+            *mean += f64::from(*value) / tokens;
+        }
+    }
+    let less = |feature: &[f32]| {
+        let values = feature.iter().zip(mean);
+        values
+            .map(|(value, mean)| (f64::from(*value) - mean) as f32)
+            .collect::<Vec<f32>>()
+    };
+    features.chunks_exact(FEATURE_WIDTH).flat_map(less).collect()
+}
+
+/// Cosine of a token's feature with that of the same place one frame before; 2 where there is none, as the contract says.
+fn similarity(features: &[f32], token: usize, per_frame: usize) -> f32 {
+    const NONE: f32 = 2.0;
+    let feature = |token: usize| {
+        let from = token * FEATURE_WIDTH;
+        features.get(from..from + FEATURE_WIDTH)
+    };
+    let before = token.checked_sub(per_frame).and_then(feature);
+    let (Some(before), Some(own)) = (before, feature(token)) else {
+        return NONE;
+    };
+    let dot = |a: &[f32], b: &[f32]| {
+        let products = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
+        products.sum::<f64>()
+    };
+    let lengths = (dot(own, own) * dot(before, before)).sqrt();
+    if lengths > 0.0 {
+        (dot(own, before) / lengths).clamp(-1.0, 1.0) as f32
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use msao_core::inputs::Grid;
+
+    use super::*;
+
+    #[test]
+    fn places_and_likeness_follow_the_grid() {
+        // Two frames of 1 x 2: the left place stays as it is, the right one turns round.
+        let feature = |x: f32, y: f32| {
+            let mut feature = [0.0; FEATURE_WIDTH];
+            feature[0] = x;
+            feature[1] = y;
+            feature
+        };
+        let features = [
+            feature(1.0, 5.0),
+            feature(0.0, 6.0),
+            feature(1.0, 5.0),
+            feature(0.0, 4.0),
+        ];
+        let probe = ProbeReport {
+            items: vec![ItemReport {
+                modality: Modality::Video,
+                grid: Grid { t: 2, h: 1, w: 2 },
+                saliency: vec![1.0; 4],
+                features: features.concat(),
+                relevance: vec![0.1; 4],
+                relevance_of_nothing: vec![0.05; 4],
+            }],
+            ..ProbeReport::default()
+        };
+        let report = report(&probe);
+        assert_eq!((&report.frame[..], &report.x[..]), (&[0, 0, 1, 1][..], &[0, 1, 0, 1][..]));
+        assert_eq!(report.similarity[..2], [2.0, 2.0]);
+        assert!((report.similarity[2] - 1.0).abs() < 1e-6);
+        assert!(report.similarity[3] < 0.0);
+        assert!((report.items[0].relevance - 2.0).abs() < 1e-6);
+        assert_eq!((report.items[0].frames, report.items[0].tokens), (2, 4));
+        assert_eq!(report.baseline, [0.05; 4]);
+    }
+}
