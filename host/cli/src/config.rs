@@ -70,7 +70,7 @@ pub fn run(command: &ConfigCommand) -> Result<()> {
 }
 
 /// Variables that are no text are none of ours.
-fn environment() -> impl Iterator<Item = (String, String)> {
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

@@ -9,6 +9,7 @@ mod format;
 mod inspect;
 mod loss;
 mod media;
+mod serve;
 mod tensors;
 mod twin;
 
@@ -31,6 +32,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Serve(serve::ServeArgs),
     Chat(Box<chat::ChatArgs>),
     /// Look into models and compare them with their reference.
     #[command(subcommand)]
@@ -98,6 +100,7 @@ struct ModelDir {
 fn main() -> ExitCode {
     let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     let result = match Cli::parse().command {
+        Command::Serve(args) => done(serve::run(&args)),
         Command::Chat(args) => done(chat::run(&args)),
         Command::Model(ModelCommand::Inspect(args)) => done(inspect::run(&args)),
         Command::Model(ModelCommand::Preprocess(args)) => done(tensors::preprocess(&args)),

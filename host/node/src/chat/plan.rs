@@ -322,7 +322,7 @@ pub fn allowed(
         plan.mode = Mode::Exact;
         changed |= overrides::EXACT;
     }
-    let whole = |part: &msao_core::offload::PartPlan| {
+    let whole = |part: &offload::PartPlan| {
         part.draft == Treatment::WHOLE && part.target == Treatment::WHOLE
     };
     if !plan.parts.iter().all(whole) {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Told;
 use super::plan::{Planned, allowed, failed, opening};
-use crate::answer::{Driven, Ended, Job, Steps, Target, Traffic, drive};
+use crate::answer::{Driven, Ended, Job, Steps, Traffic, drive};
 use crate::models::Seat;
 use crate::node::Node;
 

@@ -23,7 +23,7 @@ use crate::request::Prompt;
 const FIRST_FRAME: Duration = Duration::from_secs(10);
 
 /// What sessions are held with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SessionLimits {
     /// Sessions at once.
     pub most: usize,

@@ -140,7 +140,7 @@ impl Sessions {
             media.push((medium.modality, bytes));
         }
         let processor = Arc::clone(&self.target.processor);
-        let (messages, limits) = (open.prompt.messages.clone(), self.limits.media);
+        let (messages, limits) = (open.prompt.messages.clone(), self.limits.media.clone());
         let lay_out = move |processor: &Processor| {
             let decode = |(modality, bytes): &(_, bytes::Bytes)| {
                 let decoded = processor.decode(*modality, bytes, &limits);

@@ -2,7 +2,7 @@
 
 use msao_core::chat::Modality;
 use msao_core::offload::{self, Part, capability, modality};
-use msao_core::probe::{FEATURE_WIDTH, ItemReport, ProbeReport};
+use msao_core::probe::{FEATURE_WIDTH, ProbeReport};
 use msao_link::estimate::{Figures, UNKNOWN};
 
 use super::prepare::Prompt;
@@ -167,6 +167,7 @@ fn similarity(features: &[f32], token: usize, per_frame: usize) -> f32 {
 #[cfg(test)]
 mod tests {
     use msao_core::inputs::Grid;
+    use msao_core::probe::ItemReport;
 
     use super::*;
 

@@ -1,0 +1,103 @@
+//! `msao serve`: a node.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use msao_engine::Place;
+use msao_node::config::{Log, NodeConfig, load};
+use msao_node::serve::Addresses;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Run a node: answer OpenAI clients, by this node's models or together with other nodes.
+///
+/// Ctrl-C or SIGTERM ends it: no more requests are taken, those under way are finished (node.drain-s); a second time ends it
+/// at once. The first line on standard output says where clients connect.
+///
+///   msao serve --config configs/single.toml
+///   curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' \
+///     -d '{"model": "msao-demo", "messages": [{"role": "user", "content": "Hello"}]}'
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct ServeArgs {
+    /// What the node is told; see `msao config check`.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub fn run(args: &ServeArgs) -> Result<()> {
+    let loaded = load(&args.config, crate::config::environment())?;
+    let config = loaded.config;
+    log_to_stderr(&config.log)?;
+    for model in [&config.models.draft, &config.models.target].into_iter().flatten() {
+        let place: Place = model.device.parse().map_err(anyhow::Error::msg)?;
+        // Before anything else with libtorch: see there.
+        place.open()?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime")?;
+    let served = runtime.block_on(serve(config));
+    // What still runs has had its time.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(config: NodeConfig) -> Result<()> {
+    let name = config.node.name.clone();
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let (first, ended) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let mut first = Some(first);
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            match first.take() {
+                Some(first) => {
+                    let _over = first.send(());
+                }
+                // Whoever asks twice does not want to wait.
+                None => std::process::exit(130),
+            }
+        }
+    });
+    let serving = msao_node::serve::serve(
+        config,
+        async {
+            let _never = ended.await;
+        },
+        |addresses| up(&name, addresses),
+    );
+    Ok(serving.await?)
+}
+
+fn up(name: &str, addresses: &Addresses) {
+    let scheme = if addresses.tls { "https" } else { "http" };
+    // Whoever started the node may have closed our output; that is no reason to stop.
+    let _closed = writeln!(
+        std::io::stdout(),
+        "node \"{name}\" is up: {scheme}://{}/v1",
+        addresses.api
+    );
+}
+
+fn log_to_stderr(log: &Log) -> Result<()> {
+    let filter = EnvFilter::try_new(&log.filter)
+        .with_context(|| format!("log.filter is \"{}\"", log.filter))?;
+    let to = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let set = if log.json {
+        to.json().flatten_event(true).try_init()
+    } else {
+        to.compact().try_init()
+    };
+    set.map_err(|error| anyhow::anyhow!("the log: {error}"))
+}
