@@ -85,6 +85,9 @@ fn up(name: &str, addresses: &Addresses) {
         "node \"{name}\" is up: {scheme}://{}/v1",
         addresses.api
     );
+    if let Some(operator) = addresses.operator {
+        let _closed = writeln!(std::io::stdout(), "operators: http://{operator}");
+    }
 }
 
 fn log_to_stderr(log: &Log) -> Result<()> {

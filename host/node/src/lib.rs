@@ -15,5 +15,6 @@ pub mod http;
 pub mod metrics;
 pub mod models;
 pub mod node;
+pub mod operator;
 pub mod request;
 pub mod serve;

@@ -1,6 +1,7 @@
 //! What is counted, for Prometheus: everything begins with `msao_`.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use msao_core::offload::{Outcome, Route, Status};
@@ -57,9 +58,9 @@ struct ByDirection {
 type Times = Family<ByRoute, Histogram, fn() -> Histogram>;
 
 /// All of a node's metrics.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Metrics {
-    registry: Registry,
+    registry: Arc<Registry>,
     requests: Family<ByOutcome, Counter>,
     errors: Family<ByCode, Counter>,
     first_token: Times,
@@ -74,7 +75,7 @@ pub struct Metrics {
     connections: Gauge,
     refused_connections: Counter,
     overridden: Counter,
-    answered: AtomicU64,
+    answered: Arc<AtomicU64>,
 }
 
 /// From 1 ms to some 65 s.
@@ -86,7 +87,7 @@ impl Default for Metrics {
     fn default() -> Metrics {
         let times = || Times::new_with_constructor(seconds as fn() -> Histogram);
         let mut metrics = Metrics {
-            registry: Registry::with_prefix("msao"),
+            registry: Arc::default(),
             requests: Family::default(),
             errors: Family::default(),
             first_token: times(),
@@ -101,9 +102,9 @@ impl Default for Metrics {
             connections: Gauge::default(),
             refused_connections: Counter::default(),
             overridden: Counter::default(),
-            answered: AtomicU64::new(0),
+            answered: Arc::default(),
         };
-        let registry = &mut metrics.registry;
+        let mut registry = Registry::with_prefix("msao");
         registry.register("requests", "Chat requests by the route that they ran by and what became of them", metrics.requests.clone());
         registry.register("errors", "Errors told to clients", metrics.errors.clone());
         registry.register_with_unit("time_to_first_token", "From arrival to the first token", Unit::Seconds, metrics.first_token.clone());
@@ -118,6 +119,7 @@ impl Default for Metrics {
         registry.register("connections", "Clients' connections", metrics.connections.clone());
         registry.register("refused_connections", "Connections that there was no room for", metrics.refused_connections.clone());
         registry.register("overridden_plans", "Requests that ran otherwise than planned", metrics.overridden.clone());
+        metrics.registry = Arc::new(registry);
         metrics
     }
 }
@@ -179,6 +181,36 @@ impl Metrics {
     /// Requests that are over.
     pub fn count(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Sums for people.
+    pub fn totals(&self) -> serde_json::Value {
+        let routes = [
+            ("edge", RouteLabel::Edge),
+            ("cloud", RouteLabel::Cloud),
+            ("cloud-draft", RouteLabel::CloudDraft),
+            ("speculate", RouteLabel::Speculate),
+        ];
+        let by_route = routes.map(|(name, route)| {
+            let outcomes = ["answered", "degraded", "cancelled", "refused", "failed"];
+            let counts = outcomes.map(|outcome| {
+                let count = self.requests.get_or_create(&ByOutcome { route, outcome }).get();
+                (outcome.to_owned(), count.into())
+            });
+            let counts: serde_json::Map<String, serde_json::Value> = counts.into_iter().collect();
+            (name.to_owned(), counts.into())
+        });
+        let link = |direction| self.link.get_or_create(&ByDirection { direction }).get();
+        serde_json::json!({
+            "routes": by_route.into_iter().collect::<serde_json::Map<String, serde_json::Value>>(),
+            "drafted": self.drafted.get(),
+            "accepted": self.accepted.get(),
+            "unverified": self.unverified.get(),
+            "rounds": self.rounds.get(),
+            "link-up-bytes": link("up"),
+            "link-down-bytes": link("down"),
+            "connections": self.connections.get(),
+        })
     }
 
     /// All of them in the format of OpenMetrics, and `now`: figures that are read when they are asked for, by name and

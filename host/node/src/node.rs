@@ -50,6 +50,9 @@ pub enum StartError {
         /// Why.
         error: std::io::Error,
     },
+    /// The log of what operators change.
+    #[error("node.state: {0}")]
+    Audit(std::io::Error),
     /// A certificate or a key.
     #[error("{key}: {path}: {problem}", path = path.display())]
     Tls {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::NodeConfig;
-use crate::http::Server;
+use crate::http;
 use crate::node::{Models, Node, StartError};
+use crate::operator;
 
 /// Where a node that is up can be reached.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Addresses {
     pub api: SocketAddr,
     /// Whether they have to speak TLS.
     pub tls: bool,
+    /// By operators; `None`: not at all.
+    pub operator: Option<SocketAddr>,
 }
 
 /// Runs a node until `ended`: then it takes no more requests, and returns when those under way are over or the time for
@@ -31,24 +34,33 @@ pub async fn serve(
 ) -> Result<(), StartError> {
     let models = Models::load(&config).await?;
     let node = Node::start(config, models, Arc::new(|_| None)).await?;
-    let server = Server::bind(&node).await?;
-    let address = server.address().map_err(|error| StartError::Listen {
-        key: "api.listen",
-        address: node.config.api.listen,
-        error,
-    })?;
+    let server = http::bind(&node).await?;
+    let operators = operator::bind(&node).await?;
+    let unknown = |key, address| move |error| StartError::Listen { key, address, error };
+    let listen = node.config.api.listen;
+    let operator = operators.as_ref().map(|operators| operators.address());
+    let operator = operator.transpose().map_err(unknown("operator.listen", listen))?;
     up(&Addresses {
-        api: address,
+        api: server.address().map_err(unknown("api.listen", listen))?,
         tls: server.is_tls(),
+        operator,
     });
-    let stop = CancellationToken::new();
+    let (stop, last) = (CancellationToken::new(), CancellationToken::new());
     let serving = tokio::spawn(server.serve(stop.clone()));
+    let operating = operators.map(|operators| tokio::spawn(operators.serve(last.clone())));
     ended.await;
     tracing::info!("no more requests are taken; those under way go on");
     node.drain();
     stop.cancel();
     if serving.await.is_err() {
         tracing::error!("the listener ended by a panic");
+    }
+    // Operators may look on to the end.
+    last.cancel();
+    if let Some(operating) = operating
+        && operating.await.is_err()
+    {
+        tracing::error!("the operators' listener ended by a panic");
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! artifacts/<sha256>.wasm    manifests/<sha256>.toml    signatures/<artifact>-<manifest>.toml
+//! releases/<artifact>-<manifest>    (empty: which of them belong together)
 //! ```
 //!
 //! A file's name is its content's digest, so damage is found whenever one is read. What is damaged is renamed, so that
@@ -75,7 +76,7 @@ impl Store {
     /// # Errors
     /// [`FileError`].
     pub fn open(folder: &Path) -> Result<Store, FileError> {
-        for part in ["artifacts", "manifests", "signatures"] {
+        for part in ["artifacts", "manifests", "signatures", "releases"] {
             prepare(&folder.join(part))?;
         }
         Ok(Store {
@@ -121,6 +122,11 @@ impl Store {
                 &self.signature_path(&release),
                 signature.to_text().as_bytes(),
             )?;
+        }
+        let mark = format!("{}-{}", release.artifact, release.manifest);
+        let mark = self.folder.join("releases").join(mark);
+        if !mark.exists() {
+            write_whole(&mark, &[])?;
         }
         Ok(release)
     }
@@ -170,6 +176,25 @@ impl Store {
             .map_err(|error| StoreError::Manifest(release.manifest, error))
     }
 
+    /// The releases that were pushed here and are whole, in no order that means anything.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn releases(&self) -> Result<Vec<Release>, FileError> {
+        let folder = self.folder.join("releases");
+        let mut releases = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(at(&folder, "read"))? {
+            let name = entry.map_err(at(&folder, "read"))?.file_name();
+            let name = name.to_string_lossy();
+            let parts = name.split_once('-').map(|(a, m)| (a.parse(), m.parse()));
+            if let Some((Ok(artifact), Ok(manifest))) = parts {
+                releases.push(Release { artifact, manifest });
+            }
+        }
+        releases.sort_unstable();
+        Ok(releases)
+    }
+
     /// The components that are here.
     ///
     /// # Errors
@@ -197,6 +222,20 @@ mod tests {
         let manifest = "name = \"a\"\nversion = \"1.0.0\"\nworld = \"offload-policy\"\ndescription = \"\"\n\
                         state-schema = 0\n";
         Bundle::new(wasm.to_vec(), manifest.to_owned(), None).unwrap()
+    }
+
+    #[test]
+    fn what_was_pushed_is_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(store.releases().unwrap(), []);
+        let mut pushed: Vec<Release> = [&b"one"[..], b"two", b"one"]
+            .map(|wasm| store.push(&bundle(wasm)).unwrap())
+            .into();
+        pushed.sort_unstable();
+        pushed.dedup();
+        assert_eq!(store.releases().unwrap(), pushed);
+        assert_eq!(pushed.len(), 2);
     }
 
     #[test]

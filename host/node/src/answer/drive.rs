@@ -11,7 +11,7 @@ use msao_engine::service::{ServiceError, Verdict};
 use msao_processor::Processor;
 use msao_registry::Ticket;
 use msao_session::edge::{Committed, Config, Counters, Drafted, Edge, Effect, Ending, Event, Start};
-use msao_session::frame::{Finish, Frame, Refused};
+use msao_session::frame::{Finish, Frame, Refused, RefusedCode};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -327,6 +327,14 @@ impl Driver {
                     let _nothing = self.tell(Event::Peer { rtt_ms, queue_ms });
                 }
                 Some(Event::Verdict(verdict))
+            }
+            Some(Frame::Refused(refused)) if refused.code == RefusedCode::MediaMissing => {
+                // It has forgotten them, or is another process than before: they are sent again.
+                if let Some(target) = &self.job.target {
+                    target.forget(&self.job.prompt);
+                }
+                self.lose_way();
+                Some(Event::PeerLost)
             }
             Some(Frame::Refused(refused)) => {
                 tracing::info!(code = ?refused.code, message = refused.message, "the peer refused");

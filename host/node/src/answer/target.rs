@@ -2,34 +2,57 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use msao_session::frame::Frame;
 use tokio::sync::mpsc;
 
 use crate::request::Prompt;
 
-/// Bytes that a request caused on a link, headers of frames included.
-#[derive(Debug, Default)]
+/// Counts the bytes of one stream each way: sent, received.
+type Meter = Box<dyn Fn() -> (u64, u64) + Send + Sync>;
+
+/// What a request caused on a link.
+#[derive(Default)]
 pub struct Traffic {
-    /// To the other node.
-    pub sent: AtomicU64,
-    /// From it.
-    pub received: AtomicU64,
-    /// Spent uploading media, in µs.
-    pub upload_us: AtomicU64,
+    media: AtomicU64,
+    upload_us: AtomicU64,
+    streams: Mutex<Vec<Meter>>,
 }
 
 impl Traffic {
-    /// Adds to what was sent.
+    /// Bytes of media went to the other node.
     pub fn sent(&self, bytes: u64) {
-        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.media.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Adds to what came.
-    pub fn received(&self, bytes: u64) {
-        self.received.fetch_add(bytes, Ordering::Relaxed);
+    /// Media were uploaded for so long.
+    pub fn uploaded(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.upload_us.fetch_add(took, Ordering::Relaxed);
+    }
+
+    /// Another stream carries the request; the meter is read when the sum is asked for.
+    pub fn meter(&self, meter: impl Fn() -> (u64, u64) + Send + Sync + 'static) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.push(Box::new(meter));
+    }
+
+    /// Bytes so far to the other node and from it, headers of frames included.
+    pub fn bytes(&self) -> (u64, u64) {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let media = self.media.load(Ordering::Relaxed);
+        streams.iter().fold((media, 0), |(sent, received), meter| {
+            let (up, down) = meter();
+            (sent + up, received + down)
+        })
+    }
+
+    /// Time spent uploading, in ms.
+    pub fn upload_ms(&self) -> f64 {
+        self.upload_us.load(Ordering::Relaxed) as f64 / 1000.0
     }
 }
 
@@ -66,6 +89,8 @@ pub type Connecting = Pin<Box<dyn Future<Output = Result<Channel, String>> + Sen
 pub trait Target: Send + Sync {
     /// Brings the prompt's media there and opens a way. Waits while the other side is down, for as long as it takes.
     fn connect(&self, prompt: &Arc<Prompt>, traffic: &Arc<Traffic>) -> Connecting;
+    /// The other side does not have the prompt's media, whatever was known of that.
+    fn forget(&self, prompt: &Prompt);
     /// Round trip and wait before new work begins, in ms; -1 for what is not known.
     fn figures(&self) -> (f64, f64);
 }

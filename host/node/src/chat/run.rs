@@ -320,7 +320,7 @@ impl Running {
             None => Status::Answered,
         };
         let route = self.ran(&counters);
-        let bytes = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed) as f64;
+        let (sent, received) = self.traffic.bytes();
         let price = (planned.nodes.get(planned.plan.peer as usize))
             .map_or(0.0, |peer| peer.price_per_mtok)
             .max(0.0);
@@ -333,9 +333,9 @@ impl Running {
             ttft_ms: since(|driven| driven.first_token_ms, f64::min),
             total_ms: since(|driven| driven.last_token_ms, f64::max),
             probe_ms: planned.probe_ms,
-            upload_ms: bytes(&self.traffic.upload_us) / 1000.0,
-            sent_bytes: bytes(&self.traffic.sent),
-            received_bytes: bytes(&self.traffic.received),
+            upload_ms: self.traffic.upload_ms(),
+            sent_bytes: sent as f64,
+            received_bytes: received as f64,
             cost: if route == Route::Edge { 0.0 } else { price * billed / 1e6 },
             ..Outcome::default()
         };

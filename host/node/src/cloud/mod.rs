@@ -196,6 +196,8 @@ impl Target for Here {
         Box::pin(async move { Ok(own) })
     }
 
+    fn forget(&self, _prompt: &Prompt) {}
+
     fn figures(&self) -> (f64, f64) {
         let queue_ms = self.0.figures().queue_ms;
         (0.0, if queue_ms >= 0.0 { queue_ms } else { UNKNOWN })

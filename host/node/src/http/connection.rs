@@ -1,13 +1,17 @@
 //! Connections: accepting, TLS, telling the versions apart, limits, and the end.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
@@ -20,9 +24,9 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::routes::route;
-use crate::config::Api;
-use crate::node::{Node, StartError};
+use super::body::Outgoing;
+use crate::metrics::Metrics;
+use crate::node::StartError;
 
 /// Streams of one HTTP/2 connection at once.
 const STREAMS: u32 = 128;
@@ -31,34 +35,69 @@ const RESETS: usize = 32;
 /// A connection of which nothing is heard is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
-/// What TLS needs.
-pub type TlsSetup = Option<TlsAcceptor>;
+/// Answers one request.
+pub type Handler =
+    Arc<dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Outgoing>> + Send>> + Send + Sync>;
 
-/// The listener for clients.
+/// What a listener's connections may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// At once.
+    pub connections: usize,
+    /// A header, or TLS, must have come after so long.
+    pub headers_within: Duration,
+    /// Bytes of a request's header.
+    pub header_bytes: u32,
+    /// A client that takes nothing for so long is left.
+    pub unread: Duration,
+    /// How long requests may go on once the listener is to end.
+    pub drain: Duration,
+}
+
+/// Certificate and key of a listener, by the keys that name them.
+#[derive(Clone, Copy, Debug)]
+pub struct Certificate<'a> {
+    /// Certificate chain, PEM.
+    pub chain: (&'static str, &'a Path),
+    /// Its key, PEM.
+    pub key: (&'static str, &'a Path),
+}
+
+/// A listener for HTTP/1.1 and HTTP/2.
 pub struct Server {
-    node: Arc<Node>,
     listener: TcpListener,
-    tls: TlsSetup,
+    tls: Option<TlsAcceptor>,
+    limits: Limits,
+    metrics: Metrics,
+    handler: Handler,
 }
 
 impl Server {
-    /// Opens the port that the configuration names.
+    /// Opens the port that `key` names.
     ///
     /// # Errors
     /// The address cannot be listened on, or certificate and key cannot be used.
-    pub async fn bind(node: &Arc<Node>) -> Result<Server, StartError> {
-        let api = &node.config.api;
-        let tls = acceptor(api)?;
-        let listener = TcpListener::bind(api.listen).await;
+    pub async fn bind(
+        key: &'static str,
+        address: SocketAddr,
+        certificate: Option<Certificate<'_>>,
+        limits: Limits,
+        metrics: Metrics,
+        handler: Handler,
+    ) -> Result<Server, StartError> {
+        let tls = certificate.map(acceptor).transpose()?;
+        let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|error| StartError::Listen {
-            key: "api.listen",
-            address: api.listen,
+            key,
+            address,
             error,
         })?;
         Ok(Server {
-            node: Arc::clone(node),
             listener,
             tls,
+            limits,
+            metrics,
+            handler,
         })
     }
 
@@ -75,10 +114,9 @@ impl Server {
         self.tls.is_some()
     }
 
-    /// Serves until `stop`, then lets what is under way end, for as long as the configuration says.
+    /// Serves until `stop`, then lets what is under way end, for as long as the limits say.
     pub async fn serve(self, stop: CancellationToken) {
-        let api = &self.node.config.api;
-        let places = Arc::new(Semaphore::new(api.connections as usize));
+        let places = Arc::new(Semaphore::new(self.limits.connections));
         let graceful = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
@@ -95,90 +133,89 @@ impl Server {
                 }
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                self.node.metrics.no_room();
+                self.metrics.no_room();
                 continue;
             };
-            let (node, tls, watcher) = (Arc::clone(&self.node), self.tls.clone(), graceful.watcher());
+            let connected = self.metrics.connected();
+            let (handler, tls, limits) = (Arc::clone(&self.handler), self.tls.clone(), self.limits);
+            let watcher = graceful.watcher();
             tokio::spawn(async move {
-                let _connected = node.metrics.connected();
-                if let Err(error) = serve_one(node, stream, tls, watcher).await {
+                if let Err(error) = serve_one(handler, stream, tls, limits, watcher).await {
                     tracing::debug!(%from, %error, "a client's connection ended");
                 }
-                drop(place);
+                drop((place, connected));
             });
         }
         drop(self.listener);
-        let within = Duration::from_secs(u64::from(self.node.config.node.drain_s));
-        let drained = tokio::time::timeout(within, graceful.shutdown()).await;
+        let drained = tokio::time::timeout(self.limits.drain, graceful.shutdown()).await;
         if drained.is_err() {
-            tracing::warn!(seconds = within.as_secs(), "requests were still under way when the time to end was over");
+            let seconds = self.limits.drain.as_secs();
+            tracing::warn!(seconds, "requests were still under way when the time to end was over");
         }
     }
 }
 
-fn acceptor(api: &Api) -> Result<TlsSetup, StartError> {
-    let (Some(cert), Some(key)) = (&api.tls_cert, &api.tls_key) else {
-        return Ok(None);
-    };
-    let wrong = |key: &'static str, path: &std::path::Path| {
+fn acceptor(certificate: Certificate) -> Result<TlsAcceptor, StartError> {
+    let Certificate { chain, key } = certificate;
+    let wrong = |(key, path): (&'static str, &Path)| {
         let path = path.to_owned();
         move |problem: String| StartError::Tls { key, path, problem }
     };
-    let chain = CertificateDer::pem_file_iter(cert)
+    let (cert_path, key_path) = (chain.1, key.1);
+    let certificates = CertificateDer::pem_file_iter(cert_path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| wrong("api.tls-cert", cert)(error.to_string()))?;
-    let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| wrong("api.tls-key", key)(error.to_string()))?;
+        .map_err(|error| wrong(chain)(error.to_string()))?;
+    let private = PrivateKeyDer::from_pem_file(key_path)
+        .map_err(|error| wrong(key)(error.to_string()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
-        .map_err(|error| wrong("api.tls-cert", cert)(error.to_string()));
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, private))
+        .map_err(|error| wrong(chain)(error.to_string()));
     let mut config = config?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 async fn serve_one(
-    node: Arc<Node>,
+    handler: Handler,
     stream: TcpStream,
-    tls: TlsSetup,
+    tls: Option<TlsAcceptor>,
+    limits: Limits,
     watcher: Watcher,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let api = &node.config.api;
-    let within = Duration::from_secs(u64::from(api.headers_within_s));
     // Tokens are small and wanted at once.
     stream.set_nodelay(true)?;
-    let unread = Duration::from_secs(u64::from(api.unread_s));
+    let (within, unread) = (limits.headers_within, limits.unread);
     match tls {
         Some(tls) => {
             let stream = tokio::time::timeout(within, tls.accept(stream)).await??;
             let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            speak(node, Patient::new(stream, unread), is_h2, watcher).await
+            speak(handler, Patient::new(stream, unread), is_h2, limits, watcher).await
         }
         None => {
             let is_h2 = tokio::time::timeout(within, begins_as_h2(&stream)).await??;
-            speak(node, Patient::new(stream, unread), is_h2, watcher).await
+            speak(handler, Patient::new(stream, unread), is_h2, limits, watcher).await
         }
     }
 }
 
 async fn speak<S>(
-    node: Arc<Node>,
+    handler: Handler,
     stream: S,
     is_h2: bool,
+    limits: Limits,
     watcher: Watcher,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let api = node.config.api.clone();
     let service = service_fn(move |request| {
-        let node = Arc::clone(&node);
-        async move { Ok::<_, std::convert::Infallible>(route(node, request).await) }
+        let answered = handler(request);
+        async move { Ok::<_, std::convert::Infallible>(answered.await) }
     });
-    let (io, header) = (TokioIo::new(stream), api.headers_kib << 10);
-    let within = Duration::from_secs(u64::from(api.headers_within_s));
+    let (io, header) = (TokioIo::new(stream), limits.header_bytes);
+    let within = limits.headers_within;
     if is_h2 {
         let mut h2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         h2.timer(TokioTimer::new())

@@ -3,9 +3,39 @@
 //! A connection's version is known before hyper sees it: by ALPN with TLS, else by the preface of HTTP/2, for which there is
 //! the same time as for a header. Every wait that a client could draw out has an end.
 
-mod body;
+pub(crate) mod body;
 mod connection;
-mod respond;
+pub(crate) mod respond;
 mod routes;
 
-pub use self::connection::{Server, TlsSetup};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::body::Outgoing;
+pub use self::connection::{Certificate, Handler, Limits, Server};
+use crate::node::{Node, StartError};
+
+/// Opens the port for clients.
+///
+/// # Errors
+/// The address cannot be listened on, or certificate and key cannot be used.
+pub async fn bind(node: &Arc<Node>) -> Result<Server, StartError> {
+    let api = &node.config.api;
+    let certificate = api.tls_cert.as_deref().zip(api.tls_key.as_deref());
+    let certificate = certificate.map(|(chain, key)| Certificate {
+        chain: ("api.tls-cert", chain),
+        key: ("api.tls-key", key),
+    });
+    let limits = Limits {
+        connections: api.connections as usize,
+        headers_within: Duration::from_secs(u64::from(api.headers_within_s)),
+        header_bytes: api.headers_kib << 10,
+        unread: Duration::from_secs(u64::from(api.unread_s)),
+        drain: Duration::from_secs(u64::from(node.config.node.drain_s)),
+    };
+    let served = Arc::clone(node);
+    let handler: Handler =
+        Arc::new(move |request| Box::pin(routes::route(Arc::clone(&served), request)));
+    let metrics = node.metrics.clone();
+    Server::bind("api.listen", api.listen, certificate, limits, metrics, handler).await
+}

@@ -32,9 +32,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use msao_core::digest::Digest;
+use msao_core::offload::manifest::Manifest;
 use msao_core::offload::record::GenerationId;
+use msao_core::offload::{Operation, Update};
 use msao_sandbox::{Export, Failure};
-use msao_state::{CalibrationStore, RecordRing};
+use msao_state::{CalibrationStore, RecordRing, Snapshot};
 use thiserror::Error;
 
 pub(crate) use self::generation::Generation;
@@ -423,6 +425,69 @@ impl Plugins {
     pub fn pass(&self, time: Duration) {
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.inner.ahead_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// Releases that are here, each with its manifest and whether it is signed. What cannot be read is left out.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn releases(&self) -> Result<Vec<(Release, Manifest, bool)>, FileError> {
+        let store = &self.inner.store;
+        let read = |release: Release| {
+            let bundle = store.get(&release).ok()?;
+            Some((release, bundle.manifest, bundle.signature.is_some()))
+        };
+        Ok(store.releases()?.into_iter().filter_map(read).collect())
+    }
+
+    /// What the active generation has learned: each plug-in's name and its cells.
+    pub fn learned(&self) -> Vec<(String, Arc<Snapshot>)> {
+        let table = self.inner.table.load_full();
+        let policy = table.stable.policy.as_ref();
+        let policy = policy.map(|it| (it.plugin.manifest().name.clone(), it.cells.snapshot()));
+        let other = table.stable.postprocessor.as_ref();
+        let other = other.map(|it| (it.plugin.manifest().name.clone(), it.cells.snapshot()));
+        policy.into_iter().chain(other).collect()
+    }
+
+    /// Has a plug-in of the active generation forget what it has learned. Returns how many cells it had; None: it is not
+    /// active.
+    pub fn forget_learned(&self, plugin: &str) -> Option<usize> {
+        let table = self.inner.table.load_full();
+        let policy = table.stable.policy.as_ref();
+        let policy = policy.map(|it| (&it.plugin.manifest().name, &it.cells));
+        let other = table.stable.postprocessor.as_ref();
+        let other = other.map(|it| (&it.plugin.manifest().name, &it.cells));
+        let mut both = policy.into_iter().chain(other);
+        let (_, cells) = both.find(|(name, _)| *name == plugin)?;
+        let snapshot = cells.snapshot();
+        let keys = snapshot.calibration().keys.iter();
+        let clear = keys.map(|&key| Update {
+            operation: Operation::Clear,
+            key,
+            value: 0.0,
+            weight: 1.0,
+        });
+        // Like everything learned, through the one writer.
+        cells.update(clear.collect());
+        Some(snapshot.calibration().len())
+    }
+
+    /// The manifest of a component of the active generation, the one before it, or a candidate.
+    pub fn manifest(&self, artifact: Digest) -> Option<Manifest> {
+        let table = self.inner.table.load_full();
+        let canary = table.canary.as_ref().map(|it| &it.generation);
+        let held = [Some(&table.stable), table.previous.as_ref(), canary];
+        held.into_iter().flatten().find_map(|generation| {
+            if generation.id.policy == Some(artifact) {
+                generation.policy.as_ref().map(|it| it.plugin.manifest().clone())
+            } else if generation.id.postprocessor == Some(artifact) {
+                let part = generation.postprocessor.as_ref();
+                part.map(|it| it.plugin.manifest().clone())
+            } else {
+                None
+            }
+        })
     }
 
     /// Failing inputs that are kept, newest first.

@@ -1,0 +1,58 @@
+//! What operators do on a running node, over HTTP on a listener of its own: look, bring plug-ins, change what is active.
+//!
+//! | method and path | role | does |
+//! |---|---|---|
+//! | `GET /v1/state` | read | the node: requests, models, sessions, plug-ins |
+//! | `GET /v1/policies` | read | releases that are here, and what is active |
+//! | `POST /v1/policies` | push | brings a release: `{component (base64), manifest, signature?}` |
+//! | `POST /v1/activate`, `/v1/canary`, `/v1/shadow`, `/v1/rollback-to` | activate | `{policy?, postprocessor?}`, each a release, `"keep"` or `"nothing"` |
+//! | `POST /v1/promote`, `/v1/off`, `/v1/shadow-off` | activate | |
+//! | `POST /v1/rollback` | activate | `{why?}` |
+//! | `POST /v1/tune` | activate | `{plugin, values, gradually?}` |
+//! | `GET /v1/history` | read | the newest changes |
+//! | `GET /v1/decisions`, `/v1/decisions/ID`, `.../ID/words` | read | decisions, `?last=N`; `&as=jsonl` to replay them elsewhere |
+//! | `GET /v1/failures`, `/v1/failures/ID` | read | failing inputs |
+//! | `GET /v1/calibration` | read | what was learned |
+//! | `POST /v1/calibration/reset` | activate | `{plugin}` |
+//! | `POST /v1/drain` | activate | takes no more requests |
+//!
+//! Whoever changes something is written down first, in `audit.jsonl` in the node's state. Errors have the form of the
+//! inference API's.
+
+mod audit;
+mod routes;
+mod words;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::words::words;
+use crate::http::{Handler, Limits, Server};
+use crate::node::{Node, StartError};
+
+/// Opens the operators' port; `None` where the configuration names none.
+///
+/// # Errors
+/// The address cannot be listened on, or the audit log not written.
+pub async fn bind(node: &Arc<Node>) -> Result<Option<Server>, StartError> {
+    let Some(address) = node.config.operator.listen else {
+        return Ok(None);
+    };
+    let audit = audit::Audit::open(&node.config.node.state.join("audit.jsonl"));
+    let audit = Arc::new(audit.map_err(StartError::Audit)?);
+    let limits = Limits {
+        connections: 64,
+        headers_within: Duration::from_secs(10),
+        header_bytes: 64 << 10,
+        unread: Duration::from_secs(30),
+        drain: Duration::from_secs(5),
+    };
+    let served = Arc::clone(node);
+    let handler: Handler = Arc::new(move |request| {
+        let (node, audit) = (Arc::clone(&served), Arc::clone(&audit));
+        Box::pin(routes::route(node, audit, request))
+    });
+    let metrics = node.metrics.clone();
+    let bound = Server::bind("operator.listen", address, None, limits, metrics, handler);
+    bound.await.map(Some)
+}

@@ -1,0 +1,435 @@
+//! Which path does what, and who may.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::{HeaderMap, Method, Request, Response};
+use msao_api::{ApiError, headers};
+use msao_core::digest::Digest;
+use msao_core::offload::manifest::Value as Tuned;
+use msao_registry::{Bundle, Choice, Pick, Receipt, Refused, Release, SignatureFile};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::audit::{Audit, Entry};
+use super::words::words;
+use crate::config::OperatorRole;
+use crate::http::{Outgoing, body, respond};
+use crate::node::Node;
+
+/// Bytes of a body: the largest component in base64, and some.
+const MOST: usize = 400 << 20;
+/// A body must have come after so long.
+const WITHIN: Duration = Duration::from_secs(300);
+/// Decisions that one request lists at most.
+const MOST_LISTED: usize = 10_000;
+
+/// Whoever asks.
+struct Operator {
+    name: String,
+}
+
+/// Answers one request.
+pub async fn route(
+    node: Arc<Node>,
+    audit: Arc<Audit>,
+    request: Request<Incoming>,
+) -> Response<Outgoing> {
+    let answered = handle(&node, &audit, request).await;
+    answered.unwrap_or_else(|error| respond::error(&error))
+}
+
+async fn handle(
+    node: &Arc<Node>,
+    audit: &Arc<Audit>,
+    request: Request<Incoming>,
+) -> Result<Response<Outgoing>, ApiError> {
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    match *request.method() {
+        Method::GET => {
+            allow(node, request.headers(), OperatorRole::Read)?;
+            let (node, path) = (Arc::clone(node), path);
+            blocking(move || look(&node, &path, &query)).await
+        }
+        Method::POST => {
+            let role = match path.as_str() {
+                "/v1/policies" => OperatorRole::Push,
+                _ => OperatorRole::Activate,
+            };
+            let who = allow(node, request.headers(), role)?;
+            let given = request.headers().get(CONTENT_TYPE);
+            headers::require_json(given.and_then(|value| value.to_str().ok()))?;
+            let body = body::read(request.into_body(), MOST, WITHIN).await?;
+            let body = if body.is_empty() { "{}".into() } else { body };
+            let asked = serde_json::from_slice(&body);
+            let asked: Value = asked.map_err(|error| ApiError::invalid_json(&error.to_string()))?;
+            let (node, audit) = (Arc::clone(node), Arc::clone(audit));
+            blocking(move || change(&node, &audit, &who, &path, asked)).await
+        }
+        _ => Err(ApiError::method_not_allowed("GET and POST")),
+    }
+}
+
+/// Runs what compiles or reads the disk where it holds nobody up.
+async fn blocking(
+    work: impl FnOnce() -> Result<Response<Outgoing>, ApiError> + Send + 'static,
+) -> Result<Response<Outgoing>, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(ApiError::internal()))
+}
+
+/// Who asks, if the token allows it. Without tokens, which only a loopback listener may be, everyone on this machine may.
+fn allow(node: &Node, given: &HeaderMap, needed: OperatorRole) -> Result<Operator, ApiError> {
+    let tokens = &node.config.operator.tokens;
+    if tokens.is_empty() {
+        return Ok(Operator {
+            name: "local".into(),
+        });
+    }
+    let shown = given.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
+    let digest = shown.map(|token| Digest::of(token.trim().as_bytes()).to_string());
+    let found = tokens
+        .iter()
+        .find(|(_, token)| Some(token.sha256.to_ascii_lowercase()) == digest);
+    let (name, token) = found.ok_or_else(ApiError::unauthorized)?;
+    if token.role < needed {
+        let what = format!("this: its role is {:?}, and {needed:?} is needed", token.role);
+        return Err(ApiError::forbidden(&what.to_lowercase()));
+    }
+    Ok(Operator { name: name.clone() })
+}
+
+fn look(node: &Node, path: &str, query: &str) -> Result<Response<Outgoing>, ApiError> {
+    let plugins = &node.plugins;
+    let last = parameter(query, "last").map_or(Ok(20), |text| {
+        let count = text.parse().ok().filter(|count| (1..=MOST_LISTED).contains(count));
+        count.ok_or_else(|| {
+            ApiError::invalid_value("last", &format!("expected 1 to {MOST_LISTED}."))
+        })
+    })?;
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let value = match parts.as_slice() {
+        ["v1", "state"] => state(node),
+        ["v1", "policies"] => {
+            let releases = plugins.releases().map_err(broken)?;
+            let releases = releases.into_iter().map(|(release, manifest, signed)| {
+                json!({
+                    "release": release,
+                    "name": manifest.name,
+                    "version": manifest.version.to_string(),
+                    "world": manifest.world,
+                    "description": manifest.description,
+                    "signed": signed,
+                })
+            });
+            json!({
+                "releases": releases.collect::<Vec<_>>(),
+                "deployment": plugins.deployment(),
+            })
+        }
+        ["v1", "history"] => {
+            let history = plugins.history(last).map_err(broken)?;
+            json!({ "history": history })
+        }
+        ["v1", "decisions"] if parameter(query, "as") == Some("jsonl") => {
+            node.records.settle().map_err(broken)?;
+            let mut text = Vec::new();
+            node.records.export(&mut text, last).map_err(broken)?;
+            let body = body::whole(text);
+            return Ok(respond::response(200, "application/jsonl", Vec::new(), body));
+        }
+        ["v1", "decisions"] => {
+            node.records.settle().map_err(broken)?;
+            json!({ "decisions": node.records.tail(last).map_err(broken)? })
+        }
+        ["v1", "decisions", id] => json!(decision(node, id)?),
+        ["v1", "decisions", id, "words"] => {
+            let record = decision(node, id)?;
+            let manifest = record.generation.policy.and_then(|it| plugins.manifest(it));
+            return Ok(respond::text(words(&record, manifest.as_ref())));
+        }
+        ["v1", "failures"] => json!({ "failures": plugins.failures() }),
+        ["v1", "failures", id] => {
+            let case = plugins.failure(id).map_err(broken)?;
+            json!(case.ok_or_else(|| ApiError::not_found(path))?)
+        }
+        ["v1", "calibration"] => {
+            let learned = plugins.learned().into_iter();
+            let learned = learned.map(|(name, cells)| (name, json!(cells.calibration())));
+            Value::Object(learned.collect())
+        }
+        _ => return Err(ApiError::not_found(path)),
+    };
+    Ok(respond::json(&value, Vec::new()))
+}
+
+fn decision(
+    node: &Node,
+    id: &str,
+) -> Result<msao_core::offload::record::DecisionRecord, ApiError> {
+    node.records.settle().map_err(broken)?;
+    let record = node.records.get(id).map_err(broken)?;
+    record.ok_or_else(|| {
+        let why = format!(
+            "No decision is kept for a request '{id}': it is still under way, was not recorded ([records]), or is older \
+             than those that are kept."
+        );
+        ApiError {
+            message: why,
+            ..ApiError::not_found(id)
+        }
+    })
+}
+
+/// All of a node at a glance.
+pub fn state(node: &Node) -> Value {
+    let model = |model: &Option<crate::models::Model>| {
+        model.as_ref().map(|model| {
+            let load = model.engine.load();
+            json!({
+                "held": model.held,
+                "model": model.identity.model.short(),
+                "sessions": load.sessions,
+                "waiting": load.waiting,
+                "kv-free": model.kv_free(),
+                "kv-capacity": model.engine.capacity(),
+                "passes": load.passes,
+                "rows": load.rows,
+            })
+        })
+    };
+    let figures = node.figures();
+    json!({
+        "node": node.config.node.name,
+        "role": node.config.node.role,
+        "version": env!("CARGO_PKG_VERSION"),
+        "started-s": node.started_s,
+        "draining": node.is_draining(),
+        "requests": {
+            "under-way": node.under_way(),
+            "most": node.config.api.requests,
+            "over": node.metrics.count(),
+        },
+        "models": { "draft": model(&node.models.draft), "target": model(&node.models.target) },
+        "sessions": node.sessions.as_ref().map(|sessions| sessions.count()),
+        "speeds": figures,
+        "totals": node.metrics.totals(),
+        "plugins": node.plugins.status(),
+    })
+}
+
+/// What a body asks for.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Pushed {
+    component: String,
+    manifest: String,
+    signature: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", untagged)]
+enum Picked {
+    Word(String),
+    Release(Release),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Chosen {
+    policy: Option<Picked>,
+    postprocessor: Option<Picked>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Why {
+    why: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Tune {
+    plugin: String,
+    values: BTreeMap<String, Option<Tuned>>,
+    #[serde(default)]
+    gradually: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Plugin {
+    plugin: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+fn change(
+    node: &Node,
+    audit: &Audit,
+    who: &Operator,
+    path: &str,
+    asked: Value,
+) -> Result<Response<Outgoing>, ApiError> {
+    let what = path.strip_prefix("/v1/").unwrap_or_default();
+    let mut entry = Entry {
+        who: &who.name,
+        what,
+        with: told(&asked),
+        became: None,
+    };
+    audit.write(&entry).map_err(|error| {
+        tracing::error!(%error, "the audit log cannot be written");
+        ApiError::internal()
+    })?;
+    let done = apply(node, what, path, asked);
+    entry.became = Some(match &done {
+        Ok(_) => "done".into(),
+        Err(error) => format!("refused: {}", error.message),
+    });
+    if let Err(error) = audit.write(&entry) {
+        // It is done, and that it was asked for is written.
+        tracing::error!(%error, "the audit log cannot be written");
+    }
+    Ok(respond::json(&done?, Vec::new()))
+}
+
+/// What the log keeps of a body: no components.
+fn told(asked: &Value) -> Value {
+    let mut told = asked.clone();
+    if let Some(component) = told.get_mut("component") {
+        let bytes = component.as_str().map_or(0, str::len);
+        *component = json!(format!("{bytes} bytes of base64"));
+    }
+    told
+}
+
+fn apply(node: &Node, what: &str, path: &str, asked: Value) -> Result<Value, ApiError> {
+    let plugins = &node.plugins;
+    match what {
+        "policies" => {
+            let pushed: Pushed = body_of(asked)?;
+            let wasm = base64::engine::general_purpose::STANDARD.decode(pushed.component.trim());
+            let wasm = wasm.map_err(|error| {
+                ApiError::invalid_value("component", &format!("it is no base64: {error}."))
+            })?;
+            let signature = pushed.signature.map(|text| SignatureFile::parse(&text));
+            let signature = signature.transpose().map_err(|error| {
+                ApiError::invalid_value("signature", &format!("{error}."))
+            })?;
+            let bundle = Bundle::new(wasm, pushed.manifest, signature)
+                .map_err(|error| ApiError::invalid_value("manifest", &format!("{error}.")))?;
+            let release = plugins.push(&bundle).map_err(refused)?;
+            Ok(json!({
+                "release": release,
+                "name": bundle.manifest.name,
+                "version": bundle.manifest.version.to_string(),
+            }))
+        }
+        "activate" => told_of(plugins.activate(choice(asked)?)),
+        "canary" => told_of(plugins.canary(choice(asked)?)),
+        "shadow" => told_of(plugins.shadow(choice(asked)?)),
+        "rollback-to" => told_of(plugins.rollback_to(choice(asked)?)),
+        "promote" => {
+            let Nothing {} = body_of(asked)?;
+            told_of(plugins.promote())
+        }
+        "off" => {
+            let Nothing {} = body_of(asked)?;
+            told_of(plugins.off())
+        }
+        "shadow-off" => {
+            let Nothing {} = body_of(asked)?;
+            told_of(plugins.shadow_off())
+        }
+        "rollback" => {
+            let Why { why } = body_of(asked)?;
+            told_of(plugins.rollback(why.as_deref().unwrap_or("asked for by an operator")))
+        }
+        "tune" => {
+            let tune: Tune = body_of(asked)?;
+            told_of(plugins.tune(&tune.plugin, tune.values, tune.gradually))
+        }
+        "calibration/reset" => {
+            let Plugin { plugin } = body_of(asked)?;
+            let forgotten = plugins.forget_learned(&plugin).ok_or_else(|| {
+                ApiError::invalid_value("plugin", &format!("'{plugin}' is not active."))
+            })?;
+            Ok(json!({ "plugin": plugin, "cells": forgotten }))
+        }
+        "drain" => {
+            let Nothing {} = body_of(asked)?;
+            node.drain();
+            Ok(json!({ "draining": true, "under-way": node.under_way() }))
+        }
+        _ => Err(ApiError::not_found(path)),
+    }
+}
+
+fn choice(asked: Value) -> Result<Choice, ApiError> {
+    let chosen: Chosen = body_of(asked)?;
+    let pick = |key: &str, picked: Option<Picked>| match picked {
+        None => Ok(Pick::Keep),
+        Some(Picked::Release(release)) => Ok(Pick::Take(release)),
+        Some(Picked::Word(word)) => match word.as_str() {
+            "keep" => Ok(Pick::Keep),
+            "nothing" => Ok(Pick::Nothing),
+            _ => Err(ApiError::not_one_of(key, &word, &["keep", "nothing"])),
+        },
+    };
+    Ok(Choice {
+        policy: pick("policy", chosen.policy)?,
+        postprocessor: pick("postprocessor", chosen.postprocessor)?,
+    })
+}
+
+fn body_of<T: serde::de::DeserializeOwned>(asked: Value) -> Result<T, ApiError> {
+    serde_json::from_value(asked)
+        .map_err(|error| ApiError::invalid("invalid_body", None, format!("The body: {error}.")))
+}
+
+fn told_of(done: Result<Receipt, Refused>) -> Result<Value, ApiError> {
+    let receipt = done.map_err(refused)?;
+    Ok(json!({
+        "generation": receipt.generation,
+        "number": receipt.number,
+        "sequence": receipt.sequence,
+        "notes": receipt.notes,
+    }))
+}
+
+/// A change that the registry refuses: what to do stands in its words.
+fn refused(error: Refused) -> ApiError {
+    let message = format!("{error}.");
+    match error {
+        Refused::Journal(_) | Refused::NotDurable(_) => ApiError {
+            message,
+            ..ApiError::internal()
+        },
+        Refused::NotNow(_) | Refused::Overtaken { .. } => ApiError {
+            status: 409,
+            ..ApiError::invalid("not_now", None, message)
+        },
+        _ => ApiError::invalid("refused", None, message),
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> ApiError {
+    tracing::error!(%error, "the node's state cannot be read");
+    ApiError::internal()
+}
+
+/// A parameter of a query. Ours need no escapes.
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let mut named = pairs.filter(|(key, _)| *key == name);
+    named.next().map(|(_, value)| value)
+}

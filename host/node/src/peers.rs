@@ -1,0 +1,328 @@
+//! Other nodes: the way to a peer's target, and sessions that come from peers.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use msao_core::offload::{self, capability};
+use msao_link::estimate::{EstimateConfig, Figures};
+use msao_session::frame::Hello;
+use msao_transport::{
+    Handler, Listener, Local, MediaStore, Peer, PeerConfig, PeerInfo, ServerConfig, Stream, TlsIdentity,
+};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::answer::{Channel, Connecting, Target, Traffic};
+use crate::cloud::Sessions;
+use crate::config::{self, NodeConfig};
+use crate::node::{Models, Node, StartError};
+use crate::request::Prompt;
+
+/// After the last word of a session its stream has so long to end by itself.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Certificates are looked at so often.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What a node tells others of itself.
+pub struct Told {
+    hello: Hello,
+    node: std::sync::OnceLock<Weak<Node>>,
+}
+
+impl Told {
+    /// Of a node with these models. Until [`Told::is`] names the node, its figures are unknown.
+    pub fn new(models: &Models) -> Arc<Told> {
+        let identity = |model: &Option<crate::models::Model>| model.as_ref().map(|it| it.identity);
+        let software = concat!("msao ", env!("CARGO_PKG_VERSION")).to_owned();
+        Arc::new(Told {
+            hello: Hello::of(software, identity(&models.draft), identity(&models.target)),
+            node: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// Whose figures are told.
+    pub fn is(&self, node: &Arc<Node>) {
+        // Told once, when the node is there.
+        let _again = self.node.set(Arc::downgrade(node));
+    }
+}
+
+impl Local for Told {
+    fn hello(&self) -> Hello {
+        self.hello.clone()
+    }
+
+    fn figures(&self) -> Figures {
+        let node = self.node.get().and_then(Weak::upgrade);
+        node.map_or(Figures::UNKNOWN, |node| node.figures())
+    }
+}
+
+/// A peer, as requests see it.
+pub struct Remote {
+    peer: Peer,
+    price_per_mtok: f64,
+}
+
+impl Remote {
+    /// Begins to connect to every peer that the configuration names. `shape`: a link that the connections go over, for
+    /// demonstrations and proofs.
+    ///
+    /// # Errors
+    /// A certificate that cannot be used, or an address that may not be.
+    pub fn all(
+        config: &NodeConfig,
+        told: &Arc<Told>,
+        shape: Option<&msao_link::shaper::Link>,
+    ) -> Result<Vec<Arc<Remote>>, StartError> {
+        if config.peers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tls = identity(&config.sessions)?;
+        let mut remotes = Vec::new();
+        for peer in &config.peers {
+            let heartbeat = Duration::from_millis(u64::from(config.sessions.heartbeat_ms));
+            let wanted = PeerConfig {
+                own_name: config.node.name.clone(),
+                tls: tls.clone(),
+                heartbeat,
+                gone_after: Duration::from_millis(u64::from(config.sessions.gone_after_ms)),
+                estimates: EstimateConfig {
+                    heartbeat_ms: f64::from(config.sessions.heartbeat_ms),
+                    ..EstimateConfig::default()
+                },
+                shape: shape.cloned(),
+                ..PeerConfig::new(&peer.name, &peer.address)
+            };
+            let local: Arc<dyn Local> = Arc::clone(told) as Arc<dyn Local>;
+            remotes.push(Arc::new(Remote {
+                peer: Peer::start(wanted, local).map_err(StartError::Peer)?,
+                price_per_mtok: peer.price_per_mtok,
+            }));
+        }
+        Ok(remotes)
+    }
+
+    /// The peer.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The peer's row, for policies to see.
+    pub fn row(&self, prompt: &Prompt) -> offload::Node {
+        let status = self.peer.status();
+        let media = prompt.media.iter().map(|medium| medium.digest);
+        let mut node = offload::Node {
+            can: status.agreement.map_or(0, |agreed| {
+                [
+                    (agreed.cloud, capability::TARGET),
+                    (agreed.drafts, capability::VERIFY | capability::SAME_TOKENIZER),
+                    (agreed.cloud_draft, capability::DRAFT),
+                ]
+                .into_iter()
+                .filter(|(can, _)| *can)
+                .fold(0, |bits, (_, bit)| bits | bit)
+            }),
+            price_per_mtok: self.price_per_mtok,
+            cached_bytes: self.peer.cached_bytes(media),
+            confidence_floor: 2.0,
+            ..offload::Node::default()
+        };
+        self.peer.fill(&mut node);
+        node
+    }
+}
+
+impl Target for Remote {
+    fn connect(&self, prompt: &Arc<Prompt>, traffic: &Arc<Traffic>) -> Connecting {
+        let (peer, prompt, traffic) = (self.peer.clone(), Arc::clone(prompt), Arc::clone(traffic));
+        Box::pin(async move {
+            let mut status = peer.watch();
+            let up = status.wait_for(|status| status.up).await;
+            up.map_err(|_| "the peer is not looked after any more".to_owned())?;
+            upload(&peer, &prompt, &traffic).await?;
+            let stream = peer.open().map_err(|error| error.to_string())?;
+            let meter = stream.meter();
+            traffic.meter(move || (meter.sent_bytes(), meter.received_bytes()));
+            Ok(carry(stream))
+        })
+    }
+
+    fn forget(&self, prompt: &Prompt) {
+        for medium in &prompt.media {
+            self.peer.forget(medium.digest);
+        }
+    }
+
+    fn figures(&self) -> (f64, f64) {
+        let mut node = offload::Node::default();
+        self.peer.fill(&mut node);
+        (node.rtt_ms, node.queue_ms)
+    }
+}
+
+/// Sees to it that the peer has all media of a prompt.
+async fn upload(peer: &Peer, prompt: &Arc<Prompt>, traffic: &Traffic) -> Result<(), String> {
+    if prompt.media.is_empty() {
+        return Ok(());
+    }
+    let began = Instant::now();
+    let mut uploads = JoinSet::new();
+    for medium in &prompt.media {
+        let (peer, digest, bytes) = (peer.clone(), medium.digest, medium.bytes.clone());
+        uploads.spawn(async move { peer.media(digest, bytes).await });
+    }
+    while let Some(uploaded) = uploads.join_next().await {
+        let uploaded = uploaded.map_err(|error| error.to_string())?;
+        let uploaded = uploaded.map_err(|error| error.to_string())?;
+        traffic.sent(uploaded.sent_bytes);
+    }
+    traffic.uploaded(began.elapsed());
+    Ok(())
+}
+
+/// Carries frames between a stream and a channel until both are through.
+fn carry(stream: Stream) -> Channel {
+    let (own, other) = Channel::pair();
+    tokio::spawn(async move {
+        let Channel {
+            sender: to,
+            receiver: mut from,
+        } = other;
+        let (sender, mut receiver) = stream.split();
+        let mut ends: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                frame = from.recv(), if ends.is_none() => match frame {
+                    Some(frame) => {
+                        if let Err(error) = sender.send(&frame).await {
+                            tracing::debug!(%error, "a session's stream is lost");
+                            break;
+                        }
+                    }
+                    // Nothing more will be said: the other side hears the end of it, and ends as well.
+                    None => {
+                        sender.finish();
+                        ends = Some(Instant::now() + LAST_WORDS);
+                    }
+                },
+                frame = receiver.recv() => match frame {
+                    // Whoever does not listen any more has what it needs.
+                    Some(Ok(frame)) => drop(to.send(frame)),
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "a session's stream is lost");
+                        break;
+                    }
+                    None => break,
+                },
+                () = late(ends) => break,
+            }
+        }
+    });
+    own
+}
+
+async fn late(ends: Option<Instant>) {
+    match ends {
+        Some(ends) => tokio::time::sleep_until(ends).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn identity(sessions: &config::Sessions) -> Result<Option<TlsIdentity>, StartError> {
+    let Some(folder) = &sessions.tls else {
+        return Ok(None);
+    };
+    let identity = TlsIdentity::load(folder).map_err(StartError::Identity)?;
+    identity.watch(LOOK_EVERY);
+    Ok(Some(identity))
+}
+
+/// Takes the sessions that peers open.
+struct Taking {
+    told: Arc<Told>,
+    sessions: Arc<Sessions>,
+}
+
+impl Local for Taking {
+    fn hello(&self) -> Hello {
+        self.told.hello()
+    }
+
+    fn figures(&self) -> Figures {
+        self.told.figures()
+    }
+}
+
+impl Handler for Taking {
+    fn session(&self, stream: Stream, peer: PeerInfo) {
+        tracing::debug!(peer = peer.name, "a session");
+        self.sessions.accept(carry(stream));
+    }
+}
+
+/// The listener for peers.
+pub struct Intake {
+    listener: Listener,
+    config: ServerConfig,
+    handler: Arc<dyn Handler>,
+}
+
+impl Intake {
+    /// Opens the port that the configuration names.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or a certificate not be used.
+    pub async fn bind(
+        config: &NodeConfig,
+        media: MediaStore,
+        told: &Arc<Told>,
+        sessions: &Arc<Sessions>,
+    ) -> Result<Intake, StartError> {
+        let section = &config.sessions;
+        let listener = Listener::bind(section.listen).await;
+        let listener = listener.map_err(|error| StartError::Listen {
+            key: "sessions.listen",
+            address: section.listen,
+            error,
+        })?;
+        let config = ServerConfig {
+            tls: identity(section)?,
+            sessions: section.most as usize,
+            gone_after: Duration::from_millis(u64::from(section.gone_after_ms)),
+            drain_within: Duration::from_secs(u64::from(config.node.drain_s)),
+            ..ServerConfig::new(media)
+        };
+        Ok(Intake {
+            listener,
+            config,
+            handler: Arc::new(Taking {
+                told: Arc::clone(told),
+                sessions: Arc::clone(sessions),
+            }),
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop`, then lets sessions end.
+    pub async fn serve(self, stop: CancellationToken) {
+        let served = msao_transport::serve(
+            self.listener,
+            self.config,
+            self.handler,
+            async move { stop.cancelled().await },
+        );
+        if let Err(error) = served.await {
+            tracing::error!(%error, "sessions of other nodes are taken no more");
+        }
+    }
+}

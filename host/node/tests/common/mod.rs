@@ -1,0 +1,212 @@
+//! A node with the demo's models in this process, and a client for it.
+#![allow(dead_code)] // each test binary uses a part
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{HeaderMap, Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use msao_hostile::MANIFEST;
+use msao_hostile::build::{Core, Decision};
+use msao_node::config::load::parse;
+use msao_node::http;
+use msao_node::node::{Models, Node};
+use msao_registry::{Bundle, Choice};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+pub fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models")
+}
+
+/// A node that serves.
+pub struct Bench {
+    pub node: Arc<Node>,
+    pub address: SocketAddr,
+    pub stop: CancellationToken,
+    pub serving: tokio::task::JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    /// With both models and these sections beside.
+    pub async fn start(sections: &str) -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let models_at = models();
+        let text = format!(
+            "[node]\nname = \"test\"\nrole = \"both\"\nstate = \"state\"\n\
+             [models.draft]\npath = \"{0}/demo-draft\"\nprecision = \"f32\"\ncache-mib = 64\n\
+             [models.target]\npath = \"{0}/demo-target\"\nprecision = \"f32\"\ncache-mib = 64\n\
+             [policy]\nallow-unsigned = true\n{1}\n",
+            models_at.display(),
+            if sections.contains("[api]") {
+                sections.replace("[api]", "[api]\nlisten = \"127.0.0.1:0\"")
+            } else {
+                format!("[api]\nlisten = \"127.0.0.1:0\"\n{sections}")
+            }
+        );
+        let loaded = parse(&text, &folder.path().join("node.toml"), []);
+        let config = loaded.unwrap_or_else(|error| panic!("{error}")).config;
+        let models = Models::load(&config).await.unwrap();
+        let node = Node::start(config, models, Arc::new(|_| None));
+        let node = node.await.unwrap_or_else(|error| panic!("{error}"));
+        let server = http::bind(&node).await.unwrap();
+        let address = server.address().unwrap();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(server.serve(stop.clone()));
+        Bench {
+            node,
+            address,
+            stop,
+            serving,
+            _folder: folder,
+        }
+    }
+
+    /// Makes a policy active that always plans this, and does `step` (an action's number) while drafting.
+    pub fn plan(&self, decision: &Decision, step: u32) {
+        let core = Core {
+            step: format!("(i32.const {step})"),
+            ..Core::deciding(decision)
+        };
+        let bundle = Bundle::new(core.build().unwrap(), MANIFEST.to_owned(), None).unwrap();
+        let release = self.node.plugins.push(&bundle).unwrap();
+        match self.node.plugins.activate(Choice::policy(release)) {
+            Ok(_) => {}
+            Err(error) => assert!(error.to_string().contains("active"), "{error}"),
+        }
+    }
+
+    /// One request over a connection of its own.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    }
+
+    /// The same over HTTP/2, known beforehand.
+    pub async fn send_h2(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut sender, connection) = handshake.await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    }
+
+    /// A chat request's status, headers and answer.
+    pub async fn chat(&self, body: &Value) -> (u16, HeaderMap, Value) {
+        whole(self.send(post(body)).await).await
+    }
+
+    /// A chat request that must be answered.
+    pub async fn answer(&self, body: &Value) -> Value {
+        let (status, _, answer) = self.chat(body).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    /// Waits until nothing of a request is left.
+    pub async fn rest(&self) {
+        let end = Instant::now() + Duration::from_secs(20);
+        let is_busy = || {
+            let models = &self.node.models;
+            let engines = [&models.draft, &models.target].into_iter().flatten();
+            let sessions: usize = engines.map(|model| model.engine.load().sessions).sum();
+            let served = self.node.sessions.as_ref().map_or(0, |it| it.count());
+            sessions + served + self.node.under_way() > 0
+        };
+        while is_busy() {
+            assert!(Instant::now() < end, "something goes on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+pub fn post(body: &Value) -> Request<Full<Bytes>> {
+    Request::post("/v1/chat/completions")
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body.to_string())))
+        .unwrap()
+}
+
+pub fn get(path: &str) -> Request<Full<Bytes>> {
+    Request::get(path)
+        .header("host", "localhost")
+        .body(Full::default())
+        .unwrap()
+}
+
+pub async fn whole(response: Response<Incoming>) -> (u16, HeaderMap, Value) {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let value = serde_json::from_slice(&body);
+    let value = value.unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into()));
+    (parts.status.as_u16(), parts.headers, value)
+}
+
+/// The events of a stream, `[DONE]` as a string.
+pub async fn events(response: Response<Incoming>) -> Vec<Value> {
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    let blocks = text.split("\n\n").filter(|block| !block.is_empty() && !block.starts_with(':'));
+    let data = blocks.map(|block| block.strip_prefix("data: ").unwrap());
+    data.map(|data| serde_json::from_str(data).unwrap_or_else(|_| json!(data)))
+        .collect()
+}
+
+/// A question, with what else is asked for.
+pub fn asking(question: &str, more: Value) -> Value {
+    let mut body = json!({
+        "model": "msao",
+        "messages": [{ "role": "user", "content": question }],
+    });
+    merge(&mut body, more);
+    body
+}
+
+/// A question about the first picture of the demo.
+pub fn about_picture(question: &str, more: Value) -> Value {
+    let folder = models().join("demo-media");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it == "png" || it == "jpg"))
+        .collect();
+    files.sort();
+    let bytes = std::fs::read(&files[0]).unwrap();
+    let url = format!(
+        "data:image/png;base64,{}",
+        base64::engine::general_purpose::STANDARD.encode(bytes)
+    );
+    let mut body = json!({
+        "model": "msao",
+        "messages": [{ "role": "user", "content": [
+            { "type": "image_url", "image_url": { "url": url } },
+            { "type": "text", "text": question },
+        ]}],
+    });
+    merge(&mut body, more);
+    body
+}
+
+fn merge(body: &mut Value, more: Value) {
+    let (Value::Object(body), Value::Object(more)) = (body, more) else {
+        panic!("objects are merged");
+    };
+    body.extend(more);
+}
+
+pub fn text(answer: &Value) -> &str {
+    answer["choices"][0]["message"]["content"].as_str().unwrap()
+}
