@@ -52,12 +52,12 @@ assert "".join(pieces) == text, (pieces, text)
 assert usage == whole.usage, (usage, whole.usage)
 check("streaming and usage")
 
-with client.chat.completions.stream(**settings) as stream:
-    for event in stream:
-        if event.type == "content.done":
-            assert event.content == text
+# The helper raises where an answer is cut off by its limit.
+ample = {**settings, "max_completion_tokens": 400}
+with client.chat.completions.stream(**ample) as stream:
+    done = [event.content for event in stream if event.type == "content.done"]
     final = stream.get_final_completion()
-assert final.choices[0].message.content == text
+assert done == [final.choices[0].message.content] and done[0].startswith(text)
 check("the stream helper")
 
 sound = [{"role": "user", "content": [
@@ -67,7 +67,7 @@ sound = [{"role": "user", "content": [
 heard = client.chat.completions.create(**{**settings, "messages": sound})
 assert heard.choices[0].message.content
 assert heard.usage.prompt_tokens_details.audio_tokens > 0
-assert whole.usage.prompt_tokens_details.model_extra["image_tokens"] > 0
+assert whole.usage.prompt_tokens_details.to_dict()["image_tokens"] > 0
 check("image and audio parts")
 
 told = client.chat.completions.create(**settings, logprobs=True, top_logprobs=3)

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: real answers about a committed image, clip and sound.
+//! `cargo xtask demo`: real answers about a committed image, clip and sound, by one model and then by two nodes together.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,13 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::places::{Places, target_folder};
-use crate::run::{cargo, exit_code, must};
-use crate::setup;
+use crate::run::{cargo, exit_code, must, run};
+use crate::{plugins, setup};
 
 const MODEL: &str = "models/demo-target";
 const MEDIA: &str = "models/demo-media";
+/// Of the demo's questions so many are asked of one model alone: of a picture, a clip and a sound.
+const ASKED: usize = 7;
 
 /// One question of `models/demo-media/demo.json`; file names are relative to that folder.
 #[derive(Debug, Deserialize)]
@@ -72,8 +74,8 @@ impl Question {
     }
 }
 
-/// Sets up, builds `msao`, asks every question of the demo.
-pub fn command(places: &Places) -> Result<ExitCode> {
+/// Sets up, builds, asks one model, then two nodes. `stay`: the nodes go on running at the end.
+pub fn command(places: &Places, stay: bool) -> Result<ExitCode> {
     setup::ensure(places, false)?;
     let questions = questions(places)?;
 
@@ -84,13 +86,14 @@ pub fn command(places: &Places) -> Result<ExitCode> {
     // `--workspace` chooses the same features of dependencies as the tests do, so that nothing is built twice.
     must(
         cargo()
-            .args(["build", "--workspace", "--bin", "msao"])
+            .args(["build", "--workspace", "--bin", "msao", "--bin", "msao-demo"])
             .current_dir(&places.root),
     )?;
+    let plugins = plugins::ensure_rust(places)?;
     println!("Built in {:.0} s.", start.elapsed().as_secs_f64());
 
     let msao = target_folder(places)?.join("debug/msao");
-    for question in &questions {
+    for question in questions.iter().take(ASKED) {
         let arguments = question.arguments();
         println!("\n$ msao {}", shown(&arguments));
         let status = Command::new(&msao)
@@ -104,6 +107,21 @@ pub fn command(places: &Places) -> Result<ExitCode> {
         println!("  expected    {}", question.expected);
     }
 
+    let target = target_folder(places)?;
+    let mut nodes = Command::new(target.join("debug/msao-demo"));
+    nodes
+        .arg("--msao")
+        .arg(&msao)
+        .arg("--plugins")
+        .arg(&plugins)
+        .arg("--work")
+        .arg(target.join("demo"))
+        .args(stay.then_some("--stay"))
+        .current_dir(&places.root);
+    let status = run(&mut nodes)?;
+    if !status.success() {
+        return Ok(exit_code(status));
+    }
     println!("{}", what_next(&msao, places));
     Ok(ExitCode::SUCCESS)
 }
@@ -144,7 +162,7 @@ fn what_next(msao: &Path, places: &Places) -> String {
     let msao = msao.strip_prefix(&places.root).unwrap_or(msao).display();
     format!(
         "
-What to try next:
+And with one model alone:
   {msao} chat --model models/demo-draft --image {MEDIA}/scene.png 'Describe the scene.'
       the smaller model of the pair; models/heldout has more media, and questions that neither has seen
   {msao} model inspect {MODEL}

@@ -177,7 +177,7 @@ fn system_npm() -> bool {
 }
 
 /// npm: that of the Node.js that was fetched, else the system's.
-fn npm(places: &Places) -> Result<Command> {
+pub fn npm(places: &Places) -> Result<Command> {
     let node = NODE.path(&places.cache)?;
     if !node.exists() {
         return Ok(Command::new("npm"));

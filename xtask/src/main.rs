@@ -10,6 +10,7 @@
     reason = "a command-line tool speaks by printing"
 )]
 
+mod clients;
 mod cuda;
 mod demo;
 mod doctor;
@@ -35,8 +36,8 @@ use crate::places::Places;
 
 /// Set-up, demo, tests and proofs of MSAO.
 ///
-/// On a fresh machine start with `cargo xtask demo`: it fetches what is missing, builds, and lets a small model
-/// answer questions about an image, a clip and a sound. Each command does the set-up it needs by itself, so
+/// On a fresh machine start with `cargo xtask demo`: it fetches what is missing, builds, lets a small model
+/// answer questions about an image, a clip and a sound, and then an edge and a cloud node together. Each command does the set-up it needs by itself, so
 /// `setup` is only for those who want it apart (before going off-line, or before opening an editor).
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = AFTER_HELP)]
@@ -62,8 +63,12 @@ enum Command {
         #[arg(long)]
         cuda: bool,
     },
-    /// Set up, build, and let the demo model answer questions about committed media
-    Demo,
+    /// Set up, build, and ask questions about committed media: one model, then an edge and a cloud node together
+    Demo {
+        /// Leave both nodes running at the end, until Ctrl-C
+        #[arg(long)]
+        stay: bool,
+    },
     /// Build every policy, post-processor and example into target/plugins, fetching what that needs
     Plugins,
     /// Set up, build the plug-ins and run the tests of the workspace
@@ -103,7 +108,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = Places::find().and_then(|places| match cli.command {
         Command::Setup { cuda } => setup::command(&places, cuda),
-        Command::Demo => demo::command(&places),
+        Command::Demo { stay } => demo::command(&places, stay),
         Command::Plugins => plugins::command(&places),
         Command::Test { args } => test::command(&places, &args),
         Command::Prove { name, args } => prove::command(&places, &name, &args),

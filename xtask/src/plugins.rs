@@ -56,12 +56,41 @@ impl Guest {
     }
 }
 
+/// Makes the components that are written in Rust, which takes no more than cargo. Returns their folder.
+pub fn ensure_rust(places: &Places) -> Result<PathBuf> {
+    let rust: Vec<Guest> = find(places)?.into_iter().filter(Guest::is_rust).collect();
+    let plugins = build_rust(places, &rust)?;
+    manifests(rust.iter(), &plugins)?;
+    setup::row("plug-ins", &format!("{} in {}", rust.len(), plugins.display()));
+    Ok(plugins)
+}
+
 /// Fetches the tools and makes all components that are not there or whose sources have changed. Returns their names.
 pub fn ensure(places: &Places) -> Result<Vec<String>> {
+    let (rust, others): (Vec<_>, Vec<_>) = find(places)?.into_iter().partition(Guest::is_rust);
+    let plugins = build_rust(places, &rust)?;
+    others_than_rust(places, &others, &plugins)?;
+    let all = || rust.iter().chain(&others);
+    manifests(all(), &plugins)?;
+    setup::row(
+        "plug-ins",
+        &format!("{} in {}", all().count(), plugins.display()),
+    );
+    Ok(all().map(|guest| guest.name.clone()).collect())
+}
+
+fn manifests<'a>(guests: impl Iterator<Item = &'a Guest>, plugins: &Path) -> Result<()> {
+    for guest in guests {
+        let own = plugins.join(format!("{}.toml", guest.name));
+        put(&guest.manifest(), &own)?;
+    }
+    Ok(())
+}
+
+fn build_rust(places: &Places, rust: &[Guest]) -> Result<PathBuf> {
     if !toolchain::ensure_wasm_target(places) {
         bail!("plug-ins are built for {WASM_TARGET}: rustup target add {WASM_TARGET}");
     }
-    let (rust, others): (Vec<_>, Vec<_>) = find(places)?.into_iter().partition(Guest::is_rust);
     let plugins = folder(places)?;
     fs::create_dir_all(&plugins).with_context(|| format!("cannot make {}", plugins.display()))?;
 
@@ -72,25 +101,12 @@ pub fn ensure(places: &Places) -> Result<Vec<String>> {
             .arg("--target-dir")
             .arg(&target),
     )?;
-    for guest in &rust {
+    for guest in rust {
         let file = format!("{}.wasm", guest.name.replace('-', "_"));
         let built = target.join(WASM_TARGET).join("release").join(file);
         put(&built, &plugins.join(format!("{}.wasm", guest.name)))?;
     }
-    others_than_rust(places, &others, &plugins)?;
-
-    let all = || rust.iter().chain(&others);
-    for guest in all() {
-        put(
-            &guest.manifest(),
-            &plugins.join(format!("{}.toml", guest.name)),
-        )?;
-    }
-    setup::row(
-        "plug-ins",
-        &format!("{} in {}", all().count(), plugins.display()),
-    );
-    Ok(all().map(|guest| guest.name.clone()).collect())
+    Ok(plugins)
 }
 
 /// cargo for the workspace of guests.

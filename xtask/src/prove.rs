@@ -25,8 +25,10 @@ pub fn command(places: &Places, name: &str, args: &[String]) -> Result<ExitCode>
     } else {
         "msao-prove"
     };
-    if name == "plugins" {
-        plugins::ensure(places)?;
+    match name {
+        "plugins" => drop(plugins::ensure(places)?),
+        "nodes" => drop(plugins::ensure_rust(places)?),
+        _ => {}
     }
     must(build(name).current_dir(&places.root))?;
     let mut prover = Command::new(target_folder(places)?.join("release").join(program));

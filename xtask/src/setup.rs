@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::clients;
 use crate::cuda;
 use crate::guest_tools;
 use crate::libtorch::{self, VERSION};
@@ -14,6 +15,7 @@ use crate::toolchain::{self, WASM_TARGET};
 pub fn command(places: &Places, cuda: bool) -> Result<ExitCode> {
     ensure(places, cuda)?;
     guest_tools::ensure(places)?;
+    clients::ensure(places)?;
     row("guest tools", "there");
     println!(
         "\nAll is there. Next: `cargo xtask demo`, `cargo xtask test`, or plain cargo, for instance `cargo build`."

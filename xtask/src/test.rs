@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::places::{Places, target_folder};
 use crate::run::{answer, cargo, exit_code, run};
-use crate::{plugins, setup};
+use crate::{clients, plugins, setup};
 
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 
@@ -15,6 +15,7 @@ const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 pub fn command(places: &Places, args: &[String]) -> Result<ExitCode> {
     setup::ensure(places, false)?;
     plugins::ensure(places)?;
+    clients::ensure(places)?;
     let everything = args.is_empty();
     let nextest = answer(cargo().args(["nextest", "--version"])).is_some();
     println!();

@@ -14,6 +14,8 @@ pub mod hostile;
 pub mod loading;
 #[cfg(feature = "engine")]
 pub mod machine;
+#[cfg(feature = "nodes")]
+pub mod nodes;
 #[cfg(feature = "engine")]
 pub mod pair;
 #[cfg(feature = "engine")]

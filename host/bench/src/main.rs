@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use msao_bench::proof::{Part, prove};
 use msao_bench::report::Row;
-use msao_bench::{hostile, loading, pair, parity, sampler, serving, speed};
+use msao_bench::{hostile, loading, nodes, pair, parity, sampler, serving, speed};
 use msao_engine::{Place, Precision};
 
 /// Measures what must be shown: a row a figure, with its aim and whether it is met. Exit code 1 while one is missed.
@@ -27,6 +27,8 @@ enum Proof {
     Engine(EngineArgs),
     /// The engine for serving: its speed beside Hugging Face's.
     Serving(ServingArgs),
+    /// An edge and a cloud node as processes: identity, policies exchanged under load, processes killed.
+    Nodes(NodesArgs),
     #[command(name = sampler::TOKENS_COMMAND, hide = true)]
     SamplerTokens,
     #[command(name = loading::LOAD_COMMAND, hide = true)]
@@ -91,6 +93,23 @@ struct ServingArgs {
     out: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+struct NodesArgs {
+    /// Show these parts only: identity, swaps, faults. May be given several times.
+    #[arg(long, value_name = "PART", value_parser = NODE_PARTS)]
+    only: Vec<String>,
+    /// The folder that holds demo-target, demo-draft and heldout [default: this checkout's models].
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// The folder of components that `cargo xtask plugins` makes [default: plugins in cargo's target folder].
+    #[arg(long, value_name = "DIR")]
+    plugins: Option<PathBuf>,
+    /// Where the figures are written [default: target/prove/nodes.json; nodes-partial.json for a part].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+const NODE_PARTS: [&str; 3] = ["identity", "swaps", "faults"];
 const SERVING_PARTS: [&str; 6] = ["equality", "speed", "cost", "service", "probe", "soak"];
 const PARTS: [&str; 5] = ["parity", "pair", "sampler", "input", "loading"];
 
@@ -105,6 +124,7 @@ fn main() -> ExitCode {
             loading::load_and_tell(&dir, &precision).map(|()| true)
         }
         Proof::Serving(args) => serving(&args),
+        Proof::Nodes(args) => nodes(&args),
         Proof::ServingSpeed {
             dir,
             precision,
@@ -165,6 +185,41 @@ fn engine(args: &EngineArgs) -> Result<bool> {
         args.every > 1,
         args.out.as_deref(),
     )
+}
+
+/// An edge and a cloud node, each a process on a core of its own.
+fn nodes(args: &NodesArgs) -> Result<bool> {
+    let prover = std::env::current_exe().context("this program's own path")?;
+    let beside = |name: &str| prover.with_file_name(name);
+    let folder = prover.parent().and_then(Path::parent);
+    let models = args.models.clone();
+    let plugins = args.plugins.clone();
+    let places = nodes::pair::Places {
+        msao: beside("msao"),
+        models: models.unwrap_or_else(|| msao_golden::root().join("../../models")),
+        plugins: plugins
+            .or_else(|| folder.map(|folder| folder.join("plugins")))
+            .context("the folder of components: give --plugins")?,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let parts: [Part; 3] = [
+        (
+            "identity",
+            "Whatever drafts, and whatever the link does, the tokens are the target's (edge on core 0 with the client, cloud on core 1)",
+            Box::new(|| runtime.block_on(nodes::identity::rows(&places))),
+        ),
+        (
+            "swaps",
+            "Policies exchanged under load",
+            Box::new(|| runtime.block_on(nodes::swaps::rows(&places))),
+        ),
+        (
+            "faults",
+            "Processes killed",
+            Box::new(|| runtime.block_on(nodes::faults::rows(&places))),
+        ),
+    ];
+    prove("nodes", &parts, &args.only, false, args.out.as_deref())
 }
 
 fn serving(args: &ServingArgs) -> Result<bool> {

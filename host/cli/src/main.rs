@@ -6,6 +6,7 @@
 mod chat;
 mod config;
 mod format;
+mod init;
 mod inspect;
 mod loss;
 mod media;
@@ -39,10 +40,18 @@ enum Command {
     Model(ModelCommand),
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// What nodes are made with.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Write, test, measure, replay and sign plug-ins: policies and probe post-processors.
     ///
     /// A first one takes ten minutes: docs/tutorial-policy.md.
     Policy(Box<msao_author::PolicyArgs>),
+}
+
+#[derive(Subcommand)]
+enum NodeCommand {
+    Init(init::InitArgs),
 }
 
 #[derive(Subcommand)]
@@ -107,6 +116,7 @@ fn main() -> ExitCode {
         Command::Model(ModelCommand::Forward(args)) => done(tensors::forward(&args)),
         Command::Model(ModelCommand::Twin(args)) => done(twin::run(&args)),
         Command::Config(command) => done(config::run(&command)),
+        Command::Node(NodeCommand::Init(args)) => done(init::run(&args)),
         Command::Policy(args) => msao_author::run(*args, Cli::command()),
     };
     match result {

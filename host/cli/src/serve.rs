@@ -25,6 +25,9 @@ pub struct ServeArgs {
     /// What the node is told; see `msao config check`.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Say where the node listens as one line of JSON: name, api, nodes, operator.
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(args: &ServeArgs) -> Result<()> {
@@ -40,13 +43,13 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         .enable_all()
         .build()
         .context("the runtime")?;
-    let served = runtime.block_on(serve(config));
+    let served = runtime.block_on(serve(config, args.json));
     // What still runs has had its time.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(config: NodeConfig) -> Result<()> {
+async fn serve(config: NodeConfig, json: bool) -> Result<()> {
     let name = config.node.name.clone();
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
@@ -72,22 +75,27 @@ async fn serve(config: NodeConfig) -> Result<()> {
         async {
             let _never = ended.await;
         },
-        |addresses| up(&name, addresses),
+        |addresses| up(&name, addresses, json),
     );
     Ok(serving.await?)
 }
 
-fn up(name: &str, addresses: &Addresses) {
+fn up(name: &str, addresses: &Addresses, json: bool) {
     let scheme = if addresses.tls { "https" } else { "http" };
+    let api = format!("{scheme}://{}/v1", addresses.api);
+    let nodes = addresses.nodes.map(|nodes| nodes.to_string());
+    let operator = addresses.operator.map(|operator| format!("http://{operator}"));
+    let text = if json {
+        serde_json::json!({ "name": name, "api": api, "nodes": nodes, "operator": operator })
+            .to_string()
+    } else {
+        let nodes = nodes.map(|nodes| format!("\nother nodes: {nodes}"));
+        let operator = operator.map(|operator| format!("\noperators: {operator}"));
+        let more = nodes.into_iter().chain(operator).collect::<String>();
+        format!("node \"{name}\" is up: {api}{more}")
+    };
     // Whoever started the node may have closed our output; that is no reason to stop.
-    let _closed = writeln!(
-        std::io::stdout(),
-        "node \"{name}\" is up: {scheme}://{}/v1",
-        addresses.api
-    );
-    if let Some(operator) = addresses.operator {
-        let _closed = writeln!(std::io::stdout(), "operators: http://{operator}");
-    }
+    let _closed = writeln!(std::io::stdout(), "{text}");
 }
 
 fn log_to_stderr(log: &Log) -> Result<()> {

@@ -16,5 +16,6 @@ pub mod metrics;
 pub mod models;
 pub mod node;
 pub mod operator;
+pub mod peers;
 pub mod request;
 pub mod serve;

@@ -20,6 +20,7 @@ use crate::cloud::{Here, Media, SessionLimits, Sessions};
 use crate::config::{self, NodeConfig};
 use crate::metrics::Metrics;
 use crate::models::{Model, ModelError};
+use crate::peers::Remote;
 use crate::request::{self, Prompt};
 
 /// Why a node does not start.
@@ -53,6 +54,15 @@ pub enum StartError {
     /// The log of what operators change.
     #[error("node.state: {0}")]
     Audit(std::io::Error),
+    /// A peer.
+    #[error(transparent)]
+    Peer(msao_transport::PeerError),
+    /// The link under a peer's connections.
+    #[error("peers.shape: {0}")]
+    Link(msao_link::shaper::LinkError),
+    /// The certificate between nodes.
+    #[error("sessions.tls: {0}")]
+    Identity(msao_transport::TlsError),
     /// A certificate or a key.
     #[error("{key}: {path}: {problem}", path = path.display())]
     Tls {
@@ -117,6 +127,8 @@ pub struct Node {
     pub calibration: Arc<CalibrationStore>,
     /// Sessions on its target; none without one.
     pub sessions: Option<Arc<Sessions>>,
+    /// Other nodes that have the target.
+    pub peers: Vec<Arc<Remote>>,
     /// Its clock.
     pub clock: Clock,
     /// What is counted.
@@ -135,7 +147,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Brings a node up on models that are loaded. `media` gives what other nodes have uploaded.
+    /// Brings a node up on models that are loaded. `media` gives what other nodes have uploaded; `peers` are connected to.
     ///
     /// # Errors
     /// [`StartError`].
@@ -143,6 +155,7 @@ impl Node {
         config: NodeConfig,
         models: Models,
         media: Media,
+        peers: Vec<Arc<Remote>>,
     ) -> Result<Arc<Node>, StartError> {
         let state = config.node.state.clone();
         let records_config = config.records.clone();
@@ -194,6 +207,7 @@ impl Node {
             records,
             calibration,
             sessions,
+            peers,
             clock,
             metrics: Metrics::default(),
             started_s: (since_1970_ms() / 1000.0) as u64,
@@ -261,15 +275,28 @@ impl Node {
     }
 
     /// What policies see of the nodes: this one, then each peer.
-    pub fn rows(&self, _prompt: &Prompt) -> Vec<offload::Node> {
-        vec![request::this_node(&self.models, self.figures())]
+    pub fn rows(&self, prompt: &Prompt) -> Vec<offload::Node> {
+        let own = request::this_node(&self.models, self.figures());
+        let peers = self.peers.iter().map(|peer| peer.row(prompt));
+        [own].into_iter().chain(peers).collect()
     }
 
     /// Who has the target, for a plan that names this row. A plan that needs none may still come to need it: an answer
     /// that is escalated goes to whoever is there.
-    pub fn target(&self, _row: usize, _route: Route) -> Option<Arc<dyn Target>> {
-        let here = self.sessions.as_ref()?;
-        Some(Arc::new(Here(Arc::clone(here))))
+    pub fn target(&self, row: usize, route: Route) -> Option<Arc<dyn Target>> {
+        let here = || {
+            let sessions = self.sessions.as_ref()?;
+            Some(Arc::new(Here(Arc::clone(sessions))) as Arc<dyn Target>)
+        };
+        let remote = |remote: &Arc<Remote>| Arc::clone(remote) as Arc<dyn Target>;
+        match (route, row.checked_sub(1)) {
+            (Route::Edge, _) => here().or_else(|| {
+                let up = self.peers.iter().find(|peer| peer.peer().status().up);
+                up.or(self.peers.first()).map(remote)
+            }),
+            (_, None) => here(),
+            (_, Some(peer)) => self.peers.get(peer).map(remote),
+        }
     }
 
     /// A number that no other request of this process has.

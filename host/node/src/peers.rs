@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use msao_core::offload::{self, capability};
 use msao_link::estimate::{EstimateConfig, Figures};
+use msao_link::shaper::Link;
 use msao_session::frame::Hello;
 use msao_transport::{
     Handler, Listener, Local, MediaStore, Peer, PeerConfig, PeerInfo, ServerConfig, Stream, TlsIdentity,
@@ -67,15 +68,13 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Begins to connect to every peer that the configuration names. `shape`: a link that the connections go over, for
-    /// demonstrations and proofs.
+    /// Begins to connect to every peer that the configuration names.
     ///
     /// # Errors
     /// A certificate that cannot be used, or an address that may not be.
     pub fn all(
         config: &NodeConfig,
         told: &Arc<Told>,
-        shape: Option<&msao_link::shaper::Link>,
     ) -> Result<Vec<Arc<Remote>>, StartError> {
         if config.peers.is_empty() {
             return Ok(Vec::new());
@@ -90,10 +89,10 @@ impl Remote {
                 heartbeat,
                 gone_after: Duration::from_millis(u64::from(config.sessions.gone_after_ms)),
                 estimates: EstimateConfig {
-                    heartbeat_ms: f64::from(config.sessions.heartbeat_ms),
+                    heartbeat_ms: config.sessions.heartbeat_ms,
                     ..EstimateConfig::default()
                 },
-                shape: shape.cloned(),
+                shape: peer.shape.as_ref().map(Link::start).transpose().map_err(StartError::Link)?,
                 ..PeerConfig::new(&peer.name, &peer.address)
             };
             let local: Arc<dyn Local> = Arc::clone(told) as Arc<dyn Local>;

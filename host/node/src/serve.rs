@@ -4,12 +4,16 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use msao_transport::MediaStore;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::cloud::Media;
 use crate::config::NodeConfig;
 use crate::http;
 use crate::node::{Models, Node, StartError};
 use crate::operator;
+use crate::peers::{Intake, Remote, Told};
 
 /// Where a node that is up can be reached.
 #[derive(Clone, Debug)]
@@ -20,6 +24,96 @@ pub struct Addresses {
     pub tls: bool,
     /// By operators; `None`: not at all.
     pub operator: Option<SocketAddr>,
+    /// By other nodes; `None`: not at all.
+    pub nodes: Option<SocketAddr>,
+}
+
+/// A node that is up.
+pub struct Running {
+    /// It.
+    pub node: Arc<Node>,
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// Takes nothing new, and lets go on what is under way.
+    stop: CancellationToken,
+    /// Takes no operators either.
+    last: CancellationToken,
+    serving: Vec<(&'static str, JoinHandle<()>)>,
+    operating: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Brings a node up on models that are loaded.
+    ///
+    /// # Errors
+    /// [`StartError`]: then nothing listens.
+    pub async fn start(config: NodeConfig, models: Models) -> Result<Running, StartError> {
+        let told = Told::new(&models);
+        let store = MediaStore::new(u64::from(config.sessions.media_mib) << 20);
+        let kept = store.clone();
+        let media: Media = Arc::new(move |digest| kept.get(*digest));
+        let peers = Remote::all(&config, &told)?;
+        let node = Node::start(config, models, media, peers).await?;
+        told.is(&node);
+        let api = http::bind(&node).await?;
+        let intake = match &node.sessions {
+            Some(sessions) if node.config.node.role.serves_nodes() => {
+                Some(Intake::bind(&node.config, store, &told, sessions).await?)
+            }
+            _ => None,
+        };
+        let operators = operator::bind(&node).await?;
+        let config = &node.config;
+        let unknown = |key, address| move |error| StartError::Listen { key, address, error };
+        let nodes = intake.as_ref().map(Intake::address).transpose();
+        let operator = operators.as_ref().map(|operators| operators.address());
+        let addresses = Addresses {
+            api: api.address().map_err(unknown("api.listen", config.api.listen))?,
+            tls: api.is_tls(),
+            operator: (operator.transpose())
+                .map_err(unknown("operator.listen", config.api.listen))?,
+            nodes: nodes.map_err(unknown("sessions.listen", config.sessions.listen))?,
+        };
+        let (stop, last) = (CancellationToken::new(), CancellationToken::new());
+        let mut serving = vec![("clients", tokio::spawn(api.serve(stop.clone())))];
+        if let Some(intake) = intake {
+            serving.push(("other nodes", tokio::spawn(intake.serve(stop.clone()))));
+        }
+        Ok(Running {
+            operating: operators.map(|operators| tokio::spawn(operators.serve(last.clone()))),
+            node,
+            addresses,
+            stop,
+            last,
+            serving,
+        })
+    }
+
+    /// Takes no more requests, and returns when those under way are over or the time for that is.
+    pub async fn drain(mut self) {
+        self.node.drain();
+        self.stop.cancel();
+        for (whom, serving) in std::mem::take(&mut self.serving) {
+            if serving.await.is_err() {
+                tracing::error!("the listener for {whom} ended by a panic");
+            }
+        }
+        // Operators may look on to the end.
+        self.last.cancel();
+        if let Some(operating) = self.operating.take()
+            && operating.await.is_err()
+        {
+            tracing::error!("the listener for operators ended by a panic");
+        }
+    }
+}
+
+/// Who does not drain a node cuts it off.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let serving = self.serving.iter().map(|(_, serving)| serving);
+        serving.chain(&self.operating).for_each(JoinHandle::abort);
+    }
 }
 
 /// Runs a node until `ended`: then it takes no more requests, and returns when those under way are over or the time for
@@ -33,34 +127,10 @@ pub async fn serve(
     up: impl FnOnce(&Addresses),
 ) -> Result<(), StartError> {
     let models = Models::load(&config).await?;
-    let node = Node::start(config, models, Arc::new(|_| None)).await?;
-    let server = http::bind(&node).await?;
-    let operators = operator::bind(&node).await?;
-    let unknown = |key, address| move |error| StartError::Listen { key, address, error };
-    let listen = node.config.api.listen;
-    let operator = operators.as_ref().map(|operators| operators.address());
-    let operator = operator.transpose().map_err(unknown("operator.listen", listen))?;
-    up(&Addresses {
-        api: server.address().map_err(unknown("api.listen", listen))?,
-        tls: server.is_tls(),
-        operator,
-    });
-    let (stop, last) = (CancellationToken::new(), CancellationToken::new());
-    let serving = tokio::spawn(server.serve(stop.clone()));
-    let operating = operators.map(|operators| tokio::spawn(operators.serve(last.clone())));
+    let running = Running::start(config, models).await?;
+    up(&running.addresses);
     ended.await;
     tracing::info!("no more requests are taken; those under way go on");
-    node.drain();
-    stop.cancel();
-    if serving.await.is_err() {
-        tracing::error!("the listener ended by a panic");
-    }
-    // Operators may look on to the end.
-    last.cancel();
-    if let Some(operating) = operating
-        && operating.await.is_err()
-    {
-        tracing::error!("the operators' listener ended by a panic");
-    }
+    running.drain().await;
     Ok(())
 }

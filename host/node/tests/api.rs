@@ -201,7 +201,7 @@ async fn what_cannot_be_had_is_said_in_openais_form() {
         (asking("x", json!({ "model": "gpt-4" })), (404, "model_not_found", json!("model"))),
         (asking("x", json!({ "max_tokens": 65 })), (400, "invalid_value", json!("max_completion_tokens"))),
         (asking("x", json!({ "logit_bias": { "999999": 1 } })), (400, "invalid_value", json!("logit_bias"))),
-        (asking("x", json!({ "tools": [] })), (400, "unsupported_parameter", json!("tools"))),
+        (asking("x", json!({ "tools": [{ "type": "function", "function": { "name": "x" } }] })), (400, "unsupported_parameter", json!("tools"))),
         (about_picture("x", json!({ "messages": [{ "role": "user", "content": [
             { "type": "image_url", "image_url": { "url": "data:image/png;base64,AAAA" } }] }] })),
             (415, "unsupported_media_type", json!("messages[0].content[0]"))),
@@ -321,11 +321,12 @@ async fn a_node_that_stops_finishes_what_it_began() {
     let (status, _, answer) = bench.chat(&asking("Hello", json!({}))).await;
     assert_eq!((status, &answer["error"]["code"]), (503, &json!("draining")));
     assert_eq!(whole(bench.send(get("/ready")).await).await.0, 503);
-    bench.stop.cancel();
+    let address = bench.address;
+    let drained = tokio::spawn(bench.running.drain());
     let rest = begun.into_body().collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&rest).ends_with("data: [DONE]\n\n"));
-    tokio::time::timeout(Duration::from_secs(10), bench.serving).await.unwrap().unwrap();
-    assert!(TcpStream::connect(bench.address).await.is_err());
+    tokio::time::timeout(Duration::from_secs(20), drained).await.unwrap().unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
 }
 
 /// Whatever comes first on a port.

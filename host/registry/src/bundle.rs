@@ -61,7 +61,7 @@ pub struct Bundle {
 }
 
 const FOLDER: &str = "a folder with policy.toml and target/NAME.wasm (made by `msao policy build`), or a .wasm file with \
-                      policy.toml beside it or one folder up";
+                      NAME.toml or policy.toml beside it, or policy.toml one folder up";
 
 impl Bundle {
     /// Puts a plug-in together.
@@ -81,20 +81,20 @@ impl Bundle {
         })
     }
 
-    /// Reads a plug-in: `path` is an author's folder (`policy.toml`, `target/NAME.wasm`), or a component with `policy.toml`
-    /// beside it or one folder up. A signature is `NAME.msao.sig` beside the component.
+    /// Reads a plug-in: `path` is an author's folder (`policy.toml`, `target/NAME.wasm`), or a component with
+    /// `NAME.toml` or `policy.toml` beside it, or `policy.toml` one folder up. A signature is `NAME.msao.sig` beside the component.
     ///
     /// # Errors
     /// [`BundleError`], naming the file.
     pub fn read(path: &Path) -> Result<Bundle, BundleError> {
         let parent = path.parent().unwrap_or(Path::new("."));
-        let beside = parent.join("policy.toml");
         let manifest_path = if path.is_dir() {
             path.join("policy.toml")
-        } else if beside.is_file() {
-            beside
         } else {
-            parent.join("..").join("policy.toml")
+            // Its own comes first: a folder may hold many plug-ins.
+            let beside = [path.with_extension("toml"), parent.join("policy.toml")];
+            let there = beside.into_iter().find(|path| path.is_file());
+            there.unwrap_or_else(|| parent.join("..").join("policy.toml"))
         };
         let manifest_text = Bundle::text(&manifest_path)?.ok_or_else(|| BundleError::Missing {
             path: manifest_path.clone(),

@@ -1,5 +1,7 @@
 //! What values may be. One place, so that nothing is opened before all is known to be right.
 
+use msao_link::shaper::LinkConfig;
+
 use super::{ApiKey, Model, NodeConfig, Role};
 
 /// A key whose value may not be.
@@ -247,6 +249,9 @@ fn sessions(config: &NodeConfig) -> Checked {
                 at("address"),
                 format!("is \"{}\"; expected: HOST:PORT", peer.address),
             );
+        }
+        if let Some(Err(error)) = peer.shape.as_ref().map(LinkConfig::check) {
+            return wrong(at(&format!("shape.{}", error.field)), error.problem);
         }
         if !(peer.price_per_mtok.is_finite()
             && (peer.price_per_mtok >= 0.0 || peer.price_per_mtok == -1.0))

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use msao_link::shaper::LinkConfig;
 use msao_registry::PolicyConfig;
 use msao_registry::sandbox::SandboxConfig;
 use msao_registry::state::RecordConfig;
@@ -308,6 +309,10 @@ pub struct Peer {
     /// Price of a million tokens there, in the operator's unit; -1 if not known.
     #[serde(default = "unknown")]
     pub price_per_mtok: f64,
+    /// A link within this process that the connections go over: to try out what a slow, distant or broken one does. None:
+    /// the network as it is.
+    #[serde(default)]
+    pub shape: Option<LinkConfig>,
 }
 
 fn unknown() -> f64 {

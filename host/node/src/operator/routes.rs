@@ -205,7 +205,27 @@ pub fn state(node: &Node) -> Value {
         })
     };
     let figures = node.figures();
+    let peers = node.peers.iter().map(|remote| {
+        let (peer, mut row) = (remote.peer(), msao_core::offload::Node::default());
+        let status = peer.status();
+        peer.fill(&mut row);
+        json!({
+            "name": peer.name(),
+            "up": status.up,
+            "draining": status.draining,
+            "why": status.why.as_deref(),
+            "rtt-ms": row.rtt_ms,
+            "jitter-ms": row.jitter_ms,
+            "uplink-bps": row.uplink_bps,
+            "downlink-bps": row.downlink_bps,
+            "stalled": row.stalled,
+            "queue-ms": row.queue_ms,
+            "planned-ms": row.planned_ms,
+            "kv-free": row.kv_free,
+        })
+    });
     json!({
+        "peers": peers.collect::<Vec<_>>(),
         "node": node.config.node.name,
         "role": node.config.node.role,
         "version": env!("CARGO_PKG_VERSION"),

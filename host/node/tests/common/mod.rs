@@ -16,12 +16,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use msao_hostile::MANIFEST;
 use msao_hostile::build::{Core, Decision};
 use msao_node::config::load::parse;
-use msao_node::http;
 use msao_node::node::{Models, Node};
+use msao_node::serve::Running;
 use msao_registry::{Bundle, Choice};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
 
 pub fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models")
@@ -30,43 +29,52 @@ pub fn models() -> PathBuf {
 /// A node that serves.
 pub struct Bench {
     pub node: Arc<Node>,
+    pub running: Running,
     pub address: SocketAddr,
-    pub stop: CancellationToken,
-    pub serving: tokio::task::JoinHandle<()>,
     _folder: tempfile::TempDir,
 }
 
 impl Bench {
     /// With both models and these sections beside.
     pub async fn start(sections: &str) -> Bench {
+        Bench::with("both", &["draft", "target"], sections).await
+    }
+
+    /// With a role and these of the demo's models.
+    pub async fn with(role: &str, models_there: &[&str], sections: &str) -> Bench {
         let folder = tempfile::tempdir().unwrap();
-        let models_at = models();
-        let text = format!(
-            "[node]\nname = \"test\"\nrole = \"both\"\nstate = \"state\"\n\
-             [models.draft]\npath = \"{0}/demo-draft\"\nprecision = \"f32\"\ncache-mib = 64\n\
-             [models.target]\npath = \"{0}/demo-target\"\nprecision = \"f32\"\ncache-mib = 64\n\
-             [policy]\nallow-unsigned = true\n{1}\n",
-            models_at.display(),
-            if sections.contains("[api]") {
-                sections.replace("[api]", "[api]\nlisten = \"127.0.0.1:0\"")
-            } else {
-                format!("[api]\nlisten = \"127.0.0.1:0\"\n{sections}")
+        let mut text = format!("[node]\nname = \"{role}\"\nrole = \"{role}\"\nstate = \"state\"\ndrain-s = 10\n");
+        for model in models_there {
+            text += &format!(
+                "[models.{model}]\npath = \"{}/demo-{model}\"\nprecision = \"f32\"\ncache-mib = 64\n",
+                models().display()
+            );
+        }
+        for (section, ours) in [
+            ("[api]", "listen = \"127.0.0.1:0\""),
+            ("[operator]", "listen = \"127.0.0.1:0\""),
+            ("[sessions]", "listen = \"127.0.0.1:0\""),
+            ("[policy]", "allow-unsigned = true"),
+        ] {
+            if !sections.contains(section) {
+                text += &format!("{section}\n{ours}\n");
             }
-        );
+        }
+        let given = [("[api]", "listen"), ("[operator]", "listen"), ("[sessions]", "listen")]
+            .into_iter()
+            .fold(sections.to_owned(), |text, (section, key)| {
+                text.replace(section, &format!("{section}\n{key} = \"127.0.0.1:0\""))
+            });
+        text += &given;
         let loaded = parse(&text, &folder.path().join("node.toml"), []);
-        let config = loaded.unwrap_or_else(|error| panic!("{error}")).config;
+        let config = loaded.unwrap_or_else(|error| panic!("{error}\n{text}")).config;
         let models = Models::load(&config).await.unwrap();
-        let node = Node::start(config, models, Arc::new(|_| None));
-        let node = node.await.unwrap_or_else(|error| panic!("{error}"));
-        let server = http::bind(&node).await.unwrap();
-        let address = server.address().unwrap();
-        let stop = CancellationToken::new();
-        let serving = tokio::spawn(server.serve(stop.clone()));
+        let running = Running::start(config, models).await;
+        let running = running.unwrap_or_else(|error| panic!("{error}"));
         Bench {
-            node,
-            address,
-            stop,
-            serving,
+            node: Arc::clone(&running.node),
+            address: running.addresses.api,
+            running,
             _folder: folder,
         }
     }

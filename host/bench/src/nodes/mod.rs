@@ -1,0 +1,13 @@
+//! Nodes as processes, and a client of them: what the demo shows and the proofs measure.
+
+pub mod client;
+pub mod demo;
+#[cfg(feature = "engine")]
+pub mod faults;
+#[cfg(feature = "engine")]
+pub mod identity;
+#[cfg(feature = "engine")]
+pub mod pair;
+pub mod process;
+#[cfg(feature = "engine")]
+pub mod swaps;

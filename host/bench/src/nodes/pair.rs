@@ -1,0 +1,159 @@
+//! Two nodes with a link between them, as proofs run them: the edge on one core, the cloud on the other.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::client::{activate, operate, push};
+use super::process::NodeProcess;
+
+/// Where programs, models and components are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The program.
+    pub msao: PathBuf,
+    /// `models`.
+    pub models: PathBuf,
+    /// The folder of components.
+    pub plugins: PathBuf,
+}
+
+/// What a pair is to be like.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The draft model's folder where it is not the demo's.
+    pub draft: Option<PathBuf>,
+    /// The link, as TOML under `[peers.shape]`.
+    pub shape: String,
+    /// Keys of the edge's `[api]`.
+    pub api: String,
+}
+
+/// Both of them.
+pub struct Pair {
+    /// The edge.
+    pub edge: NodeProcess,
+    /// The cloud; `None` once it was killed.
+    pub cloud: Option<NodeProcess>,
+    /// The edge's operators' listener.
+    pub operator: SocketAddr,
+    work: tempfile::TempDir,
+    places: Places,
+}
+
+/// The core of each, and of the load's client the edge's.
+const EDGE_CORE: usize = 0;
+const CLOUD_CORE: usize = 1;
+
+impl Pair {
+    /// Starts both and waits until the edge reaches the cloud.
+    ///
+    /// # Errors
+    /// One does not come up.
+    pub async fn start(places: &Places, wanted: &Wanted) -> Result<Pair> {
+        let work = tempfile::tempdir()?;
+        let cloud = start_cloud(places, work.path(), "127.0.0.1:0")?;
+        let nodes = cloud.nodes.context("the cloud takes no sessions")?;
+        let draft = wanted.draft.clone();
+        let draft = draft.unwrap_or_else(|| places.models.join("demo-draft"));
+        let mut text = head("edge", "edge") + &model("draft", &draft);
+        let _ = write!(
+            text,
+            "[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n{}\n[operator]\nlisten = \"127.0.0.1:0\"\n[policy]\n\
+             allow-unsigned = true\nwarm = 2\n[records]\nsample = 0.0\n[[peers]]\nname = \"cloud\"\naddress = \"{nodes}\"\n",
+            wanted.api
+        );
+        if !wanted.shape.is_empty() {
+            text += &wanted.shape;
+        }
+        let edge = start(places, work.path(), "edge", &text, EDGE_CORE)?;
+        let operator = edge.operator.context("the edge has no operators' listener")?;
+        let pair = Pair {
+            edge,
+            cloud: Some(cloud),
+            operator,
+            work,
+            places: places.clone(),
+        };
+        pair.wait(true).await?;
+        Ok(pair)
+    }
+
+    /// Waits until the edge sees the cloud so.
+    ///
+    /// # Errors
+    /// It does not within a time.
+    pub async fn wait(&self, up: bool) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let state = operate(self.operator, "/v1/state", None).await?;
+            if state.pointer("/peers/0/up") == Some(&json!(up)) {
+                return Ok(());
+            }
+            let why = state.pointer("/peers/0/why").cloned().unwrap_or_default();
+            ensure!(Instant::now() < end, "the edge's link is not as it should be: {why}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Brings a policy to the edge and makes it active.
+    ///
+    /// # Errors
+    /// The edge refuses.
+    pub async fn policy(&self, name: &str) -> Result<Value> {
+        let release = push(self.operator, &self.places.plugins, name).await?;
+        activate(self.operator, &release).await?;
+        Ok(release)
+    }
+
+    /// Kills the cloud, as a power cut would.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn kill_cloud(&mut self) -> Result<SocketAddr> {
+        let cloud = self.cloud.take().context("the cloud is dead already")?;
+        let nodes = cloud.nodes.context("the cloud takes no sessions")?;
+        cloud.kill()?;
+        Ok(nodes)
+    }
+
+    /// Starts the cloud again where it was.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn revive_cloud(&mut self, nodes: SocketAddr) -> Result<()> {
+        self.cloud = Some(start_cloud(&self.places, self.work.path(), &nodes.to_string())?);
+        self.wait(true).await
+    }
+}
+
+fn start_cloud(places: &Places, work: &Path, nodes: &str) -> Result<NodeProcess> {
+    let mut text = head("cloud", "cloud");
+    text += &model("draft", &places.models.join("demo-draft"));
+    text += &model("target", &places.models.join("demo-target"));
+    text += "[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n[operator]\nlisten = \"127.0.0.1:0\"\n";
+    let _ = write!(text, "[sessions]\nlisten = \"{nodes}\"\n");
+    start(places, work, "cloud", &text, CLOUD_CORE)
+}
+
+fn head(name: &str, role: &str) -> String {
+    format!("[node]\nname = \"{name}\"\nrole = \"{role}\"\nstate = \"{name}\"\n")
+}
+
+fn model(role: &str, folder: &Path) -> String {
+    format!(
+        "[models.{role}]\npath = \"{}\"\nprecision = \"f32\"\ncache-mib = 512\nthreads = 1\nwaiting = 256\n",
+        folder.display()
+    )
+}
+
+fn start(places: &Places, work: &Path, name: &str, text: &str, core: usize) -> Result<NodeProcess> {
+    let file = work.join(format!("{name}.toml"));
+    std::fs::write(&file, text).with_context(|| file.display().to_string())?;
+    let log = work.join(format!("{name}.log"));
+    NodeProcess::start(&places.msao, &file, &log, Some(core))
+}
