@@ -25,19 +25,34 @@ const PACKAGE: &str = "tests/clients/package.json";
 
 /// Makes sure that both clients are there, and that the tests find them.
 pub fn ensure(places: &Places) -> Result<()> {
-    let python = made(places, PYTHON, "OpenAI's Python client, for tests: 60 MB", |folder| {
-        Pip::find()?.install(&places.root.join(REQUIREMENTS), &folder.join("packages"))
-    })?;
-    let node = made(places, NODE, "OpenAI's Node.js client, for tests: 30 MB", |folder| {
-        let package = places.root.join(PACKAGE);
-        std::fs::copy(&package, folder.join("package.json"))
-            .with_context(|| format!("cannot copy {}", package.display()))?;
-        let mut npm = guest_tools::npm(places)?;
-        npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"])
+    let python = made(
+        places,
+        PYTHON,
+        "OpenAI's Python client, for tests: 60 MB",
+        |folder| Pip::find()?.install(&places.root.join(REQUIREMENTS), &folder.join("packages")),
+    )?;
+    let node = made(
+        places,
+        NODE,
+        "OpenAI's Node.js client, for tests: 30 MB",
+        |folder| {
+            let package = places.root.join(PACKAGE);
+            std::fs::copy(&package, folder.join("package.json"))
+                .with_context(|| format!("cannot copy {}", package.display()))?;
+            let mut npm = guest_tools::npm(places)?;
+            npm.args([
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--ignore-scripts",
+                "--loglevel=error",
+            ])
             .arg("--prefix")
             .arg(folder);
-        must(&mut npm).context("OpenAI's client could not be fetched; npm's own message is above")
-    })?;
+            must(&mut npm)
+                .context("OpenAI's client could not be fetched; npm's own message is above")
+        },
+    )?;
     let links = places.root.join(".deps/clients");
     relink(&python, &links.join("python"))?;
     relink(&node, &links.join("node"))

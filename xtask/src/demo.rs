@@ -86,7 +86,14 @@ pub fn command(places: &Places, stay: bool) -> Result<ExitCode> {
     // `--workspace` chooses the same features of dependencies as the tests do, so that nothing is built twice.
     must(
         cargo()
-            .args(["build", "--workspace", "--bin", "msao", "--bin", "msao-demo"])
+            .args([
+                "build",
+                "--workspace",
+                "--bin",
+                "msao",
+                "--bin",
+                "msao-demo",
+            ])
             .current_dir(&places.root),
     )?;
     let plugins = plugins::ensure_rust(places)?;

@@ -61,7 +61,10 @@ pub fn ensure_rust(places: &Places) -> Result<PathBuf> {
     let rust: Vec<Guest> = find(places)?.into_iter().filter(Guest::is_rust).collect();
     let plugins = build_rust(places, &rust)?;
     manifests(rust.iter(), &plugins)?;
-    setup::row("plug-ins", &format!("{} in {}", rust.len(), plugins.display()));
+    setup::row(
+        "plug-ins",
+        &format!("{} in {}", rust.len(), plugins.display()),
+    );
     Ok(plugins)
 }
 

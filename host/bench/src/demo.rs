@@ -39,7 +39,9 @@ fn main() -> ExitCode {
         work: absolute(args.work),
         stay: args.stay,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let ran = runtime
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(run(&places)));

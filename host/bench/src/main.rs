@@ -201,7 +201,9 @@ fn nodes(args: &NodesArgs) -> Result<bool> {
             .or_else(|| folder.map(|folder| folder.join("plugins")))
             .context("the folder of components: give --plugins")?,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let parts: [Part; 3] = [
         (
             "identity",

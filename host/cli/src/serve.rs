@@ -34,7 +34,10 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let loaded = load(&args.config, crate::config::environment())?;
     let config = loaded.config;
     log_to_stderr(&config.log)?;
-    for model in [&config.models.draft, &config.models.target].into_iter().flatten() {
+    for model in [&config.models.draft, &config.models.target]
+        .into_iter()
+        .flatten()
+    {
         let place: Place = model.device.parse().map_err(anyhow::Error::msg)?;
         // Before anything else with libtorch: see there.
         place.open()?;
@@ -84,7 +87,9 @@ fn up(name: &str, addresses: &Addresses, json: bool) {
     let scheme = if addresses.tls { "https" } else { "http" };
     let api = format!("{scheme}://{}/v1", addresses.api);
     let nodes = addresses.nodes.map(|nodes| nodes.to_string());
-    let operator = addresses.operator.map(|operator| format!("http://{operator}"));
+    let operator = addresses
+        .operator
+        .map(|operator| format!("http://{operator}"));
     let text = if json {
         serde_json::json!({ "name": name, "api": api, "nodes": nodes, "operator": operator })
             .to_string()

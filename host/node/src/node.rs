@@ -42,7 +42,9 @@ pub enum StartError {
     #[error(transparent)]
     Plugins(#[from] OpenError),
     /// A listener.
-    #[error("{key}: cannot listen on {address}: {error}; name another address, or stop who listens there")]
+    #[error(
+        "{key}: cannot listen on {address}: {error}; name another address, or stop who listens there"
+    )]
     Listen {
         /// The key.
         key: &'static str,
@@ -162,7 +164,10 @@ impl Node {
         let opened = tokio::task::spawn_blocking(move || -> Result<_, StartError> {
             let opened = SledStorage::open(&state.join("learned"))?;
             if let Some(aside) = &opened.set_aside {
-                tracing::warn!(?aside, "what was learned could not be read and was set aside");
+                tracing::warn!(
+                    ?aside,
+                    "what was learned could not be read and was set aside"
+                );
             }
             let storage: Arc<dyn Storage> = Arc::new(opened.storage);
             let calibration = Arc::new(CalibrationStore::open(Arc::clone(&storage))?);
@@ -196,9 +201,10 @@ impl Node {
             lease_ms: f64::from(config.sessions.lease_ms),
             media: media_limits(&config.media),
         };
-        let sessions = models.target.clone().map(|target| {
-            Sessions::new(target, models.draft.clone(), limits, media, clock)
-        });
+        let sessions = models
+            .target
+            .clone()
+            .map(|target| Sessions::new(target, models.draft.clone(), limits, media, clock));
         Ok(Arc::new(Node {
             places: Arc::new(Semaphore::new(config.api.requests as usize)),
             config,

@@ -9,7 +9,8 @@ use msao_link::estimate::{EstimateConfig, Figures};
 use msao_link::shaper::Link;
 use msao_session::frame::Hello;
 use msao_transport::{
-    Handler, Listener, Local, MediaStore, Peer, PeerConfig, PeerInfo, ServerConfig, Stream, TlsIdentity,
+    Handler, Listener, Local, MediaStore, Peer, PeerConfig, PeerInfo, ServerConfig, Stream,
+    TlsIdentity,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -72,10 +73,7 @@ impl Remote {
     ///
     /// # Errors
     /// A certificate that cannot be used, or an address that may not be.
-    pub fn all(
-        config: &NodeConfig,
-        told: &Arc<Told>,
-    ) -> Result<Vec<Arc<Remote>>, StartError> {
+    pub fn all(config: &NodeConfig, told: &Arc<Told>) -> Result<Vec<Arc<Remote>>, StartError> {
         if config.peers.is_empty() {
             return Ok(Vec::new());
         }
@@ -92,7 +90,12 @@ impl Remote {
                     heartbeat_ms: config.sessions.heartbeat_ms,
                     ..EstimateConfig::default()
                 },
-                shape: peer.shape.as_ref().map(Link::start).transpose().map_err(StartError::Link)?,
+                shape: peer
+                    .shape
+                    .as_ref()
+                    .map(Link::start)
+                    .transpose()
+                    .map_err(StartError::Link)?,
                 ..PeerConfig::new(&peer.name, &peer.address)
             };
             let local: Arc<dyn Local> = Arc::clone(told) as Arc<dyn Local>;
@@ -117,7 +120,10 @@ impl Remote {
             can: status.agreement.map_or(0, |agreed| {
                 [
                     (agreed.cloud, capability::TARGET),
-                    (agreed.drafts, capability::VERIFY | capability::SAME_TOKENIZER),
+                    (
+                        agreed.drafts,
+                        capability::VERIFY | capability::SAME_TOKENIZER,
+                    ),
                     (agreed.cloud_draft, capability::DRAFT),
                 ]
                 .into_iter()
@@ -314,12 +320,9 @@ impl Intake {
 
     /// Serves until `stop`, then lets sessions end.
     pub async fn serve(self, stop: CancellationToken) {
-        let served = msao_transport::serve(
-            self.listener,
-            self.config,
-            self.handler,
-            async move { stop.cancelled().await },
-        );
+        let served = msao_transport::serve(self.listener, self.config, self.handler, async move {
+            stop.cancelled().await
+        });
         if let Err(error) = served.await {
             tracing::error!(%error, "sessions of other nodes are taken no more");
         }

@@ -64,11 +64,19 @@ impl Running {
         };
         let operators = operator::bind(&node).await?;
         let config = &node.config;
-        let unknown = |key, address| move |error| StartError::Listen { key, address, error };
+        let unknown = |key, address| {
+            move |error| StartError::Listen {
+                key,
+                address,
+                error,
+            }
+        };
         let nodes = intake.as_ref().map(Intake::address).transpose();
         let operator = operators.as_ref().map(|operators| operators.address());
         let addresses = Addresses {
-            api: api.address().map_err(unknown("api.listen", config.api.listen))?,
+            api: api
+                .address()
+                .map_err(unknown("api.listen", config.api.listen))?,
             tls: api.is_tls(),
             operator: (operator.transpose())
                 .map_err(unknown("operator.listen", config.api.listen))?,

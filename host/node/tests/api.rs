@@ -37,7 +37,10 @@ async fn an_answer_comes_whole_and_in_pieces_alike() {
     let bench = Bench::start("").await;
     let question = "What shapes are there?";
     let (status, headers, answer) = bench
-        .chat(&about_picture(question, json!({ "temperature": 0, "max_tokens": 40 })))
+        .chat(&about_picture(
+            question,
+            json!({ "temperature": 0, "max_tokens": 40 }),
+        ))
         .await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["object"], "chat.completion");
@@ -69,12 +72,17 @@ async fn an_answer_comes_whole_and_in_pieces_alike() {
         assert_eq!(events.last().unwrap(), "[DONE]");
         let chunks = &events[..events.len() - 1];
         assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
-        let pieces = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str());
+        let pieces = chunks
+            .iter()
+            .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str());
         assert_eq!(pieces.collect::<String>(), said);
         let last = &chunks[chunks.len() - 1];
         assert_eq!((&last["choices"], &last["usage"]), (&json!([]), usage));
         let end = &chunks[chunks.len() - 2];
-        assert_eq!(end["choices"][0]["finish_reason"], answer["choices"][0]["finish_reason"]);
+        assert_eq!(
+            end["choices"][0]["finish_reason"],
+            answer["choices"][0]["finish_reason"]
+        );
         assert_eq!(end["msao"]["route"], "cloud");
     }
     bench.rest().await;
@@ -85,7 +93,10 @@ async fn an_answer_comes_whole_and_in_pieces_alike() {
 async fn every_route_with_the_target_gives_the_targets_answer() {
     let bench = Bench::start("").await;
     for temperature in [0.0, 0.8] {
-        for (number, question) in ["Describe the picture.", "How many circles are there?"].iter().enumerate() {
+        for (number, question) in ["Describe the picture.", "How many circles are there?"]
+            .iter()
+            .enumerate()
+        {
             let more = json!({
                 "temperature": temperature, "seed": 11 + number, "max_tokens": 60,
                 "logprobs": true, "top_logprobs": 2,
@@ -108,8 +119,12 @@ async fn every_route_with_the_target_gives_the_targets_answer() {
                     cloud["choices"][0]["finish_reason"]
                 );
                 let tokens = |answer: &Value| -> Vec<String> {
-                    let content = answer["choices"][0]["logprobs"]["content"].as_array().unwrap();
-                    let named = content.iter().map(|it| it["token"].as_str().unwrap().to_owned());
+                    let content = answer["choices"][0]["logprobs"]["content"]
+                        .as_array()
+                        .unwrap();
+                    let named = content
+                        .iter()
+                        .map(|it| it["token"].as_str().unwrap().to_owned());
                     named.collect()
                 };
                 assert_eq!(tokens(&other), tokens(&cloud));
@@ -123,7 +138,10 @@ async fn every_route_with_the_target_gives_the_targets_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_edge_answers_alone_and_is_escalated() {
     let bench = Bench::start("").await;
-    let body = about_picture("Describe the picture.", json!({ "temperature": 0, "max_tokens": 50 }));
+    let body = about_picture(
+        "Describe the picture.",
+        json!({ "temperature": 0, "max_tokens": 50 }),
+    );
     bench.plan(&by(EDGE), DRAFT);
     let alone = bench.answer(&body).await;
     assert_eq!(alone["msao"]["route"], "edge");
@@ -164,7 +182,11 @@ async fn choices_stops_and_logprobs_are_as_asked() {
             assert_eq!(choice["index"], index);
             let content = choice["logprobs"]["content"].as_array().unwrap();
             tokens += content.len();
-            assert!(content.iter().all(|it| it["top_logprobs"].as_array().unwrap().len() == 3));
+            assert!(
+                content
+                    .iter()
+                    .all(|it| it["top_logprobs"].as_array().unwrap().len() == 3)
+            );
             let said = choice["message"]["content"].as_str().unwrap();
             let joined: Vec<u8> = content
                 .iter()
@@ -176,7 +198,10 @@ async fn choices_stops_and_logprobs_are_as_asked() {
         assert_eq!(answer["usage"]["completion_tokens"], tokens);
 
         let whole = bench
-            .answer(&asking("Describe the picture.", json!({ "temperature": 0, "max_tokens": 40 })))
+            .answer(&asking(
+                "Describe the picture.",
+                json!({ "temperature": 0, "max_tokens": 40 }),
+            ))
             .await;
         let said = text(&whole);
         let stop: String = said.chars().skip(3).take(3).collect();
@@ -191,23 +216,59 @@ async fn choices_stops_and_logprobs_are_as_asked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_had_is_said_in_openais_form() {
-    let bench = Bench::start("[api]\nbody-mib = 1\nbody-within-s = 1\nmax-tokens = 64\ndefault-max-tokens = 8\n").await;
+    let bench = Bench::start(
+        "[api]\nbody-mib = 1\nbody-within-s = 1\nmax-tokens = 64\ndefault-max-tokens = 8\n",
+    )
+    .await;
     let error = |status: u16, answer: &Value| {
         let error = &answer["error"];
         assert!(error["message"].is_string(), "{answer}");
-        (status, error["code"].as_str().unwrap().to_owned(), error["param"].clone())
+        (
+            status,
+            error["code"].as_str().unwrap().to_owned(),
+            error["param"].clone(),
+        )
     };
     let cases = [
-        (asking("x", json!({ "model": "gpt-4" })), (404, "model_not_found", json!("model"))),
-        (asking("x", json!({ "max_tokens": 65 })), (400, "invalid_value", json!("max_completion_tokens"))),
-        (asking("x", json!({ "logit_bias": { "999999": 1 } })), (400, "invalid_value", json!("logit_bias"))),
-        (asking("x", json!({ "tools": [{ "type": "function", "function": { "name": "x" } }] })), (400, "unsupported_parameter", json!("tools"))),
-        (about_picture("x", json!({ "messages": [{ "role": "user", "content": [
-            { "type": "image_url", "image_url": { "url": "data:image/png;base64,AAAA" } }] }] })),
-            (415, "unsupported_media_type", json!("messages[0].content[0]"))),
-        (about_picture("x", json!({ "messages": [{ "role": "user", "content": [
-            { "type": "image_url", "image_url": { "url": "http://127.0.0.1/x.png" } }] }] })),
-            (400, "invalid_media_url", json!("messages[0].content[0]"))),
+        (
+            asking("x", json!({ "model": "gpt-4" })),
+            (404, "model_not_found", json!("model")),
+        ),
+        (
+            asking("x", json!({ "max_tokens": 65 })),
+            (400, "invalid_value", json!("max_completion_tokens")),
+        ),
+        (
+            asking("x", json!({ "logit_bias": { "999999": 1 } })),
+            (400, "invalid_value", json!("logit_bias")),
+        ),
+        (
+            asking(
+                "x",
+                json!({ "tools": [{ "type": "function", "function": { "name": "x" } }] }),
+            ),
+            (400, "unsupported_parameter", json!("tools")),
+        ),
+        (
+            about_picture(
+                "x",
+                json!({ "messages": [{ "role": "user", "content": [
+            { "type": "image_url", "image_url": { "url": "data:image/png;base64,AAAA" } }] }] }),
+            ),
+            (
+                415,
+                "unsupported_media_type",
+                json!("messages[0].content[0]"),
+            ),
+        ),
+        (
+            about_picture(
+                "x",
+                json!({ "messages": [{ "role": "user", "content": [
+            { "type": "image_url", "image_url": { "url": "http://127.0.0.1/x.png" } }] }] }),
+            ),
+            (400, "invalid_media_url", json!("messages[0].content[0]")),
+        ),
     ];
     for (body, (status, code, param)) in cases {
         let (got, _, answer) = bench.chat(&body).await;
@@ -227,11 +288,31 @@ async fn what_cannot_be_had_is_said_in_openais_form() {
     };
     let chat = "/v1/chat/completions";
     for (request, status, code) in [
-        (raw("POST", chat, "application/json", b"{".to_vec()), 400, "invalid_json"),
-        (raw("POST", chat, "text/plain", b"{}".to_vec()), 415, "unsupported_media_type"),
-        (raw("POST", chat, "application/json", vec![b' '; 1 << 21]), 413, "request_too_large"),
-        (raw("GET", chat, "application/json", Vec::new()), 405, "method_not_allowed"),
-        (raw("GET", "/nothing", "application/json", Vec::new()), 404, "not_found"),
+        (
+            raw("POST", chat, "application/json", b"{".to_vec()),
+            400,
+            "invalid_json",
+        ),
+        (
+            raw("POST", chat, "text/plain", b"{}".to_vec()),
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            raw("POST", chat, "application/json", vec![b' '; 1 << 21]),
+            413,
+            "request_too_large",
+        ),
+        (
+            raw("GET", chat, "application/json", Vec::new()),
+            405,
+            "method_not_allowed",
+        ),
+        (
+            raw("GET", "/nothing", "application/json", Vec::new()),
+            404,
+            "not_found",
+        ),
     ] {
         let (got, headers, answer) = whole(bench.send(request).await).await;
         assert_eq!((got, error(got, &answer).1.as_str()), (status, code));
@@ -246,9 +327,15 @@ async fn what_cannot_be_had_is_said_in_openais_form() {
     let said = String::from_utf8_lossy(&said[..count]).into_owned();
     assert!(said.starts_with("HTTP/1.1 408"), "{said}");
     // An id that may be echoed is.
-    let request = Request::get("/v1/models").header("host", "x").header("x-request-id", "mine-1");
-    let (status, headers, models) = whole(bench.send(request.body(Full::default()).unwrap()).await).await;
-    assert_eq!((status, &headers["x-request-id"]), (200, &"mine-1".parse().unwrap()));
+    let request = Request::get("/v1/models")
+        .header("host", "x")
+        .header("x-request-id", "mine-1");
+    let (status, headers, models) =
+        whole(bench.send(request.body(Full::default()).unwrap()).await).await;
+    assert_eq!(
+        (status, &headers["x-request-id"]),
+        (200, &"mine-1".parse().unwrap())
+    );
     assert_eq!(models["data"][0]["id"], "msao");
     assert_eq!(whole(bench.send(get("/v1/models/msao")).await).await.0, 200);
     assert_eq!(whole(bench.send(get("/v1/models/none")).await).await.0, 404);
@@ -268,7 +355,10 @@ async fn keys_open_doors_and_bind_their_holders() {
     .await;
     let body = asking("Hello", json!({ "max_tokens": 4 }));
     let (status, headers, answer) = bench.chat(&body).await;
-    assert_eq!((status, &answer["error"]["code"]), (401, &json!("invalid_api_key")));
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (401, &json!("invalid_api_key"))
+    );
     assert_eq!(headers["www-authenticate"], "Bearer");
     let with = |key: &str| {
         let mut request = post(&body);
@@ -288,7 +378,9 @@ async fn who_leaves_stops_the_work() {
     for route in [EDGE, CLOUD, SPECULATE, CLOUD_DRAFT] {
         bench.plan(&by(route), DRAFT);
         let more = json!({ "temperature": 1.5, "max_tokens": 500, "stream": true });
-        let mut response = bench.send(post(&asking("Describe the picture.", more))).await;
+        let mut response = bench
+            .send(post(&asking("Describe the picture.", more)))
+            .await;
         let first = response.body_mut().frame().await;
         assert!(first.is_some());
         drop(response);
@@ -300,32 +392,53 @@ async fn who_leaves_stops_the_work() {
 async fn what_is_too_much_is_shed_and_comes_back_later() {
     let bench = Bench::start("[api]\nrequests = 1\n").await;
     let long = json!({ "temperature": 1.5, "max_tokens": 400, "stream": true });
-    let mut first = bench.send(post(&asking("Describe the picture.", long))).await;
+    let mut first = bench
+        .send(post(&asking("Describe the picture.", long)))
+        .await;
     assert!(first.body_mut().frame().await.is_some());
-    let (status, headers, answer) = bench.chat(&asking("Hello", json!({ "max_tokens": 2 }))).await;
-    assert_eq!((status, &answer["error"]["code"]), (429, &json!("overloaded")));
+    let (status, headers, answer) = bench
+        .chat(&asking("Hello", json!({ "max_tokens": 2 })))
+        .await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (429, &json!("overloaded"))
+    );
     let after: u64 = headers["retry-after-ms"].to_str().unwrap().parse().unwrap();
     assert!((1..=60_000).contains(&after));
     drop(first);
     bench.rest().await;
-    assert_eq!(bench.chat(&asking("Hello", json!({ "max_tokens": 2 }))).await.0, 200);
+    assert_eq!(
+        bench
+            .chat(&asking("Hello", json!({ "max_tokens": 2 })))
+            .await
+            .0,
+        200
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_stops_finishes_what_it_began() {
     let bench = Bench::start("").await;
     let more = json!({ "temperature": 0, "max_tokens": 60, "stream": true });
-    let mut begun = bench.send(post(&asking("Describe the picture.", more))).await;
+    let mut begun = bench
+        .send(post(&asking("Describe the picture.", more)))
+        .await;
     assert!(begun.body_mut().frame().await.is_some());
     bench.node.drain();
     let (status, _, answer) = bench.chat(&asking("Hello", json!({}))).await;
-    assert_eq!((status, &answer["error"]["code"]), (503, &json!("draining")));
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (503, &json!("draining"))
+    );
     assert_eq!(whole(bench.send(get("/ready")).await).await.0, 503);
     let address = bench.address;
     let drained = tokio::spawn(bench.running.drain());
     let rest = begun.into_body().collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&rest).ends_with("data: [DONE]\n\n"));
-    tokio::time::timeout(Duration::from_secs(20), drained).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), drained)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }
 
@@ -334,12 +447,29 @@ async fn a_node_that_stops_finishes_what_it_began() {
 async fn garbage_harms_nobody() {
     let bench = Bench::start("[api]\nheaders-within-s = 1\nheaders-kib = 8\n").await;
     let huge = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
-    for bytes in [&b"\x16\x03\x01\x02\x00\x01"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\ngarbage that is no frame", b"PR", b"", huge.as_bytes(), &[0; 4096]] {
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\ngarbage that is no frame",
+        b"PR",
+        b"",
+        huge.as_bytes(),
+        &[0; 4096],
+    ] {
         let mut stream = TcpStream::connect(bench.address).await.unwrap();
         let _may_fail = stream.write_all(bytes).await;
         let mut answer = Vec::new();
         let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer));
-        assert!(ended.await.is_ok(), "{:?} is still connected", &bytes[..bytes.len().min(20)]);
+        assert!(
+            ended.await.is_ok(),
+            "{:?} is still connected",
+            &bytes[..bytes.len().min(20)]
+        );
     }
-    assert_eq!(bench.chat(&asking("Hello", json!({ "max_tokens": 2 }))).await.0, 200);
+    assert_eq!(
+        bench
+            .chat(&asking("Hello", json!({ "max_tokens": 2 })))
+            .await
+            .0,
+        200
+    );
 }

@@ -38,7 +38,10 @@ async fn two(shape: &str) -> (Bench, Bench) {
 async fn up(edge: &Bench, wanted: bool) {
     let mut status = edge.node.peers[0].peer().watch();
     let seen = status.wait_for(|status| status.up == wanted);
-    tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), seen)
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 fn to(route: u8) -> Decision {
@@ -51,8 +54,13 @@ fn to(route: u8) -> Decision {
 }
 
 fn tokens(answer: &Value) -> Vec<String> {
-    let content = answer["choices"][0]["logprobs"]["content"].as_array().unwrap();
-    content.iter().map(|it| it["token"].as_str().unwrap().to_owned()).collect()
+    let content = answer["choices"][0]["logprobs"]["content"]
+        .as_array()
+        .unwrap();
+    content
+        .iter()
+        .map(|it| it["token"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +72,13 @@ async fn whatever_drafts_and_wherever_the_target_is_its_tokens_are_the_same() {
         });
         let body = about_picture("Describe the picture.", more);
         // The cloud node by itself.
-        cloud.plan(&Decision { route: CLOUD, ..Decision::default() }, DRAFT);
+        cloud.plan(
+            &Decision {
+                route: CLOUD,
+                ..Decision::default()
+            },
+            DRAFT,
+        );
         let right = tokens(&cloud.answer(&body).await);
         for (route, step, name) in [
             (CLOUD, DRAFT, "cloud"),
@@ -81,7 +95,10 @@ async fn whatever_drafts_and_wherever_the_target_is_its_tokens_are_the_same() {
             let bytes = |key: &str| answer["msao"][key].as_u64().unwrap();
             assert!(bytes("bytes_up") > 0 && bytes("bytes_down") > 0, "{answer}");
             if route == SPECULATE {
-                assert!(answer["msao"]["drafted_tokens"].as_u64().unwrap() > 0, "{answer}");
+                assert!(
+                    answer["msao"]["drafted_tokens"].as_u64().unwrap() > 0,
+                    "{answer}"
+                );
             }
         }
     }
@@ -94,10 +111,15 @@ async fn whatever_drafts_and_wherever_the_target_is_its_tokens_are_the_same() {
 async fn a_medium_is_sent_once() {
     let (cloud, edge) = two("").await;
     edge.plan(&to(CLOUD), DRAFT);
-    let body = about_picture("Describe the picture.", json!({ "temperature": 0, "max_tokens": 4 }));
+    let body = about_picture(
+        "Describe the picture.",
+        json!({ "temperature": 0, "max_tokens": 4 }),
+    );
     let up = |answer: &Value| answer["msao"]["bytes_up"].as_u64().unwrap();
     let (first, second) = (up(&edge.answer(&body).await), up(&edge.answer(&body).await));
-    let bytes = std::fs::metadata(common::models().join("demo-media/scene.png")).unwrap().len();
+    let bytes = std::fs::metadata(common::models().join("demo-media/scene.png"))
+        .unwrap()
+        .len();
     assert!(first > bytes, "{first} of {bytes}");
     assert!(second < bytes.min(1500), "{second} of {bytes}");
     cloud.rest().await;
@@ -107,7 +129,10 @@ async fn a_medium_is_sent_once() {
 async fn the_edge_is_escalated_and_its_tokens_stay() {
     let (cloud, edge) = two("").await;
     edge.plan(&to(EDGE), ESCALATE);
-    let body = about_picture("Describe the picture.", json!({ "temperature": 0, "max_tokens": 50 }));
+    let body = about_picture(
+        "Describe the picture.",
+        json!({ "temperature": 0, "max_tokens": 50 }),
+    );
     let answer = edge.answer(&body).await;
     assert_eq!(answer["msao"]["route"], "cloud");
     let unverified = answer["msao"]["unverified_tokens"].as_u64().unwrap();
@@ -136,7 +161,10 @@ async fn choices_penalties_and_stops_go_over_the_link() {
     let body = asking("Describe the picture.", more);
     let said = |answer: &Value| -> Vec<String> {
         let choices = answer["choices"].as_array().unwrap();
-        choices.iter().map(|it| it["message"]["content"].as_str().unwrap().to_owned()).collect()
+        choices
+            .iter()
+            .map(|it| it["message"]["content"].as_str().unwrap().to_owned())
+            .collect()
     };
     edge.plan(&to(CLOUD), DRAFT);
     let right = said(&edge.answer(&body).await);
@@ -156,9 +184,16 @@ async fn a_cut_link_is_mended_in_mid_answer() {
          [peers.shape.down]\ndelay-ms = 4.0\n",
     )
     .await;
-    let more = json!({ "temperature": 0.7, "seed": 9, "max_tokens": 200, "msao": { "require": "exact" } });
+    let more =
+        json!({ "temperature": 0.7, "seed": 9, "max_tokens": 200, "msao": { "require": "exact" } });
     let body = asking("Describe the picture.", more);
-    cloud.plan(&Decision { route: CLOUD, ..Decision::default() }, DRAFT);
+    cloud.plan(
+        &Decision {
+            route: CLOUD,
+            ..Decision::default()
+        },
+        DRAFT,
+    );
     let right = text(&cloud.answer(&body).await).to_owned();
     for (route, step) in [(CLOUD, DRAFT), (SPECULATE, SEND), (SPECULATE, DRAFT)] {
         edge.plan(&to(route), step);
@@ -168,7 +203,10 @@ async fn a_cut_link_is_mended_in_mid_answer() {
             if status == 200 {
                 assert_eq!(text(&answer), right);
             } else {
-                assert_eq!((status, &answer["error"]["code"]), (503, &json!("exact_unavailable")));
+                assert_eq!(
+                    (status, &answer["error"]["code"]),
+                    (503, &json!("exact_unavailable"))
+                );
             }
         }
     }
@@ -186,7 +224,9 @@ async fn the_edge_finishes_what_the_cloud_left() {
             "temperature": 1.2, "seed": 1, "max_tokens": 400, "stream": true,
             "logit_bias": { "0": -100 }, "stream_options": { "include_usage": true },
         });
-        let mut begun = edge.send(post(&asking("Describe the picture.", more))).await;
+        let mut begun = edge
+            .send(post(&asking("Describe the picture.", more)))
+            .await;
         // Something was said.
         let _first = begun.body_mut().frame().await;
         let _second = begun.body_mut().frame().await;
@@ -199,11 +239,19 @@ async fn the_edge_finishes_what_the_cloud_left() {
         }
         // And with the link down from the start.
         up(&edge, false).await;
-        let answer = edge.answer(&asking("Hello", json!({ "max_tokens": 5 }))).await;
+        let answer = edge
+            .answer(&asking("Hello", json!({ "max_tokens": 5 })))
+            .await;
         assert_eq!(answer["msao"]["route"], "edge");
-        let exact = asking("Hello", json!({ "max_tokens": 5, "msao": { "require": "exact" } }));
+        let exact = asking(
+            "Hello",
+            json!({ "max_tokens": 5, "msao": { "require": "exact" } }),
+        );
         let (status, _, refused) = edge.chat(&exact).await;
-        assert_eq!((status, &refused["error"]["code"]), (503, &json!("exact_unavailable")));
+        assert_eq!(
+            (status, &refused["error"]["code"]),
+            (503, &json!("exact_unavailable"))
+        );
         edge.rest().await;
     }
 }
@@ -214,7 +262,9 @@ async fn the_cloud_forgets_an_edge_that_is_gone() {
     let (cloud, edge) = two("").await;
     edge.plan(&to(SPECULATE), SEND);
     let more = json!({ "temperature": 1.2, "max_tokens": 400, "stream": true });
-    let mut begun = edge.send(post(&asking("Describe the picture.", more))).await;
+    let mut begun = edge
+        .send(post(&asking("Describe the picture.", more)))
+        .await;
     let _first = begun.body_mut().frame().await;
     drop(begun);
     drop(edge);

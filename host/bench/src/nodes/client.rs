@@ -45,8 +45,13 @@ impl Answer {
 }
 
 /// Sends a request over a connection of its own.
-async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<hyper::Response<Incoming>> {
-    let stream = TcpStream::connect(address).await.with_context(|| address.to_string())?;
+async fn send(
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> Result<hyper::Response<Incoming>> {
+    let stream = TcpStream::connect(address)
+        .await
+        .with_context(|| address.to_string())?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -109,7 +114,9 @@ pub async fn ask(address: SocketAddr, body: &Value) -> Result<Answer> {
     }
     answer.total = began.elapsed();
     // A stable sort: choice after choice, each in its order.
-    answer.words.sort_by_key(|word| word.split(':').next().map(str::to_owned));
+    answer
+        .words
+        .sort_by_key(|word| word.split(':').next().map(str::to_owned));
     if answer.status != 200 {
         let told: Value = serde_json::from_slice(&held).unwrap_or_default();
         answer.error = Some(told);
@@ -126,14 +133,22 @@ fn take(answer: &mut Answer, chunk: &Value, began: Instant) {
     if let Some(report) = chunk.get("msao") {
         answer.report = report.clone();
     }
-    if let Some(tokens) = chunk.pointer("/usage/completion_tokens").and_then(Value::as_u64) {
+    if let Some(tokens) = chunk
+        .pointer("/usage/completion_tokens")
+        .and_then(Value::as_u64)
+    {
         answer.tokens = tokens;
     }
     let choice = chunk.pointer("/choices/0");
     let told = choice.and_then(|choice| choice.pointer("/logprobs/content"));
-    let index = choice.and_then(|choice| choice.get("index")).and_then(Value::as_u64);
+    let index = choice
+        .and_then(|choice| choice.get("index"))
+        .and_then(Value::as_u64);
     for token in told.and_then(Value::as_array).into_iter().flatten() {
-        let text = token.get("token").and_then(Value::as_str).unwrap_or_default();
+        let text = token
+            .get("token")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         // Choices come in any order: each token says whose it is.
         answer.words.push(format!("{}:{text}", index.unwrap_or(0)));
     }

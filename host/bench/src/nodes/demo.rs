@@ -52,7 +52,9 @@ pub async fn run(places: &Places) -> Result<()> {
     let cloud = start(places, "cloud", &cloud_config(places))?;
     let nodes = cloud.nodes.context("the cloud takes no sessions")?;
     let edge = start(places, "edge", &edge_config(places, &nodes.to_string()))?;
-    let operator = edge.operator.context("the edge has no operators' listener")?;
+    let operator = edge
+        .operator
+        .context("the edge has no operators' listener")?;
     out(&format!(
         "  cloud  the large model (and a small one), at {nodes} for other nodes\n  edge   the small model, at http://{}/v1 \
          for clients\n  link   {} ms round trip, {UP} up",
@@ -62,12 +64,22 @@ pub async fn run(places: &Places) -> Result<()> {
     wait_for_peer(operator).await?;
 
     let media = places.models.join("demo-media");
-    let (scene, clip, beeps) = (media.join("scene.png"), media.join("clip.mp4"), media.join("beeps.wav"));
+    let (scene, clip, beeps) = (
+        media.join("scene.png"),
+        media.join("clip.mp4"),
+        media.join("beeps.wav"),
+    );
     let questions = [
         (vec![("image", scene.as_path())], "Describe the picture."),
         (vec![("video", clip.as_path())], "Which way does it move?"),
-        (vec![("audio", beeps.as_path())], "Which pitches do you hear, in order?"),
-        (vec![("image", scene.as_path()), ("audio", beeps.as_path())], "Which are more, the beeps or the shapes?"),
+        (
+            vec![("audio", beeps.as_path())],
+            "Which pitches do you hear, in order?",
+        ),
+        (
+            vec![("image", scene.as_path()), ("audio", beeps.as_path())],
+            "Which are more, the beeps or the shapes?",
+        ),
     ];
     let mut releases = Vec::new();
     for (policy, _) in POLICIES {
@@ -86,10 +98,15 @@ pub async fn run(places: &Places) -> Result<()> {
             out(&row(&answer))?;
         }
     }
-    out("\nroutes: edge: the small model here; cloud: the large one there; cloud-draft: both there; speculate: drafts here, verdicts there.\n\
-         A medium goes up once: the first route that needs it pays. \"drafts\" are accepted of drafted.")?;
+    out(
+        "\nroutes: edge: the small model here; cloud: the large one there; cloud-draft: both there; speculate: drafts here, verdicts there.\n\
+         A medium goes up once: the first route that needs it pays. \"drafts\" are accepted of drafted.",
+    )?;
 
-    out(&format!("\nAnother policy while {CLIENTS} clients ask, for {} s", LOAD.as_secs()))?;
+    out(&format!(
+        "\nAnother policy while {CLIENTS} clients ask, for {} s",
+        LOAD.as_secs()
+    ))?;
     let (swaps, answered, failed) = exchange(&edge, operator, &releases).await?;
     out(&format!(
         "  {swaps} policies taken over, {answered} requests answered meanwhile, {failed} failed"
@@ -153,7 +170,10 @@ async fn wait_for_peer(operator: std::net::SocketAddr) -> Result<()> {
             return Ok(());
         }
         let why = state.pointer("/peers/0/why").cloned().unwrap_or_default();
-        ensure!(Instant::now() < end, "the edge does not reach the cloud: {why}");
+        ensure!(
+            Instant::now() < end,
+            "the edge does not reach the cloud: {why}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -225,7 +245,10 @@ async fn exchange(
 fn next(places: &Places, edge: &NodeProcess, operator: std::net::SocketAddr) -> String {
     let shown = |path: &Path| {
         let here = std::env::current_dir().unwrap_or_default();
-        path.strip_prefix(&here).unwrap_or(path).display().to_string()
+        path.strip_prefix(&here)
+            .unwrap_or(path)
+            .display()
+            .to_string()
     };
     let msao = shown(&places.msao);
     if places.stay {

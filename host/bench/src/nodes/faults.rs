@@ -56,7 +56,10 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
                         doubled.push(format!("after {after:?}: {:?}", answer.text));
                     }
                 }
-                Ok(answer) => broken.push(format!("after {after:?}: {} {:?}", answer.status, answer.error)),
+                Ok(answer) => broken.push(format!(
+                    "after {after:?}: {} {:?}",
+                    answer.status, answer.error
+                )),
                 Err(error) => broken.push(format!("after {after:?}: {error:#}")),
             }
             pair.revive_cloud(nodes).await?;
@@ -72,8 +75,13 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
             .with_more(Some(format!("{degraded} of them were finished by the edge, and said so"))),
         );
         rows.push(
-            Row::at_most(format!("{policy}: answers that say something twice"), doubled.len() as f64, 0.0, "")
-                .with_details(doubled),
+            Row::at_most(
+                format!("{policy}: answers that say something twice"),
+                doubled.len() as f64,
+                0.0,
+                "",
+            )
+            .with_details(doubled),
         );
         // With the link down from the start.
         pair.kill_cloud()?;
@@ -85,7 +93,10 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
         rows.push(Row::all(
             format!("{policy}: the link down from the start: answered by the edge"),
             1,
-            (!answer.is_whole()).then(|| format!("{:?}", answer.error)).into_iter().collect(),
+            (!answer.is_whole())
+                .then(|| format!("{:?}", answer.error))
+                .into_iter()
+                .collect(),
         ));
     }
     rows.push(edge_killed(places).await?);
@@ -104,19 +115,31 @@ async fn edge_killed(places: &Places) -> Result<Row> {
         });
         tokio::spawn(async move { ask(api, &body).await });
     }
-    tokio::time::sleep(Duration::from_millis(80)).await;
     let Pair { edge, cloud, .. } = pair;
     let cloud = cloud.context("the cloud")?;
     let operator = cloud.operator.context("the cloud's operators' listener")?;
-    let before = operate(operator, "/v1/state", None).await?;
+    let began = Instant::now();
+    let mut before = 0;
+    while before == 0 && began.elapsed() < Duration::from_secs(10) {
+        let state = operate(operator, "/v1/state", None).await?;
+        before = state
+            .pointer("/sessions")
+            .and_then(Value::as_u64)
+            .unwrap_or(0);
+    }
+    anyhow::ensure!(before > 0, "no session has come to the cloud");
     edge.kill()?;
     let began = Instant::now();
     loop {
         let state = operate(operator, "/v1/state", None).await?;
-        let number = |path: &str| state.pointer(path).and_then(Value::as_u64).unwrap_or(u64::MAX);
+        let number = |path: &str| {
+            state
+                .pointer(path)
+                .and_then(Value::as_u64)
+                .unwrap_or(u64::MAX)
+        };
         let held = number("/sessions") + number("/models/target/sessions");
         if held == 0 || began.elapsed() > Duration::from_secs(20) {
-            let sessions = before.pointer("/sessions").cloned().unwrap_or_default();
             return Ok(Row::at_most(
                 "the edge killed: sessions that the cloud still holds",
                 held as f64,
@@ -124,7 +147,7 @@ async fn edge_killed(places: &Places) -> Result<Row> {
                 "",
             )
             .with_more(Some(format!(
-                "{sessions} before; all given back {:.1} s after (noticed after 1 s, and a lease of 2 s)",
+                "{before} before; all given back {:.1} s after (noticed after 1 s, and a lease of 2 s)",
                 began.elapsed().as_secs_f64()
             ))));
         }

@@ -39,7 +39,11 @@ impl Tally {
         let mut row = Row::at_most(
             format!("{name}: answers that differ"),
             self.differ.len() as f64,
-            if self.tokens as f64 >= TOKENS_A_TIE { ties } else { 0.0 },
+            if self.tokens as f64 >= TOKENS_A_TIE {
+                ties
+            } else {
+                0.0
+            },
             "",
         );
         // Nothing compared shows nothing.
@@ -64,7 +68,12 @@ impl Tally {
         self.drafted += number("drafted_tokens");
         self.accepted += number("accepted_tokens");
         if right.words != other.words {
-            let place = right.words.iter().zip(&other.words).take_while(|(a, b)| a == b).count();
+            let place = right
+                .words
+                .iter()
+                .zip(&other.words)
+                .take_while(|(a, b)| a == b)
+                .count();
             self.differ.push(format!(
                 "{what}: at token {place} of {}: {:?} and {:?}",
                 right.words.len(),
@@ -127,19 +136,25 @@ async fn axes(places: &Places, chosen: &[&Question], right: &[Answer]) -> Result
     };
     let axes = [
         ("a random drafter", drafted_by(random)),
-        ("a perfect drafter", drafted_by(places.models.join("demo-target"))),
+        (
+            "a perfect drafter",
+            drafted_by(places.models.join("demo-target")),
+        ),
         ("20 ms round trip", shaped(delay(10))),
         ("80 ms round trip", shaped(delay(40))),
         (
             "stalls of 150 ms",
             shaped(
-                "[peers.shape]\nstalls = [{ at-ms = 200, for-ms = 150 }]\nrepeat-ms = 400\n".to_owned()
+                "[peers.shape]\nstalls = [{ at-ms = 200, for-ms = 150 }]\nrepeat-ms = 400\n"
+                    .to_owned()
                     + &delay(5),
             ),
         ),
         (
             "connections cut each 300 ms",
-            shaped("[peers.shape]\ncuts = [{ at-ms = 300 }]\nrepeat-ms = 300\n".to_owned() + &delay(5)),
+            shaped(
+                "[peers.shape]\ncuts = [{ at-ms = 300 }]\nrepeat-ms = 300\n".to_owned() + &delay(5),
+            ),
         ),
     ];
     let mut rows = Vec::new();
@@ -201,7 +216,9 @@ fn spread(questions: &[Question], count: usize) -> Vec<&Question> {
 fn evenly<'a>(from: &[&'a Question], count: usize) -> Vec<&'a Question> {
     let step = from.len() as f64 / count.max(1) as f64;
     let places = (0..count.min(from.len())).map(|number| (number as f64 * step) as usize);
-    places.filter_map(|place| from.get(place).copied()).collect()
+    places
+        .filter_map(|place| from.get(place).copied())
+        .collect()
 }
 
 async fn answer(
@@ -245,15 +262,25 @@ fn shuffled(model: &Path, into: &Path) -> Result<PathBuf> {
     let places: Vec<(usize, usize, usize)> = {
         let tensors = SafeTensors::deserialize(&bytes)?;
         let base = bytes.as_ptr() as usize;
-        let matrices = tensors.tensors().into_iter().filter(|(_, view)| view.shape().len() == 2);
+        let matrices = tensors
+            .tensors()
+            .into_iter()
+            .filter(|(_, view)| view.shape().len() == 2);
         matrices
             .map(|(_, view)| {
                 let width = view.data().len() / view.shape().iter().product::<usize>().max(1);
-                (view.data().as_ptr() as usize - base, view.data().len(), width.max(1))
+                (
+                    view.data().as_ptr() as usize - base,
+                    view.data().len(),
+                    width.max(1),
+                )
             })
             .collect()
     };
-    ensure!(places.iter().all(|(at, ..)| *at >= begin), "tensors lie behind the header");
+    ensure!(
+        places.iter().all(|(at, ..)| *at >= begin),
+        "tensors lie behind the header"
+    );
     let mut state = 7_u64;
     for (at, length, width) in places {
         let count = length / width;

@@ -71,7 +71,9 @@ impl Pair {
             text += &wanted.shape;
         }
         let edge = start(places, work.path(), "edge", &text, EDGE_CORE)?;
-        let operator = edge.operator.context("the edge has no operators' listener")?;
+        let operator = edge
+            .operator
+            .context("the edge has no operators' listener")?;
         let pair = Pair {
             edge,
             cloud: Some(cloud),
@@ -95,7 +97,10 @@ impl Pair {
                 return Ok(());
             }
             let why = state.pointer("/peers/0/why").cloned().unwrap_or_default();
-            ensure!(Instant::now() < end, "the edge's link is not as it should be: {why}");
+            ensure!(
+                Instant::now() < end,
+                "the edge's link is not as it should be: {why}"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -126,7 +131,11 @@ impl Pair {
     /// # Errors
     /// It does not come up.
     pub async fn revive_cloud(&mut self, nodes: SocketAddr) -> Result<()> {
-        self.cloud = Some(start_cloud(&self.places, self.work.path(), &nodes.to_string())?);
+        self.cloud = Some(start_cloud(
+            &self.places,
+            self.work.path(),
+            &nodes.to_string(),
+        )?);
         self.wait(true).await
     }
 }
@@ -135,7 +144,8 @@ fn start_cloud(places: &Places, work: &Path, nodes: &str) -> Result<NodeProcess>
     let mut text = head("cloud", "cloud");
     text += &model("draft", &places.models.join("demo-draft"));
     text += &model("target", &places.models.join("demo-target"));
-    text += "[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n[operator]\nlisten = \"127.0.0.1:0\"\n";
+    text +=
+        "[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n[operator]\nlisten = \"127.0.0.1:0\"\n";
     let _ = write!(text, "[sessions]\nlisten = \"{nodes}\"\n");
     start(places, work, "cloud", &text, CLOUD_CORE)
 }

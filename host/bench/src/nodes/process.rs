@@ -37,7 +37,12 @@ impl NodeProcess {
     ///
     /// # Errors
     /// It does not come up; the log's last lines stand in the message.
-    pub fn start(msao: &Path, config: &Path, log: &Path, core: Option<usize>) -> Result<NodeProcess> {
+    pub fn start(
+        msao: &Path,
+        config: &Path,
+        log: &Path,
+        core: Option<usize>,
+    ) -> Result<NodeProcess> {
         let file = File::create(log).with_context(|| log.display().to_string())?;
         let mut command = match core {
             Some(core) => {
@@ -75,7 +80,11 @@ impl NodeProcess {
             // It may have ended already.
             let _ended = child.kill();
             let _ended = child.wait();
-            bail!("the node of {} has not come up:\n{}", config.display(), last_lines(log));
+            bail!(
+                "the node of {} has not come up:\n{}",
+                config.display(),
+                last_lines(log)
+            );
         };
         let address = |url: &str| {
             let host = url.trim_start_matches("http://").trim_end_matches("/v1");

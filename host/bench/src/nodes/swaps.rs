@@ -55,7 +55,11 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
         activate(pair.operator, release).await?;
         let seen = load(&pair, STILL_FOR).await?;
         let p99 = percentile(&seen.first_ms, 0.99);
-        told.push(format!("run {} without: p99 {p99:.0} ms of {} answers", run + 1, seen.answers));
+        told.push(format!(
+            "run {} without: p99 {p99:.0} ms of {} answers",
+            run + 1,
+            seen.answers
+        ));
         worst = worst.max(p99);
     }
     let stop = Arc::new(AtomicBool::new(false));
@@ -83,10 +87,20 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
     swapper.await?;
     let p99 = percentile(&seen.first_ms, 0.99);
     let state = operate(pair.operator, "/v1/state", None).await?;
-    let live = state.pointer("/plugins/live-generations").and_then(Value::as_f64);
-    told.push(format!("with exchanges: p99 {p99:.0} ms of {} answers", seen.answers));
+    let live = state
+        .pointer("/plugins/live-generations")
+        .and_then(Value::as_f64);
+    told.push(format!(
+        "with exchanges: p99 {p99:.0} ms of {} answers",
+        seen.answers
+    ));
     Ok(vec![
-        Row::at_least("exchanges in 60 s, among them to a policy that traps", done.load(Ordering::Relaxed) as f64, f64::from(SWAPS), ""),
+        Row::at_least(
+            "exchanges in 60 s, among them to a policy that traps",
+            done.load(Ordering::Relaxed) as f64,
+            f64::from(SWAPS),
+            "",
+        ),
         Row::at_most(
             format!("{STREAMS} streams at once: requests that failed"),
             seen.failed.len() as f64,
@@ -94,10 +108,25 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
             "",
         )
         .with_details(seen.failed.into_iter().take(5).collect()),
-        Row::at_most("answers that name no generation", seen.unnamed as f64, 0.0, ""),
-        Row::at_most("p99 of the time to the first token, beside the worst of five runs without", p99 / worst, 1.1, "")
-            .with_details(told),
-        Row::at_most("generations in memory afterwards", live.unwrap_or(f64::NAN), 2.0, ""),
+        Row::at_most(
+            "answers that name no generation",
+            seen.unnamed as f64,
+            0.0,
+            "",
+        ),
+        Row::at_most(
+            "p99 of the time to the first token, beside the worst of five runs without",
+            p99 / worst,
+            1.1,
+            "",
+        )
+        .with_details(told),
+        Row::at_most(
+            "generations in memory afterwards",
+            live.unwrap_or(f64::NAN),
+            2.0,
+            "",
+        ),
     ])
 }
 
@@ -138,7 +167,9 @@ async fn load(pair: &Pair, time: Duration) -> Result<Seen> {
                         }
                         seen.unnamed += u64::from(answer.report.get("generation").is_none());
                     }
-                    Ok(answer) => seen.failed.push(format!("{}: {:?}", answer.status, answer.error)),
+                    Ok(answer) => seen
+                        .failed
+                        .push(format!("{}: {:?}", answer.status, answer.error)),
                     Err(error) => seen.failed.push(format!("{error:#}")),
                 }
             }

@@ -10,7 +10,9 @@ use msao_core::sampling::TopLogprobs;
 use msao_engine::service::{ServiceError, Verdict};
 use msao_processor::Processor;
 use msao_registry::Ticket;
-use msao_session::edge::{Committed, Config, Counters, Drafted, Edge, Effect, Ending, Event, Start};
+use msao_session::edge::{
+    Committed, Config, Counters, Drafted, Edge, Effect, Ending, Event, Start,
+};
 use msao_session::frame::{Finish, Frame, Refused, RefusedCode};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -208,7 +210,11 @@ impl Driver {
             // These routes have no steps: they wait for the target, and finish here when the machine's time is up.
             return Action::Wait;
         }
-        let mut steps = self.job.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut steps = self
+            .job
+            .steps
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match steps.as_mut() {
             Some(ticket) => ticket.step(input),
             None => Action::Wait,

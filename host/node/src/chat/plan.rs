@@ -97,11 +97,15 @@ pub async fn plan(
         probe_ms: 0.0,
     };
     if planning.ticket.probe() == Probe::Full {
-        parts = planning.probe(&prompt, &params, max_tokens, &mut request, &parts).await?;
+        parts = planning
+            .probe(&prompt, &params, max_tokens, &mut request, &parts)
+            .await?;
     }
     let mut decision = planning.ticket.plan(&request, &parts, &nodes);
     if decision == Decision::Probe {
-        parts = planning.probe(&prompt, &params, max_tokens, &mut request, &parts).await?;
+        parts = planning
+            .probe(&prompt, &params, max_tokens, &mut request, &parts)
+            .await?;
         decision = planning.ticket.plan(&request, &parts, &nodes);
     }
     let Decision::Run(plan) = decision else {
@@ -114,7 +118,11 @@ pub async fn plan(
         ticket.ran(plan.clone());
     }
     Ok(Planned {
-        fingerprint: system_fingerprint(&model.identity.model, &model.held, &prompt.identity.processor),
+        fingerprint: system_fingerprint(
+            &model.identity.model,
+            &model.held,
+            &prompt.identity.processor,
+        ),
         generation: ticket.generation().clone(),
         asked,
         prompt,
@@ -137,18 +145,22 @@ fn room(node: &Node, model: &Model, asked: &Asked, prompt: &Prompt) -> Result<u3
     let api = &node.config.api;
     let context = model.processor.context().min(model.engine.capacity());
     let left = context.saturating_sub(prompt.tokens());
-    let too_long = |answer: u32| {
-        ApiError::context_length_exceeded(prompt.tokens(), answer as usize, context)
-    };
+    let too_long =
+        |answer: u32| ApiError::context_length_exceeded(prompt.tokens(), answer as usize, context);
     match asked.request.max_tokens {
         Some(most) if most > api.max_tokens => {
-            let rule = format!("this node gives {} tokens at most (api.max-tokens).", api.max_tokens);
+            let rule = format!(
+                "this node gives {} tokens at most (api.max-tokens).",
+                api.max_tokens
+            );
             Err(ApiError::invalid_value("max_completion_tokens", &rule))
         }
         Some(most) if most as usize > left => Err(too_long(most)),
         Some(most) => Ok(most),
         None if left == 0 => Err(too_long(1)),
-        None => Ok(api.default_max_tokens.min(u32::try_from(left).unwrap_or(u32::MAX))),
+        None => Ok(api
+            .default_max_tokens
+            .min(u32::try_from(left).unwrap_or(u32::MAX))),
     }
 }
 
@@ -187,7 +199,10 @@ impl Planning<'_> {
         };
         let seat = open(model, prompt, params.clone(), max_tokens, options, None).await;
         let seat = seat.map_err(|error| failed(self.node, &error))?;
-        let probed = seat.probed().await.map_err(|error| failed(self.node, &error))?;
+        let probed = seat
+            .probed()
+            .await
+            .map_err(|error| failed(self.node, &error))?;
         let report = request::report(&probed);
         // The sandbox has threads of its own for it; this one waits, and the others go on.
         let seed = request.seed;
@@ -195,7 +210,9 @@ impl Planning<'_> {
         let whole = Keep {
             items: prompt.media.iter().map(|_| None).collect(),
         };
-        seat.keep(whole).await.map_err(|error| failed(self.node, &error))?;
+        seat.keep(whole)
+            .await
+            .map_err(|error| failed(self.node, &error))?;
         self.seat = Some(seat);
         self.probe_ms = self.node.clock.now_ms() - began_ms;
         Ok(with_scores(parts, &scores))
@@ -284,7 +301,11 @@ pub fn allowed(
     if plan.route != Route::Edge && !(target_at(row) && near(row)) {
         // The peer has gone since the policy looked, or media may not go there.
         let other = (0..nodes.len()).find(|&row| target_at(row) && near(row));
-        changed |= if near(row) { overrides::PEER } else { overrides::MEDIA };
+        changed |= if near(row) {
+            overrides::PEER
+        } else {
+            overrides::MEDIA
+        };
         match other {
             Some(other) => plan.peer = other as u32,
             None => {
@@ -309,7 +330,9 @@ pub fn allowed(
         changed |= overrides::ROUTE;
     }
     let row = plan.peer as usize;
-    if plan.route == Route::Speculate && !(can(0, capability::DRAFT) && can(row, capability::VERIFY)) {
+    if plan.route == Route::Speculate
+        && !(can(0, capability::DRAFT) && can(row, capability::VERIFY))
+    {
         plan.route = Route::Cloud;
         changed |= overrides::ROUTE;
     }
@@ -347,7 +370,12 @@ mod tests {
     const EDGE: u32 = capability::DRAFT;
     const CLOUD: u32 = capability::TARGET | capability::VERIFY;
 
-    fn run(route: Route, peer: u32, flags: u32, nodes: &[offload::Node]) -> Result<(Route, u32, u32), u16> {
+    fn run(
+        route: Route,
+        peer: u32,
+        flags: u32,
+        nodes: &[offload::Node],
+    ) -> Result<(Route, u32, u32), u16> {
         let request = offload::Request {
             flags,
             ..offload::Request::default()

@@ -237,7 +237,10 @@ impl Running {
         let items = planned.parts.iter().filter_map(|part| {
             let whole = |there: bool| there.then_some(1.0);
             let retention = Retention {
-                draft: whole(matches!(route, Route::Edge | Route::Speculate | Route::CloudDraft)),
+                draft: whole(matches!(
+                    route,
+                    Route::Edge | Route::Speculate | Route::CloudDraft
+                )),
                 target: whole(route != Route::Edge),
             };
             ItemReport::of(part, retention)
@@ -278,7 +281,11 @@ impl Running {
         let _gone = self.told.send_timeout(last, patience).await;
         drop(self.told);
         // The answer is out: now there is time to learn.
-        let ticket = self.steps.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ticket = self
+            .steps
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(ticket) = ticket {
             let learned = tokio::task::spawn_blocking(move || ticket.finish(outcome));
             if learned.await.is_err() {
@@ -297,12 +304,7 @@ impl Running {
         }
     }
 
-    fn outcome(
-        &self,
-        driven: &[Driven],
-        counters: &Counters,
-        error: Option<&ApiError>,
-    ) -> Outcome {
+    fn outcome(&self, driven: &[Driven], counters: &Counters, error: Option<&ApiError>) -> Outcome {
         let planned = &self.planned;
         let since = |time: fn(&Driven) -> Option<f64>, pick: fn(f64, f64) -> f64| {
             let times = driven.iter().filter_map(time);
@@ -310,7 +312,9 @@ impl Running {
                 .reduce(pick)
                 .map_or(-1.0, |at_ms| at_ms - planned.asked.arrived_ms)
         };
-        let gone = driven.iter().any(|driven| matches!(driven.ended, Ended::Gone));
+        let gone = driven
+            .iter()
+            .any(|driven| matches!(driven.ended, Ended::Gone));
         let status = match error {
             Some(error) if error.status == 429 || error.status == 503 => Status::Refused,
             Some(error) if error.status < 500 => Status::Refused,
@@ -319,7 +323,7 @@ impl Running {
             None if counters.degraded => Status::Degraded,
             None => Status::Answered,
         };
-        let route = self.ran(&counters);
+        let route = self.ran(counters);
         let (sent, received) = self.traffic.bytes();
         let price = (planned.nodes.get(planned.plan.peer as usize))
             .map_or(0.0, |peer| peer.price_per_mtok)
@@ -336,7 +340,11 @@ impl Running {
             upload_ms: self.traffic.upload_ms(),
             sent_bytes: sent as f64,
             received_bytes: received as f64,
-            cost: if route == Route::Edge { 0.0 } else { price * billed / 1e6 },
+            cost: if route == Route::Edge {
+                0.0
+            } else {
+                price * billed / 1e6
+            },
             ..Outcome::default()
         };
         counters.fill(&mut outcome);
@@ -382,7 +390,11 @@ fn usage(planned: &Planned, tokens: u32) -> Usage {
         let media = media.filter(|medium| medium.modality == modality);
         media.map(|medium| u64::from(medium.tokens)).sum::<u64>()
     };
-    let (image, video, audio) = (of(Modality::Image), of(Modality::Video), of(Modality::Audio));
+    let (image, video, audio) = (
+        of(Modality::Image),
+        of(Modality::Video),
+        of(Modality::Audio),
+    );
     let prompt = PromptTokens {
         text: (planned.prompt.tokens() as u64).saturating_sub(image + video + audio),
         image,

@@ -149,7 +149,10 @@ impl Sessions {
         };
         {
             let mut live = self.live();
-            if live.get(&id).is_some_and(|there| there.same_channel(&attach)) {
+            if live
+                .get(&id)
+                .is_some_and(|there| there.same_channel(&attach))
+            {
                 live.remove(&id);
             }
         }

@@ -73,7 +73,10 @@ impl Pair {
         // Places at which both chose: the accepted ones, and the one that was not.
         let judged = drafts.min(accepted + 1);
         for place in 0..judged {
-            toward(&mut known.acceptance, if place < accepted { 1.0 } else { 0.0 });
+            toward(
+                &mut known.acceptance,
+                if place < accepted { 1.0 } else { 0.0 },
+            );
         }
     }
 
@@ -131,7 +134,14 @@ impl Seat for Pair {
                 return self.speculate().await;
             }
             let verdict = self.target.verify(drafts).await?;
-            self.follow(0, &Verdict { accepted: 0, ..verdict.clone() }).await?;
+            self.follow(
+                0,
+                &Verdict {
+                    accepted: 0,
+                    ..verdict.clone()
+                },
+            )
+            .await?;
             Ok(verdict)
         })
     }

@@ -4,10 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use msao_core::digest::Digest;
+use msao_core::inputs::ModelInputs;
 use msao_core::sampling::Sampler;
 use msao_engine::service::{Open as OpenSeat, ServiceError, Tell, Verdict};
 use msao_engine::{EngineError, OpenOptions};
-use msao_core::inputs::ModelInputs;
 use msao_processor::Processor;
 use msao_session::cloud::{Choice, Cloud, Config, Effect, Event};
 use msao_session::frame::{Frame, Open, RefusedCode, Wanted};
@@ -48,12 +48,14 @@ impl Sessions {
             Err((code, message)) => {
                 let mut message = message;
                 message.truncate(message.floor_char_boundary(250));
-                let _lost = channel.sender.send(Frame::Refused(msao_session::frame::Refused {
-                    session: open.session,
-                    code,
-                    retry_after_ms: 0.0,
-                    message,
-                }));
+                let _lost = channel
+                    .sender
+                    .send(Frame::Refused(msao_session::frame::Refused {
+                        session: open.session,
+                        code,
+                        retry_after_ms: 0.0,
+                        message,
+                    }));
                 return;
             }
         };
@@ -155,7 +157,10 @@ impl Sessions {
         match laid_out {
             Ok(Ok(inputs)) => Ok(Arc::new(inputs)),
             Ok(Err(why)) => Err((RefusedCode::Request, why)),
-            Err(_) => Err((RefusedCode::Failed, "the prompt could not be laid out".into())),
+            Err(_) => Err((
+                RefusedCode::Failed,
+                "the prompt could not be laid out".into(),
+            )),
         }
     }
 
@@ -247,7 +252,9 @@ impl Served {
     fn done(&mut self, done: Done) -> Event {
         match done {
             Done::Ready { took_ms } => {
-                self.sessions.speeds().prefilled(self.prompt_tokens, took_ms);
+                self.sessions
+                    .speeds()
+                    .prefilled(self.prompt_tokens, took_ms);
                 Event::Ready
             }
             Done::Verified {

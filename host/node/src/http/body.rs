@@ -27,7 +27,7 @@ pub struct Streamed {
 
 impl Streamed {
     /// What is sent to `pieces`, until its senders are gone.
-    pub fn new(pieces: mpsc::Receiver<Bytes>) -> Outgoing {
+    pub fn body(pieces: mpsc::Receiver<Bytes>) -> Outgoing {
         Streamed { pieces }.boxed_unsync()
     }
 }

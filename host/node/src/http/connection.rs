@@ -36,8 +36,11 @@ const RESETS: usize = 32;
 const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// Answers one request.
-pub type Handler =
-    Arc<dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Outgoing>> + Send>> + Send + Sync>;
+pub type Handler = Arc<
+    dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Outgoing>> + Send>>
+        + Send
+        + Sync,
+>;
 
 /// What a listener's connections may do.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +153,10 @@ impl Server {
         let drained = tokio::time::timeout(self.limits.drain, graceful.shutdown()).await;
         if drained.is_err() {
             let seconds = self.limits.drain.as_secs();
-            tracing::warn!(seconds, "requests were still under way when the time to end was over");
+            tracing::warn!(
+                seconds,
+                "requests were still under way when the time to end was over"
+            );
         }
     }
 }
@@ -165,12 +171,16 @@ fn acceptor(certificate: Certificate) -> Result<TlsAcceptor, StartError> {
     let certificates = CertificateDer::pem_file_iter(cert_path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| wrong(chain)(error.to_string()))?;
-    let private = PrivateKeyDer::from_pem_file(key_path)
-        .map_err(|error| wrong(key)(error.to_string()))?;
+    let private =
+        PrivateKeyDer::from_pem_file(key_path).map_err(|error| wrong(key)(error.to_string()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, private))
+        .and_then(|builder| {
+            builder
+                .with_no_client_auth()
+                .with_single_cert(certificates, private)
+        })
         .map_err(|error| wrong(chain)(error.to_string()));
     let mut config = config?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -191,11 +201,25 @@ async fn serve_one(
         Some(tls) => {
             let stream = tokio::time::timeout(within, tls.accept(stream)).await??;
             let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            speak(handler, Patient::new(stream, unread), is_h2, limits, watcher).await
+            speak(
+                handler,
+                Patient::new(stream, unread),
+                is_h2,
+                limits,
+                watcher,
+            )
+            .await
         }
         None => {
             let is_h2 = tokio::time::timeout(within, begins_as_h2(&stream)).await??;
-            speak(handler, Patient::new(stream, unread), is_h2, limits, watcher).await
+            speak(
+                handler,
+                Patient::new(stream, unread),
+                is_h2,
+                limits,
+                watcher,
+            )
+            .await
         }
     }
 }

@@ -37,5 +37,13 @@ pub async fn bind(node: &Arc<Node>) -> Result<Server, StartError> {
     let handler: Handler =
         Arc::new(move |request| Box::pin(routes::route(Arc::clone(&served), request)));
     let metrics = node.metrics.clone();
-    Server::bind("api.listen", api.listen, certificate, limits, metrics, handler).await
+    Server::bind(
+        "api.listen",
+        api.listen,
+        certificate,
+        limits,
+        metrics,
+        handler,
+    )
+    .await
 }

@@ -10,9 +10,15 @@ use super::body::{Outgoing, whole};
 pub type Named = Vec<(&'static str, String)>;
 
 /// A response.
-pub fn response(status: u16, content_type: &'static str, more: Named, body: Outgoing) -> Response<Outgoing> {
+pub fn response(
+    status: u16,
+    content_type: &'static str,
+    more: Named,
+    body: Outgoing,
+) -> Response<Outgoing> {
     let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, value) in more {
@@ -36,5 +42,10 @@ pub fn text(text: String) -> Response<Outgoing> {
 
 /// An error.
 pub fn error(error: &ApiError) -> Response<Outgoing> {
-    response(error.status, headers::JSON, error.headers(), whole(sse::json(error)))
+    response(
+        error.status,
+        headers::JSON,
+        error.headers(),
+        whole(sse::json(error)),
+    )
 }

@@ -8,8 +8,8 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response};
 use msao_api::{
-    ApiError, ChatCompletion, ChatRequest, Choice, ChunkStream, FinishReason, Limits, Logprobs, Model,
-    ModelList, Piece, Report, Streaming, headers, sse,
+    ApiError, ChatCompletion, ChatRequest, Choice, ChunkStream, FinishReason, Limits, Logprobs,
+    Model, ModelList, Piece, Report, Streaming, headers, sse,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -50,7 +50,9 @@ pub async fn route(node: Arc<Node>, request: Request<Incoming>) -> Response<Outg
 
 /// The client's own id where it may be echoed, else one that nobody else has.
 fn request_id(given: &HeaderMap, node: &Node) -> String {
-    let given = given.get(headers::REQUEST_ID).and_then(|id| id.to_str().ok());
+    let given = given
+        .get(headers::REQUEST_ID)
+        .and_then(|id| id.to_str().ok());
     match given.filter(|id| headers::is_request_id(id)) {
         Some(id) => id.to_owned(),
         None => {
@@ -132,18 +134,57 @@ fn models(node: &Node) -> ModelList {
 fn metrics(node: &Node) -> Response<Outgoing> {
     let load = |of: &Option<crate::models::Model>| of.as_ref().map(|model| model.engine.load());
     let (draft, target) = (load(&node.models.draft), load(&node.models.target));
-    let sessions = node.sessions.as_ref().map_or(0, |sessions| sessions.count());
+    let sessions = node
+        .sessions
+        .as_ref()
+        .map_or(0, |sessions| sessions.count());
     let status = node.plugins.status();
     let mut now = vec![
-        ("requests_under_way", "Chat requests under way", node.under_way() as f64),
+        (
+            "requests_under_way",
+            "Chat requests under way",
+            node.under_way() as f64,
+        ),
         ("sessions", "Sessions on the target", sessions as f64),
-        ("generation", "Number of the active generation", status.active.number as f64),
-        ("live_generations", "Generations in memory", status.live_generations as f64),
-        ("draining", "Whether the node is about to stop", f64::from(u8::from(node.is_draining()))),
+        (
+            "generation",
+            "Number of the active generation",
+            status.active.number as f64,
+        ),
+        (
+            "live_generations",
+            "Generations in memory",
+            status.live_generations as f64,
+        ),
+        (
+            "draining",
+            "Whether the node is about to stop",
+            f64::from(u8::from(node.is_draining())),
+        ),
     ];
     for (load, names) in [
-        (draft, [("draft_sessions", "Answers on the draft model"), ("draft_waiting", "Prompts that wait for the draft model"), ("draft_kv_blocks", "Blocks of keys and values of the draft model")]),
-        (target, [("target_sessions", "Answers on the target model"), ("target_waiting", "Prompts that wait for the target model"), ("target_kv_blocks", "Blocks of keys and values of the target model")]),
+        (
+            draft,
+            [
+                ("draft_sessions", "Answers on the draft model"),
+                ("draft_waiting", "Prompts that wait for the draft model"),
+                (
+                    "draft_kv_blocks",
+                    "Blocks of keys and values of the draft model",
+                ),
+            ],
+        ),
+        (
+            target,
+            [
+                ("target_sessions", "Answers on the target model"),
+                ("target_waiting", "Prompts that wait for the target model"),
+                (
+                    "target_kv_blocks",
+                    "Blocks of keys and values of the target model",
+                ),
+            ],
+        ),
     ] {
         let Some(load) = load else { continue };
         let values = [load.sessions, load.waiting, load.held_blocks];
@@ -157,15 +198,14 @@ fn metrics(node: &Node) -> Response<Outgoing> {
 }
 
 /// Whose key a request shows; `None` where nobody has to show one.
-fn key<'a>(
-    node: &'a Node,
-    given: &HeaderMap,
-) -> Result<Option<(&'a str, &'a ApiKey)>, ApiError> {
+fn key<'a>(node: &'a Node, given: &HeaderMap) -> Result<Option<(&'a str, &'a ApiKey)>, ApiError> {
     let keys = &node.config.api.keys;
     if keys.is_empty() {
         return Ok(None);
     }
-    let shown = given.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = given
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
     let digest = shown.map(|key| {
         let digest = Sha256::digest(key.trim().as_bytes());
@@ -251,7 +291,12 @@ fn streamed(
                 // Whoever has gone wants nothing more: dropping what is told stops the work.
                 () = pieces.closed() => return,
             };
-            if pieces.send_timeout(Bytes::from(text), patience).await.is_err() || !more {
+            if pieces
+                .send_timeout(Bytes::from(text), patience)
+                .await
+                .is_err()
+                || !more
+            {
                 return;
             }
         }
@@ -260,7 +305,12 @@ fn streamed(
     headers.push(("cache-control", "no-store".into()));
     // Proxies that gather events would hold up tokens.
     headers.push(("x-accel-buffering", "no".into()));
-    response(200, headers::EVENT_STREAM, headers, Streamed::new(receiver))
+    response(
+        200,
+        headers::EVENT_STREAM,
+        headers,
+        Streamed::body(receiver),
+    )
 }
 
 /// What is told, as events.

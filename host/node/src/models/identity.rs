@@ -79,8 +79,14 @@ mod tests {
     #[test]
     fn what_decides_changes_the_digest_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        for name in ["config.json", "a.safetensors", "tokenizer.json", "chat_template.jinja"] {
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        for name in [
+            "config.json",
+            "a.safetensors",
+            "tokenizer.json",
+            "chat_template.jinja",
+        ] {
             write(name, name);
         }
         let first = identity(folder.path(), "f32", "2").unwrap();

@@ -152,13 +152,7 @@ fn sample_at(processor: Processor, fps: f64) -> Processor {
 }
 
 fn load_options(role: &'static str, section: &config::Model) -> Result<LoadOptions, ModelError> {
-    let wrong = |key| {
-        move |problem| ModelError::Value {
-            role,
-            key,
-            problem,
-        }
-    };
+    let wrong = |key| move |problem| ModelError::Value { role, key, problem };
     let precision = match section.precision.as_str() {
         "model" => "stored",
         other => other,

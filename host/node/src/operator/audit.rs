@@ -34,7 +34,8 @@ impl Audit {
     /// # Errors
     /// It cannot be.
     pub fn open(path: &Path) -> io::Result<Audit> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(named)?;
         }

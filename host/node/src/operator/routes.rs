@@ -91,7 +91,9 @@ fn allow(node: &Node, given: &HeaderMap, needed: OperatorRole) -> Result<Operato
             name: "local".into(),
         });
     }
-    let shown = given.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = given
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
     let digest = shown.map(|token| Digest::of(token.trim().as_bytes()).to_string());
     let found = tokens
@@ -99,7 +101,10 @@ fn allow(node: &Node, given: &HeaderMap, needed: OperatorRole) -> Result<Operato
         .find(|(_, token)| Some(token.sha256.to_ascii_lowercase()) == digest);
     let (name, token) = found.ok_or_else(ApiError::unauthorized)?;
     if token.role < needed {
-        let what = format!("this: its role is {:?}, and {needed:?} is needed", token.role);
+        let what = format!(
+            "this: its role is {:?}, and {needed:?} is needed",
+            token.role
+        );
         return Err(ApiError::forbidden(&what.to_lowercase()));
     }
     Ok(Operator { name: name.clone() })
@@ -108,7 +113,10 @@ fn allow(node: &Node, given: &HeaderMap, needed: OperatorRole) -> Result<Operato
 fn look(node: &Node, path: &str, query: &str) -> Result<Response<Outgoing>, ApiError> {
     let plugins = &node.plugins;
     let last = parameter(query, "last").map_or(Ok(20), |text| {
-        let count = text.parse().ok().filter(|count| (1..=MOST_LISTED).contains(count));
+        let count = text
+            .parse()
+            .ok()
+            .filter(|count| (1..=MOST_LISTED).contains(count));
         count.ok_or_else(|| {
             ApiError::invalid_value("last", &format!("expected 1 to {MOST_LISTED}."))
         })
@@ -142,7 +150,12 @@ fn look(node: &Node, path: &str, query: &str) -> Result<Response<Outgoing>, ApiE
             let mut text = Vec::new();
             node.records.export(&mut text, last).map_err(broken)?;
             let body = body::whole(text);
-            return Ok(respond::response(200, "application/jsonl", Vec::new(), body));
+            return Ok(respond::response(
+                200,
+                "application/jsonl",
+                Vec::new(),
+                body,
+            ));
         }
         ["v1", "decisions"] => {
             node.records.settle().map_err(broken)?;
@@ -169,10 +182,7 @@ fn look(node: &Node, path: &str, query: &str) -> Result<Response<Outgoing>, ApiE
     Ok(respond::json(&value, Vec::new()))
 }
 
-fn decision(
-    node: &Node,
-    id: &str,
-) -> Result<msao_core::offload::record::DecisionRecord, ApiError> {
+fn decision(node: &Node, id: &str) -> Result<msao_core::offload::record::DecisionRecord, ApiError> {
     node.records.settle().map_err(broken)?;
     let record = node.records.get(id).map_err(broken)?;
     record.ok_or_else(|| {
@@ -342,9 +352,9 @@ fn apply(node: &Node, what: &str, path: &str, asked: Value) -> Result<Value, Api
                 ApiError::invalid_value("component", &format!("it is no base64: {error}."))
             })?;
             let signature = pushed.signature.map(|text| SignatureFile::parse(&text));
-            let signature = signature.transpose().map_err(|error| {
-                ApiError::invalid_value("signature", &format!("{error}."))
-            })?;
+            let signature = signature
+                .transpose()
+                .map_err(|error| ApiError::invalid_value("signature", &format!("{error}.")))?;
             let bundle = Bundle::new(wasm, pushed.manifest, signature)
                 .map_err(|error| ApiError::invalid_value("manifest", &format!("{error}.")))?;
             let release = plugins.push(&bundle).map_err(refused)?;

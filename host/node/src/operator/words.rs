@@ -127,11 +127,16 @@ fn said(text: &mut String, record: &DecisionRecord, manifest: Option<&Manifest>)
         (None, Some(digest)) => format!("policy {}", digest.short()),
         (None, None) => "the built-in fallback".to_owned(),
     };
-    line(text, &format!("  by {policy}, revision {}", record.generation.revision));
+    line(
+        text,
+        &format!("  by {policy}, revision {}", record.generation.revision),
+    );
     for called in [&record.asked, &record.planned].into_iter().flatten() {
         let words = match called {
             Called::Answered(Decision::Probe) => "  plan: look first (probe)".to_owned(),
-            Called::Answered(Decision::Run(plan)) => format!("  plan: {}", plan_in_words(plan, manifest)),
+            Called::Answered(Decision::Run(plan)) => {
+                format!("  plan: {}", plan_in_words(plan, manifest))
+            }
             Called::Failed(kind) => format!("  plan failed ({kind}): the fallback planned"),
         };
         line(text, &words);
@@ -141,7 +146,11 @@ fn said(text: &mut String, record: &DecisionRecord, manifest: Option<&Manifest>)
         answers.filter(|action| wanted(action)).count()
     };
     if !record.steps.is_empty() {
-        let failed = record.steps.iter().filter(|step| step.action.answer().is_none()).count();
+        let failed = record
+            .steps
+            .iter()
+            .filter(|step| step.action.answer().is_none())
+            .count();
         let mut words = format!("  step, {} times:", record.steps.len());
         for (name, number) in [
             ("draft", count(|it| *it == Action::Draft)),
@@ -199,7 +208,10 @@ fn route_name(route: Route) -> &'static str {
 }
 
 fn ran(text: &mut String, record: &DecisionRecord) {
-    let changed = record.outcome.as_ref().map_or(0, |outcome| outcome.overrides);
+    let changed = record
+        .outcome
+        .as_ref()
+        .map_or(0, |outcome| outcome.overrides);
     line(text, "\nWhat the host did");
     if changed == 0 {
         line(text, "  as planned");
@@ -209,15 +221,28 @@ fn ran(text: &mut String, record: &DecisionRecord) {
         (overrides::ROUTE, "took another route"),
         (overrides::EXACT, "committed nothing unverified"),
         (overrides::MEDIA, "kept media where they may be"),
-        (overrides::RETENTION, "kept other parts of the media than planned"),
+        (
+            overrides::RETENTION,
+            "kept other parts of the media than planned",
+        ),
         (overrides::PEER, "asked another peer"),
-        (overrides::FALLBACK, "a call failed, and the fallback took its place"),
+        (
+            overrides::FALLBACK,
+            "a call failed, and the fallback took its place",
+        ),
     ] {
         if changed & bit != 0 {
             line(text, &format!("  {words}"));
         }
     }
-    line(text, &format!("  ran: {} on row {}", route_name(record.ran.route), record.ran.peer));
+    line(
+        text,
+        &format!(
+            "  ran: {} on row {}",
+            route_name(record.ran.route),
+            record.ran.peer
+        ),
+    );
 }
 
 fn became(text: &mut String, outcome: &Outcome) {

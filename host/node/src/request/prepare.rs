@@ -86,7 +86,8 @@ pub fn prepare(
         let bytes = match std::mem::replace(&mut medium.source, Source::Bytes(Vec::new())) {
             Source::Bytes(bytes) => Bytes::from(bytes),
             Source::Url(_) => {
-                let why = "this node fetches nothing from other hosts; send the bytes as a data: URI";
+                let why =
+                    "this node fetches nothing from other hosts; send the bytes as a data: URI";
                 return Err(ApiError::invalid_media_url(&medium.field, why));
             }
         };

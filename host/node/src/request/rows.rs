@@ -37,7 +37,10 @@ pub fn parts(prompt: &Prompt) -> Vec<Part> {
 }
 
 fn texts(prompt: &Prompt) -> usize {
-    let parts = prompt.messages.iter().flat_map(msao_core::chat::Message::parts);
+    let parts = prompt
+        .messages
+        .iter()
+        .flat_map(msao_core::chat::Message::parts);
     let bytes = parts.map(|part| match part {
         msao_core::chat::Part::Text { text } => text.len(),
         _ => 0,
@@ -103,7 +106,11 @@ pub fn report(probe: &ProbeReport) -> offload::Report {
             tokens: tokens as u32,
             frames: tokens.div_ceil(per_frame) as u32,
             // 1 where nothing was asked, as the contract says.
-            relevance: if of_nothing > 0.0 { asked / of_nothing } else { 1.0 },
+            relevance: if of_nothing > 0.0 {
+                asked / of_nothing
+            } else {
+                1.0
+            },
         });
         let centred = centred(&item.features);
         report.saliency.extend(&item.saliency);
@@ -116,7 +123,9 @@ pub fn report(probe: &ProbeReport) -> offload::Report {
             report.frame.push((token / per_frame) as u32);
             report.y.push((token % per_frame / across) as u32);
             report.x.push((token % across) as u32);
-            report.similarity.push(similarity(&centred, token, per_frame));
+            report
+                .similarity
+                .push(similarity(&centred, token, per_frame));
         }
         report.features.extend(&item.features);
     }
@@ -138,7 +147,10 @@ fn centred(features: &[f32]) -> Vec<f32> {
             .map(|(value, mean)| (f64::from(*value) - mean) as f32)
             .collect::<Vec<f32>>()
     };
-    features.chunks_exact(FEATURE_WIDTH).flat_map(less).collect()
+    features
+        .chunks_exact(FEATURE_WIDTH)
+        .flat_map(less)
+        .collect()
 }
 
 /// Cosine of a token's feature with that of the same place one frame before; 2 where there is none, as the contract says.
@@ -198,7 +210,10 @@ mod tests {
             ..ProbeReport::default()
         };
         let report = report(&probe);
-        assert_eq!((&report.frame[..], &report.x[..]), (&[0, 0, 1, 1][..], &[0, 1, 0, 1][..]));
+        assert_eq!(
+            (&report.frame[..], &report.x[..]),
+            (&[0, 0, 1, 1][..], &[0, 1, 0, 1][..])
+        );
         assert_eq!(report.similarity[..2], [2.0, 2.0]);
         assert!((report.similarity[2] - 1.0).abs() < 1e-6);
         assert!(report.similarity[3] < 0.0);

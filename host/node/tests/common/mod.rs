@@ -43,7 +43,9 @@ impl Bench {
     /// With a role and these of the demo's models.
     pub async fn with(role: &str, models_there: &[&str], sections: &str) -> Bench {
         let folder = tempfile::tempdir().unwrap();
-        let mut text = format!("[node]\nname = \"{role}\"\nrole = \"{role}\"\nstate = \"state\"\ndrain-s = 10\n");
+        let mut text = format!(
+            "[node]\nname = \"{role}\"\nrole = \"{role}\"\nstate = \"state\"\ndrain-s = 10\n"
+        );
         for model in models_there {
             text += &format!(
                 "[models.{model}]\npath = \"{}/demo-{model}\"\nprecision = \"f32\"\ncache-mib = 64\n",
@@ -60,14 +62,20 @@ impl Bench {
                 text += &format!("{section}\n{ours}\n");
             }
         }
-        let given = [("[api]", "listen"), ("[operator]", "listen"), ("[sessions]", "listen")]
-            .into_iter()
-            .fold(sections.to_owned(), |text, (section, key)| {
-                text.replace(section, &format!("{section}\n{key} = \"127.0.0.1:0\""))
-            });
+        let given = [
+            ("[api]", "listen"),
+            ("[operator]", "listen"),
+            ("[sessions]", "listen"),
+        ]
+        .into_iter()
+        .fold(sections.to_owned(), |text, (section, key)| {
+            text.replace(section, &format!("{section}\n{key} = \"127.0.0.1:0\""))
+        });
         text += &given;
         let loaded = parse(&text, &folder.path().join("node.toml"), []);
-        let config = loaded.unwrap_or_else(|error| panic!("{error}\n{text}")).config;
+        let config = loaded
+            .unwrap_or_else(|error| panic!("{error}\n{text}"))
+            .config;
         let models = Models::load(&config).await.unwrap();
         let running = Running::start(config, models).await;
         let running = running.unwrap_or_else(|error| panic!("{error}"));
@@ -96,8 +104,9 @@ impl Bench {
     /// One request over a connection of its own.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
         let stream = TcpStream::connect(self.address).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
         tokio::spawn(connection);
         sender.send_request(request).await.unwrap()
     }
@@ -105,7 +114,8 @@ impl Bench {
     /// The same over HTTP/2, known beforehand.
     pub async fn send_h2(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
         let stream = TcpStream::connect(self.address).await.unwrap();
-        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let handshake =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (mut sender, connection) = handshake.await.unwrap();
         tokio::spawn(connection);
         sender.send_request(request).await.unwrap()
@@ -167,7 +177,9 @@ pub async fn whole(response: Response<Incoming>) -> (u16, HeaderMap, Value) {
 pub async fn events(response: Response<Incoming>) -> Vec<Value> {
     let body = response.into_body().collect().await.unwrap().to_bytes();
     let text = String::from_utf8(body.to_vec()).unwrap();
-    let blocks = text.split("\n\n").filter(|block| !block.is_empty() && !block.starts_with(':'));
+    let blocks = text
+        .split("\n\n")
+        .filter(|block| !block.is_empty() && !block.starts_with(':'));
     let data = blocks.map(|block| block.strip_prefix("data: ").unwrap());
     data.map(|data| serde_json::from_str(data).unwrap_or_else(|_| json!(data)))
         .collect()
@@ -189,7 +201,10 @@ pub fn about_picture(question: &str, more: Value) -> Value {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|it| it == "png" || it == "jpg"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|it| it == "png" || it == "jpg")
+        })
         .collect();
     files.sort();
     let bytes = std::fs::read(&files[0]).unwrap();

@@ -480,7 +480,10 @@ impl Plugins {
         let held = [Some(&table.stable), table.previous.as_ref(), canary];
         held.into_iter().flatten().find_map(|generation| {
             if generation.id.policy == Some(artifact) {
-                generation.policy.as_ref().map(|it| it.plugin.manifest().clone())
+                generation
+                    .policy
+                    .as_ref()
+                    .map(|it| it.plugin.manifest().clone())
             } else if generation.id.postprocessor == Some(artifact) {
                 let part = generation.postprocessor.as_ref();
                 part.map(|it| it.plugin.manifest().clone())

@@ -187,7 +187,9 @@ mod tests {
     #[test]
     fn a_prompts_digest_depends_on_all_that_is_read_and_on_nothing_else() {
         let text = |text: &str| Part::Text { text: text.into() };
-        let image = |image: &str| Part::Image { image: image.into() };
+        let image = |image: &str| Part::Image {
+            image: image.into(),
+        };
         let medium = |byte: u8, keep: Option<Vec<u8>>| Medium {
             digest: Digest([byte; 32]),
             modality: Modality::Image,

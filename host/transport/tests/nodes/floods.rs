@@ -50,7 +50,7 @@ async fn flood(cloud: &Cloud, mut next: impl FnMut(u32) -> Vec<u8>) -> Vec<u8> {
     };
     timeout(LONG, flooding)
         .await
-        .expect("the node ends the connection");
+        .unwrap_or_else(|_| panic!("the node does not end the connection"));
     timeout(LONG, reading).await.unwrap().unwrap()
 }
 

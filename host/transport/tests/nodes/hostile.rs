@@ -59,7 +59,7 @@ async fn garbage_is_hung_up_on() {
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
     )
     .await;
-    let noise: Vec<u8> = (0..5000_u32).map(|i| (i * 7919 >> 3) as u8).collect();
+    let noise: Vec<u8> = (0..5000_u32).map(|i| ((i * 7919) >> 3) as u8).collect();
     says(&cloud, &noise).await;
     goes_on(&mut cloud).await;
 }
