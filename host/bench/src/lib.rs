@@ -4,7 +4,7 @@
 //! `msao-prove` binary prints them and writes them down; the tests run what a test run can afford of the same code.
 //! Proofs about plug-ins are a program of their own, `msao-prove-plugins`, which builds without the feature `engine` and so
 //! without libtorch.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 // A prover's business is to print.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 

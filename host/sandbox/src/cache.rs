@@ -35,8 +35,12 @@ const CODE_BYTES: usize = 32;
 const LENGTH_BYTES: usize = 4;
 /// Compiled components that are kept; those not used for longest go first.
 const MAX_KEPT: usize = 128;
+/// Bytes from which on all cores work at the code of authentication. Waking them takes longer than a small file by one.
+const SHARED_FROM: usize = 1 << 20;
 /// Who may do what to a file of compiled code: its owner may read it.
 const MODE: u32 = 0o400;
+/// How often a file says that it is in use; pruning need not know it any sooner.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// The form of the files, and what [`crate::inspect()`] looks at. Raise it when either changes.
 const REVISION: u32 = 2;
 /// Files that were being written when the process was stopped: one that is older than this is nobody's any more.
@@ -86,7 +90,8 @@ impl Cache {
     pub fn get(&self, engine: &Engine, digest: &Digest) -> Option<Compiled> {
         let name = self.name(digest);
         let file = File::open(self.folder.join(&name)).ok()?;
-        if file.metadata().ok()?.mode() & 0o777 != MODE {
+        let metadata = file.metadata().ok()?;
+        if metadata.mode() & 0o777 != MODE {
             return None;
         }
         let bytes = map(&file).ok()?;
@@ -98,7 +103,10 @@ impl Cache {
             .or_else(|_| deserialize(engine, code))
             .ok()?;
         // Says that it is in use. Where that fails it is pruned too early.
-        let _ = file.set_modified(SystemTime::now());
+        let said = metadata.modified().ok().and_then(|at| at.elapsed().ok());
+        if said.is_none_or(|ago| ago > SAY_AGAIN) {
+            let _ = file.set_modified(SystemTime::now());
+        }
         Some(Compiled {
             component,
             inspection,
@@ -132,8 +140,11 @@ impl Cache {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         // The name's length is always the same, so that the two cannot be taken for each other.
         hasher.update(name.as_bytes());
-        // On all cores, where there is much of it.
-        hasher.update_rayon(bytes);
+        if bytes.len() < SHARED_FROM {
+            hasher.update(bytes);
+        } else {
+            hasher.update_rayon(bytes);
+        }
         hasher.finalize()
     }
 

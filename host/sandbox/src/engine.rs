@@ -149,7 +149,8 @@ pub fn ticks(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-fn settings(config: &SandboxConfig) -> Config {
+/// What a sandbox of `config` tells wasmtime.
+pub fn settings(config: &SandboxConfig) -> Config {
     let mut settings = Config::new();
     settings
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)))

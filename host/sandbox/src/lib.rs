@@ -79,6 +79,10 @@ pub use crate::inspect::{CONTRACT, Inspection, inspect};
 pub use crate::policy::Policy;
 pub use crate::postprocessor::PostProcessor;
 
+/// What a sandbox of this configuration tells wasmtime: for a prover that measures bare wasmtime beside it.
+#[doc(hidden)]
+pub use crate::engine::settings as engine_settings;
+
 use crate::cache::{Cache, Compiled};
 use crate::call::Loaded;
 use crate::engine::Engines;

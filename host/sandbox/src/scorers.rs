@@ -4,13 +4,61 @@
 //! threads of one sandbox run all of them; who asks waits. When all are at work and enough callers wait already, the next
 //! one is told at once that there is no room, and its request goes on with the fallback.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
+use crate::priority;
+
 type Job = Box<dyn FnOnce() + Send>;
+
+/// Jobs that wait, behind a lock: who waits for one sleeps, whereas a channel's ends spin for each other.
+#[derive(Default)]
+struct Jobs {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// There will be no more.
+    ended: bool,
+}
+
+impl Jobs {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // A list is whole at every moment.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, job: Job) {
+        self.waiting().jobs.push_back(job);
+        self.more.notify_one();
+    }
+
+    /// Waits for the next; None: there will be no more.
+    fn next(&self) -> Option<Job> {
+        let mut waiting = self.waiting();
+        loop {
+            if let Some(job) = waiting.jobs.pop_front() {
+                return Some(job);
+            }
+            if waiting.ended {
+                return None;
+            }
+            waiting = (self.more.wait(waiting)).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn end(&self) {
+        self.waiting().ended = true;
+        self.more.notify_all();
+    }
+}
 
 /// The threads, started when they are first needed. They end when this is gone.
 pub struct Scorers {
@@ -18,7 +66,7 @@ pub struct Scorers {
     /// Callers that are run or wait, at most.
     most: u32,
     callers: Arc<AtomicU32>,
-    jobs: OnceLock<Option<Sender<Job>>>,
+    jobs: OnceLock<Option<Arc<Jobs>>>,
 }
 
 impl Scorers {
@@ -47,27 +95,33 @@ impl Scorers {
             let _ = done.send(ran.ok());
         });
         // The threads are there as long as this is.
-        jobs.send(job).ok()?;
+        jobs.put(job);
         result.recv().ok()?
     }
 }
 
+impl Drop for Scorers {
+    fn drop(&mut self) {
+        if let Some(Some(jobs)) = self.jobs.get() {
+            jobs.end();
+        }
+    }
+}
+
 /// None: the system gives no threads at all.
-fn start(threads: u32) -> Option<Sender<Job>> {
-    let (sender, jobs) = channel();
-    let jobs = Arc::new(Mutex::new(jobs));
+fn start(threads: u32) -> Option<Arc<Jobs>> {
+    let jobs = Arc::new(Jobs::default());
     let started = (0..threads).filter(|_| {
         let jobs = Arc::clone(&jobs);
         let thread = thread::Builder::new().name("plugin-score".to_owned());
         thread.spawn(move || work(&jobs)).is_ok()
     });
-    (started.count() > 0).then_some(sender)
+    (started.count() > 0).then_some(jobs)
 }
 
-fn work(jobs: &Mutex<Receiver<Job>>) {
-    loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
+fn work(jobs: &Jobs) {
+    priority::in_short_turns();
+    while let Some(job) = jobs.next() {
         job();
     }
 }

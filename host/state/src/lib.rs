@@ -5,13 +5,16 @@
 //! `msao-registry`.
 //!
 //! Read first: [`Storage`], [`CalibrationStore`], [`RecordRing`].
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod calibration;
+mod priority;
+mod queue;
 mod records;
 mod storage;
 
 pub use self::calibration::{CalibrationStore, Cells, CellsKey, Counters, Fold, Folding, Snapshot};
+pub use self::priority::step_back;
 pub use self::records::{
     Exported, JsonlError, Line, RecordConfig, RecordError, RecordRing, RecordStats, Recorded,
     Redact, Wanted, read_jsonl, write_line,

@@ -1,6 +1,10 @@
 //! Plug-ins of the plainest kind, for measuring what a call costs.
 
+// Each build has what it uses.
+#[cfg(feature = "policy")]
 mod decide;
+#[cfg(feature = "postprocessor")]
+mod judge;
 
 #[cfg(feature = "policy")]
 mod policy {
@@ -148,7 +152,7 @@ mod postprocessor {
     use exports::msao::offload::postprocessor::{Calibration, Guest, Report, Scores};
     use msao::offload::types::Score;
 
-    use crate::decide;
+    use crate::judge;
 
     struct Bare;
 
@@ -165,17 +169,17 @@ mod postprocessor {
                 let to = from + item.tokens as usize;
                 let tokens = from..to;
                 from = to;
-                let spatial = decide::sparsity(&report.saliency[tokens.clone()]);
-                let temporal = decide::repeated(&report.similarity[tokens.clone()], 0.9);
+                let spatial = judge::sparsity(&report.saliency[tokens.clone()]);
+                let temporal = judge::repeated(&report.similarity[tokens.clone()], 0.9);
                 let features = &report.features[tokens.start * dim..tokens.end * dim];
-                let spread = decide::spread(features, dim);
+                let spread = judge::spread(features, dim);
                 Score {
                     necessity: (item.relevance / (1.0 + item.relevance)).clamp(0.0, 1.0),
                     mas: 1.0 - (1.0 - spatial) * (1.0 - temporal),
                     spatial,
                     temporal,
                     unusual: 0.0,
-                    keep_order: decide::order(
+                    keep_order: judge::order(
                         &report.relevance[tokens.clone()],
                         &report.baseline[tokens],
                         &spread,

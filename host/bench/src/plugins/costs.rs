@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use msao_core::digest::Digest;
 use msao_core::offload::manifest::Manifest;
 use msao_hostile::build::Core;
 use msao_sandbox::{Failure, Plugin, Policy, PostProcessor, Sandbox, SandboxConfig};
 
 use super::bare::{self, calls};
+use super::beginnings;
 use super::inputs::{Inputs, manifest};
 use super::measure::{Side, by_turns, median};
 use super::native;
@@ -25,6 +27,22 @@ const RATIO: f64 = 1.3;
 /// It is refused, or none.
 pub fn load_policy(sandbox: &Sandbox, wasm: &[u8], manifest: &Manifest) -> Result<Arc<Policy>> {
     match sandbox.load(wasm, manifest)? {
+        Plugin::Policy(it) => Ok(it),
+        Plugin::PostProcessor(_) => bail!("no policy"),
+    }
+}
+
+/// The same as a node does, whose store has read the component by its digest and found it whole.
+///
+/// # Errors
+/// It is refused, or none.
+pub fn load_named(
+    sandbox: &Sandbox,
+    wasm: &[u8],
+    digest: &Digest,
+    manifest: &Manifest,
+) -> Result<Arc<Policy>> {
+    match sandbox.load_named(wasm, digest, manifest)? {
         Plugin::Policy(it) => Ok(it),
         Plugin::PostProcessor(_) => bail!("no policy"),
     }
@@ -212,32 +230,18 @@ pub fn beginnings(policy_wasm: &[u8]) -> Result<Vec<Row>> {
     ));
 
     let folder = tempfile::tempdir()?;
-    let cached = Sandbox::new(&SandboxConfig {
+    let config = SandboxConfig {
         cache: Some(folder.path().to_owned()),
         ..SandboxConfig::default()
-    })?;
-    policy(&cached, policy_wasm)?;
-    let warm = (0..50)
-        .map(|_| {
-            let start = Instant::now();
-            policy(&cached, policy_wasm)?;
-            Ok(ms(start))
-        })
-        .collect::<Result<Vec<f64>>>()?;
-    rows.push(Row::at_most(
-        "Rust: from the ahead-of-time cache to callable",
-        median(warm),
-        1.0,
-        " ms",
-    ));
-
-    let loaded = policy(&sandbox, policy_wasm)?;
-    let mut each = Vec::new();
-    for count in 2..=200 {
-        let start = Instant::now();
-        loaded.warm(count)?;
-        each.push(ms(start) * 1000.0);
-    }
-    rows.push(Row::at_most("Rust: instantiate", median(each), 20.0, " us"));
+    };
+    let cached = Sandbox::new(&config)?;
+    let loaded = policy(&cached, policy_wasm)?;
+    let own = (&cached, &config, folder.path());
+    rows.extend(beginnings::rows(
+        "Rust",
+        own,
+        (policy_wasm, &loaded),
+        Some(1.0),
+    )?);
     Ok(rows)
 }

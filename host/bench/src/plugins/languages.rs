@@ -4,15 +4,15 @@ use std::cell::RefCell;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use msao_core::digest::Digest;
 use msao_core::offload::{Calibration, Decision, Plan, PlanInput};
 use msao_registry::driver::Driver;
 use msao_sandbox::{Limits, Sandbox, SandboxConfig};
 
 use super::bare::{self, calls};
+use super::beginnings;
 use super::costs::{load_policy, side};
 use super::inputs::Inputs;
-use super::measure::{by_turns, median};
+use super::measure::by_turns;
 use super::shipped::{LANGUAGES, Shelf};
 use crate::report::Row;
 
@@ -110,10 +110,11 @@ pub fn same(shelf: &Shelf) -> Result<Vec<Row>> {
 /// A component is missing or a call fails.
 pub fn costs(shelf: &Shelf) -> Result<Vec<Row>> {
     let folder = tempfile::tempdir()?;
-    let sandbox = Sandbox::new(&SandboxConfig {
+    let config = SandboxConfig {
         cache: Some(folder.path().to_owned()),
         ..config()
-    })?;
+    };
+    let sandbox = Sandbox::new(&config)?;
     let mut rows = Vec::new();
     for language in LANGUAGES {
         let (wasm, manifest) = shelf.get(&format!("quickest-{language}"))?;
@@ -121,44 +122,18 @@ pub fn costs(shelf: &Shelf) -> Result<Vec<Row>> {
         let ours = load_policy(&sandbox, &wasm, &manifest)?;
         let cold = start.elapsed().as_secs_f64() * 1000.0;
         rows.push(Row::told(format!("{language}: cold compile"), cold, " ms"));
-        // As a node does: its store has read the component by its digest, and found it whole.
-        let digest = *ours.digest();
-        let warm = (0..20)
-            .map(|_| {
-                let start = Instant::now();
-                sandbox.load_named(&wasm, &digest, &manifest)?;
-                Ok(start.elapsed().as_secs_f64() * 1000.0)
-            })
-            .collect::<Result<Vec<f64>>>()?;
-        let start = Instant::now();
-        Digest::of(&wasm);
-        let digesting = start.elapsed().as_secs_f64() * 1000.0;
-        let name = format!("{language}: from the ahead-of-time cache to callable");
-        let aim = match language {
+        let orientation_ms = match language {
             "python" => Some(5.0),
             "rust" | "c" => Some(1.0),
             _ => None,
         };
-        let row = match aim {
-            Some(aim) => Row::at_most(name, median(warm), aim, " ms"),
-            None => Row::told(name, median(warm), " ms"),
-        };
-        rows.push(row.with_details(vec![format!(
-            "and {digesting:.1} ms for the digest of {} bytes where the caller does not know it",
-            wasm.len()
-        )]));
-        let each = (2..=40)
-            .map(|count| {
-                let start = Instant::now();
-                ours.warm(count)?;
-                Ok(start.elapsed().as_secs_f64() * 1e6)
-            })
-            .collect::<Result<Vec<f64>>>()?;
-        let name = format!("{language}: instantiate");
-        rows.push(match language {
-            "rust" | "c" => Row::at_most(name, median(each), 20.0, " us"),
-            _ => Row::told(name, median(each), " us"),
-        });
+        let here = (&sandbox, &config, folder.path());
+        rows.extend(beginnings::rows(
+            language,
+            here,
+            (&wasm, &ours),
+            orientation_ms,
+        )?);
         let own = Inputs {
             params: manifest.defaults(),
             ..Inputs::default()

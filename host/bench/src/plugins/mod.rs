@@ -3,6 +3,7 @@
 //! Built without the engine, so that proving it needs no libtorch.
 
 pub mod bare;
+pub mod beginnings;
 pub mod costs;
 pub mod guests;
 pub mod hostile;

@@ -6,14 +6,13 @@ use msao_core::offload::{
 };
 
 #[path = "../../guests/src/decide.rs"]
-// The same file is compiled into the guests, which have no such lints.
-#[allow(
-    clippy::indexing_slicing,
-    clippy::too_many_arguments,
-    missing_docs,
-    unreachable_pub
-)]
+// The same file is compiled into the guest, which has no such lints.
+#[allow(clippy::too_many_arguments, missing_docs, unreachable_pub)]
 mod decide;
+#[path = "../../guests/src/judge.rs"]
+// As above.
+#[allow(clippy::indexing_slicing, missing_docs, unreachable_pub)]
+mod judge;
 
 /// `plan`.
 pub fn plan(input: PlanInput) -> Decision {
@@ -102,11 +101,11 @@ pub fn score(report: &Report) -> Scores {
     let items = report.items.iter().map(|item| {
         let tokens = from..from + item.tokens as usize;
         let of = |column: &'_ [f32]| column.get(tokens.clone()).unwrap_or_default().to_vec();
-        let spatial = decide::sparsity(&of(&report.saliency));
-        let temporal = decide::repeated(&of(&report.similarity), 0.9);
+        let spatial = judge::sparsity(&of(&report.saliency));
+        let temporal = judge::repeated(&of(&report.similarity), 0.9);
         let features = report.features.get(tokens.start * dim..tokens.end * dim);
-        let spread = decide::spread(features.unwrap_or_default(), dim);
-        let keep_order = decide::order(&of(&report.relevance), &of(&report.baseline), &spread);
+        let spread = judge::spread(features.unwrap_or_default(), dim);
+        let keep_order = judge::order(&of(&report.relevance), &of(&report.baseline), &spread);
         from = tokens.end;
         Score {
             necessity: (item.relevance / (1.0 + item.relevance)).clamp(0.0, 1.0),

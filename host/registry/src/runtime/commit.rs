@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::generation::Generation;
 use super::load::{From, Halves};
 use super::table::{Canary, Table};
-use super::{Inner, Note, Refused, Verbs, since_1970_ms};
+use super::{Inner, Refused, Verbs, since_1970_ms};
 use crate::canary::Trial;
 use crate::deployment::{Deployment, Event, Spec};
 use crate::shadow::Shadow;
@@ -33,9 +33,9 @@ impl Inner {
         let gone = self.publish(verbs);
         let effective = if forward { written } else { Instant::now() };
         self.cells_follow(verbs, &event, &before, &gone);
-        // Taking instances apart takes a while, and requests are to have the processor now.
-        if !gone.is_empty() {
-            let _ = self.notes.try_send(Note::Gone(gone));
+        for generation in gone {
+            // Where the thread is gone, the runtime is ending.
+            let _ = self.leftovers.send(Some(generation));
         }
         if !forward {
             sequence = self.write_down(verbs, event)?;

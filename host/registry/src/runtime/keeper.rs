@@ -49,7 +49,6 @@ fn take(inner: &Inner, note: Note) {
     match note {
         // Where it cannot be written down, it is tried again; where it is gone, an operator was faster.
         Note::Retreated { number } => inner.write_down_condemned(Some(number)),
-        Note::Gone(generations) => drop(generations),
         Note::Case(case) => {
             let (summary, input) = *case;
             let case = Case::new(summary, input);

@@ -16,6 +16,7 @@ mod deploy;
 mod ending;
 mod generation;
 mod keeper;
+mod leftovers;
 mod load;
 mod open;
 mod status;
@@ -25,7 +26,7 @@ mod ticket;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -238,8 +239,6 @@ pub(crate) enum Note {
     Retreated { number: u64 },
     /// A failing input is to be kept.
     Case(Box<(CaseSummary, CaseInput)>),
-    /// Generations that nothing goes back to any more.
-    Gone(Vec<Arc<Generation>>),
 }
 
 /// What only one at a time may change.
@@ -271,6 +270,8 @@ pub(crate) struct Inner {
     pub(crate) off: AtomicBool,
     pub(crate) verbs: Mutex<Verbs>,
     pub(crate) notes: SyncSender<Note>,
+    /// Where generations go that nothing goes back to any more.
+    leftovers: Sender<leftovers::Left>,
     pub(crate) shadow_queue: Mutex<Option<Queue>>,
     pub(crate) busy: Arc<AtomicBool>,
     pub(crate) next_ticket: AtomicU64,
@@ -525,6 +526,8 @@ impl Drop for Plugins {
         self.inner.stopping.store(true, Ordering::SeqCst);
         let queue = &self.inner.shadow_queue;
         drop(queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // Where it is gone already, there is nothing to end.
+        let _ = self.inner.leftovers.send(None);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

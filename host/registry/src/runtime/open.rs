@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::generation::{Generation, Live};
 use super::load::{From, Halves};
 use super::table::Table;
-use super::{Inner, Options, Plugins, Refused, Verbs, keeper, since_1970_ms};
+use super::{Inner, Options, Plugins, Refused, Verbs, keeper, leftovers, since_1970_ms};
 use crate::bundle::{Bundle, BundleError};
 use crate::cases::Cases;
 use crate::config::ConfigError;
@@ -116,6 +116,7 @@ impl Plugins {
         fallback.number = 0;
         let builtin = Arc::new(Generation::new(fallback, None, None, &live));
         let (notes, noted) = sync_channel(NOTES);
+        let (leftovers, apart) = leftovers::start().map_err(OpenError::Thread)?;
         let (queue, jobs) = sync_channel(options.config.shadow.queue as usize);
         let table = Table {
             stable: Arc::clone(&builtin),
@@ -146,6 +147,7 @@ impl Plugins {
                 unwritten: None,
             }),
             notes,
+            leftovers,
             shadow_queue: Mutex::new(Some(queue)),
             busy: Arc::new(AtomicBool::new(false)),
             next_ticket: AtomicU64::new(0),
@@ -166,7 +168,7 @@ impl Plugins {
         Ok(Opened {
             plugins: Plugins {
                 inner,
-                threads: vec![keeper, shadow],
+                threads: vec![keeper, shadow, apart],
             },
             warnings,
         })

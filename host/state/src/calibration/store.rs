@@ -1,7 +1,7 @@
 //! Cells for everyone else: handles that read without waiting and hand updates to the one writer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -11,6 +11,7 @@ use msao_core::offload::Update;
 use super::key::{CellsKey, Name};
 use super::snapshot::Snapshot;
 use super::writer::{Message, Writer};
+use crate::queue::{Putter, queue};
 use crate::storage::{Storage, StorageError};
 
 /// Calls whose updates may wait for the writer. Who comes later waits in [`Cells::update`]: nothing is dropped.
@@ -55,7 +56,7 @@ pub(super) struct Shared {
 #[derive(Clone, Debug)]
 pub struct Cells {
     pub(super) shared: Arc<Shared>,
-    pub(super) writer: SyncSender<Message>,
+    pub(super) writer: Putter<Message>,
 }
 
 impl Cells {
@@ -75,14 +76,14 @@ impl Cells {
             id: self.shared.id,
             updates,
         };
-        self.writer.send(message).is_ok()
+        self.writer.put(message)
     }
 }
 
 /// All cells of a node. One thread changes and checkpoints them, each second and at the end.
 #[derive(Debug)]
 pub struct CalibrationStore {
-    writer: SyncSender<Message>,
+    writer: Putter<Message>,
     thread: Mutex<Option<JoinHandle<()>>>,
     counts: Arc<Counts>,
 }
@@ -95,7 +96,7 @@ impl CalibrationStore {
     /// starts empty and is counted.
     pub fn open(storage: Arc<dyn Storage>) -> Result<CalibrationStore, StorageError> {
         let counts = Arc::new(Counts::default());
-        let (sender, receiver) = sync_channel(QUEUE);
+        let (sender, receiver) = queue(QUEUE);
         let writer = Writer::load(storage, Arc::clone(&counts))?;
         let thread = std::thread::Builder::new()
             .name("calibration".into())
@@ -110,7 +111,7 @@ impl CalibrationStore {
 
     fn ask<T: Default>(&self, question: impl FnOnce(Sender<T>) -> Message) -> T {
         let (answer, answered) = channel();
-        if self.writer.send(question(answer)).is_err() {
+        if !self.writer.put(question(answer)) {
             return T::default();
         }
         answered.recv().unwrap_or_default()
@@ -118,7 +119,7 @@ impl CalibrationStore {
 
     /// What is told is done before all that is asked later. A store that is closed changes nothing any more.
     fn tell(&self, message: Message) {
-        let _ = self.writer.send(message);
+        self.writer.put(message);
     }
 
     fn handle(&self, shared: Option<Arc<Shared>>) -> Cells {
@@ -246,7 +247,7 @@ impl CalibrationStore {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take() {
             // Either send fails because the thread is gone, or the thread ends when it reads this.
-            let _ = self.writer.send(Message::Stop);
+            self.writer.put(Message::Stop);
             let _ = thread.join();
         }
     }

@@ -1,11 +1,12 @@
 //! The one thread that changes cells. Updates come through a channel, which gives them their order: that in which requests
-//! complete.
+//! complete. It does not wait for the disk, which another thread writes to; only who asks for a checkpoint does.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, PoisonError};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -16,6 +17,7 @@ use super::cell::CellMap;
 use super::key::{CellsKey, Name, PREFIX};
 use super::snapshot::Snapshot;
 use super::store::{Counts, Shared};
+use crate::queue::Taker;
 use crate::storage::{Batch, Storage, StorageError};
 
 /// Between checkpoints.
@@ -98,6 +100,15 @@ pub(super) struct Writer {
     next_id: u64,
     /// Names that are to be taken from the database.
     gone: HashSet<Name>,
+    /// None: no thread could start, and checkpoints are written by this one.
+    disk: Option<Disk>,
+}
+
+/// What a checkpoint writes: it is taken back where that fails.
+#[derive(Debug, Default)]
+struct Written {
+    gone: HashSet<Name>,
+    sets: Vec<u64>,
 }
 
 fn add(counter: &AtomicU64, more: u64) {
@@ -116,6 +127,7 @@ impl Writer {
             names: HashMap::new(),
             next_id: 0,
             gone: HashSet::new(),
+            disk: Disk::start(Arc::clone(&storage)).ok(),
         };
         storage.scan(PREFIX, &mut |place, value| {
             match ciborium::from_reader::<Kept, _>(value) {
@@ -156,21 +168,18 @@ impl Writer {
         id
     }
 
-    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+    pub(super) fn run(mut self, messages: &Taker<Message>) {
         let mut checkpoint_at = Instant::now() + CHECKPOINT_EVERY;
         loop {
             let wait = checkpoint_at.saturating_duration_since(Instant::now());
-            let going_on = match messages.recv_timeout(wait) {
-                Ok(message) => self.take(message, messages),
-                Err(RecvTimeoutError::Timeout) => true,
-                Err(RecvTimeoutError::Disconnected) => false,
-            };
-            if !going_on {
+            if let Some(message) = messages.take_within(wait)
+                && !self.take(message, messages)
+            {
                 break;
             }
+            self.look_at_disk(false);
             if Instant::now() >= checkpoint_at {
-                // A failure is counted and told; the sets stay unwritten for the next time.
-                let _ = self.checkpoint();
+                self.begin_checkpoint();
                 self.sweep();
                 checkpoint_at = Instant::now() + CHECKPOINT_EVERY;
             }
@@ -179,7 +188,7 @@ impl Writer {
     }
 
     /// Takes a message and those that wait behind it, then lets readers see.
-    fn take(&mut self, first: Message, messages: &Receiver<Message>) -> bool {
+    fn take(&mut self, first: Message, messages: &Taker<Message>) -> bool {
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(message) = next {
@@ -188,9 +197,7 @@ impl Writer {
                 return false;
             }
             taken += 1;
-            next = (taken < TOGETHER)
-                .then(|| messages.try_recv().ok())
-                .flatten();
+            next = (taken < TOGETHER).then(|| messages.try_take()).flatten();
         }
         self.publish();
         true
@@ -360,28 +367,73 @@ impl Writer {
             .retain(|_, set| set.name.is_some() || Arc::strong_count(&set.shared) > 1);
     }
 
-    fn checkpoint(&mut self) -> Result<(), String> {
+    /// Has what changed written down by the disk's thread. Where that is still at work, it is done the next time.
+    fn begin_checkpoint(&mut self) {
         self.publish();
-        let written = self.write();
-        match &written {
-            Ok(false) => {}
-            Ok(true) => add(&self.counts.checkpoints, 1),
-            Err(problem) => {
-                add(&self.counts.failed_checkpoints, 1);
-                let last = &self.counts.last_error;
-                *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem.clone());
-            }
+        if self.disk.as_ref().is_some_and(Disk::is_at_work) {
+            return;
         }
-        written.map(drop)
+        let taken = self.take_batch();
+        let result = match (taken, &mut self.disk) {
+            (Ok(None), _) => return,
+            (Ok(Some((batch, written))), Some(disk)) => match disk.begin(batch, written) {
+                Ok(()) => return,
+                Err(written) => (written, Err("the thread for the disk has ended".to_owned())),
+            },
+            (Ok(Some((batch, written))), None) => (written, write(&*self.storage, batch)),
+            (Err(problem), _) => (Written::default(), Err(problem)),
+        };
+        self.finish_checkpoint(result);
     }
 
-    /// Writes what changed, renames included, as one batch. Returns whether there was anything.
-    fn write(&mut self) -> Result<bool, String> {
+    /// Takes what the disk's thread says; `wait`: until it says something, where it is at work.
+    fn look_at_disk(&mut self, wait: bool) {
+        let done = self.disk.as_mut().and_then(|disk| disk.done(wait));
+        if let Some(result) = done {
+            self.finish_checkpoint(result);
+        }
+    }
+
+    /// Counts a checkpoint; of one that failed everything is to be written the next time.
+    fn finish_checkpoint(&mut self, (written, result): (Written, Result<(), String>)) {
+        let Err(problem) = result else {
+            add(&self.counts.checkpoints, 1);
+            return;
+        };
+        add(&self.counts.failed_checkpoints, 1);
+        let last = &self.counts.last_error;
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+        let Writer { names, gone, .. } = self;
+        // A name that is in use again is not gone any more.
+        gone.extend((written.gone.into_iter()).filter(|name| !names.contains_key(name)));
+        for id in written.sets {
+            if let Some(set) = self.sets.get_mut(&id) {
+                set.unwritten = set.name.is_some();
+            }
+        }
+    }
+
+    /// Writes down what changed, after all that is being written, and waits for it.
+    fn checkpoint(&mut self) -> Result<(), String> {
+        self.publish();
+        self.look_at_disk(true);
+        let (written, result) = match self.take_batch() {
+            Ok(None) => return Ok(()),
+            Ok(Some((batch, written))) => (written, write(&*self.storage, batch)),
+            Err(problem) => (Written::default(), Err(problem)),
+        };
+        self.finish_checkpoint((written, result.clone()));
+        result
+    }
+
+    /// What changed, renames included, as one batch, which from now on counts as written. None: nothing.
+    fn take_batch(&mut self) -> Result<Option<(Batch, Written)>, String> {
         let mut batch = Batch::default();
         for name in &self.gone {
             batch.remove(&name.place());
         }
-        for set in self.sets.values().filter(|set| set.unwritten) {
+        let mut sets = Vec::new();
+        for (id, set) in self.sets.iter().filter(|(_, set)| set.unwritten) {
             let Some(name) = &set.name else { continue };
             let kept = Kept {
                 version: VERSION,
@@ -391,15 +443,93 @@ impl Writer {
             let mut bytes = Vec::new();
             ciborium::into_writer(&kept, &mut bytes).map_err(|error| error.to_string())?;
             batch.put(&name.place(), &bytes);
+            sets.push(*id);
         }
         if batch.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
-        let done = self.storage.apply(batch);
-        done.and_then(|()| self.storage.flush())
-            .map_err(|error| error.to_string())?;
-        self.gone.clear();
+        let gone = std::mem::take(&mut self.gone);
         self.sets.values_mut().for_each(|set| set.unwritten = false);
-        Ok(true)
+        Ok(Some((batch, Written { gone, sets })))
+    }
+}
+
+fn write(storage: &dyn Storage, batch: Batch) -> Result<(), String> {
+    (storage.apply(batch))
+        .and_then(|()| storage.flush())
+        .map_err(|error| error.to_string())
+}
+
+/// The thread that waits for the disk, so that the writer need not: whoever hands in updates waits for the writer when a
+/// thousand are queued, and a disk may take longer than that.
+#[derive(Debug)]
+struct Disk {
+    jobs: Option<Sender<Batch>>,
+    results: Receiver<Result<(), String>>,
+    /// What is being written.
+    at_work: Option<Written>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Disk {
+    fn start(storage: Arc<dyn Storage>) -> std::io::Result<Disk> {
+        let (jobs, batches) = channel();
+        let (done, results) = channel();
+        let thread = Builder::new()
+            .name("calibration-disk".into())
+            .spawn(move || {
+                for batch in batches {
+                    if done.send(write(&*storage, batch)).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Disk {
+            jobs: Some(jobs),
+            results,
+            at_work: None,
+            thread: Some(thread),
+        })
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.at_work.is_some()
+    }
+
+    /// Hands over a batch. An error gives back what it was about.
+    fn begin(&mut self, batch: Batch, written: Written) -> Result<(), Written> {
+        match &self.jobs {
+            Some(jobs) if jobs.send(batch).is_ok() => {
+                self.at_work = Some(written);
+                Ok(())
+            }
+            _ => Err(written),
+        }
+    }
+
+    /// What was being written, and how it went. None: nothing was, or, unless it is to be waited for, it still is.
+    fn done(&mut self, wait: bool) -> Option<(Written, Result<(), String>)> {
+        self.at_work.as_ref()?;
+        let result = if wait {
+            self.results.recv().map_err(|_| TryRecvError::Disconnected)
+        } else {
+            self.results.try_recv()
+        };
+        let result = match result {
+            Ok(result) => result,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => Err("the thread for the disk has ended".to_owned()),
+        };
+        Some((self.at_work.take()?, result))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // The thread ends when nobody can hand it anything any more.
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }

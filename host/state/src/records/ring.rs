@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -16,6 +16,8 @@ use super::config::{RecordConfig, Redact, Wanted};
 use super::jsonl::{Line, named, write_line};
 use super::shelf::Shelf;
 use crate::calibration::Snapshot;
+use crate::priority::step_back;
+use crate::queue::{Putter, Taker, queue};
 use crate::storage::{Storage, StorageError};
 
 /// What became of the records.
@@ -65,7 +67,7 @@ pub struct RecordRing {
     config: RecordConfig,
     shelf: Arc<Mutex<Shelf>>,
     counts: Arc<Counts>,
-    writer: SyncSender<Message>,
+    writer: Putter<Message>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -82,7 +84,7 @@ impl RecordRing {
         let shelf = Shelf::open(storage, config.keep, config.mib << 20)?;
         let shelf = Arc::new(Mutex::new(shelf));
         let counts = Arc::new(Counts::default());
-        let (writer, messages) = sync_channel(config.queue as usize);
+        let (writer, messages) = queue(config.queue as usize);
         let thread = {
             let (shelf, counts) = (Arc::clone(&shelf), Arc::clone(&counts));
             std::thread::Builder::new()
@@ -117,7 +119,7 @@ impl RecordRing {
         }
         self.config.redact(&mut record);
         let put = Message::Put(Box::new(record), snapshots);
-        let taken = self.writer.try_send(put).is_ok();
+        let taken = self.writer.try_put(put);
         if !taken {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -209,9 +211,9 @@ impl RecordRing {
     /// [`RecordError::Closed`].
     pub fn settle(&self) -> Result<(), RecordError> {
         let (answer, answered) = channel();
-        self.writer
-            .send(Message::Settle(answer))
-            .map_err(|_| RecordError::Closed)?;
+        if !self.writer.put(Message::Settle(answer)) {
+            return Err(RecordError::Closed);
+        }
         answered.recv().map_err(|_| RecordError::Closed)
     }
 
@@ -234,15 +236,19 @@ impl Drop for RecordRing {
     fn drop(&mut self) {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take() {
-            // Either send fails because the thread is gone, or the thread ends when it reads this.
-            let _ = self.writer.send(Message::Stop);
+            // Either it is refused because the thread is gone, or the thread ends when it reads this.
+            self.writer.put(Message::Stop);
             let _ = thread.join();
         }
     }
 }
 
-fn write_down(shelf: &Mutex<Shelf>, counts: &Counts, messages: &Receiver<Message>) {
-    for message in messages {
+fn write_down(shelf: &Mutex<Shelf>, counts: &Counts, messages: &Taker<Message>) {
+    // Writing a record takes longer than deciding. Where there are more decisions than can be written, the rest is dropped
+    // anyhow, and this thread would take the processor from those who decide. The database's threads, which it starts,
+    // step back with it.
+    step_back();
+    while let Some(message) = messages.take() {
         match message {
             Message::Put(record, snapshots) => {
                 let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
