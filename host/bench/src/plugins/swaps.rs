@@ -41,8 +41,8 @@ pub fn open(folder: &Path) -> Result<(Plugins, Arc<CalibrationStore>)> {
     let calibration = Arc::new(CalibrationStore::open(Arc::clone(&storage))?);
     // Small, so that it is full long before the first look at the memory.
     let records = RecordConfig {
-        keep: 1000,
-        mib: 8,
+        keep: 200,
+        mib: 2,
         ..RecordConfig::default()
     };
     let sandbox = Sandbox::new(&SandboxConfig {
