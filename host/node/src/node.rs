@@ -20,7 +20,7 @@ use crate::cloud::{Here, Media, SessionLimits, Sessions};
 use crate::config::{self, NodeConfig};
 use crate::metrics::Metrics;
 use crate::models::{Model, ModelError};
-use crate::peers::Remote;
+use crate::peers::{Ahead, Remote};
 use crate::request::{self, Prompt};
 
 /// Why a node does not start.
@@ -303,6 +303,12 @@ impl Node {
             (_, None) => here(),
             (_, Some(peer)) => self.peers.get(peer).map(remote),
         }
+    }
+
+    /// Notes work that a plan is going to send to a peer; `None` where it stays here.
+    pub fn ahead(&self, row: usize, route: Route, prompt_tokens: u32) -> Option<Ahead> {
+        let peer = row.checked_sub(1).filter(|_| route != Route::Edge)?;
+        Some(self.peers.get(peer)?.ahead(prompt_tokens))
     }
 
     /// A number that no other request of this process has.

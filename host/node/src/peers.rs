@@ -62,6 +62,9 @@ impl Local for Told {
     }
 }
 
+/// Work that a peer is going to get; dropped when it has begun, ran elsewhere or is gone.
+pub type Ahead = msao_transport::Planned;
+
 /// A peer, as requests see it.
 pub struct Remote {
     peer: Peer,
@@ -110,6 +113,20 @@ impl Remote {
     /// The peer.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// Notes that a prompt of so many tokens is going to be read there, until the result is dropped.
+    pub fn ahead(&self, prompt_tokens: u32) -> Ahead {
+        let mut row = offload::Node::default();
+        self.peer.fill(&mut row);
+        // A peer that has read nothing yet has not told how fast it is.
+        let per_s = row.prefill_tok_per_s;
+        let work_ms = if per_s > 0.0 {
+            f64::from(prompt_tokens) / per_s * 1000.0
+        } else {
+            0.0
+        };
+        self.peer.plan(work_ms)
     }
 
     /// The peer's row, for policies to see.

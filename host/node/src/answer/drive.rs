@@ -26,6 +26,9 @@ use crate::request::Prompt;
 /// The request's policy, as its answers ask it.
 pub type Steps = Arc<Mutex<Option<Ticket>>>;
 
+/// A model that is asked what an answer has cost says so within.
+const COUNTED_WITHIN: Duration = Duration::from_millis(200);
+
 /// After a way was lost, the next is tried after so long.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -89,6 +92,8 @@ pub struct Driven {
     pub draft_passes: (u32, f64),
     /// Time until the draft model had read the prompt, in ms.
     pub prefill_ms: Option<f64>,
+    /// Floating-point operations of the draft model for it.
+    pub flops: f64,
 }
 
 struct Driver {
@@ -140,8 +145,17 @@ pub async fn drive(mut job: Job) -> Driven {
         prefill_ms: None,
     };
     let ended = driver.run(effects.into()).await;
+    let flops = match &driver.draft {
+        // Nobody waits long for a figure.
+        Some(draft) => tokio::time::timeout(COUNTED_WITHIN, draft.meter()).await,
+        None => Ok(None),
+    };
     Driven {
         ended,
+        flops: flops
+            .ok()
+            .flatten()
+            .map_or(0.0, |meter| meter.flops() as f64),
         counters: driver.edge.counters().clone(),
         first_token_ms: driver.first_token_ms,
         last_token_ms: driver.last_token_ms,

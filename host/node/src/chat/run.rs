@@ -19,6 +19,7 @@ use super::plan::{Planned, allowed, failed, opening};
 use crate::answer::{Driven, Ended, Job, Steps, Traffic, drive};
 use crate::models::Seat;
 use crate::node::Node;
+use crate::peers::Ahead;
 
 /// What happens may wait for the client for so many pieces; beyond that its slowness is counted as absence.
 const UNREAD: usize = 256;
@@ -48,6 +49,8 @@ struct Running {
     gone: CancellationToken,
     /// Nothing has been said yet.
     silent: bool,
+    /// Counts as work that the peer is going to get, until it has begun.
+    ahead: Option<Ahead>,
 }
 
 impl Running {
@@ -61,6 +64,7 @@ impl Running {
             told,
             gone: CancellationToken::new(),
             silent: true,
+            ahead: None,
         }
     }
 
@@ -81,6 +85,10 @@ impl Running {
 
     /// Runs all answers to their end.
     async fn answer(&mut self) -> Vec<Driven> {
+        let (row, route) = (self.planned.plan.peer as usize, self.planned.plan.route);
+        self.ahead = self
+            .node
+            .ahead(row, route, self.planned.request.prompt_tokens);
         let (pieces, mut said) = mpsc::unbounded_channel();
         let mut running = JoinSet::new();
         for choice in 0..self.planned.asked.request.n {
@@ -110,6 +118,7 @@ impl Running {
 
     async fn say(&mut self, choice: u32, piece: Piece) {
         self.silent = false;
+        self.ahead = None;
         if self.gone.is_cancelled() {
             return;
         }
@@ -340,6 +349,7 @@ impl Running {
             upload_ms: self.traffic.upload_ms(),
             sent_bytes: sent as f64,
             received_bytes: received as f64,
+            edge_flops: driven.iter().map(|driven| driven.flops).sum(),
             cost: if route == Route::Edge {
                 0.0
             } else {

@@ -7,8 +7,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
 
+use msao_core::meter::Meter;
 use msao_engine::service::{ServiceError, Verdict};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::engine::Seat;
@@ -30,6 +31,8 @@ pub enum Order {
     RollBack(u32),
     /// Make these the next tokens of the answer.
     Append(Vec<u32>),
+    /// Say what it has cost so far.
+    Meter(oneshot::Sender<Meter>),
 }
 
 /// What became of it.
@@ -79,6 +82,13 @@ impl Orders {
         let _ended = self.orders.send(order);
     }
 
+    /// What the seat has cost so far, behind all orders given before; `None` if it was not taken, or is lost.
+    pub async fn meter(&self) -> Option<Meter> {
+        let (reply, told) = oneshot::channel();
+        self.give(Order::Meter(reply));
+        told.await.ok()
+    }
+
     /// The next thing done. Never comes once the seat is lost.
     pub async fn done(&mut self) -> Done {
         match self.done.recv().await {
@@ -107,6 +117,8 @@ async fn work(
             None => return Ok(()),
             Some(Order::RollBack(to)) => known.truncate(to as usize),
             Some(Order::Append(ids)) => known.extend(ids),
+            // Nothing yet: who asks hears that by the other end being dropped.
+            Some(Order::Meter(_)) => {}
             Some(order) => first = Some(order),
         }
     }
@@ -129,6 +141,9 @@ async fn work(
         match order {
             Order::RollBack(to) => seat.roll_back(to as usize).await?,
             Order::Append(ids) => seat.append(ids).await?,
+            Order::Meter(reply) => {
+                let _gone = reply.send(seat.meter().await?);
+            }
             Order::Verify { stamp, drafts } => {
                 let began = Instant::now();
                 let verdict = seat.verify(drafts).await?;

@@ -425,3 +425,35 @@ fn limits_hold_drafts_back_until_a_verdict() {
     assert_eq!(drafts(&effects)[0].proposed, [8]);
     assert!(edge.edge.counters().waited_ms > 0.0);
 }
+
+#[test]
+fn without_a_draft_model_the_rest_is_the_targets() {
+    let mut driven = Driven::start(config());
+    driven.stream(&[1, 2]);
+    let effects = driven.tell(Event::DraftLost);
+    let sent = effects.iter().any(|effect| {
+        matches!(effect, Effect::Send(Frame::Draft(draft)) if draft.last && draft.proposed.is_empty())
+    });
+    assert!(sent, "{effects:?}");
+    let drafts = |effects: &[Effect]| {
+        let of = |effect: &&Effect| matches!(effect, Effect::Draft { .. });
+        effects.iter().filter(of).count()
+    };
+    assert_eq!(drafts(&effects), 0);
+    // Whatever happens then, nothing is drafted, and nobody finishes alone.
+    let effects = driven.tell(Event::PeerLost);
+    assert_eq!(drafts(&effects), 0);
+    let effects = driven.tell(Event::Action(Action::Finish));
+    assert!(
+        effects.contains(&Effect::End(Ending::NotExact)),
+        "{effects:?}"
+    );
+
+    let alone = Config {
+        start: Start::Alone,
+        ..config()
+    };
+    let mut driven = Driven::start(alone);
+    let effects = driven.tell(Event::DraftLost);
+    assert_eq!(effects, [Effect::End(Ending::NoModel)]);
+}
