@@ -95,7 +95,7 @@ struct ServingArgs {
 
 #[derive(clap::Args)]
 struct NodesArgs {
-    /// Show these parts only: identity, swaps, faults. May be given several times.
+    /// Show these parts only: identity, swaps, faults, overhead. May be given several times.
     #[arg(long, value_name = "PART", value_parser = NODE_PARTS)]
     only: Vec<String>,
     /// The folder that holds demo-target, demo-draft and heldout [default: this checkout's models].
@@ -109,7 +109,7 @@ struct NodesArgs {
     out: Option<PathBuf>,
 }
 
-const NODE_PARTS: [&str; 3] = ["identity", "swaps", "faults"];
+const NODE_PARTS: [&str; 4] = ["identity", "swaps", "faults", "overhead"];
 const SERVING_PARTS: [&str; 6] = ["equality", "speed", "cost", "service", "probe", "soak"];
 const PARTS: [&str; 5] = ["parity", "pair", "sampler", "input", "loading"];
 
@@ -204,7 +204,7 @@ fn nodes(args: &NodesArgs) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let parts: [Part; 3] = [
+    let parts: [Part; 4] = [
         (
             "identity",
             "Whatever drafts, and whatever the link does, the tokens are the target's (edge on core 0 with the client, cloud on core 1)",
@@ -219,6 +219,11 @@ fn nodes(args: &NodesArgs) -> Result<bool> {
             "faults",
             "Processes killed",
             Box::new(|| runtime.block_on(nodes::faults::rows(&places))),
+        ),
+        (
+            "overhead",
+            "A node by itself, with an engine that answers at once, beside a bare server of the same bytes (one process, node and client together)",
+            Box::new(|| runtime.block_on(nodes::overhead::rows(&places))),
         ),
     ];
     prove("nodes", &parts, &args.only, false, args.out.as_deref())

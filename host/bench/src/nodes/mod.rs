@@ -7,6 +7,8 @@ pub mod faults;
 #[cfg(feature = "engine")]
 pub mod identity;
 #[cfg(feature = "engine")]
+pub mod overhead;
+#[cfg(feature = "engine")]
 pub mod pair;
 pub mod process;
 #[cfg(feature = "engine")]
