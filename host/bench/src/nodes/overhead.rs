@@ -173,7 +173,11 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
         Row::told("node: p50", p50, " us"),
         Row::told("node: p99", p99, " us"),
         Row::at_most("p50, node beside bare server", p50 / bare_p50, 1.5, ""),
-        Row::told("bare server: requests a second over 8 connections", bare_rate, ""),
+        Row::told(
+            "bare server: requests a second over 8 connections",
+            bare_rate,
+            "",
+        ),
         Row::told("node: requests a second over 8 connections", rate, ""),
     ])
 }
@@ -248,7 +252,9 @@ async fn bare(answer: Bytes) -> Result<SocketAddr> {
                         let _body = request.into_body().collect().await;
                         let mut response = Response::new(Full::new(answer));
                         let json = hyper::header::HeaderValue::from_static("application/json");
-                        response.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
+                        response
+                            .headers_mut()
+                            .insert(hyper::header::CONTENT_TYPE, json);
                         Ok::<_, Infallible>(response)
                     }
                 });
