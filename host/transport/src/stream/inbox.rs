@@ -14,6 +14,7 @@ use hyper::body::{Body, Incoming};
 use msao_session::frame::{Decoder, Frame, Hello};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::outbox::Outbox;
 use crate::error::TransportError;
 use crate::explain::{self, Cut};
 use crate::limits::{FRAME_COST, INBOX_BYTES};
@@ -91,8 +92,12 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    pub(super) async fn run(self, to: mpsc::UnboundedSender<Item>) {
+    /// Reads to the end. A bad one ends the other direction as well, at once: the receiver may be the reason.
+    pub(super) async fn run(self, to: mpsc::UnboundedSender<Item>, outbox: Arc<Outbox>) {
         let end = self.read(&to).await;
+        if end.is_err() {
+            outbox.cancel();
+        }
         // Nobody listens any more: then nobody wants to know.
         let _ = to.send(Item::End(end.err()));
     }

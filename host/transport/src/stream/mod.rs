@@ -118,7 +118,8 @@ impl Stream {
             _place: place,
         });
         let (to, items) = mpsc::unbounded_channel();
-        let reader = tokio::spawn(inbound.run(to)).abort_handle();
+        let reading = inbound.run(to, Arc::clone(&shared.outbox));
+        let reader = tokio::spawn(reading).abort_handle();
         Stream {
             receiver: Receiver {
                 items,
@@ -272,7 +273,6 @@ impl Receiver {
             }
             Some(Item::End(Some(error))) => {
                 self.ended = true;
-                self.shared.outbox.cancel();
                 Some(Err(error))
             }
             // The reader went without a word: its runtime is shutting down.
