@@ -16,6 +16,8 @@ use tokio::time::Instant;
 use crate::net::Io;
 use crate::{explain, lock};
 
+const CLOSED: &str = "the peer has closed the connection";
+
 /// What is kept of a connection's beginning, to tell who called.
 const FIRST: usize = 8;
 
@@ -26,11 +28,19 @@ pub(crate) struct Wire {
 
 struct State {
     inner: Mutex<Inner>,
-    /// Why it ended. Nothing as long as it has not.
-    ended: watch::Sender<Option<Arc<str>>>,
+    /// How it ended. Nothing as long as it has not.
+    ended: watch::Sender<Option<Ended>>,
     server: bool,
     /// Whether the bytes seen here are the connection's own, not what TLS made of them.
     plain: bool,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    pub(crate) why: Arc<str>,
+    /// The other side takes nothing new, and what is under way goes on to its end.
+    pub(crate) orderly: bool,
 }
 
 struct Inner {
@@ -76,18 +86,19 @@ impl Wire {
 
     fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
-            self.state.end(explain::words(error));
+            self.state.end(explain::words(error), false);
         }
         result
     }
 }
 
 impl State {
-    fn end(&self, why: String) {
+    fn end(&self, why: String, orderly: bool) {
         self.ended.send_if_modified(|ended| {
             let first = ended.is_none();
             if first {
-                *ended = Some(why.into());
+                let why = why.into();
+                *ended = Some(Ended { why, orderly });
             }
             first
         });
@@ -97,7 +108,7 @@ impl State {
 impl WireHandle {
     /// Ends the connection, if it has not ended.
     pub(crate) fn kill(&self, why: impl Into<String>) {
-        self.0.end(why.into());
+        self.0.end(why.into(), false);
         let waker = {
             let mut inner = lock(&self.0.inner);
             inner.killed = true;
@@ -108,24 +119,28 @@ impl WireHandle {
         }
     }
 
-    /// The connection's task has come to an end.
-    pub(crate) fn ended(&self, why: String) {
-        self.0.end(self.suspicion().map_or(why, str::to_owned));
+    /// HTTP/2 has come to an end: in good order, or with an error.
+    pub(crate) fn ended(&self, error: Option<String>) {
+        let orderly = error.is_none();
+        self.0.end(error.unwrap_or_else(|| CLOSED.into()), orderly);
     }
 
     /// Why it has ended, if it has.
     pub(crate) fn why(&self) -> Option<String> {
+        let ended = self.0.ended.borrow().clone()?;
         // What a stranger's first bytes were says more than how HTTP/2 failed on them.
-        let ended = self.0.ended.borrow().as_ref().map(ToString::to_string)?;
-        Some(self.suspicion().map_or(ended, str::to_owned))
+        let said = self.suspicion().map(str::to_owned);
+        Some(said.unwrap_or_else(|| ended.why.to_string()))
     }
 
-    /// Waits until it has ended; why.
-    pub(crate) async fn closed(&self) -> String {
+    /// Waits until it has ended.
+    pub(crate) async fn closed(&self) -> Ended {
         let mut ended = self.0.ended.subscribe();
         // The sender lives as long as this handle.
         let _ = ended.wait_for(Option::is_some).await;
-        self.why().unwrap_or_default()
+        let orderly = ended.borrow().as_ref().is_some_and(|ended| ended.orderly);
+        let why = self.why().unwrap_or_default().into();
+        Ended { why, orderly }
     }
 
     /// When bytes came last.
@@ -158,7 +173,7 @@ impl AsyncRead for Wire {
         if result.is_ok() {
             let bytes = buf.filled().get(before..).unwrap_or_default();
             if bytes.is_empty() && buf.remaining() > 0 {
-                self.state.end("the peer has closed the connection".into());
+                self.state.end(CLOSED.into(), false);
             } else {
                 let mut inner = lock(&self.state.inner);
                 inner.read_at = Instant::now();
@@ -222,7 +237,8 @@ mod tests {
         handle.kill("enough");
         assert!(reader.await.unwrap().is_err());
         handle.kill("something else");
-        assert_eq!(handle.closed().await, "enough");
+        let ended = handle.closed().await;
+        assert_eq!((&*ended.why, ended.orderly), ("enough", false));
     }
 
     #[tokio::test]
@@ -233,7 +249,7 @@ mod tests {
         wire.read_u8().await.unwrap();
         wire.read_u8().await.unwrap();
         wire.read_u8().await.unwrap();
-        handle.ended("protocol error".into());
+        handle.ended(Some("protocol error".into()));
         assert!(handle.why().unwrap().contains("HTTP/1 client"));
     }
 }

@@ -1,10 +1,9 @@
 //! Keeps the connection for media.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use hyper::Method;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::keeper::Backoff;
 use super::line::{Bound, Line};
@@ -13,36 +12,44 @@ use crate::body::Payload;
 use crate::error::TransportError;
 use crate::limits::{ANSWER_WITHIN, BULK_SIGN};
 use crate::routes;
-
-/// A connection that was there for so long was a good one: the next try comes at once.
-const GOOD: Duration = Duration::from_secs(10);
+use crate::wire::Ended;
 
 /// Connects again and again, as long as the connection for sessions is up; its caller drops this when it is not.
 pub(super) async fn keep(inner: &Inner) -> Infallible {
     let mut backoff = Backoff::default();
+    let mut told = String::new();
     loop {
-        match Line::connect(&inner.config, &inner.target).await {
-            Ok(line) => {
-                let bound = Bound::new(line);
-                let line = &bound.line;
-                inner.bulk.send_replace(Some(line.clone()));
-                let since = tokio::time::Instant::now();
-                let why = tokio::select! {
-                    why = line.wire.closed() => why,
-                    error = tend(inner, line) => error.to_string(),
-                };
-                inner.bulk.send_replace(None);
-                tracing::info!(peer = %inner.config.name, why, "the connection for media has ended");
-                if since.elapsed() >= GOOD {
-                    backoff.reset();
-                }
-            }
-            Err(why) => {
-                tracing::info!(peer = %inner.config.name, why, "no connection for media");
-            }
+        let began = Instant::now();
+        let why = attempt(inner).await;
+        // The same reason again and again is no news.
+        if why != told {
+            tracing::info!(peer = %inner.config.name, why, "no connection for media");
+            told = why;
         }
-        sleep(backoff.next()).await;
+        sleep(backoff.after(began.elapsed())).await;
     }
+}
+
+async fn attempt(inner: &Inner) -> String {
+    let line = match Line::connect(&inner.config, &inner.target).await {
+        Ok(line) => line,
+        Err(why) => return why,
+    };
+    let bound = Bound::new(line);
+    let line = &bound.line;
+    inner.bulk.send_replace(Some(line.clone()));
+    let ended = tokio::select! {
+        ended = line.wire.closed() => ended,
+        error = tend(inner, line) => Ended {
+            why: line.over().unwrap_or_else(|| error.to_string()).into(),
+            orderly: false,
+        },
+    };
+    inner.bulk.send_replace(None);
+    if ended.orderly {
+        bound.release();
+    }
+    ended.why.to_string()
 }
 
 /// Measures when it is time, and looks whether the connection still works.

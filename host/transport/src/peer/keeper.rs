@@ -7,7 +7,7 @@ use hyper::header::HeaderValue;
 use msao_session::frame::{Frame, Hello};
 use msao_session::hello::Agreement;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::line::{Bound, Line};
 use super::{Inner, bulk};
@@ -16,6 +16,10 @@ use crate::figures::to_heartbeat;
 use crate::limits::{BACKOFF_LEAST, BACKOFF_MOST};
 use crate::routes;
 use crate::stream::{Negotiation, Stream};
+use crate::wire::Ended;
+
+/// A connection that lasted for so long was of use.
+const GOOD: Duration = Duration::from_secs(10);
 
 /// Waits between tries to connect: longer each time, and different for each node, so that those that lost a peer together
 /// do not come back together.
@@ -23,7 +27,7 @@ use crate::stream::{Negotiation, Stream};
 pub(super) struct Backoff(u32);
 
 impl Backoff {
-    pub(super) fn next(&mut self) -> Duration {
+    fn next(&mut self) -> Duration {
         let whole = BACKOFF_LEAST
             .saturating_mul(1 << self.0.min(16))
             .min(BACKOFF_MOST);
@@ -33,39 +37,24 @@ impl Backoff {
         whole.mul_f64(0.5 + share / 2.0)
     }
 
-    pub(super) fn reset(&mut self) {
-        self.0 = 0;
+    /// The wait after a try that lasted for so long, connection included. After one that was of use there is hardly any;
+    /// a peer that accepts and falls over each time is given time.
+    pub(super) fn after(&mut self, lasted: Duration) -> Duration {
+        if lasted >= GOOD {
+            self.0 = 0;
+        }
+        self.next()
     }
-}
-
-/// How a connection for sessions ended.
-enum End {
-    /// It was never of use.
-    Failed(String),
-    /// It was up, and is lost.
-    Lost(String),
-    /// The peer has closed it; what is still under way on it may end.
-    Closed,
 }
 
 pub(super) async fn keep(inner: Arc<Inner>, mut over: watch::Receiver<()>) {
     let keeping = async {
         let mut backoff = Backoff::default();
         loop {
-            let end = inner.attempt().await;
-            let why = match &end {
-                End::Failed(why) => why,
-                End::Lost(why) => {
-                    backoff.reset();
-                    why
-                }
-                End::Closed => {
-                    backoff.reset();
-                    "the peer has closed the connection"
-                }
-            };
-            inner.down(why);
-            sleep(backoff.next()).await;
+            let began = Instant::now();
+            let why = inner.attempt().await;
+            inner.down(&why);
+            sleep(backoff.after(began.elapsed())).await;
         }
     };
     tokio::select! {
@@ -91,40 +80,47 @@ impl Inner {
         });
     }
 
-    async fn attempt(self: &Arc<Inner>) -> End {
+    /// One connection, from its beginning to its end; why it ended, or never was.
+    async fn attempt(self: &Arc<Inner>) -> String {
         let line = match Line::connect(&self.config, &self.target).await {
             Ok(line) => line,
-            Err(why) => return End::Failed(why),
+            Err(why) => return why,
         };
         // Whatever happens from here on, the connection ends with it.
         let bound = Bound::new(line);
         let line = &bound.line;
         let met = tokio::select! {
             met = self.meet(line) => met,
-            why = line.wire.closed() => Err(TransportError::Lost(why)),
+            ended = line.wire.closed() => Err(TransportError::Lost(ended.why.to_string())),
         };
         let (mut stream, hello, agreement) = match met {
             Ok(met) => met,
-            Err(error) => return End::Failed(line.over().unwrap_or_else(|| error.to_string())),
+            Err(error) => return line.over().unwrap_or_else(|| words(error)),
         };
         self.up(line, hello, agreement);
-        let end = tokio::select! {
-            end = self.beat(&mut stream) => end,
-            why = line.wire.closed() => Err(TransportError::Lost(why)),
+        let ended = tokio::select! {
+            end = self.beat(&mut stream) => match end {
+                Ok(()) => Ended {
+                    why: "the peer has closed the connection".into(),
+                    orderly: true,
+                },
+                Err(error) => Ended {
+                    why: line.over().unwrap_or_else(|| words(error)).into(),
+                    orderly: false,
+                },
+            },
+            ended = line.wire.closed() => ended,
             never = bulk::keep(self) => match never {},
         };
-        match end {
-            Ok(()) => {
-                stream.finish();
-                bound.release();
-                End::Closed
-            }
-            Err(TransportError::Lost(why)) => {
-                line.wire.kill(&*why);
-                End::Lost(why)
-            }
-            Err(error) => End::Lost(line.over().unwrap_or_else(|| error.to_string())),
+        let why = ended.why.to_string();
+        if ended.orderly {
+            stream.finish();
+            bound.release();
+        } else {
+            // What is under way is told the reason.
+            line.wire.kill(&*why);
         }
+        why
     }
 
     /// Exchanges HELLOs.
@@ -210,6 +206,14 @@ impl Inner {
     }
 }
 
+/// Of a connection that ended the reason alone counts.
+fn words(error: TransportError) -> String {
+    match error {
+        TransportError::Lost(why) => why,
+        error => error.to_string(),
+    }
+}
+
 fn odd(frame: &Frame) -> TransportError {
     TransportError::Lost(format!("a {} frame came among heartbeats", frame.kind()))
 }
@@ -225,7 +229,7 @@ mod tests {
         assert!(first >= BACKOFF_LEAST / 2 && first <= BACKOFF_LEAST);
         let last = (0..100).map(|_| backoff.next()).last().unwrap();
         assert!(last >= BACKOFF_MOST / 2 && last <= BACKOFF_MOST);
-        backoff.reset();
-        assert!(backoff.next() <= BACKOFF_LEAST);
+        assert!(backoff.after(Duration::from_secs(1)) >= BACKOFF_MOST / 2);
+        assert!(backoff.after(GOOD) <= BACKOFF_LEAST);
     }
 }

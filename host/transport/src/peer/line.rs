@@ -114,11 +114,8 @@ impl Line {
             .map_err(|error| handle.why().unwrap_or_else(|| explain::words(&error)))?;
         let watched = handle.clone();
         tokio::spawn(async move {
-            let why = match connection.await {
-                Ok(()) => "the peer has closed the connection".to_owned(),
-                Err(error) => explain::words(&error),
-            };
-            watched.ended(why);
+            let ended = connection.await;
+            watched.ended(ended.err().map(|error| explain::words(&error)));
         });
         let scheme = if plain { "http" } else { "https" };
         // The configuration's names are checked, so that this does not fail.

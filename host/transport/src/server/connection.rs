@@ -156,11 +156,7 @@ impl Connection {
             };
             tokio::select! {
                 ended = running.as_mut() => {
-                    let why = match ended {
-                        Ok(()) => "the peer has closed the connection".to_owned(),
-                        Err(error) => explain::words(&error),
-                    };
-                    self.wire.ended(why);
+                    self.wire.ended(ended.err().map(|error| explain::words(&error)));
                     break;
                 }
                 () = closes, if !closing => {
