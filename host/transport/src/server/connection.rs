@@ -13,20 +13,16 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use msao_core::digest::Digest;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_rustls::TlsAcceptor;
 
 use super::{PeerInfo, Phase, Server, heartbeat, upload};
 use crate::body::{Never, Payload};
 use crate::limits::{
     MAX_HEADER, MAX_PROBE_BYTES, MAX_SEND_BUFFER, PING_EVERY, PING_WITHIN, WINDOW,
 };
-use crate::net::Io;
 use crate::routes::{self, refusal};
 use crate::stream::{Inbound, Negotiation, Outbox, OutboxBody, Parts, Source, Stream};
-use crate::tls::ALPN;
 use crate::wire::{Wire, WireHandle};
 use crate::{explain, lock};
 
@@ -35,16 +31,6 @@ const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
 /// Streams that a connection may have besides its sessions: heartbeats, uploads, questions.
 const OTHER_STREAMS: u32 = 64;
-
-/// Whoever is turned away may still say so much, for so long.
-const PARTING_BYTES: u64 = 64 << 10;
-const PARTING: Duration = Duration::from_secs(1);
-
-/// Somebody who has connected and of whom nothing is known yet.
-pub(super) struct Caller {
-    pub(super) server: Arc<Server>,
-    pub(super) address: SocketAddr,
-}
 
 /// A connection over which HTTP/2 is spoken.
 pub(super) struct Connection {
@@ -68,46 +54,8 @@ struct Requests {
     any: bool,
 }
 
-impl Caller {
-    pub(super) async fn serve(self, stream: Box<dyn Io>) {
-        let Caller { server, address } = self;
-        let config = &server.config;
-        let Some(tls) = &config.tls else {
-            let (wire, handle) = Wire::new(stream, true, true);
-            return Connection::new(server, address, None, handle)
-                .serve(wire)
-                .await;
-        };
-        let acceptor = TlsAcceptor::from(Arc::clone(&tls.loaded().server));
-        let accepting = acceptor.accept(stream).into_fallible();
-        let stream = match timeout(config.handshake_within, accepting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err((error, stream))) => {
-                server.complain(address, &format!("no TLS: {}", explain::words(&error)));
-                return part(stream).await;
-            }
-            Err(_) => {
-                return server.complain(address, "no TLS: the handshake took too long");
-            }
-        };
-        let (_, session) = stream.get_ref();
-        if session.alpn_protocol() != Some(ALPN) {
-            return server.complain(
-                address,
-                "turned away: the peer does not speak HTTP/2 (ALPN h2)",
-            );
-        }
-        let shown = session.peer_certificates().and_then(<[_]>::first);
-        let certificate = shown.map(|certificate| Digest::of(certificate));
-        let (wire, handle) = Wire::new(Box::new(stream), true, false);
-        Connection::new(server, address, certificate, handle)
-            .serve(wire)
-            .await;
-    }
-}
-
 impl Connection {
-    fn new(
+    pub(super) fn new(
         server: Arc<Server>,
         address: SocketAddr,
         certificate: Option<Digest>,
@@ -128,7 +76,7 @@ impl Connection {
         })
     }
 
-    async fn serve(self: Arc<Connection>, wire: Wire) {
+    pub(super) async fn serve(self: Arc<Connection>, wire: Wire) {
         let streams = (self.server.config.sessions as u32).saturating_add(OTHER_STREAMS);
         let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         // h2's limits against rapid resets, floods of CONTINUATION and of small DATA frames stay as they are.
@@ -340,18 +288,6 @@ impl Drop for UnderWay {
         requests.now = requests.now.saturating_sub(1);
         requests.changed = Instant::now();
     }
-}
-
-/// Lets TLS's last word arrive: closed at once, with something of the peer's unread, the socket would take it back, and
-/// the peer could not tell why.
-async fn part(mut stream: Box<dyn Io>) {
-    let parting = async {
-        stream.shutdown().await?;
-        let mut rest = (&mut stream).take(PARTING_BYTES);
-        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
-    };
-    // Whatever comes of it, the stream is dropped.
-    let _ = timeout(PARTING, parting).await;
 }
 
 /// Bytes of no meaning, as many as the path says.

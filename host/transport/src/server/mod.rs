@@ -1,5 +1,6 @@
 //! The side that is connected to.
 
+mod caller;
 mod config;
 mod connection;
 mod heartbeat;
@@ -19,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 pub use self::config::ServerConfig;
 
-use self::connection::Caller;
+use self::caller::Caller;
 use crate::Local;
 use crate::clock::Clock;
 use crate::error::ServeError;
