@@ -79,7 +79,7 @@ async fn an_idle_node_goes_down_at_once() {
     cloud.stopped().await;
     // Far below the 30 s that sessions would be given.
     assert!(
-        begun.elapsed() < Duration::from_secs(15),
+        begun.elapsed() < Duration::from_secs(25),
         "{:?}",
         begun.elapsed()
     );

@@ -93,6 +93,19 @@ async fn media_tell_the_uplink_also_when_several_go_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_long_fat_link_is_filled() {
+    let link = link("400 Mbit/s", "400 Mbit/s", 50.0);
+    let (_cloud, peer) = over(&link, None).await;
+    sleep(Duration::from_secs(1)).await;
+    let bytes = Bytes::from(vec![1; 20_000_000]);
+    let sent = peer.media(Digest::of(&bytes), bytes).await.unwrap();
+    // 400 ms of bytes, and a round trip. The 16 MiB that may be under way are more than the 5 MB of this link.
+    near("time to send", sent.sent_ms, 500.0, 0.2);
+    near("time to ask", sent.asked_ms, 100.0, 0.2);
+    near("uplink", row(&peer).uplink_bps, 4e8, 0.2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn old_knowledge_is_made_new_at_little_cost() {
     let link = link("20 Mbit/s", "20 Mbit/s", 20.0);
     let (_cloud, peer) = over(&link, Some(Duration::from_secs(300))).await;

@@ -14,6 +14,7 @@ mod draining;
 mod estimates;
 mod floods;
 mod hostile;
+mod log;
 mod media;
 mod peers;
 mod raw;

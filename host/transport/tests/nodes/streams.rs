@@ -182,3 +182,23 @@ async fn a_frame_outside_its_limits_leaves_the_stream_as_it_was() {
     let (mut there, _) = cloud.session().await;
     assert_eq!(there.recv().await, Some(Ok(small(1))));
 }
+
+#[tokio::test]
+async fn whoever_may_not_wait_is_told_that_there_is_no_room() {
+    let cloud = Cloud::plain().await;
+    let link = link();
+    let mut config = peer_config(cloud.address);
+    config.shape = Some(link.clone());
+    let peer = connected(config).await;
+    let stream = peer.open().unwrap();
+    link.stall(LONG);
+    let full = async {
+        loop {
+            match stream.try_send(&numbered(59)) {
+                Ok(()) => tokio::task::yield_now().await,
+                Err(error) => return error,
+            }
+        }
+    };
+    assert_eq!(timeout(LONG, full).await.unwrap(), TransportError::Full);
+}
