@@ -853,10 +853,11 @@ fn exchanging_under_load_loses_no_call_and_mixes_no_generation() {
     let figures = swaps(&plugins, &choices, &belongs, run).unwrap();
     assert_eq!((figures.failed, figures.mixed), (0, 0));
     assert!(figures.calls >= 20_000 && figures.swaps == 40);
-    assert_eq!(
-        figures.live_at_end, 1,
-        "after a rollback nothing is warm but the active one"
-    );
+    assert!(figures.live_at_end <= 2, "{}", figures.live_at_end);
+    // After a rollback nothing is warm but the active one; what was left is taken apart a while later.
+    until("what was left is taken apart", || {
+        plugins.status().live_generations == 1
+    });
     assert!(SwapFigures::quantile(&figures.first_decision_ms, 1.0).is_finite());
     assert!(SwapFigures::quantile(&figures.rollback_ms, 1.0).is_finite());
 }
