@@ -38,12 +38,15 @@ pub struct Pair {
     target: Box<dyn Seat>,
     draft: Box<dyn Seat>,
     known: Mutex<Known>,
+    /// Tokens of the answer at most.
+    reserve: usize,
 }
 
 impl Pair {
-    /// Both at the beginning of the same answer.
-    pub fn new(target: Box<dyn Seat>, draft: Box<dyn Seat>) -> Pair {
+    /// Both at the beginning of the same answer, which has so many tokens at most.
+    pub fn new(target: Box<dyn Seat>, draft: Box<dyn Seat>, reserve: usize) -> Pair {
         Pair {
+            reserve,
             target,
             draft,
             known: Mutex::new(Known {
@@ -81,7 +84,10 @@ impl Pair {
     }
 
     async fn speculate(&self) -> Result<Verdict, ServiceError> {
-        let count = count(*self.known());
+        let known = *self.known();
+        // The target's choice behind the drafts needs a place too.
+        let room = self.reserve.saturating_sub(known.written + 1);
+        let count = count(known).min(room);
         let began = Instant::now();
         let mut drafts = Vec::with_capacity(count);
         while drafts.len() < count {

@@ -169,10 +169,10 @@ impl Sessions {
         let target = on(&self.target, open.top_logprobs);
         match (open.wanted, &self.draft) {
             (Wanted::DecodeWithDraft, Some(draft)) => {
-                let draft = on(draft, None);
+                let (draft, reserve) = (on(draft, None), open.max_tokens as usize);
                 Box::pin(async move {
                     let (target, draft) = tokio::try_join!(target, draft)?;
-                    Ok(Box::new(Pair::new(target, draft)) as _)
+                    Ok(Box::new(Pair::new(target, draft, reserve)) as _)
                 })
             }
             _ => target,
