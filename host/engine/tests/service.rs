@@ -256,7 +256,11 @@ fn an_end_of_sequence_ends_a_verdict_and_an_answer() {
 fn a_verdict_tells_what_an_answer_tells() {
     let (name, cases) = chosen();
     let case = &cases[0];
-    let vocabulary = (Model::load(&dir(&name), &f32_options()).unwrap().config().text).vocab_size;
+    let vocabulary = (Model::load(&dir(&name), &f32_options())
+        .unwrap()
+        .config()
+        .text)
+        .vocab_size;
     block_on(async {
         let service = Service::start(dir(&name), f32_options(), ServiceOptions::default())
             .await

@@ -122,8 +122,7 @@ impl Client {
     /// The same answer so far, on a forked sequence.
     pub fn fork(&self, sequence: SequenceId, sampler: Sampler) -> (Self, Arc<AtomicBool>) {
         let ends = self.end_of_sequence.clone();
-        let (mut client, gone) =
-            Client::new(sequence, sampler, ends, self.tell, self.reserve);
+        let (mut client, gone) = Client::new(sequence, sampler, ends, self.tell, self.reserve);
         client.last = self.last.clone();
         client.after_prompt = self.after_prompt.clone();
         client.pending = self.pending.clone();
