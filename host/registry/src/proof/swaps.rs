@@ -244,7 +244,8 @@ pub fn swaps(
     figures.mixed = shared.mixed.into_inner();
     // What was left last is taken apart by a thread of its own.
     let until = Instant::now() + Duration::from_secs(1);
-    while plugins.status().live_generations > 2 && Instant::now() < until {
+    let known = 1 + u64::from(plugins.deployment().previous.is_some());
+    while plugins.status().live_generations > known && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(1));
     }
     figures.live_at_end = plugins.status().live_generations;
