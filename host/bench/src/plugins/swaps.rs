@@ -24,7 +24,7 @@ const RUN: SwapRun = SwapRun {
     steps: 4,
 };
 const AIM_MS: f64 = 1.0;
-/// How much more memory may be held after all exchanges than after a tenth of them, in percent.
+/// How much more memory may be held during the last tenth of the exchanges than during the second, in percent.
 const FLAT: f64 = 2.0;
 /// Threads that finish requests at once, and requests of each.
 const TEACHERS: u64 = 64;
@@ -145,7 +145,7 @@ pub fn rows(policy: &[u8], other: &[u8], post: &[u8]) -> Result<Vec<Row>> {
             format!("until it is on the disk: {}", quantiles(&found.durable_ms)),
         ]),
         Row::at_most(
-            "memory, end over a tenth of the way",
+            "memory, the last tenth of the way over the second",
             100.0 * (at_end / then - 1.0),
             FLAT,
             " %",

@@ -45,7 +45,8 @@ pub struct SwapFigures {
     pub rollback_ms: Vec<f64>,
     /// A rollback until it is on the disk, ms.
     pub durable_ms: Vec<f64>,
-    /// Resident memory after a tenth of the activations, and at the end, MiB.
+    /// Resident memory, MiB: medians over the second tenth of the activations, and over the last. A single look would see
+    /// how many generations just wait to be taken apart.
     pub memory_mib: (f64, f64),
     /// Generations in memory at the end: the active one, and the warm one before it.
     pub live_at_end: u64,
@@ -241,10 +242,10 @@ pub fn swaps(
     figures.requests = shared.requests.into_inner();
     figures.failed = shared.failed.into_inner();
     figures.mixed = shared.mixed.into_inner();
-    figures.memory_mib.1 = resident_mib();
     // What was left last is taken apart by a thread of its own.
     let until = Instant::now() + Duration::from_secs(1);
-    while plugins.status().live_generations > 2 && Instant::now() < until {
+    let known = 1 + u64::from(plugins.deployment().previous.is_some());
+    while plugins.status().live_generations > known && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(1));
     }
     figures.live_at_end = plugins.status().live_generations;
@@ -278,6 +279,7 @@ fn change(
         let from = from.duration_since(shared.began).as_nanos() as f64;
         (to_ns as f64 - from).max(0.0) / 1e6
     };
+    let mut memory = (Vec::new(), Vec::new());
     for swap in 0..swaps {
         let (number, effective) = activate()?;
         figures.swaps += 1;
@@ -285,8 +287,10 @@ fn change(
         figures
             .first_decision_ms
             .push(first.map_or(f64::INFINITY, |first| ms(effective, first)));
-        if swap == swaps / 10 {
-            figures.memory_mib.0 = resident_mib();
+        match swap * 10 / swaps {
+            1 => memory.0.push(resident_mib()),
+            9 => memory.1.push(resident_mib()),
+            _ => {}
         }
         // The calls are spread over the activations.
         let due = shared.run.calls * (swap + 1) / swaps.max(1);
@@ -294,6 +298,8 @@ fn change(
             std::thread::sleep(Duration::from_micros(200));
         }
     }
+    let median = |looks: &[f64]| SwapFigures::quantile(looks, 0.5);
+    figures.memory_mib = (median(&memory.0), median(&memory.1));
     for _ in 0..rollbacks {
         let before = shared.plugins.deployment().active.number;
         let (number, _) = activate()?;

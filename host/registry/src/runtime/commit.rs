@@ -34,8 +34,7 @@ impl Inner {
         let effective = if forward { written } else { Instant::now() };
         self.cells_follow(verbs, &event, &before, &gone);
         for generation in gone {
-            // Where the thread is gone, the runtime is ending.
-            let _ = self.leftovers.send(Some(generation));
+            self.leftovers.leave(generation);
         }
         if !forward {
             sequence = self.write_down(verbs, event)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use msao_core::offload::manifest::Value;
 
@@ -138,6 +138,7 @@ impl Plugins {
         tune: Option<&Tune>,
     ) -> Result<Receipt, Refused> {
         let inner = &self.inner;
+        inner.leftovers.take_apart(Duration::ZERO);
         // Compiling and making instances come before the lock.
         let bring = inner.bring(choice)?;
         inner.warm(&Halves {

@@ -26,7 +26,7 @@ mod ticket;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, SyncSender};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -47,6 +47,7 @@ pub(crate) use self::ticket::no_probe;
 pub use self::ticket::{Side, Ticket, with_scores};
 
 use self::generation::Live;
+use self::leftovers::Leftovers;
 use self::table::Table;
 use crate::bundle::Bundle;
 use crate::canary::Trial;
@@ -270,8 +271,7 @@ pub(crate) struct Inner {
     pub(crate) off: AtomicBool,
     pub(crate) verbs: Mutex<Verbs>,
     pub(crate) notes: SyncSender<Note>,
-    /// Where generations go that nothing goes back to any more.
-    leftovers: Sender<leftovers::Left>,
+    leftovers: Arc<Leftovers>,
     pub(crate) shadow_queue: Mutex<Option<Queue>>,
     pub(crate) busy: Arc<AtomicBool>,
     pub(crate) next_ticket: AtomicU64,
@@ -526,8 +526,7 @@ impl Drop for Plugins {
         self.inner.stopping.store(true, Ordering::SeqCst);
         let queue = &self.inner.shadow_queue;
         drop(queue.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // Where it is gone already, there is nothing to end.
-        let _ = self.inner.leftovers.send(None);
+        self.inner.leftovers.end();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

@@ -12,9 +12,10 @@ use msao_core::digest::Digest;
 use thiserror::Error;
 
 use super::generation::{Generation, Live};
+use super::leftovers::{self, Leftovers};
 use super::load::{From, Halves};
 use super::table::Table;
-use super::{Inner, Options, Plugins, Refused, Verbs, keeper, leftovers, since_1970_ms};
+use super::{Inner, Options, Plugins, Refused, Verbs, keeper, since_1970_ms};
 use crate::bundle::{Bundle, BundleError};
 use crate::cases::Cases;
 use crate::config::ConfigError;
@@ -116,7 +117,7 @@ impl Plugins {
         fallback.number = 0;
         let builtin = Arc::new(Generation::new(fallback, None, None, &live));
         let (notes, noted) = sync_channel(NOTES);
-        let (leftovers, apart) = leftovers::start().map_err(OpenError::Thread)?;
+        let leftovers = Arc::new(Leftovers::default());
         let (queue, jobs) = sync_channel(options.config.shadow.queue as usize);
         let table = Table {
             stable: Arc::clone(&builtin),
@@ -159,6 +160,7 @@ impl Plugins {
             _lock: lock,
         });
         inner.resume((fresh, began), &mut warnings)?;
+        let apart = leftovers::start(Arc::clone(&inner.leftovers)).map_err(OpenError::Thread)?;
         let keeper = keeper::start(Arc::clone(&inner), noted).map_err(OpenError::Thread)?;
         let beside = Arc::clone(&inner);
         let shadow = std::thread::Builder::new()
