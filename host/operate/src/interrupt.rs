@@ -30,6 +30,14 @@ impl Interrupt {
         interrupt.notice()
     }
 
+    /// Notices signals from now on, and nothing else: for who has a terminal to restore.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn watch_gently() -> std::io::Result<Interrupt> {
+        Interrupt::default().notice()
+    }
+
     fn notice(self) -> std::io::Result<Interrupt> {
         for signal in SIGNALS {
             flag::register(signal, Arc::clone(&self.0))?;

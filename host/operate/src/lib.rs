@@ -7,7 +7,8 @@
 //! code 0, or 1 when something is not as it should be; errors that say what to do next; and that what a node of another
 //! version leaves out of its state, or adds to it, is no error.
 //!
-//! [`PolicyCommands`] and [`NodeCommands`] are lists of subcommands, [`ExplainArgs`] is a single command; each has a `run`. A program puts them where it likes: `msao` has the first among those of `msao policy`.
+//! [`PolicyCommands`] and [`NodeCommands`] are lists of subcommands, [`ExplainArgs`] and [`TopArgs`] single commands; each has
+//! a `run`. A program puts them where it likes: `msao` has the first among those of `msao policy`.
 //!
 //! Read first: [`client`], [`glance`] (what is read of a node's state), [`release`] (how plug-ins are named).
 #![forbid(unsafe_code)]
@@ -25,9 +26,11 @@ mod plugin;
 mod policy;
 pub mod release;
 pub mod rollout;
+mod top;
 
 pub use self::connect::Connect;
 pub use self::explain::ExplainArgs;
 pub use self::help::{OPERATING, grouped};
 pub use self::node::NodeCommands;
 pub use self::policy::PolicyCommands;
+pub use self::top::TopArgs;

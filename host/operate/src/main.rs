@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use msao_operate::{ExplainArgs, NodeCommands, PolicyCommands};
+use msao_operate::{ExplainArgs, NodeCommands, PolicyCommands, TopArgs};
 
 /// What an operator does: the commands that ask running nodes.
 #[derive(Parser)]
@@ -23,6 +23,7 @@ enum Command {
     #[command(subcommand)]
     Node(NodeCommands),
     Explain(ExplainArgs),
+    Top(TopArgs),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Policy(command) => command.run(),
         Command::Node(command) => command.run(),
         Command::Explain(args) => args.run(),
+        Command::Top(args) => args.run(),
     };
     match done {
         Ok(code) => code,

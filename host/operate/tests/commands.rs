@@ -244,3 +244,21 @@ fn draining_waits_for_what_is_under_way() {
     assert_eq!(still.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&still.stdout).contains("still under way"));
 }
+
+#[test]
+fn a_dashboard_without_a_terminal_is_one_frame_of_text() {
+    let node = Fake::start("edge-1");
+    let frame = text(&run(&node, &["top"]));
+    assert!(
+        frame.contains("edge-1 (edge)") && frame.contains("Plug-ins") && !frame.contains('\u{1b}'),
+        "{frame}"
+    );
+    // There were two looks, so there is a rate.
+    let over = frame.lines().find(|line| line.contains("over "));
+    assert!(
+        over.is_some_and(|line| line.contains("/s, ") && !line.contains("-")),
+        "{frame}"
+    );
+    node.node().dies_after = Some(0);
+    assert!(wrong(&run(&node, &["top"])).contains("no node answers"));
+}

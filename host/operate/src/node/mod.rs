@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+pub(crate) use self::state::troubles;
+
 use crate::output::code;
 
 /// What looks at a running node, or sends it off.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-pub(crate) use self::change::plans;
+pub(crate) use self::change::{canary_words, plans};
 pub(crate) use self::choose::{choice_of, find};
 use crate::output::code;
 use crate::rollout::RolloutArgs;
