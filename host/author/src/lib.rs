@@ -20,4 +20,4 @@ pub mod plugin;
 pub mod replay;
 pub mod templates;
 
-pub use self::commands::{PolicyArgs, run};
+pub use self::commands::{PolicyArgs, PolicyCommands, run};

@@ -17,7 +17,7 @@ mod twin;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use msao_engine::{LoadOptions, Model, Place, Precision, Quantize};
 
 /// Multimodal models at the edge and in the cloud.
@@ -40,18 +40,57 @@ enum Command {
     Model(ModelCommand),
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// What nodes are made with.
+    /// Make certificates and tokens for nodes, look at a running one, or drain it.
     #[command(subcommand)]
     Node(NodeCommand),
-    /// Write, test, measure, replay and sign plug-ins: policies and probe post-processors.
+    Explain(msao_operate::ExplainArgs),
+    Top(msao_operate::TopArgs),
+    /// Write, test, measure and sign plug-ins (policies and probe post-processors); bring them to nodes and change what is
+    /// active there.
     ///
-    /// A first one takes ten minutes: docs/tutorial-policy.md.
-    Policy(Box<msao_author::PolicyArgs>),
+    /// A first one takes ten minutes: docs/tutorial-policy.md. What happens on a node: docs/releases.md.
+    Policy(Box<PolicyArgs>),
 }
 
 #[derive(Subcommand)]
 enum NodeCommand {
     Init(init::InitArgs),
+    #[command(flatten)]
+    Operate(msao_operate::NodeCommands),
+}
+
+#[derive(Args)]
+struct PolicyArgs {
+    /// Answer with one JSON value on standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+/// Two crates' commands in one list: `grouped` keeps them apart in the help.
+#[derive(Subcommand)]
+enum PolicyCommand {
+    #[command(flatten)]
+    Author(msao_author::PolicyCommands),
+    #[command(flatten)]
+    Operate(msao_operate::PolicyCommands),
+}
+
+/// What authors do, in the order in which they do it. What is not listed here or in [`msao_operate::OPERATING`] comes last
+/// in the help.
+const AUTHORING: [&str; 15] = [
+    "new", "build", "dev", "check", "inspect", "test", "run", "explain", "bench", "record",
+    "replay", "keygen", "sign", "failures", "doctor",
+];
+
+/// The command line, with the help in order.
+fn command_line() -> clap::Command {
+    let groups: [(&str, &[&str]); 2] = [
+        ("Write a plug-in", &AUTHORING),
+        ("On running nodes", &msao_operate::OPERATING),
+    ];
+    Cli::command().mut_subcommand("policy", |policy| msao_operate::grouped(policy, &groups))
 }
 
 #[derive(Subcommand)]
@@ -108,7 +147,9 @@ struct ModelDir {
 
 fn main() -> ExitCode {
     let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
-    let result = match Cli::parse().command {
+    let matches = command_line().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
         Command::Serve(args) => done(serve::run(&args)),
         Command::Chat(args) => done(chat::run(&args)),
         Command::Model(ModelCommand::Inspect(args)) => done(inspect::run(&args)),
@@ -117,7 +158,13 @@ fn main() -> ExitCode {
         Command::Model(ModelCommand::Twin(args)) => done(twin::run(&args)),
         Command::Config(command) => done(config::run(&command)),
         Command::Node(NodeCommand::Init(args)) => done(init::run(&args)),
-        Command::Policy(args) => msao_author::run(*args, Cli::command()),
+        Command::Node(NodeCommand::Operate(command)) => command.run(),
+        Command::Explain(args) => args.run(),
+        Command::Top(args) => args.run(),
+        Command::Policy(args) => match args.command {
+            PolicyCommand::Author(command) => command.run(args.json, command_line()),
+            PolicyCommand::Operate(command) => command.run(),
+        },
     };
     match result {
         Ok(code) => code,

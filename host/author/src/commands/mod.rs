@@ -32,7 +32,7 @@ pub struct PolicyArgs {
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
-    command: Command,
+    command: PolicyCommands,
 }
 
 /// The plug-in that a command works on.
@@ -43,8 +43,10 @@ struct Which {
     path: PathBuf,
 }
 
+/// The subcommands of `msao policy` that need no node.
 #[derive(Subcommand, Debug)]
-enum Command {
+#[allow(missing_docs)] // documentation of a variant would replace the help of its arguments
+pub enum PolicyCommands {
     New(new::NewArgs),
     Build(build::BuildArgs),
     Dev(dev::DevArgs),
@@ -73,27 +75,44 @@ enum Command {
 /// Runs a command. `root` is the whole program's command line, for completions.
 ///
 /// # Errors
-/// What went wrong and what to do about it. Something that is not as it should be, but could be found out (a failed case, a
-/// budget that is exceeded), is no error: the exit code says so.
-pub fn run(args: PolicyArgs, mut root: clap::Command) -> anyhow::Result<ExitCode> {
-    let output = Output { json: args.json };
-    let fine = match args.command {
-        Command::New(args) => new::run(&args, output)?,
-        Command::Build(args) => build::run(&args, output)?,
-        Command::Dev(args) => dev::run(&args, output)?,
-        Command::Check(args) => check::run(&args, output)?,
-        Command::Inspect(args) => inspect::run(&args, output)?,
-        Command::Test(args) => test::run(&args, output)?,
-        Command::Run(args) => run::run(&args, output)?,
-        Command::Explain(args) => explain::run(&args, output)?,
-        Command::Bench(args) => bench::run(&args, output)?,
-        Command::Record(args) => record::run(&args, output)?,
-        Command::Replay(args) => replay::run(&args, output)?,
-        Command::Keygen(args) => sign::keygen(&args, output)?,
-        Command::Sign(args) => sign::sign(&args, output)?,
-        Command::Failures(args) => failures::run(&args, output)?,
-        Command::Doctor(args) => doctor::run(&args, output)?,
-        Command::Completions { shell } => {
+/// Those of [`PolicyCommands::run`].
+pub fn run(args: PolicyArgs, root: clap::Command) -> anyhow::Result<ExitCode> {
+    args.command.run(args.json, root)
+}
+
+impl PolicyCommands {
+    /// Runs the command; `json`: the answer is one JSON value. `root` is the whole program's command line, for completions.
+    ///
+    /// # Errors
+    /// What went wrong and what to do about it. Something that is not as it should be, but could be found out (a failed case,
+    /// a budget that is exceeded), is no error: the exit code says so.
+    pub fn run(self, json: bool, root: clap::Command) -> anyhow::Result<ExitCode> {
+        run_command(self, Output { json }, root)
+    }
+}
+
+fn run_command(
+    command: PolicyCommands,
+    output: Output,
+    mut root: clap::Command,
+) -> anyhow::Result<ExitCode> {
+    let fine = match command {
+        PolicyCommands::New(args) => new::run(&args, output)?,
+        PolicyCommands::Build(args) => build::run(&args, output)?,
+        PolicyCommands::Dev(args) => dev::run(&args, output)?,
+        PolicyCommands::Check(args) => check::run(&args, output)?,
+        PolicyCommands::Inspect(args) => inspect::run(&args, output)?,
+        PolicyCommands::Test(args) => test::run(&args, output)?,
+        PolicyCommands::Run(args) => run::run(&args, output)?,
+        PolicyCommands::Explain(args) => explain::run(&args, output)?,
+        PolicyCommands::Bench(args) => bench::run(&args, output)?,
+        PolicyCommands::Record(args) => record::run(&args, output)?,
+        PolicyCommands::Replay(args) => replay::run(&args, output)?,
+        PolicyCommands::Keygen(args) => sign::keygen(&args, output)?,
+        PolicyCommands::Sign(args) => sign::sign(&args, output)?,
+        PolicyCommands::Failures(args) => failures::run(&args, output)?,
+        PolicyCommands::Doctor(args) => doctor::run(&args, output)?,
+        PolicyCommands::Completions { shell } => {
             let name = root.get_name().to_owned();
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut root, name, &mut script);

@@ -1,0 +1,45 @@
+//! The subcommands of `msao node` that ask a running node.
+
+mod calibration;
+mod decisions;
+mod drain;
+mod failures;
+mod state;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+pub(crate) use self::state::troubles;
+
+use crate::output::code;
+
+/// What looks at a running node, or sends it off.
+#[derive(Subcommand, Debug)]
+#[non_exhaustive]
+#[allow(missing_docs)] // documentation of a variant would replace the help of its arguments
+pub enum NodeCommands {
+    State(state::StateArgs),
+    Drain(drain::DrainArgs),
+    Decisions(decisions::DecisionsArgs),
+    Calibration(calibration::CalibrationArgs),
+    Failures(failures::FailuresArgs),
+}
+
+impl NodeCommands {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What went wrong and what to do about it. Something that is not as it should be, but could be found out, is no error:
+    /// the exit code says so.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let fine = match self {
+            NodeCommands::State(args) => state::run(&args)?,
+            NodeCommands::Drain(args) => drain::run(&args)?,
+            NodeCommands::Decisions(args) => decisions::run(&args)?,
+            NodeCommands::Calibration(args) => calibration::run(&args)?,
+            NodeCommands::Failures(args) => failures::run(&args)?,
+        };
+        Ok(code(fine))
+    }
+}

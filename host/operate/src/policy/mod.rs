@@ -1,0 +1,58 @@
+//! The subcommands of `msao policy` that ask a running node: their arguments, their help, and which code they run.
+
+mod change;
+mod choose;
+mod list;
+mod push;
+mod tune;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+pub(crate) use self::change::{canary_words, plans};
+pub(crate) use self::choose::{choice_of, find};
+use crate::output::code;
+use crate::rollout::RolloutArgs;
+
+/// What changes, or tells, which plug-ins plan a node's requests.
+#[derive(Subcommand, Debug)]
+#[non_exhaustive]
+#[allow(missing_docs)] // documentation of a variant would replace the help of its arguments
+pub enum PolicyCommands {
+    Push(push::PushArgs),
+    List(list::ListArgs),
+    Activate(change::ActivateArgs),
+    Canary(change::CanaryArgs),
+    Promote(change::PromoteArgs),
+    Shadow(change::ShadowArgs),
+    Rollback(change::RollbackArgs),
+    Off(change::OffArgs),
+    Tune(tune::TuneArgs),
+    History(list::HistoryArgs),
+    Rollout(Box<RolloutArgs>),
+}
+
+impl PolicyCommands {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What went wrong and what to do about it. Something that is not as it should be, but could be found out, is no error:
+    /// the exit code says so.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let fine = match self {
+            PolicyCommands::Push(args) => push::run(&args)?,
+            PolicyCommands::List(args) => list::list(&args)?,
+            PolicyCommands::Activate(args) => change::activate(&args)?,
+            PolicyCommands::Canary(args) => change::canary(&args)?,
+            PolicyCommands::Promote(args) => change::promote(&args)?,
+            PolicyCommands::Shadow(args) => change::shadow(&args)?,
+            PolicyCommands::Rollback(args) => change::rollback(&args)?,
+            PolicyCommands::Off(args) => change::off(&args)?,
+            PolicyCommands::Tune(args) => tune::run(&args)?,
+            PolicyCommands::History(args) => list::history(&args)?,
+            PolicyCommands::Rollout(args) => crate::rollout::run(&args)?,
+        };
+        Ok(code(fine))
+    }
+}

@@ -1,0 +1,264 @@
+//! Every command but the rollout through the real program, on a played node.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod common;
+
+use std::net::TcpListener;
+
+use common::{Fake, json_of, plugin, program, run, text, wrong};
+use serde_json::json;
+
+#[test]
+fn a_plugin_is_pushed_listed_activated_and_left() {
+    let node = Fake::start("edge-1");
+    let folder = tempfile::tempdir().unwrap();
+    let at = plugin(folder.path(), "patient", "0.1.0");
+    let at = at.to_str().unwrap();
+    let pushed = text(&run(&node, &["policy", "push", at]));
+    assert!(
+        pushed.contains("patient@0.1.0") && pushed.contains("not signed"),
+        "{pushed}"
+    );
+    let listed = text(&run(&node, &["policy", "list"]));
+    assert!(
+        listed.contains("patient@0.1.0") && listed.contains("the built-in fallback"),
+        "{listed}"
+    );
+    let active = text(&run(&node, &["policy", "activate", "patient@0.1.0"]));
+    assert!(
+        active.contains("generation 2: patient 0.1.0") && active.contains("worth knowing"),
+        "{active}"
+    );
+    assert!(text(&run(&node, &["policy", "list"])).contains("active"));
+    // By digest, and a folder that is pushed first.
+    let digest =
+        json_of(&run(&node, &["policy", "list", "--json"]))["releases"][0]["release"]["artifact"]
+            .clone();
+    let newer = plugin(folder.path(), "patient", "0.2.0");
+    text(&run(&node, &["policy", "canary", newer.to_str().unwrap()]));
+    text(&run(&node, &["policy", "promote"]));
+    assert_eq!(node.policy().unwrap(), "patient 0.2.0");
+    let back = ["policy", "rollback", "--to", &digest.as_str().unwrap()[..8]];
+    assert!(text(&run(&node, &back)).contains("gone back to patient@0.1.0"));
+    let receipt = json_of(&run(
+        &node,
+        &["policy", "rollback", "--why", "slow", "--json"],
+    ));
+    assert_eq!(receipt["number"], 3);
+    assert_eq!(node.body("/v1/rollback"), json!({"why": "slow"}));
+    let history = text(&run(&node, &["policy", "history"]));
+    assert!(
+        history.contains("generation 3 was left: too slow"),
+        "{history}"
+    );
+}
+
+#[test]
+fn each_change_is_asked_for_as_the_node_wants_it() {
+    let node = Fake::start("edge-1");
+    let folder = tempfile::tempdir().unwrap();
+    let at = plugin(folder.path(), "patient", "0.1.0");
+    let at = at.to_str().unwrap();
+    text(&run(&node, &["policy", "shadow", at]));
+    let release = node.node().releases[0]["release"].clone();
+    assert_eq!(node.body("/v1/shadow"), json!({ "policy": release }));
+    text(&run(&node, &["policy", "shadow", "--off"]));
+    assert_eq!(node.body("/v1/shadow-off"), json!({}));
+    text(&run(&node, &["policy", "off"]));
+    assert_eq!(node.body("/v1/off"), json!({}));
+    text(&run(
+        &node,
+        &["policy", "activate", "patient", "--no-postprocessor"],
+    ));
+    assert_eq!(
+        node.body("/v1/activate"),
+        json!({ "policy": release, "postprocessor": "nothing" })
+    );
+    text(&run(
+        &node,
+        &[
+            "policy",
+            "tune",
+            "patient",
+            "rtt-limit=80",
+            "mode=exact",
+            "old=",
+            "--gradually",
+        ],
+    ));
+    assert_eq!(
+        node.body("/v1/tune"),
+        json!({"plugin": "patient", "values": {"rtt-limit": 80, "mode": "exact", "old": null}, "gradually": true})
+    );
+}
+
+#[test]
+fn a_name_that_may_mean_two_changes_nothing() {
+    let node = Fake::start("edge-1");
+    let folder = tempfile::tempdir().unwrap();
+    for version in ["0.1.0", "0.2.0"] {
+        let at = plugin(folder.path(), "patient", version);
+        text(&run(&node, &["policy", "push", at.to_str().unwrap()]));
+    }
+    let error = wrong(&run(&node, &["policy", "activate", "patient"]));
+    assert!(
+        error.contains("patient@0.1.0") && error.contains("patient@0.2.0"),
+        "{error}"
+    );
+    assert_eq!(node.changes(), ["/v1/policies", "/v1/policies"]);
+}
+
+#[test]
+fn errors_say_what_to_do_next() {
+    let node = Fake::start("edge-1");
+    let tokens = [("reader", "read"), ("boss", "activate")];
+    node.node().tokens = tokens.map(|(token, role)| (token.into(), role)).into();
+    let off = |token: &str| {
+        let mut command = program();
+        command.args(["policy", "off", "--node", &node.url]);
+        if !token.is_empty() {
+            command.args(["--token", token]);
+        }
+        command.output().unwrap()
+    };
+    let error = wrong(&off(""));
+    assert!(
+        error.contains("wants a token") && error.contains("--token-file"),
+        "{error}"
+    );
+    assert!(wrong(&off("stranger")).contains("does not know this token"));
+    let error = wrong(&off("reader"));
+    assert!(
+        error.contains("its role is read, and activate is needed"),
+        "{error}"
+    );
+    node.node().fault = Some((
+        "/v1/off".into(),
+        409,
+        "that is what is active already.".into(),
+    ));
+    let error = wrong(&off("boss"));
+    assert!(
+        error.contains("not now: that is what is active already.")
+            && error.contains("msao policy list --node http"),
+        "{error}"
+    );
+    node.node().fault = Some(("/v1/off".into(), 500, "Something broke.".into()));
+    assert!(wrong(&off("boss")).contains("Its log says more"));
+    node.node().fault = None;
+    text(&off("boss"));
+}
+
+#[test]
+fn whoever_is_no_node_is_told_apart_from_one_that_is_not_there() {
+    let node = Fake::start("edge-1");
+    node.node().fault = Some(("/v1/state".into(), 404, "There is nothing here.".into()));
+    let error = wrong(&run(&node, &["node", "state"]));
+    assert!(
+        error.contains("operator.listen (8081 by default)"),
+        "{error}"
+    );
+    // A redirect is not followed: the token would go with it.
+    node.node().fault = Some(("/v1/state".into(), 302, String::new()));
+    assert!(wrong(&run(&node, &["node", "state"])).contains("not as a node's operator API"));
+    let gone = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let error = wrong(
+        &program()
+            .args(["node", "state", "--node", &gone.to_string()])
+            .output()
+            .unwrap(),
+    );
+    assert!(
+        error.contains("no node answers") && error.contains("msao serve"),
+        "{error}"
+    );
+    // It takes the connection and says nothing.
+    node.node().dies_after = Some(0);
+    let error = wrong(&run(&node, &["node", "state"]));
+    assert!(error.contains("no node answers"), "{error}");
+}
+
+#[test]
+fn a_node_is_looked_at() {
+    let node = Fake::start("edge-1");
+    let state = text(&run(&node, &["node", "state"]));
+    assert!(state.contains("edge-1 (edge), msao 0.1.0"), "{state}");
+    assert_eq!(
+        json_of(&run(&node, &["node", "state", "--json"]))["node"],
+        "edge-1"
+    );
+    assert!(text(&run(&node, &["node", "calibration"])).contains("patient: 1 cells"));
+    let reset = text(&run(&node, &["node", "calibration", "--reset", "patient"]));
+    assert_eq!(reset, "patient has forgotten 1 cells\n");
+    assert!(text(&run(&node, &["node", "decisions"])).contains("req_1"));
+    assert_eq!(text(&run(&node, &["explain", "req_1"])), "Request req_1\n");
+    assert_eq!(
+        json_of(&run(&node, &["explain", "req_1", "--json"]))["id"],
+        "req_1"
+    );
+    let error = wrong(&run(&node, &["explain", "req_2"]));
+    assert!(error.contains("There is nothing here"), "{error}");
+}
+
+#[test]
+fn what_is_taken_along_is_taken_to_the_byte() {
+    let node = Fake::start("edge-1");
+    let folder = tempfile::tempdir().unwrap();
+    let in_folder = |line: &[&str]| {
+        let mut command = program();
+        command.args(line).current_dir(folder.path());
+        command
+            .env("MSAO_OPERATOR_URL", &node.url)
+            .output()
+            .unwrap()
+    };
+    let lines = "{\"snapshot\": 1.50}\n{\"decision\":  {}}\n";
+    let last = ["node", "decisions", "--last", "7", "--jsonl"];
+    assert_eq!(text(&in_folder(&last)), lines);
+    text(&in_folder(&[&last[..], &["--out", "d.jsonl"]].concat()));
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!(read("d.jsonl"), lines);
+    assert!(text(&in_folder(&["node", "failures"])).contains("unreachable"));
+    let pulled = text(&in_folder(&["node", "failures", "--pull", "3f9a"]));
+    assert!(
+        pulled.contains("msao policy run PLUG-IN 3f9a12bc00d4e561.json"),
+        "{pulled}"
+    );
+    assert_eq!(
+        read("3f9a12bc00d4e561.json"),
+        "{\"version\":1, \"n\": 0.10}"
+    );
+}
+
+#[test]
+fn draining_waits_for_what_is_under_way() {
+    let node = Fake::start("edge-1");
+    node.node().under_way = 2;
+    let told = text(&run(&node, &["node", "drain", "--wait"]));
+    assert_eq!(told, "draining: no request is under way any more\n");
+    node.node().under_way = 1_000_000;
+    let still = run(&node, &["node", "drain", "--wait", "--within", "0.1"]);
+    assert_eq!(still.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&still.stdout).contains("still under way"));
+}
+
+#[test]
+fn a_dashboard_without_a_terminal_is_one_frame_of_text() {
+    let node = Fake::start("edge-1");
+    let frame = text(&run(&node, &["top"]));
+    assert!(
+        frame.contains("edge-1 (edge)") && frame.contains("Plug-ins") && !frame.contains('\u{1b}'),
+        "{frame}"
+    );
+    // There were two looks, so there is a rate.
+    let over = frame.lines().find(|line| line.contains("over "));
+    assert!(
+        over.is_some_and(|line| line.contains("/s, ") && !line.contains("-")),
+        "{frame}"
+    );
+    node.node().dies_after = Some(0);
+    assert!(wrong(&run(&node, &["top"])).contains("no node answers"));
+}
