@@ -318,6 +318,17 @@ async fn what_cannot_be_had_is_said_in_openais_form() {
         assert_eq!((got, error(got, &answer).1.as_str()), (status, code));
         assert!(headers.contains_key("x-request-id"));
     }
+    // Who sends much more than is wanted still reads why it is not.
+    for path in [chat, "/nothing"] {
+        let mut eager = TcpStream::connect(bench.address).await.unwrap();
+        let count = 32 << 20;
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {count}\r\n\r\n");
+        eager.write_all(head.as_bytes()).await.unwrap();
+        eager.write_all(&vec![b' '; count]).await.unwrap();
+        let mut said = vec![0; 4096];
+        let count = eager.read(&mut said).await.unwrap();
+        assert!(said[..count].starts_with(b"HTTP/1.1 4"), "{path}");
+    }
     // A body that does not come.
     let mut slow = TcpStream::connect(bench.address).await.unwrap();
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{";

@@ -8,8 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::EXPECT;
+use hyper::{Request, Version};
 use msao_api::ApiError;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 /// A body that is sent.
@@ -45,11 +48,88 @@ impl Body for Streamed {
     }
 }
 
+/// Bytes of a body nobody wants that are still taken.
+const LINGER_BYTES: usize = 64 << 20;
+/// For so long they are.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// A request's body.
+///
+/// Over HTTP/1.1 what was not read of it is taken and thrown away, within bounds: closing a connection with unread bytes
+/// resets it, and a client that is still sending would see that instead of the answer that refuses it.
+pub struct Arriving {
+    /// `None` once dropped.
+    body: Option<Incoming>,
+    lingers: bool,
+    /// The client sends nothing until the body is asked for.
+    waits: bool,
+}
+
+impl Arriving {
+    /// The body of a request, which says how it comes.
+    pub fn of(request: Request<Incoming>) -> Request<Arriving> {
+        let lingers = request.version() <= Version::HTTP_11;
+        let waits = request.headers().contains_key(EXPECT);
+        request.map(|body| Arriving {
+            body: Some(body),
+            lingers,
+            waits,
+        })
+    }
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.waits = false;
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take() else { return };
+        if !self.lingers || self.waits || body.is_end_stream() {
+            return;
+        }
+        // Without a runtime its connection is gone too.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(LINGER, throw_away(body)));
+        }
+    }
+}
+
+async fn throw_away(mut body: Incoming) {
+    let mut taken = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        taken += frame.data_ref().map_or(0, Bytes::len);
+        if taken > LINGER_BYTES {
+            return;
+        }
+    }
+}
+
 /// Reads a body.
 ///
 /// # Errors
 /// 413 past `most` bytes, 408 past `within`, 400 where it breaks off.
-pub async fn read(body: Incoming, most: usize, within: Duration) -> Result<Bytes, ApiError> {
+pub async fn read(body: Arriving, most: usize, within: Duration) -> Result<Bytes, ApiError> {
     let too_large = || {
         ApiError::too_large(
             None,

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -24,7 +23,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::body::Outgoing;
+use super::body::{Arriving, Outgoing};
 use crate::metrics::Metrics;
 use crate::node::StartError;
 
@@ -37,7 +36,7 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// Answers one request.
 pub type Handler = Arc<
-    dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Outgoing>> + Send>>
+    dyn Fn(Request<Arriving>) -> Pin<Box<dyn Future<Output = Response<Outgoing>> + Send>>
         + Send
         + Sync,
 >;
@@ -235,7 +234,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
-        let answered = handler(request);
+        let answered = handler(Arriving::of(request));
         async move { Ok::<_, std::convert::Infallible>(answered.await) }
     });
     let (io, header) = (TokioIo::new(stream), limits.header_bytes);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
 use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response};
 use msao_api::{
@@ -14,7 +13,7 @@ use msao_api::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::body::{self, Outgoing, Streamed};
+use super::body::{self, Arriving, Outgoing, Streamed};
 use super::respond::{error, json, response, text};
 use crate::chat::{self, Answering, Asked, Told};
 use crate::config::ApiKey;
@@ -26,7 +25,7 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 const AHEAD: usize = 16;
 
 /// Answers one request.
-pub async fn route(node: Arc<Node>, request: Request<Incoming>) -> Response<Outgoing> {
+pub async fn route(node: Arc<Node>, request: Request<Arriving>) -> Response<Outgoing> {
     let arrived_ms = node.clock.now_ms();
     let id = request_id(request.headers(), &node);
     let answered = handle(&node, request, &id, arrived_ms).await;
@@ -64,7 +63,7 @@ fn request_id(given: &HeaderMap, node: &Node) -> String {
 
 async fn handle(
     node: &Arc<Node>,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     id: &str,
     arrived_ms: f64,
 ) -> Result<Response<Outgoing>, ApiError> {
@@ -222,7 +221,7 @@ fn key<'a>(node: &'a Node, given: &HeaderMap) -> Result<Option<(&'a str, &'a Api
 
 async fn chat(
     node: &Arc<Node>,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     id: &str,
     arrived_ms: f64,
 ) -> Result<Response<Outgoing>, ApiError> {

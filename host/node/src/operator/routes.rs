@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{HeaderMap, Method, Request, Response};
 use msao_api::{ApiError, headers};
@@ -18,7 +17,7 @@ use serde_json::{Value, json};
 use super::audit::{Audit, Entry};
 use super::words::words;
 use crate::config::OperatorRole;
-use crate::http::{Outgoing, body, respond};
+use crate::http::{Arriving, Outgoing, body, respond};
 use crate::node::Node;
 
 /// Bytes of a body: the largest component in base64, and some.
@@ -37,7 +36,7 @@ struct Operator {
 pub async fn route(
     node: Arc<Node>,
     audit: Arc<Audit>,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Response<Outgoing> {
     let answered = handle(&node, &audit, request).await;
     answered.unwrap_or_else(|error| respond::error(&error))
@@ -46,7 +45,7 @@ pub async fn route(
 async fn handle(
     node: &Arc<Node>,
     audit: &Arc<Audit>,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Outgoing>, ApiError> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
