@@ -32,6 +32,9 @@ pub const VERSION: &str = "2.11.0";
 /// What libtorch_cpu.so is linked with beyond its own wheel, as torch 2.11.0's `cuda-toolkit==13.0.2` pins it.
 const CPU_COMPANIONS: [&str; 2] = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
 
+/// The headers that CUDA's own headers ask for, which no wheel above has.
+const CUDA_HEADERS: &str = "nvidia-cuda-crt==13.0.88";
+
 /// The name of a folder in the cache: with its version, so that checkouts of different age do not disturb each other.
 pub fn folder_name(half: &str) -> String {
     format!("libtorch-{VERSION}-{half}")
@@ -129,7 +132,11 @@ pub fn ensure_there(places: &Places) -> Result<Libtorch> {
         if check(&cached).is_err() {
             fetch(&lock)?;
         }
+        drop(lock);
         relink(&cached, &places.libtorch_link())?;
+    }
+    if source(places) == Source::Ours {
+        ensure_cuda_headers(places)?;
     }
     look(places)
 }
@@ -194,6 +201,34 @@ fn check_pytorch() -> Result<()> {
              environment, or unset it to have libtorch fetched"
         ),
     }
+}
+
+/// Adds the headers that the engine's own CUDA code needs, and no GPU, to the libtorch that set-up fetched.
+fn ensure_cuda_headers(places: &Places) -> Result<()> {
+    const INCLUDE: &str = "wheel/nvidia/cu13/include";
+    let home = fs::canonicalize(places.libtorch_link())
+        .with_context(|| format!("cannot follow {}", places.libtorch_link().display()))?;
+    let crt = home.join(INCLUDE).join("crt");
+    if crt.exists() {
+        return Ok(());
+    }
+    let lock = CacheLock::take(&places.cache)?;
+    if crt.exists() {
+        return Ok(());
+    }
+    let pip = Pip::find()?;
+    let name = format!("cuda-headers-{VERSION}");
+    let folder = lock.make_folder(&name, |folder| {
+        pip.unpack(
+            &[CUDA_HEADERS.to_owned()],
+            &lock.wheels(),
+            &folder.join("wheel"),
+        )
+    })?;
+    // In one step, so that what is there is whole.
+    fs::rename(folder.join(INCLUDE).join("crt"), &crt)
+        .with_context(|| format!("cannot make {}", crt.display()))?;
+    fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
 fn fetch(lock: &CacheLock) -> Result<PathBuf> {

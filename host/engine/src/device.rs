@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use tch::{Device, Kind};
 
+use crate::cuda::{self, DeviceMemory};
 use crate::error::{EngineError, Result};
 
 /// A place to compute.
@@ -51,12 +52,30 @@ impl Place {
         self.device().map(|_| ())
     }
 
-    /// Waits until the place has done all that it was given: a GPU works behind the caller's back, and a clock that
+    /// What this thread asks of the place goes to a stream of its own, so that models on several threads do not wait for
+    /// each other.
+    pub(crate) fn enter(self) -> Result<()> {
+        match self {
+            Place::Cpu => Ok(()),
+            Place::Cuda(index) => cuda::enter(index),
+        }
+    }
+
+    /// Waits until the place has done all that this thread gave it: a GPU works behind the caller's back, and a clock that
     /// is read meanwhile shows nothing.
     pub(crate) fn wait(self) -> Result<()> {
         match self {
             Place::Cpu => Ok(()),
-            Place::Cuda(index) => synchronize(index as i64),
+            Place::Cuda(index) => cuda::wait(index).unwrap_or_else(|| synchronize(index as i64)),
+        }
+    }
+
+    /// What tensors hold of a GPU's memory, and the most that they held since it was last asked with `restart`; `None` for
+    /// the processor and before anything was done on the GPU.
+    pub fn memory(self, restart: bool) -> Option<DeviceMemory> {
+        match self {
+            Place::Cpu => None,
+            Place::Cuda(index) => cuda::memory(index, restart),
         }
     }
 
@@ -68,6 +87,8 @@ impl Place {
                 open_cuda()?;
                 let count = tch::Cuda::device_count();
                 if (index as i64) < count {
+                    cuda::open()?;
+                    cuda::enter(index)?;
                     Ok(Device::Cuda(index))
                 } else {
                     Err(EngineError::Device(format!(

@@ -63,9 +63,17 @@ pub enum EngineError {
     /// The device that was asked for is not there.
     #[error("{0}")]
     Device(String),
-    /// libtorch refused an operation; on a GPU most often for want of memory.
+    /// A GPU has no memory left for what a pass needs beside weights and cache.
+    #[error(
+        "the GPU has no memory left: wait for others to end, or leave it more beside the cache ({said})"
+    )]
+    DeviceFull {
+        /// What libtorch said.
+        said: String,
+    },
+    /// libtorch refused an operation.
     #[error("libtorch: {}", first_lines(.0))]
-    Torch(#[from] tch::TchError),
+    Torch(tch::TchError),
     /// Our own kernels refused a matrix.
     #[error("kernels: {0}")]
     Kernels(#[from] msao_kernels::KernelError),
@@ -89,7 +97,33 @@ fn first_lines(error: &tch::TchError) -> String {
     said.trim().replace('\n', " ")
 }
 
+impl From<tch::TchError> for EngineError {
+    fn from(error: tch::TchError) -> Self {
+        let said = first_lines(&error);
+        // The allocator's own error, and those of the libraries that allocate for themselves.
+        let full = [
+            "CUDA out of memory",
+            "CUDA error: out of memory",
+            "CUBLAS_STATUS_ALLOC_FAILED",
+            "CUDNN_STATUS_ALLOC_FAILED",
+        ];
+        if full.iter().any(|full| said.contains(full)) {
+            EngineError::DeviceFull { said }
+        } else {
+            EngineError::Torch(error)
+        }
+    }
+}
+
 impl EngineError {
+    /// Whether it is only for want of room, so that the same may succeed later.
+    pub fn is_want_of_room(&self) -> bool {
+        matches!(
+            self,
+            EngineError::CacheFull { .. } | EngineError::DeviceFull { .. }
+        )
+    }
+
     pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
         EngineError::Read {
             path: path.to_owned(),

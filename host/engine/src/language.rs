@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::TextConfig;
 use crate::error::{EngineError, Result};
+use crate::fixed::{Attention, Plan};
 use crate::native;
 use crate::nn::{Embedding, GatedMlp, Linear, Norm, Work, index_tensor, rotate};
 use crate::paged::{Heads, Paged, Span};
@@ -199,6 +200,33 @@ impl LanguageModel {
         )
     }
 
+    /// Whether the layers run on this crate's own kernels.
+    pub fn is_native(&self) -> bool {
+        self.native
+    }
+
+    /// Runs all layers over a pass of a fixed shape and returns the hidden states, `[rows, hidden]`. Everything that differs
+    /// from pass to pass is read from `plan`, on the device. Charged as [`LanguageModel::run`] does.
+    pub fn run_fixed(&self, plan: &Plan, regions: &[Region; 2], work: &mut Work) -> Result<Tensor> {
+        let mut x = self.embedding.rows_at(&plan.ids, self.kind)?;
+        let (cos, sin) = self.rope.angles_at(&plan.axes, self.kind)?;
+        for (region, of_region) in regions.iter().zip(&plan.regions) {
+            let layers = self.layers.get(region.layers()).unwrap_or_default();
+            let mut attention = Attention::new(plan.shape, of_region, self.heads());
+            let start = work.hold(x);
+            x = work.stack(
+                layers.iter().zip(region.layers()),
+                start,
+                |work, (layer, number), x| {
+                    self.layer(layer, x, (&cos, &sin), work, |qkv, work| {
+                        attention.attend(qkv, region, number, layer.window, work)
+                    })
+                },
+            )?;
+        }
+        Ok(x)
+    }
+
     /// Floating-point operations of attention for one span in the layers of a region.
     pub fn attention_flops(&self, region: &Region, span: &Span) -> u64 {
         let width = self.config.heads * self.config.head_dim;
@@ -295,8 +323,13 @@ impl Rope {
             .map(|&p| p as f32)
             .collect();
         let positions = Tensor::f_from_slice(&flat)?.f_reshape([3, time.len() as i64])?;
+        self.angles_at(&positions.f_to_device(self.axis.device())?, kind)
+    }
+
+    /// The same of positions `[3, L]` on the device.
+    fn angles_at(&self, positions: &Tensor, kind: Kind) -> Result<(Tensor, Tensor)> {
         let angles = positions
-            .f_to_device(self.axis.device())?
+            .f_to_kind(Kind::Float)?
             .f_index_select(0, &self.axis)?
             .f_transpose(0, 1)?
             .f_mul(&self.frequencies)?;

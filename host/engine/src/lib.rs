@@ -12,8 +12,10 @@
 mod attention;
 mod audio;
 pub mod config;
+mod cuda;
 mod device;
 mod error;
+mod fixed;
 mod generate;
 mod keep;
 mod language;
@@ -40,6 +42,7 @@ mod vision;
 pub mod weights;
 
 pub use config::{Family, ModelConfig};
+pub use cuda::DeviceMemory;
 pub use device::{Place, Precision};
 pub use error::{EngineError, Result};
 pub use generate::{GenerateOptions, Generated, Step, Stop, generate};
@@ -51,7 +54,7 @@ pub use pool::BLOCK as CACHE_BLOCK;
 pub use positions::{Positions, positions};
 pub use probe::ProbeOptions;
 pub use prompt::{Item, items};
-pub use runner::{Needs, Occupancy, OpenOptions, Runner, RunnerOptions, SequenceId, Work};
+pub use runner::{Needs, Occupancy, OpenOptions, Padding, Runner, RunnerOptions, SequenceId, Work};
 
 /// Sets how many threads one operation may use, for the whole process.
 pub fn set_threads(threads: usize) {

@@ -1,7 +1,8 @@
 //! What a pass gives: logits of many sequences in one piece of memory.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
+use crate::cuda;
 use crate::error::{EngineError, Result};
 
 /// The logits of a batch, entry by entry. They lie in one matrix as the model made it: at 150,000 ids a row, copying
@@ -18,10 +19,7 @@ pub struct Logits {
 impl Logits {
     /// `rows`: `[rows, vocab_size]` of any kind on any device; `counts`: rows of each entry.
     pub(crate) fn new(rows: &Tensor, counts: &[usize]) -> Result<Self> {
-        let rows = rows
-            .f_to_kind(Kind::Float)?
-            .f_to_device(Device::Cpu)?
-            .f_contiguous()?;
+        let rows = cuda::fetch(&rows.f_to_kind(Kind::Float)?.f_contiguous()?)?;
         let mut logits = Logits::nothing(0);
         let mut end = 0;
         for count in counts {

@@ -365,6 +365,7 @@ impl Model {
             return Err(EngineError::request("the prompt is empty"));
         }
         tch::no_grad(|| {
+            self.place.enter()?;
             Prompt::new(
                 &self.config,
                 inputs,
@@ -452,7 +453,7 @@ impl Model {
     ) -> Result<T> {
         let started = Instant::now();
         let mut work = Work { meter, phase };
-        let result = tch::no_grad(|| run(&mut work));
+        let result = (self.place.enter()).and_then(|()| tch::no_grad(|| run(&mut work)));
         let waited = self.place.wait();
         meter.add_time(phase, started.elapsed());
         let done = result?;

@@ -7,7 +7,7 @@ use msao_kernels::PackedMatrix;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::Activation;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::native;
 use crate::quantized::Quantized;
 use crate::weights::{Holding, Weights};
@@ -226,11 +226,21 @@ impl Embedding {
 
     /// The vectors of tokens, `[ids, hidden]`. Every id must be below the vocabulary.
     pub fn rows(&self, ids: &[u32], (kind, device): (Kind, Device)) -> Result<Tensor> {
-        let wide = || -> Vec<i64> { ids.iter().map(|&id| i64::from(id)).collect() };
+        if let Matrix::Packed(weights) = &self.0 {
+            return native::rows(weights, ids, kind);
+        }
+        let wide: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        self.rows_at(&index_tensor(&wide, device)?, kind)
+    }
+
+    /// The same for ids that lie on the model's device, `[ids]`. Not for packed matrices.
+    pub fn rows_at(&self, ids: &Tensor, kind: Kind) -> Result<Tensor> {
         match &self.0 {
-            Matrix::Plain(weight) => Ok(weight.f_index_select(0, &index_tensor(&wide(), device)?)?),
-            Matrix::Packed(weights) => native::rows(weights, ids, kind),
-            Matrix::Quantized(weights) => weights.rows(&wide(), kind),
+            Matrix::Plain(weight) => Ok(weight.f_index_select(0, ids)?),
+            Matrix::Quantized(weights) => weights.rows(ids, kind),
+            Matrix::Packed(_) => Err(EngineError::request(
+                "rows of a packed matrix are asked for by numbers of the host",
+            )),
         }
     }
 }

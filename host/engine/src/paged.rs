@@ -325,7 +325,13 @@ impl<'a> Paged<'a> {
     }
 }
 
-fn sdpa(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool) -> Result<Tensor> {
+pub(crate) fn sdpa(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: Option<&Tensor>,
+    causal: bool,
+) -> Result<Tensor> {
     Ok(Tensor::f_scaled_dot_product_attention(
         q, k, v, mask, 0.0, causal, None, false,
     )?)

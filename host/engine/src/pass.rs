@@ -167,8 +167,13 @@ impl Model {
     pub(crate) fn pass(&self, pool: &mut Pool, parts: &mut [Part]) -> Result<Logits> {
         tch::no_grad(|| {
             let before = lengths(parts);
+            self.place().enter()?;
             let mut layers = self.run_layers(pool, parts, Layers::All, None)?;
-            let logits = self.wanted_logits(&layers.hidden, parts, &mut layers.meters);
+            let logits = self.wanted_logits(&layers, parts);
+            let logits = logits.map(|(logits, meter)| {
+                layers.meters.logits = meter;
+                logits
+            });
             match logits.and_then(|logits| self.place().wait().map(|()| logits)) {
                 Ok(logits) => {
                     layers.charge(pool, parts);
@@ -185,6 +190,7 @@ impl Model {
     /// The logits `[n, vocab_size]` of hidden states `[n, hidden]` after the last layer, charged to a prompt.
     pub(crate) fn prompt_logits(&self, hidden: &Tensor, state: &mut State) -> Result<Logits> {
         tch::no_grad(|| {
+            self.place().enter()?;
             let mut work = Work {
                 meter: &mut state.meter,
                 phase: Phase::Prefill,
@@ -207,6 +213,7 @@ impl Model {
     ) -> Result<Tensor> {
         tch::no_grad(|| {
             let before = lengths(parts);
+            self.place().enter()?;
             let layers = self.run_layers(pool, parts, Layers::Region(region), tap)?;
             if let Err(error) = self.place().wait() {
                 shorten(pool, parts, &before);
@@ -247,13 +254,16 @@ impl Model {
                 return Err(error);
             }
         }
-        match self.run_reserved(pool, parts, which, tap) {
-            Ok((hidden, meters, attention)) => Ok(Ran {
-                hidden,
-                meters,
-                attention,
+        let ran = match self.run_fixed(pool, parts, which) {
+            Ok(None) => self.run_reserved(pool, parts, which, tap),
+            Ok(Some(ran)) => Ok(ran),
+            Err(error) => Err(error),
+        };
+        match ran {
+            Ok(ran) => Ok(Ran {
                 started,
                 forward: which != Layers::Region(0),
+                ..ran
             }),
             Err(error) => {
                 shorten(pool, parts, &before);
@@ -262,13 +272,49 @@ impl Model {
         }
     }
 
+    /// Runs all layers in one of the cache's fixed shapes; `None` where there are none or the parts fit none.
+    fn run_fixed(&self, pool: &mut Pool, parts: &[Part], which: Layers) -> Result<Option<Ran>> {
+        let Pool { shapes, regions } = pool;
+        let Some(shapes) = shapes.as_mut().filter(|_| which == Layers::All) else {
+            return Ok(None);
+        };
+        let language = self.language();
+        let Some(given) = shapes.run(language, regions, parts)? else {
+            return Ok(None);
+        };
+        let mut meters = Meters::default();
+        meters.layers.add_flops(Phase::Decode, given.flops);
+        let mark = meters.layers.mark();
+        meters.layers.hold(Phase::Decode, given.activation_bytes);
+        meters.layers.release_to(mark);
+        let attention = |part: &Part| {
+            let flops = regions
+                .iter()
+                .zip(&part.state.tables)
+                .map(|(region, table)| {
+                    let span = Span {
+                        first_row: 0,
+                        rows: part.rows(),
+                        slots: table.slots(),
+                    };
+                    language.attention_flops(region, &span)
+                });
+            flops.sum()
+        };
+        Ok(Some(Ran {
+            attention: parts.iter().map(attention).collect(),
+            places: Some(given.places),
+            ..Ran::new(given.hidden, meters)
+        }))
+    }
+
     fn run_reserved(
         &self,
         pool: &Pool,
         parts: &[Part],
         which: Layers,
         mut tap: Option<&mut Tap>,
-    ) -> Result<(Tensor, Meters, Vec<u64>)> {
+    ) -> Result<Ran> {
         let language = self.language();
         let mut axes: [Vec<i64>; 3] = Default::default();
         let mut inputs = Vec::new();
@@ -331,16 +377,16 @@ impl Model {
             work.meter.release_to(mark);
             x = result?;
         }
-        Ok((x, meters, attention))
+        Ok(Ran {
+            attention,
+            ..Ran::new(x, meters)
+        })
     }
 
-    /// The logits that the parts want, of hidden states `[rows, hidden]`.
-    fn wanted_logits(
-        &self,
-        hidden: &Tensor,
-        parts: &[Part],
-        meters: &mut Meters,
-    ) -> Result<Logits> {
+    /// The logits that the parts want, and what they cost.
+    fn wanted_logits(&self, ran: &Ran, parts: &[Part]) -> Result<(Logits, Meter)> {
+        let Ran { hidden, places, .. } = ran;
+        let mut meter = Meter::new();
         let mut rows: Vec<i64> = Vec::new();
         let mut counts = Vec::with_capacity(parts.len());
         let mut first = 0i64;
@@ -352,21 +398,27 @@ impl Model {
             first = end;
         }
         if rows.is_empty() {
-            return Ok(Logits::nothing(parts.len()));
+            return Ok((Logits::nothing(parts.len()), meter));
         }
-        let picked = if rows.len() as i64 == first {
-            hidden.shallow_clone()
+        if let Some(places) = places {
+            for row in &mut rows {
+                *row = places.get(*row as usize).copied().unwrap_or(*row);
+            }
+        }
+        let in_order = rows.iter().zip(0..).all(|(row, place)| *row == place);
+        let picked = if in_order {
+            hidden.f_narrow(0, 0, rows.len() as i64)?
         } else {
             hidden.f_index_select(0, &index_tensor(&rows, hidden.device())?)?
         };
         let mut work = Work {
-            meter: &mut meters.logits,
+            meter: &mut meter,
             phase: Phase::Decode,
         };
         let mark = work.meter.mark();
         let logits = self.language().logits(&picked, &mut work);
         work.meter.release_to(mark);
-        Logits::new(&logits?, &counts)
+        Ok((Logits::new(&logits?, &counts)?, meter))
     }
 }
 
@@ -379,8 +431,10 @@ struct Meters {
 
 /// What running layers gave.
 struct Ran {
-    /// `[rows, hidden]`.
+    /// `[rows, hidden]`, in the parts' order unless `places` says otherwise.
     hidden: Tensor,
+    /// For each row of the parts its place in `hidden`.
+    places: Option<Vec<i64>>,
     meters: Meters,
     /// Floating-point operations of attention, by part.
     attention: Vec<u64>,
@@ -390,6 +444,17 @@ struct Ran {
 }
 
 impl Ran {
+    fn new(hidden: Tensor, meters: Meters) -> Self {
+        Ran {
+            hidden,
+            places: None,
+            meters,
+            attention: Vec::new(),
+            started: Instant::now(),
+            forward: true,
+        }
+    }
+
     /// Charges each part for its rows' share and moves it on, once the place has been waited for.
     ///
     /// The time is the whole pass's for each: that is what it waited for.

@@ -14,6 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::TextConfig;
 use crate::error::{EngineError, Result};
+use crate::fixed::Shapes;
 use crate::pages::Pages;
 
 /// Slots in a block.
@@ -39,6 +40,11 @@ impl Table {
     /// One slot a token.
     pub fn slots(&self) -> &[u32] {
         &self.slots
+    }
+
+    /// The blocks that these slots are in: slot i lies in block i / [`BLOCK`], at place i modulo [`BLOCK`].
+    pub fn blocks(&self) -> &[u32] {
+        &self.blocks
     }
 }
 
@@ -115,9 +121,11 @@ impl Region {
         } else {
             (0..layers)
                 .map(|_| {
+                    // What pads a pass reads slots that nobody wrote: a weight of 0 makes nothing of any number, but not of
+                    // what is none.
                     Ok((
-                        Tensor::f_empty(shape, (kind, device))?,
-                        Tensor::f_empty(shape, (kind, device))?,
+                        Tensor::f_zeros(shape, (kind, device))?,
+                        Tensor::f_zeros(shape, (kind, device))?,
                     ))
                 })
                 .collect::<Result<_>>()?
@@ -171,6 +179,11 @@ impl Region {
     /// Most blocks that may be held.
     pub fn limit_blocks(&self) -> usize {
         self.limit
+    }
+
+    /// A block that no table ever holds, in a cache that does not grow.
+    pub fn spare_block(&self) -> u32 {
+        self.limit as u32
     }
 
     /// Blocks that only tables kept for later hold.
@@ -401,6 +414,8 @@ pub(crate) enum Capacity {
 /// The cache of all layers.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    /// The fixed shapes of passes, where they pay. Before the regions: graphs name their memory.
+    pub shapes: Option<Shapes>,
     /// The layers before a pruned prompt loses tokens, and those after.
     pub regions: [Region; 2],
 }
@@ -423,11 +438,17 @@ impl Pool {
                         "a cache of {bytes} bytes holds not one block of {BLOCK} tokens of {token_bytes} bytes each"
                     )));
                 }
-                (blocks, blocks)
+                // One more is never given to anybody: rows that pad a pass write there.
+                (blocks + 1, blocks)
             }
         };
         let at = (kind, device);
         Ok(Pool {
+            shapes: match capacity {
+                // A cache that grows moves.
+                Capacity::Growing => None,
+                Capacity::Bytes(_) => Shapes::on(device),
+            },
             regions: [
                 Region::new(config, 0, lower, at, room, limit)?,
                 Region::new(config, lower, config.layers - lower, at, room, limit)?,

@@ -9,10 +9,12 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::nn::{bytes, index_tensor};
+use crate::nn::bytes;
 
-/// Most values that are widened at once: a megabyte, which stays in the processor's cache.
+/// Most values that are widened at once on a processor: a megabyte, which stays in its cache.
 const PIECE: usize = 1 << 18;
+/// On a GPU, where asking for a piece takes longer than widening it.
+const DEVICE_PIECE: usize = 1 << 25;
 /// Values of a row that libtorch's product reads at once; it has no other way to read the end of a row.
 const LANES: i64 = 64;
 /// Up to so many rows of bf16 libtorch's product is faster than widening.
@@ -50,8 +52,8 @@ impl Quantized {
 
     /// Quantises `rows` `[n, in]`, of any floating kind on any device, into the rows from `first` on.
     pub fn set_rows(&mut self, first: i64, rows: &Tensor) -> Result<()> {
-        let (count, inputs) = rows.size2()?;
-        let step = (PIECE as i64 / inputs.max(1)).max(1);
+        let (count, _) = rows.size2()?;
+        let step = self.piece_rows();
         let mut done = 0;
         while done < count {
             let piece = step.min(count - done);
@@ -80,6 +82,16 @@ impl Quantized {
         Ok(())
     }
 
+    /// Rows that are widened at once.
+    fn piece_rows(&self) -> i64 {
+        let inputs = self.values.size().last().copied().unwrap_or(1);
+        let piece = match self.values.device() {
+            Device::Cpu => PIECE,
+            _ => DEVICE_PIECE,
+        };
+        (piece as i64 / inputs.max(1)).max(1)
+    }
+
     /// `x W^T + b` for `x` `[.., in]`, as values of `kind`.
     pub fn product(&self, x: &Tensor, bias: Option<&Tensor>, kind: Kind) -> Result<Tensor> {
         let (outputs, inputs) = self.values.size2()?;
@@ -103,9 +115,9 @@ impl Quantized {
     }
 
     fn product_in_pieces(&self, x: &Tensor, bias: Option<&Tensor>, kind: Kind) -> Result<Tensor> {
-        let (outputs, inputs) = self.values.size2()?;
+        let (outputs, _) = self.values.size2()?;
         let rows = x.size().first().copied().unwrap_or(0);
-        let step = (PIECE as i64 / inputs.max(1)).max(1);
+        let step = self.piece_rows();
         if outputs <= step {
             return self.product_of(x, 0, outputs, bias, kind);
         }
@@ -164,11 +176,10 @@ impl Quantized {
         Ok(y.f_to_kind(kind)?)
     }
 
-    /// The rows `ids`, dequantised: `[ids, in]`.
-    pub fn rows(&self, ids: &[i64], kind: Kind) -> Result<Tensor> {
-        let index = index_tensor(ids, self.values.device())?;
-        let scales = self.scales.f_index_select(0, &index)?.f_unsqueeze(1)?;
-        let values = self.values.f_index_select(0, &index)?;
+    /// The rows `ids` (`[ids]`, on the matrix's device), dequantised: `[ids, in]`.
+    pub fn rows(&self, ids: &Tensor, kind: Kind) -> Result<Tensor> {
+        let scales = self.scales.f_index_select(0, ids)?.f_unsqueeze(1)?;
+        let values = self.values.f_index_select(0, ids)?;
         Ok(values
             .f_to_kind(Kind::Float)?
             .f_mul(&scales)?
@@ -223,7 +234,7 @@ mod tests {
     fn a_value_is_off_by_at_most_half_a_step_of_its_row() {
         let weights = matrix(50, 96);
         let made = quantized(&weights, Kind::Float);
-        let ids: Vec<i64> = (0..50).collect();
+        let ids = Tensor::arange(50, (Kind::Int64, Device::Cpu));
         let off = (made.rows(&ids, Kind::Float).unwrap() - &weights).abs();
         let step = weights.abs().amax([1i64].as_slice(), true) / 127.0;
         let worst = (off - step * 0.5001).max().double_value(&[]);
@@ -255,7 +266,7 @@ mod tests {
                     (Kind::Half, 2e-3),
                 ] {
                     let made = quantized(&weights, kind);
-                    let ids: Vec<i64> = (0..outputs).collect();
+                    let ids = Tensor::arange(outputs, (Kind::Int64, Device::Cpu));
                     let plain = made.rows(&ids, Kind::Float).unwrap();
                     // Large enough that sums of unscaled values would not fit f16.
                     let x = Tensor::randn([rows, inputs], (Kind::Float, Device::Cpu)) * 40.0;

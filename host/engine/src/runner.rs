@@ -20,6 +20,7 @@ use msao_core::meter::Meter;
 use msao_core::probe::ProbeReport;
 
 use crate::error::{EngineError, Result};
+use crate::fixed::Shapes;
 use crate::keep::Keep;
 use crate::media_cache::{MediaCache, MediaKeys};
 use crate::model::Model;
@@ -43,6 +44,20 @@ pub struct RunnerOptions {
     /// Prompts whose keys and values are kept for later requests that begin alike, as long as nobody needs the room;
     /// 0 keeps none.
     pub prefixes: usize,
+    /// Whether passes over a few tokens of each sequence are padded to one of a few shapes.
+    pub padding: Padding,
+}
+
+/// Whether passes over a few tokens of each sequence (decoding, verifying) are padded to one of a few shapes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Padding {
+    /// On a GPU, where each shape becomes a CUDA graph.
+    #[default]
+    Auto,
+    /// Nowhere.
+    Never,
+    /// Everywhere but on our own kernels, and without graphs: only to see that it changes nothing.
+    Always,
 }
 
 impl Default for RunnerOptions {
@@ -51,6 +66,7 @@ impl Default for RunnerOptions {
             cache_bytes: 1 << 30,
             media_cache_bytes: 64 << 20,
             prefixes: 64,
+            padding: Padding::Auto,
         }
     }
 }
@@ -126,13 +142,24 @@ pub struct Runner {
     /// Work on this sequence panics half way.
     #[cfg(test)]
     pub(crate) trip: Option<SequenceId>,
+    /// So many passes find no memory on the device.
+    #[cfg(test)]
+    pub(crate) full: usize,
 }
 
 impl Runner {
     /// Makes the cache for a model.
     pub fn new(model: Model, options: &RunnerOptions) -> Result<Self> {
+        let mut pool = model.new_pool(Capacity::Bytes(options.cache_bytes))?;
+        match options.padding {
+            Padding::Auto => {}
+            Padding::Never => pool.shapes = None,
+            Padding::Always => {
+                pool.shapes = (!model.language().is_native()).then(Shapes::padded);
+            }
+        }
         Ok(Runner {
-            pool: model.new_pool(Capacity::Bytes(options.cache_bytes))?,
+            pool,
             model,
             sequences: BTreeMap::new(),
             next: 0,
@@ -140,7 +167,15 @@ impl Runner {
             prefixes: PrefixCache::new(options.prefixes),
             #[cfg(test)]
             trip: None,
+            #[cfg(test)]
+            full: 0,
         })
+    }
+
+    /// Gives back device memory that only makes things faster: encoded media that are kept for later.
+    pub(crate) fn make_room(&mut self) {
+        self.media.clear();
+        crate::cuda::release();
     }
 
     /// The model.

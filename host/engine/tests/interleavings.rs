@@ -9,8 +9,8 @@ use msao_core::inputs::ModelInputs;
 use msao_core::sampling::{Sampler, SamplingParams, Scratch};
 use msao_engine::service::{Event, Open, Service, ServiceOptions, Session, Tell};
 use msao_engine::{
-    Keep, Kernels, LoadOptions, Model, Needs, OpenOptions, Precision, ProbeOptions, Runner,
-    RunnerOptions, SequenceId, Work, items,
+    Keep, Kernels, LoadOptions, Model, Needs, OpenOptions, Padding, Precision, ProbeOptions,
+    Runner, RunnerOptions, SequenceId, Work, items,
 };
 use msao_golden::{Case, cases_of, models, root};
 use proptest::prelude::*;
@@ -193,18 +193,19 @@ struct Running {
 }
 
 /// Drives a runner by a tape and holds every logit against sequences that run alone.
-fn drive(name: &str, kernels: Kernels, tape: &[u32]) {
+fn drive(name: &str, kernels: Kernels, padding: Padding, tape: &[u32]) {
     let cases: Vec<Case> = cases_of(name).into_iter().collect();
-    let runner = |prefixes| {
+    let runner = |prefixes, padding| {
         let options = RunnerOptions {
             cache_bytes: 256 << 20,
             media_cache_bytes: 1 << 20,
             prefixes,
+            padding,
         };
         Runner::new(load(name, kernels), &options).unwrap()
     };
-    let mut runner_alone = runner(0);
-    let mut runner = runner(3);
+    let mut runner_alone = runner(0, Padding::Never);
+    let mut runner = runner(3, padding);
     let vocabulary = runner.model().config().text.vocab_size;
     let mut tape = Tape::new(tape);
     let mut alone: Vec<Alone> = Vec::new();
@@ -505,6 +506,7 @@ fn serve(name: &str, kernels: Kernels, numbers: &[u32]) {
         cache_bytes: 256 << 20,
         media_cache_bytes: 1 << 20,
         prefixes: 0,
+        ..Default::default()
     };
     let mut runner = Runner::new(load(name, kernels), &runner_options).unwrap();
     let vocabulary = runner.model().config().text.vocab_size;
@@ -590,7 +592,15 @@ proptest! {
         model in any::<prop::sample::Index>(),
         libtorch in any::<bool>(),
     ) {
-        drive(&name(model), kernels(libtorch), &tape);
+        drive(&name(model), kernels(libtorch), Padding::Never, &tape);
+    }
+
+    #[test]
+    fn a_padded_pass_gives_what_another_gives(
+        tape in prop::collection::vec(any::<u32>(), 300..600),
+        model in any::<prop::sample::Index>(),
+    ) {
+        drive(&name(model), Kernels::Libtorch, Padding::Always, &tape);
     }
 
     #[test]

@@ -42,6 +42,7 @@ fn for_all(check: impl Fn(&mut Runner, &Case, &Pruned)) {
                 cache_bytes: 64 << 20,
                 media_cache_bytes: 0,
                 prefixes: 0,
+                ..Default::default()
             };
             let model = Model::load(&dir, &options).unwrap();
             let mut runner = Runner::new(model, &options_of_runner).unwrap();

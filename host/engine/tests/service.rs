@@ -410,6 +410,7 @@ fn clients_that_leave_stall_or_ask_for_too_much_harm_nobody() {
                 cache_bytes: (token_bytes * (2 * tokens + 96)) as u64,
                 media_cache_bytes: 0,
                 prefixes: 0,
+                ..Default::default()
             },
             waiting: 1,
             ..Default::default()

@@ -31,6 +31,7 @@ fn plain(model: Model) -> Runner {
         cache_bytes: 64 << 20,
         media_cache_bytes: 0,
         prefixes: 0,
+        ..Default::default()
     };
     Runner::new(model, &options).unwrap()
 }
@@ -433,6 +434,7 @@ fn media_seen_before_are_not_encoded_again() {
             cache_bytes: 64 << 20,
             media_cache_bytes: 1 << 20,
             prefixes: 0,
+            ..Default::default()
         },
     )
     .unwrap();
@@ -461,6 +463,7 @@ fn a_full_cache_refuses_and_nothing_is_lost() {
         cache_bytes: (token * (tokens * 3 / 2 + 32)) as u64,
         media_cache_bytes: 0,
         prefixes: 4,
+        ..Default::default()
     };
     let mut runner = Runner::new(model, &options).unwrap();
     assert!(runner.fits(tokens));
@@ -522,6 +525,7 @@ fn drive(name: &str, kernels: Kernels, tape: &[u32]) {
             cache_bytes: 256 << 20,
             media_cache_bytes: 1 << 20,
             prefixes: 3,
+            ..Default::default()
         },
     )
     .unwrap();
@@ -661,6 +665,7 @@ fn room_for_an_answer_stays_set_aside_while_its_prompt_is_read() {
         cache_bytes: (token * (2 * (tokens + reserve) + 64)) as u64,
         media_cache_bytes: 0,
         prefixes: 4,
+        ..Default::default()
     };
     let mut runner = Runner::new(model, &options).unwrap();
     let capacity = runner.capacity();

@@ -322,7 +322,9 @@ async fn what_cannot_be_had_is_said_in_openais_form() {
     for path in [chat, "/nothing"] {
         let mut eager = TcpStream::connect(bench.address).await.unwrap();
         let count = 32 << 20;
-        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {count}\r\n\r\n");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {count}\r\n\r\n"
+        );
         eager.write_all(head.as_bytes()).await.unwrap();
         eager.write_all(&vec![b' '; count]).await.unwrap();
         let mut said = vec![0; 4096];

@@ -122,6 +122,7 @@ fn of_one(models: &Path, dir: &Path, options: &LoadOptions, name: &str) -> Resul
         cache_bytes: 512 << 20,
         media_cache_bytes: 0,
         prefixes: 0,
+        ..Default::default()
     };
     let mut runner = Runner::new(model, &plain)?;
     let mut tallies = vec![

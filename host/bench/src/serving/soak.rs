@@ -76,6 +76,7 @@ async fn soak(models: &Path, place: Place, duration: Duration) -> Result<Vec<Row
             cache_bytes: 24 << 20,
             media_cache_bytes: 2 << 20,
             prefixes: 24,
+            ..Default::default()
         },
         waiting: 16,
         ..Default::default()

@@ -29,6 +29,7 @@ fn runner(prefixes: usize) -> Runner {
         cache_bytes: 64 << 20,
         media_cache_bytes: 0,
         prefixes,
+        ..Default::default()
     };
     Runner::new(load(), &options).unwrap()
 }

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use msao_core::inputs::ModelInputs;
@@ -237,7 +238,7 @@ impl Drop for MediaBytes {
 /// A model on its own thread. Clones speak to the same one, which ends when the last of them and of its sessions is gone.
 #[derive(Clone, Debug)]
 pub struct Service {
-    commands: SyncSender<Command>,
+    commands: Arc<Line>,
     shared: Arc<Shared>,
     config: Arc<ModelConfig>,
     capacity: usize,
@@ -245,6 +246,33 @@ pub struct Service {
     waiting_bytes: u64,
     /// `None` where nobody wants hashes.
     hashing: Option<Arc<Hashing>>,
+}
+
+/// The way to the thread, which ends when this does.
+#[derive(Debug)]
+struct Line {
+    commands: Option<SyncSender<Command>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Line {
+    fn send(&self, command: Command) -> Result<(), TrySendError<Command>> {
+        match &self.commands {
+            Some(commands) => commands.try_send(command),
+            None => Err(TrySendError::Disconnected(command)),
+        }
+    }
+}
+
+impl Drop for Line {
+    /// Waits for the thread, a pass at most: a process that ends while a thread is still at work on a GPU crashes.
+    fn drop(&mut self) {
+        drop(self.commands.take());
+        if let Some(thread) = self.thread.take() {
+            // It catches what panics, and what it left behind is nobody's any more.
+            let _ended = thread.join();
+        }
+    }
 }
 
 /// Who may hash media.
@@ -268,24 +296,23 @@ impl Service {
         let shared = Arc::new(Shared::default());
         let (loaded, started) = oneshot::channel();
         let for_thread = Arc::clone(&shared);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("msao-engine".into())
             .spawn(move || thread::run(&dir, &load, &options, inbox, for_thread, loaded))
             .map_err(|e| {
                 EngineError::request(format!("no thread could be started for the model: {e}"))
             })?;
+        let line = Line {
+            commands: Some(commands),
+            thread: Some(thread),
+        };
         let started = started.await.map_err(|_| ServiceError::Stopped)??;
-        Ok(Service::new(commands, shared, started, &options))
+        Ok(Service::new(line, shared, started, &options))
     }
 
-    fn new(
-        commands: SyncSender<Command>,
-        shared: Arc<Shared>,
-        started: Started,
-        options: &ServiceOptions,
-    ) -> Self {
+    fn new(line: Line, shared: Arc<Shared>, started: Started, options: &ServiceOptions) -> Self {
         Service {
-            commands,
+            commands: Arc::new(line),
             shared,
             config: Arc::new(started.config),
             capacity: started.capacity,
@@ -401,7 +428,7 @@ impl Service {
     }
 
     fn send(&self, command: Command) -> Result<(), ServiceError> {
-        self.commands.try_send(command).map_err(|e| match e {
+        self.commands.send(command).map_err(|e| match e {
             TrySendError::Full(_) => ServiceError::Overloaded {
                 limit: "commands on their way to the model",
                 most: COMMANDS as u64,
@@ -521,6 +548,6 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.ticket.gone.store(true, Ordering::Release);
         // So that an idle thread looks; a busy one looks anyway.
-        let _ = self.service.commands.try_send(Command::Look);
+        let _ = self.service.commands.send(Command::Look);
     }
 }

@@ -266,7 +266,7 @@ pub fn failed(node: &Node, error: &ServiceError) -> ApiError {
         ServiceError::TooLarge { tokens, capacity } => {
             ApiError::context_length_exceeded(*tokens, 0, *capacity)
         }
-        ServiceError::Engine(EngineError::CacheFull { .. }) => {
+        ServiceError::Engine(error) if error.is_want_of_room() => {
             ApiError::overloaded(node.retry_after_ms())
         }
         ServiceError::Engine(EngineError::TooLong { tokens, limit }) => {

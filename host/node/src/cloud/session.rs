@@ -277,6 +277,9 @@ impl Served {
                     ServiceError::Overloaded { .. } => {
                         (RefusedCode::Overloaded, self.sessions.retry_after_ms())
                     }
+                    ServiceError::Engine(error) if error.is_want_of_room() => {
+                        (RefusedCode::Overloaded, self.sessions.retry_after_ms())
+                    }
                     ServiceError::TooLarge { .. }
                     | ServiceError::Engine(EngineError::Request(_) | EngineError::TooLong { .. }) => {
                         (RefusedCode::Request, 0.0)

@@ -175,6 +175,7 @@ fn service_options(section: &config::Model) -> ServiceOptions {
             cache_bytes: u64::from(section.cache_mib) << 20,
             media_cache_bytes: u64::from(section.media_cache_mib) << 20,
             prefixes: section.prefixes as usize,
+            ..Default::default()
         },
         threads: (section.threads > 0).then_some(section.threads as usize),
         waiting: section.waiting as usize,

@@ -74,7 +74,12 @@ impl Engine {
             .sum();
         self.shared.passes.fetch_add(1, Ordering::Relaxed);
         self.shared.rows.fetch_add(rows as u64, Ordering::Relaxed);
-        let done = self.guarded(|engine| engine.runner.run(batch));
+        let mut done = self.guarded(|engine| engine.runner.run(batch));
+        if let Err(EngineError::DeviceFull { .. }) = done {
+            // What is kept for later goes before anybody does.
+            self.runner.make_room();
+            done = self.guarded(|engine| engine.runner.run(batch));
+        }
         let done = match done {
             Ok(logits) => self.guarded(|engine| {
                 engine.hand_out(owners, ready, &logits);

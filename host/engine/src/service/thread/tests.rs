@@ -13,7 +13,7 @@ use super::*;
 use crate::device::Precision;
 use crate::generate::{Step, Stop};
 use crate::runner::{OpenOptions, RunnerOptions};
-use crate::service::{Event, Load, Open, Service, Session, Tell};
+use crate::service::{Event, Line, Load, Open, Service, Session, Tell};
 
 const ANSWER: usize = 20;
 
@@ -36,7 +36,11 @@ impl Driven {
         let (commands, inbox) = sync_channel(COMMANDS);
         let shared = Arc::new(Shared::default());
         let engine = Engine::new(runner, &options, Arc::clone(&shared));
-        let service = Service::new(commands, shared, engine.started(), &options);
+        let line = Line {
+            commands: Some(commands),
+            thread: None,
+        };
+        let service = Service::new(line, shared, engine.started(), &options);
         Driven {
             engine,
             inbox,
@@ -114,6 +118,7 @@ fn options() -> ServiceOptions {
             cache_bytes: 32 << 20,
             media_cache_bytes: 0,
             prefixes: 0,
+            ..Default::default()
         },
         encode_slice: Duration::ZERO,
         ..Default::default()
@@ -228,6 +233,34 @@ fn a_panic_in_a_pass_ends_its_sessions_and_no_other() {
     assert_eq!(driven.alone(&third), expected);
     // What the lost sequences held has come free.
     drop((bad, beside, idle));
+    driven.assert_empty();
+}
+
+#[test]
+fn want_of_device_memory_ends_nobody_whom_another_try_serves() {
+    let mut driven = Driven::new(options());
+    let (first, second) = (text(30, 0), text(40, 1));
+    let expected = [driven.alone(&first), driven.alone(&second)];
+    let sessions = [driven.read(&first), driven.read(&second)];
+    let mut answers = sessions
+        .each_ref()
+        .map(|session| session.generate(ANSWER).unwrap());
+    // Both together, and once more when what is kept has been given up; then each alone.
+    driven.engine.runner.full = 2;
+    let tokens = answers.each_mut().map(|events| driven.tokens(events));
+    assert_eq!(tokens, expected);
+    // Who finds none alone either is told so.
+    let alone = driven.read(&first);
+    let mut events = alone.generate(ANSWER).unwrap();
+    driven.engine.runner.full = 2;
+    driven.step();
+    match there(&mut events).as_slice() {
+        [Event::Token(_), Event::Failed(error)] => {
+            assert!(matches!(error, ServiceError::Engine(error) if error.is_want_of_room()));
+        }
+        other => panic!("{other:?}"),
+    }
+    drop((sessions, alone));
     driven.assert_empty();
 }
 
