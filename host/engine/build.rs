@@ -5,9 +5,10 @@
 //! behind libtorch's CUDA half. That needs CUDA's headers; without them the engine does without it.
 
 use std::env;
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=cpp");
     println!("cargo::rerun-if-env-changed=CUDA_HOME");
@@ -21,16 +22,15 @@ fn main() {
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("libmsao_cuda.so");
     match lib.as_deref().and_then(headers) {
-        Some(headers) => compile(&headers, &out),
+        Some(headers) => compile(&headers, &out)?,
         None => {
             println!(
                 "cargo::warning=no headers of CUDA: on a GPU this build does without CUDA graphs (`cargo xtask setup` fetches them)"
             );
-            if let Err(error) = std::fs::write(&out, []) {
-                panic!("cannot write {}: {error}", out.display());
-            }
+            std::fs::write(&out, [])?;
         }
     }
+    Ok(())
 }
 
 /// The folders of headers: libtorch's, and those of CUDA that its own ask for.
@@ -52,7 +52,7 @@ fn headers(lib: &Path) -> Option<Vec<PathBuf>> {
         .then(|| vec![torch, cuda])
 }
 
-fn compile(headers: &[PathBuf], out: &Path) {
+fn compile(headers: &[PathBuf], out: &Path) -> Result<(), Box<dyn Error>> {
     let mut compiler = cc::Build::new();
     compiler
         .cpp(true)
@@ -70,8 +70,9 @@ fn compile(headers: &[PathBuf], out: &Path) {
         .arg("cpp/cuda.cpp")
         .arg("-o")
         .arg(out);
-    match command.status() {
-        Ok(status) if status.success() => {}
-        done => panic!("cpp/cuda.cpp could not be compiled ({done:?}): {command:?}"),
+    let status = command.status()?;
+    if !status.success() {
+        return Err(format!("cpp/cuda.cpp could not be compiled ({status}): {command:?}").into());
     }
+    Ok(())
 }

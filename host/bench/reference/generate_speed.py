@@ -115,8 +115,12 @@ def generate(model, prompts, mode, new_tokens, streamer=None):
 
 def measure(model, prompts, mode, new_tokens, repeats, bare):
     """The fastest of `repeats` runs, after a run that warms up and is watched for its memory."""
+    on_gpu = model.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     with Watch() as watch:
         generate(model, prompts, mode, new_tokens)
+    on_device = torch.cuda.max_memory_allocated() if on_gpu else 0
     best = None
     for _ in range(repeats):
         clock = Clock()
@@ -134,6 +138,7 @@ def measure(model, prompts, mode, new_tokens, repeats, bare):
             "prefill_tokens_per_s": batch * length / first,
             "first_token_ms": 1e3 * first,
             "peak_anonymous_bytes": watch.peak - bare,
+            "peak_device_bytes": on_device,
         }
         if best is None:
             best = told
@@ -185,6 +190,7 @@ def answer(model, request, default_modes, seconds, bare):
         "prefill_tokens_per_s": by_mode[prefill]["prefill_tokens_per_s"],
         "first_token_ms": by_mode[first]["first_token_ms"],
         "peak_anonymous_bytes": by_mode[decode]["peak_anonymous_bytes"],
+        "peak_device_bytes": by_mode[decode]["peak_device_bytes"],
         "modes": {"decode": decode, "prefill": prefill, "first": first},
         "prompt_tokens": length,
         "new_tokens": new_tokens,

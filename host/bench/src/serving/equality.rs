@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use msao_core::inputs::ModelInputs;
 use msao_core::sampling::{Sampler, SamplingParams, Scratch};
 use msao_engine::{
-    Keep, Kernels, LoadOptions, Model, Needs, OpenOptions, Place, Precision, ProbeOptions, Runner,
-    RunnerOptions, SequenceId, Work, items,
+    Keep, Kernels, LoadOptions, Model, Needs, OpenOptions, Padding, Place, Precision, ProbeOptions,
+    Runner, RunnerOptions, SequenceId, Work, items,
 };
 use msao_processor::Processor;
 
@@ -79,26 +79,36 @@ impl Tally {
 pub fn rows(models: &Path, place: Place) -> Result<Vec<Row>> {
     let dir = models.join("demo-target");
     let mut rows = Vec::new();
-    let ways: &[(Kernels, &str)] = match place {
+    let ways: &[(Kernels, Padding, &str)] = match place {
         Place::Cpu => &[
-            (Kernels::Best, "own kernels"),
-            (Kernels::Libtorch, "libtorch"),
+            (Kernels::Best, Padding::Auto, "own kernels"),
+            (Kernels::Libtorch, Padding::Auto, "libtorch"),
+            (Kernels::Libtorch, Padding::Always, "libtorch, padded"),
         ],
-        Place::Cuda(_) => &[(Kernels::Best, "cuda")],
+        Place::Cuda(_) => &[
+            (Kernels::Best, Padding::Never, "cuda"),
+            (Kernels::Best, Padding::Auto, "cuda, graphs"),
+        ],
     };
-    for (kernels, name) in ways {
+    for (kernels, padding, name) in ways {
         let options = LoadOptions {
             place,
             precision: Precision::F32,
             kernels: *kernels,
             ..Default::default()
         };
-        rows.extend(of_one(models, &dir, &options, name)?);
+        rows.extend(of_one(models, &dir, &options, *padding, name)?);
     }
     Ok(rows)
 }
 
-fn of_one(models: &Path, dir: &Path, options: &LoadOptions, name: &str) -> Result<Vec<Row>> {
+fn of_one(
+    models: &Path,
+    dir: &Path,
+    options: &LoadOptions,
+    padding: Padding,
+    name: &str,
+) -> Result<Vec<Row>> {
     let processor = Processor::load(dir)?;
     let all = questions(models)?;
     let model = Model::load(dir, options)?;
@@ -122,7 +132,7 @@ fn of_one(models: &Path, dir: &Path, options: &LoadOptions, name: &str) -> Resul
         cache_bytes: 512 << 20,
         media_cache_bytes: 0,
         prefixes: 0,
-        ..Default::default()
+        padding,
     };
     let mut runner = Runner::new(model, &plain)?;
     let mut tallies = vec![
@@ -155,6 +165,7 @@ fn of_one(models: &Path, dir: &Path, options: &LoadOptions, name: &str) -> Resul
     drop(runner);
     let caching = RunnerOptions {
         cache_bytes: 512 << 20,
+        padding,
         ..RunnerOptions::default()
     };
     let mut runner = Runner::new(Model::load(dir, options)?, &caching)?;

@@ -102,7 +102,11 @@ async fn soak(models: &Path, place: Place, duration: Duration) -> Result<Vec<Row
         while clients.try_join_next().is_some() {}
         if Instant::now() >= next_look {
             next_look += LOOK;
-            memory.push((started.elapsed().as_secs_f64(), anonymous_bytes()? as f64));
+            let held = match place.memory(false) {
+                Some(memory) => memory.now,
+                None => anonymous_bytes()?,
+            };
+            memory.push((started.elapsed().as_secs_f64(), held as f64));
         }
         if Instant::now() >= next_word {
             next_word += Duration::from_secs(60);
@@ -161,7 +165,14 @@ async fn soak(models: &Path, place: Place, duration: Duration) -> Result<Vec<Row
             100.0 * filled as f64 / shared.service.capacity().max(1) as f64,
             " %",
         ),
-        Row::told("anonymous memory, second quarter", early / 1e6, " MB"),
+        Row::told(
+            match place {
+                Place::Cpu => "anonymous memory, second quarter",
+                Place::Cuda(_) => "device memory that tensors hold, second quarter",
+            },
+            early / 1e6,
+            " MB",
+        ),
         Row::at_most(
             "its growth to the last quarter",
             100.0 * (late / early - 1.0),

@@ -56,6 +56,9 @@ pub struct Told {
     pub first_token_ms: f64,
     /// Peak of anonymous memory above the process before the model was loaded.
     pub peak_anonymous_bytes: u64,
+    /// Peak of what tensors held of a GPU's memory; 0 on the processor.
+    #[serde(default)]
+    pub peak_device_bytes: u64,
     /// The answers.
     pub tokens: Vec<Vec<u32>>,
 }
@@ -87,6 +90,7 @@ impl Told {
             prefill_tokens_per_s: self.prefill_tokens_per_s.max(other.prefill_tokens_per_s),
             first_token_ms: self.first_token_ms.min(other.first_token_ms),
             peak_anonymous_bytes: self.peak_anonymous_bytes.max(other.peak_anonymous_bytes),
+            peak_device_bytes: self.peak_device_bytes.max(other.peak_device_bytes),
             tokens: self.tokens,
         }
     }
@@ -111,6 +115,9 @@ pub struct Modes {
 pub struct Ready {
     /// Bytes of weights as held.
     pub weight_bytes: u64,
+    /// Bytes of a cache that is set aside whole, as on a GPU; 0 where it is taken as it fills.
+    #[serde(default)]
+    pub cache_bytes: u64,
 }
 
 /// An answer or why there is none.
@@ -192,7 +199,10 @@ impl Measurer {
             input,
             output: BufReader::new(output),
             name: name.to_owned(),
-            ready: Ready { weight_bytes: 0 },
+            ready: Ready {
+                weight_bytes: 0,
+                cache_bytes: 0,
+            },
         };
         let line = measurer.line()?;
         measurer.ready = serde_json::from_str(&line).with_context(|| format!("{name}: {line}"))?;

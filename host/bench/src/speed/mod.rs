@@ -283,23 +283,34 @@ impl Case {
                 &them.modes.first,
             ));
         }
-        let held = ours.ready.weight_bytes as f64 + step.cache_bytes;
-        let over = us.peak_anonymous_bytes as f64 - held;
+        // On a GPU the cache is set aside whole.
+        let (what, cache, peak, theirs) = match machine.place {
+            Place::Cpu => (
+                "memory above weights and cache",
+                step.cache_bytes,
+                us.peak_anonymous_bytes,
+                them.peak_anonymous_bytes,
+            ),
+            Place::Cuda(_) => (
+                "device memory above weights and cache",
+                ours.ready.cache_bytes as f64,
+                us.peak_device_bytes,
+                them.peak_device_bytes,
+            ),
+        };
+        let over = peak as f64 - ours.ready.weight_bytes as f64 - cache;
         rows.push(
             Row::at_most(
-                format!(
-                    "{}: memory above weights and cache, batch {batch}",
-                    self.title()
-                ),
+                format!("{}: {what}, batch {batch}", self.title()),
                 over / 1e6,
                 SPARE / 1e6,
                 " MB",
             )
             .with_details(vec![format!(
                 "peak {:.0} MB above the bare process, weights {:.0} MB; Hugging Face {:.0} MB",
-                us.peak_anonymous_bytes as f64 / 1e6,
+                peak as f64 / 1e6,
                 ours.ready.weight_bytes as f64 / 1e6,
-                them.peak_anonymous_bytes as f64 / 1e6
+                theirs as f64 / 1e6
             )]),
         );
         Ok(rows)

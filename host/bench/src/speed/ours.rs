@@ -41,9 +41,6 @@ pub fn serve(
         ..Default::default()
     };
     let model = Model::load(dir, &options)?;
-    say(&Ready {
-        weight_bytes: model.weight_bytes(),
-    })?;
     // Every run reads its prompts anew, as the reference does.
     let caches = RunnerOptions {
         media_cache_bytes: 0,
@@ -51,9 +48,16 @@ pub fn serve(
         ..RunnerOptions::default()
     };
     let mut runner = Runner::new(model, &caches)?;
+    say(&Ready {
+        weight_bytes: runner.model().weight_bytes(),
+        cache_bytes: match place {
+            Place::Cpu => 0,
+            Place::Cuda(_) => caches.cache_bytes,
+        },
+    })?;
     for line in std::io::stdin().lock().lines() {
         let request: Request = serde_json::from_str(&line?)?;
-        match answer(&mut runner, &request, bare) {
+        match answer(&mut runner, &request, bare, place) {
             Ok(told) => say(&told)?,
             Err(error) => say(&serde_json::json!({ "error": format!("{error:#}") }))?,
         }
@@ -68,7 +72,8 @@ fn say(value: &impl serde::Serialize) -> Result<()> {
 }
 
 /// A run that warms up and is watched for its memory, then the fastest of the others: as the reference is measured.
-fn answer(runner: &mut Runner, request: &Request, bare: u64) -> Result<Told> {
+fn answer(runner: &mut Runner, request: &Request, bare: u64, place: Place) -> Result<Told> {
+    place.memory(true);
     let peak = watched(|| run(runner, request))?;
     let mut best: Option<Told> = None;
     for _ in 0..request.repeats {
@@ -80,6 +85,7 @@ fn answer(runner: &mut Runner, request: &Request, bare: u64) -> Result<Told> {
     }
     let mut told = best.ok_or_else(|| anyhow!("nothing was to be repeated"))?;
     told.peak_anonymous_bytes = peak.saturating_sub(bare);
+    told.peak_device_bytes = place.memory(false).map_or(0, |memory| memory.peak);
     Ok(told)
 }
 
@@ -161,6 +167,7 @@ fn told(tokens: Vec<Vec<u32>>, prompt: usize, first: Duration, decode: Duration)
         prefill_tokens_per_s: batch * prompt as f64 / first.as_secs_f64(),
         first_token_ms: 1e3 * first.as_secs_f64(),
         peak_anonymous_bytes: 0,
+        peak_device_bytes: 0,
         tokens,
     }
 }
