@@ -1,8 +1,9 @@
 //! Hours of an unkind day in minutes: clients that come at random, leave in the middle, draft wrongly, take back, split.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -20,7 +21,10 @@ use crate::report::Row;
 const PROMPTS: usize = 40;
 /// Tokens of an answer.
 const ANSWER: usize = 32;
-/// A session that takes longer is stuck.
+/// A visit that is not over after so many passes is stuck: it needs some hundred, and others are let in before it. Time says
+/// nothing about it on a machine that others use too.
+const STUCK_PASSES: u64 = 5_000;
+/// So is everybody when no pass is made for so long.
 const STUCK: Duration = Duration::from_secs(120);
 /// Mean time between arrivals: more than the model can serve, so that queues fill and refuse.
 const ARRIVAL: Duration = Duration::from_millis(25);
@@ -33,6 +37,8 @@ struct Counts {
     refused: AtomicUsize,
     left: AtomicUsize,
     stuck: AtomicUsize,
+    /// Passes during the longest visit.
+    longest: AtomicU64,
     failed: AtomicUsize,
     /// Answers to a prompt that were not the first answer to it.
     other: AtomicUsize,
@@ -186,7 +192,10 @@ async fn soak(models: &Path, place: Place, duration: Duration) -> Result<Vec<Row
             0.0,
             "",
         ),
-        Row::at_most("stuck sessions", count(&counts.stuck), 0.0, ""),
+        Row::at_most("stuck sessions", count(&counts.stuck), 0.0, "").with_details(vec![format!(
+            "the longest visit took {} passes, prompts and waiting included; one of more than {STUCK_PASSES} counts as stuck",
+            counts.longest.load(Ordering::Relaxed)
+        )]),
         Row::at_most("sessions that failed", count(&counts.failed), 0.0, ""),
         // Numerical ties are this rare; anything more is an error.
         Row::at_most(
@@ -243,11 +252,11 @@ async fn fill(shared: &Shared) -> Result<usize> {
 
 async fn client(shared: Arc<Shared>, seed: u64) {
     let counts = &shared.counts;
-    match tokio::time::timeout(STUCK, visit(&shared, seed)).await {
-        Err(_) => counts.stuck.fetch_add(1, Ordering::Relaxed),
-        Ok(Ok(true)) => counts.answered.fetch_add(1, Ordering::Relaxed),
-        Ok(Ok(false)) => counts.left.fetch_add(1, Ordering::Relaxed),
-        Ok(Err(error)) => match error.downcast_ref() {
+    match patiently(&shared, visit(&shared, seed)).await {
+        None => counts.stuck.fetch_add(1, Ordering::Relaxed),
+        Some(Ok(true)) => counts.answered.fetch_add(1, Ordering::Relaxed),
+        Some(Ok(false)) => counts.left.fetch_add(1, Ordering::Relaxed),
+        Some(Err(error)) => match error.downcast_ref() {
             Some(ServiceError::Overloaded { .. }) => counts.refused.fetch_add(1, Ordering::Relaxed),
             _ => {
                 eprintln!("  soak: {error:#}");
@@ -255,6 +264,29 @@ async fn client(shared: Arc<Shared>, seed: u64) {
             }
         },
     };
+}
+
+/// The visit's end; `None` where it is stuck.
+async fn patiently<T>(shared: &Shared, visit: impl Future<Output = T>) -> Option<T> {
+    let passes = || shared.service.load().passes;
+    let began = passes();
+    let (mut last, mut moved) = (began, Instant::now());
+    let mut visit = std::pin::pin!(visit);
+    loop {
+        let done = tokio::time::timeout(LOOK, &mut visit).await;
+        let now = passes();
+        let longest = &shared.counts.longest;
+        longest.fetch_max(now.saturating_sub(began), Ordering::Relaxed);
+        if let Ok(done) = done {
+            return Some(done);
+        }
+        if now != last {
+            (last, moved) = (now, Instant::now());
+        }
+        if now.saturating_sub(began) > STUCK_PASSES || moved.elapsed() > STUCK {
+            return None;
+        }
+    }
 }
 
 /// One client. True if it stayed for a whole answer.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use msao_core::meter::Meter;
 use msao_core::probe::ProbeReport;
@@ -92,6 +93,10 @@ pub(crate) struct Client {
     chosen: usize,
     /// Most tokens of the answer.
     reserve: usize,
+    /// When it was last given a verdict, as long as it has ordered nothing since.
+    pub served: Option<Instant>,
+    /// Whether it ordered again so soon after its last verdict that the next pass may wait for it.
+    pub quick: bool,
 }
 
 impl Client {
@@ -115,6 +120,8 @@ impl Client {
             pending: Vec::new(),
             chosen: 0,
             reserve,
+            served: None,
+            quick: false,
         };
         (client, gone)
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use msao_core::inputs::ModelInputs;
 use msao_core::meter::Meter;
@@ -471,7 +471,8 @@ impl Session {
     }
 
     fn order(&self, order: Order) -> Result<(), ServiceError> {
-        self.service.send(Command::Order(self.ticket.id, order))
+        self.service
+            .send(Command::Order(self.ticket.id, order, Instant::now()))
     }
 
     async fn ask<T>(

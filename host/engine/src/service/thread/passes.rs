@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::Engine;
 use crate::error::EngineError;
@@ -74,6 +75,7 @@ impl Engine {
             .sum();
         self.shared.passes.fetch_add(1, Ordering::Relaxed);
         self.shared.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        let began = Instant::now();
         let mut done = self.guarded(|engine| engine.runner.run(batch));
         if let Err(EngineError::DeviceFull { .. }) = done {
             // What is kept for later goes before anybody does.
@@ -87,6 +89,12 @@ impl Engine {
             }),
             Err(error) => Err(error),
         };
+        self.took = began.elapsed();
+        for (id, _, _) in ready {
+            if let Some(client) = self.clients.get_mut(id) {
+                client.served = client.orders.is_empty().then(Instant::now);
+            }
+        }
         match done {
             Ok(()) => {}
             Err(error @ EngineError::Panicked(_)) => self.fail_all(owners, error),
