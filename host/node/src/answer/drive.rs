@@ -145,7 +145,7 @@ pub async fn drive(mut job: Job) -> Driven {
         prefill_ms: None,
     };
     let ended = driver.run(effects.into()).await;
-    let flops = match &driver.draft {
+    let flops = match &mut driver.draft {
         // Nobody waits long for a figure.
         Some(draft) => tokio::time::timeout(COUNTED_WITHIN, draft.meter()).await,
         None => Ok(None),

@@ -6,15 +6,20 @@
 mod plan;
 mod run;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use msao_api::{ApiError, ChatRequest, Head, Piece, Report, Usage, completion_id};
+use msao_core::chat::{Content, Message, Part};
 use msao_core::offload::Route;
 use msao_core::offload::record::GenerationId;
 use tokio::sync::mpsc;
 
 use crate::node::{Node, media_limits};
 use crate::request::prepare;
+
+/// Bytes of text that are laid out in the task of the request.
+const SHORT: usize = 8 << 10;
 
 /// What a client asked, and who it is.
 #[derive(Clone, Debug)]
@@ -77,12 +82,20 @@ pub async fn answer(node: &Arc<Node>, asked: Asked) -> Result<Answering, ApiErro
         return Err(ApiError::loading(None));
     };
     let mut asked = asked;
+    let asked_for_media = !asked.request.media.is_empty();
     let limits = media_limits(&node.config.media);
-    let prepared = tokio::task::spawn_blocking(move || {
+    let text: usize = asked.request.messages.iter().map(text_bytes).sum();
+    let work = move || {
         let prompt = prepare(&mut asked.request, &model, &limits);
         (asked, prompt)
-    });
-    let (asked, prompt) = prepared.await.map_err(|_| ApiError::internal())?;
+    };
+    // A short text takes less time than another thread does to begin.
+    let prepared = if asked_for_media || text > SHORT {
+        tokio::task::spawn_blocking(work).await.ok()
+    } else {
+        catch_unwind(AssertUnwindSafe(work)).ok()
+    };
+    let (asked, prompt) = prepared.ok_or_else(ApiError::internal)?;
     let prompt = Arc::new(prompt?);
     let planned = plan::plan(node, asked, prompt).await?;
     let head = Head {
@@ -104,6 +117,20 @@ pub async fn answer(node: &Arc<Node>, asked: Asked) -> Result<Answering, ApiErro
         seed,
         told,
     })
+}
+
+/// Bytes of a message's words.
+fn text_bytes(message: &Message) -> usize {
+    match &message.content {
+        Content::Text(text) => text.len(),
+        Content::Parts(parts) => {
+            let words = parts.iter().filter_map(|part| match part {
+                Part::Text { text } => Some(text.len()),
+                _ => None,
+            });
+            words.sum()
+        }
+    }
 }
 
 fn random() -> Result<u64, ApiError> {

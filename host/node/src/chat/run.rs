@@ -1,8 +1,12 @@
 //! From a plan to the last word: the answers run, the client is told, the plug-ins learn.
 
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use msao_api::{ApiError, ItemReport, Piece, PromptTokens, Report, Retention, Usage};
@@ -37,6 +41,22 @@ pub fn start(
         drop(place);
     });
     receiver
+}
+
+/// The end of what runs here, if anything does; `None` where it panics, after which it must not be asked again.
+async fn caught<F: Future + Unpin>(running: &mut Option<F>) -> Option<F::Output> {
+    let Some(running) = running else {
+        return std::future::pending().await;
+    };
+    std::future::poll_fn(|context| {
+        // What it had is dropped with it, and shared state is behind locks that a panic does not poison for us.
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *running).poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(ended)) => Poll::Ready(Some(ended)),
+            Err(_) => Poll::Ready(None),
+        }
+    })
+    .await
 }
 
 /// A request whose answers run.
@@ -91,19 +111,33 @@ impl Running {
             .ahead(row, route, self.planned.request.prompt_tokens);
         let (pieces, mut said) = mpsc::unbounded_channel();
         let mut running = JoinSet::new();
-        for choice in 0..self.planned.asked.request.n {
+        let mut alone = None;
+        let choices = self.planned.asked.request.n;
+        for choice in 0..choices {
             let job = self.job(choice, pieces.clone());
-            running.spawn(drive(job));
+            match choices {
+                // In this task: its tokens need not go from one to another.
+                1 => alone = Some(Box::pin(drive(job))),
+                _ => drop(running.spawn(drive(job))),
+            }
         }
         drop(pieces);
         let mut driven = Vec::new();
         loop {
             let told = self.told.clone();
             tokio::select! {
+                biased;
                 piece = said.recv() => match piece {
                     Some((choice, piece)) => self.say(choice, piece).await,
                     None => break,
                 },
+                ended = caught(&mut alone) => {
+                    alone = None;
+                    match ended {
+                        Some(ended) => driven.push(ended),
+                        None => tracing::error!("an answer ended by a panic"),
+                    }
+                }
                 () = told.closed(), if !self.gone.is_cancelled() => self.gone.cancel(),
             }
         }

@@ -1,4 +1,5 @@
-//! Orders to a seat: one after the other, in a task of their own, so that whoever gives them waits for none.
+//! Orders to a seat: one after the other, beside whatever else whoever gives them does. They go on while the next thing done
+//! is waited for, in the same task: a token would otherwise go from task to task, which takes longer than a small model does.
 //!
 //! The seat is taken with the first order that needs the model. Tokens that only have to be known before that are kept
 //! until then: a draft model that is there in case the peer is lost costs nothing as long as it is not.
@@ -10,7 +11,6 @@ use std::time::Instant;
 use msao_core::meter::Meter;
 use msao_engine::service::{ServiceError, Verdict};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 use super::engine::Seat;
 
@@ -56,11 +56,12 @@ pub enum Done {
     Failed(ServiceError),
 }
 
-/// The giving end. Dropping it ends the task and the seat, whatever is under way.
+/// The giving end. Dropping it ends the seat, whatever is under way.
 pub struct Orders {
     orders: mpsc::UnboundedSender<Order>,
     done: mpsc::UnboundedReceiver<Done>,
-    task: JoinHandle<()>,
+    /// `None` once it has ended.
+    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Orders {
@@ -68,39 +69,57 @@ impl Orders {
     pub fn new(opening: Opening, eager: bool) -> Orders {
         let (orders, inbox) = mpsc::unbounded_channel();
         let (outbox, done) = mpsc::unbounded_channel();
-        let task = tokio::spawn(async move {
+        let work = async move {
             if let Err(error) = work(opening, eager, inbox, &outbox).await {
                 let _nobody = outbox.send(Done::Failed(error));
             }
-        });
-        Orders { orders, done, task }
+        };
+        Orders {
+            orders,
+            done,
+            work: Some(Box::pin(work)),
+        }
     }
 
     /// Gives an order.
     pub fn give(&self, order: Order) {
-        // A task that has ended has said why.
+        // Work that has ended has said why.
         let _ended = self.orders.send(order);
     }
 
     /// What the seat has cost so far, behind all orders given before; `None` if it was not taken, or is lost.
-    pub async fn meter(&self) -> Option<Meter> {
-        let (reply, told) = oneshot::channel();
+    pub async fn meter(&mut self) -> Option<Meter> {
+        let (reply, mut told) = oneshot::channel();
         self.give(Order::Meter(reply));
-        told.await.ok()
+        loop {
+            tokio::select! {
+                biased;
+                told = &mut told => return told.ok(),
+                () = go_on(&mut self.work) => {}
+            }
+        }
     }
 
-    /// The next thing done. Never comes once the seat is lost.
+    /// Goes on with the orders until the next thing is done. Never comes once the seat is lost. May be dropped and asked again.
     pub async fn done(&mut self) -> Done {
-        match self.done.recv().await {
-            Some(done) => done,
-            None => std::future::pending().await,
+        loop {
+            tokio::select! {
+                biased;
+                Some(done) = self.done.recv() => return done,
+                () = go_on(&mut self.work) => {}
+            }
         }
     }
 }
 
-impl Drop for Orders {
-    fn drop(&mut self) {
-        self.task.abort();
+/// Until the work has ended, which it does once.
+async fn go_on(work: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    match work {
+        Some(running) => {
+            running.as_mut().await;
+            *work = None;
+        }
+        None => std::future::pending().await,
     }
 }
 
