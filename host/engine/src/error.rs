@@ -60,7 +60,7 @@ pub enum EngineError {
         /// Tokens that the cache can hold in all.
         limit: usize,
     },
-    /// The device that was asked for is not there.
+    /// The device that was asked for is not there, or has failed for good.
     #[error("{0}")]
     Device(String),
     /// A GPU has no memory left for what a pass needs beside weights and cache.
@@ -109,6 +109,8 @@ impl From<tch::TchError> for EngineError {
         ];
         if full.iter().any(|full| said.contains(full)) {
             EngineError::DeviceFull { said }
+        } else if said.contains("CUDA error") {
+            EngineError::Device(said)
         } else {
             EngineError::Torch(error)
         }

@@ -68,9 +68,11 @@ pub enum Kernels {
 
 impl LoadOptions {
     /// How the language model's matrices are held.
-    fn holding(&self, kind: Kind) -> Holding {
-        let ours =
-            self.place == Place::Cpu && self.kernels == Kernels::Best && msao_kernels::supported();
+    fn holding(&self, kind: Kind, config: &ModelConfig) -> Holding {
+        let ours = self.place == Place::Cpu
+            && self.kernels == Kernels::Best
+            && msao_kernels::supported()
+            && config.text.head_dim <= msao_kernels::MOST_HEAD_DIM;
         match (kind, self.quantize) {
             (Kind::Float | Kind::BFloat16, Some(Quantize::Int8)) if ours => {
                 Holding::Packed(Format::Int8)
@@ -211,7 +213,7 @@ impl Model {
             )?),
             None => None,
         };
-        weights.hold(options.holding(kind));
+        weights.hold(options.holding(kind, &config));
         let language = LanguageModel::load(
             &mut weights,
             &named(layout.language),

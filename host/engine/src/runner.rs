@@ -19,6 +19,7 @@ use msao_core::inputs::ModelInputs;
 use msao_core::meter::Meter;
 use msao_core::probe::ProbeReport;
 
+use crate::config::ModelConfig;
 use crate::error::{EngineError, Result};
 use crate::fixed::Shapes;
 use crate::keep::Keep;
@@ -28,7 +29,7 @@ use crate::pass::State;
 use crate::pool::{BLOCK, Capacity, Pool};
 use crate::prefix_cache::{Chain, PrefixCache};
 use crate::probe::{Probe, ProbeOptions};
-use crate::prompt::Item;
+use crate::prompt::{Item, items};
 
 pub(crate) use reading::Piece;
 use reading::Reading;
@@ -83,6 +84,24 @@ pub struct OpenOptions {
     /// Whether to look at the prompt first: the first layers run over all tokens, [`Runner::probed`] tells what they
     /// saw, and the other layers wait for [`Runner::keep`].
     pub probe: Option<ProbeOptions>,
+}
+
+impl OpenOptions {
+    /// Tokens of a prompt that the first layers see, and that so take room in the cache.
+    pub(crate) fn tokens(&self, config: &ModelConfig, inputs: &ModelInputs) -> usize {
+        let all = inputs.input_ids.len();
+        // A probe looks at all of them.
+        let (Some(keep), None) = (&self.keep, &self.probe) else {
+            return all;
+        };
+        // What is wrong with the prompt is said when it is opened.
+        let items = items(config, inputs).unwrap_or_default();
+        let dropped = items.iter().zip(&keep.items).map(|(item, keep)| {
+            let kept = keep.as_ref().map_or(item.places.len(), Vec::len);
+            item.places.len().saturating_sub(kept)
+        });
+        all.saturating_sub(dropped.sum())
+    }
 }
 
 /// One sequence's work in a batch. A prompt that is probed is read in a batch of its own.

@@ -11,7 +11,7 @@ use msao_core::sampling::{Sampler, SamplingParams};
 use msao_engine::service::{Event, Open, Service, ServiceError, ServiceOptions, Session, Tell};
 use msao_engine::{
     GenerateOptions, Keep, LoadOptions, Model, OpenOptions, Precision, ProbeOptions, RunnerOptions,
-    Stop, generate,
+    Stop, generate, items,
 };
 use msao_golden::{Case, cases_of, models, root};
 use tokio::sync::mpsc::Receiver;
@@ -391,6 +391,51 @@ fn a_probe_reports_and_what_is_kept_is_read() {
         let tokens = collect(session.generate(LENGTH).unwrap()).await;
         let expected = alone(&model, case, sampler(case, vocabulary, 3, 0));
         assert_eq!(tokens, expected);
+    });
+}
+
+#[test]
+fn what_is_not_read_of_a_prompt_takes_no_room() {
+    let (name, cases) = chosen();
+    let model = Model::load(&dir(&name), &f32_options()).unwrap();
+    let config = model.config().text.clone();
+    let of = |case: &Case| items(model.config(), &case.prepared.inputs).unwrap();
+    // The case with most tokens of media.
+    let media = |case: &Case| of(case).iter().map(|item| item.places.len()).sum::<usize>();
+    let case = cases.iter().max_by_key(|case| media(case)).unwrap();
+    let (read, dropped) = (
+        case.prepared.inputs.input_ids.len() - media(case),
+        media(case),
+    );
+    let reserve = 8;
+    // Room for what is read, with less to spare than what is not; a block is always left.
+    let room = (read + reserve).next_multiple_of(16) + 32;
+    assert!(room < read + reserve + dropped, "{read} and {dropped}");
+    let token_bytes = 2 * 4 * config.layers * config.kv_heads * config.head_dim;
+    block_on(async {
+        let options = ServiceOptions {
+            runner: RunnerOptions {
+                cache_bytes: (token_bytes * room) as u64,
+                media_cache_bytes: 0,
+                prefixes: 0,
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let service = Service::start(dir(&name), f32_options(), options);
+        let service = service.await.unwrap();
+        let whole = Open {
+            reserve,
+            ..open(case, sampler(case, config.vocab_size, 1, 0))
+        };
+        let mut pruned = whole.clone();
+        pruned.options.keep = Some(Keep {
+            items: vec![Some(Vec::new()); of(case).len()],
+        });
+        let error = service.open(whole).await.unwrap_err();
+        assert!(matches!(error, ServiceError::TooLarge { .. }), "{error}");
+        let session = service.open(pruned).await.unwrap();
+        assert_eq!(collect(session.generate(4).unwrap()).await.len(), 4);
     });
 }
 

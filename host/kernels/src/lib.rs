@@ -33,6 +33,8 @@ mod view;
 pub use self::error::KernelError;
 pub use self::instructions::{Instructions, instructions, supported};
 pub use self::matrix::{Format, PackedMatrix};
-pub use self::operations::{add, attend, gated_silu, gather, linear, rms_norm, rotate_and_store};
+pub use self::operations::{
+    MOST_HEAD_DIM, add, attend, gated_silu, gather, linear, rms_norm, rotate_and_store,
+};
 pub use self::stream::sum_stream;
 pub use self::view::{Element, HeadShape, Span, View, ViewMut};

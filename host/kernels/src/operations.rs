@@ -8,6 +8,9 @@ use crate::instructions;
 use crate::matrix::PackedMatrix;
 use crate::view::{HeadShape, Span, View, ViewMut};
 
+/// Widest head that [`attend`] takes.
+pub const MOST_HEAD_DIM: usize = 256;
+
 /// The kernels of this CPU.
 ///
 /// # Safety
@@ -138,7 +141,7 @@ pub unsafe fn attend(
     debug_assert_eq!((q.width, q.element), (out.width, out.element));
     debug_assert_eq!(q.width, shape.heads * shape.dim);
     debug_assert!(shape.heads.is_multiple_of(shape.kv_heads) && shape.dim.is_multiple_of(2));
-    debug_assert!(shape.dim <= 256 && window != Some(0));
+    debug_assert!(shape.dim <= MOST_HEAD_DIM && window != Some(0));
     debug_assert!(
         spans.iter().all(|span| span.rows <= span.slots.len()
             && span.first_row + span.rows <= q.rows.min(out.rows))

@@ -366,7 +366,8 @@ impl Service {
             ))
             .into());
         }
-        let tokens = open.inputs.input_ids.len().saturating_add(open.reserve);
+        let tokens = open.options.tokens(&self.config, &open.inputs);
+        let tokens = tokens.saturating_add(open.reserve);
         if tokens > self.capacity {
             return Err(ServiceError::TooLarge {
                 tokens,
@@ -383,6 +384,7 @@ impl Service {
         let (reply, opened) = oneshot::channel();
         self.send(Command::Open(Waiting {
             open: Box::new(open),
+            tokens,
             keys,
             reply,
             _held: held,

@@ -70,6 +70,8 @@ struct Engine {
     turn: u64,
     /// How long the last pass took.
     took: Duration,
+    /// The device does nothing any more.
+    lost: bool,
 }
 
 /// A session that an error has ended.
@@ -130,6 +132,7 @@ impl Engine {
             shared,
             turn: 0,
             took: Duration::ZERO,
+            lost: false,
         }
     }
 
@@ -232,7 +235,8 @@ impl Engine {
             Turn::Worked
         });
         self.tell();
-        Some(turn)
+        // Those who wait or ask are told that the thread has ended.
+        (!self.lost).then_some(turn)
     }
 
     /// Does some work. A panic in it becomes an error, after which the sessions that it was done for must be ended.
@@ -295,6 +299,8 @@ impl Engine {
 
     /// Ends a session by an error, which whoever waits on it is told, and whoever asks it for something later.
     fn fail(&mut self, id: u64, error: EngineError) {
+        // After such an error a process gets nothing from a GPU any more.
+        self.lost |= matches!(error, EngineError::Device(_));
         if let Some(client) = self.clients.get_mut(&id) {
             let failed = Failed {
                 gone: Arc::clone(&client.gone),
@@ -403,10 +409,20 @@ impl Engine {
     /// Goes on with one medium: to its end if nobody waits for a pass, else for a while.
     fn encode(&mut self, id: u64, sequence: SequenceId, alone: bool) {
         let started = Instant::now();
+        let slice = if alone {
+            ENCODE_ALONE
+        } else {
+            self.options.encode_slice
+        };
         loop {
-            match self.guarded(|engine| engine.runner.encode_on(sequence)) {
-                Ok(false) if alone && started.elapsed() < ENCODE_ALONE => {}
-                Ok(false) if !alone && started.elapsed() < self.options.encode_slice => {}
+            let done = self.guarded(|engine| engine.runner.encode_on(sequence));
+            // Who leaves is not worked for any longer.
+            let wanted = self
+                .clients
+                .get(&id)
+                .is_some_and(|client| !client.is_gone());
+            match done {
+                Ok(false) if wanted && started.elapsed() < slice => {}
                 Ok(_) => return,
                 Err(error) => {
                     self.fail(id, error);

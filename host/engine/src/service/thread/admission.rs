@@ -14,6 +14,8 @@ const KEPT_ROWS: u64 = 2;
 /// A prompt that is to be let in.
 pub(in crate::service) struct Waiting {
     pub open: Box<Open>,
+    /// What it takes of the cache: of its prompt what is read, and its reserve.
+    pub tokens: usize,
     /// The hashes of its media where the cache wants them.
     pub keys: Option<MediaKeys>,
     pub reply: Reply<Ticket>,
@@ -28,14 +30,8 @@ impl Engine {
         // Who has given up keeps nobody else out.
         self.waiting.retain(|waiting| !waiting.reply.is_closed());
         while let Some(first) = self.waiting.front() {
-            let tokens = first
-                .open
-                .inputs
-                .input_ids
-                .len()
-                .saturating_add(first.open.reserve);
             // An empty runner takes whatever its cache can hold: `Service::open` has seen to that.
-            let has_room = self.runner.fits(tokens) && self.logits_fit();
+            let has_room = self.runner.fits(first.tokens) && self.logits_fit();
             if !self.clients.is_empty() && !has_room {
                 break;
             }
