@@ -1,6 +1,7 @@
 //! How commands speak: text for people on standard output, or one JSON value with `--json`.
 
 use std::io::{self, Write};
+use std::process::ExitCode;
 
 use serde::Serialize;
 
@@ -31,6 +32,36 @@ impl Output {
         out.flush()
     }
 
+    /// Prints one of many answers: with `--json` as one line.
+    ///
+    /// # Errors
+    /// When standard output cannot be written to.
+    pub fn line<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.json {
+            serde_json::to_writer(&mut out, value)?;
+            writeln!(out)?;
+        } else {
+            out.write_all(text(value).as_bytes())?;
+        }
+        out.flush()
+    }
+
+    /// With `--json`, what went wrong is the answer: `{"error": "..."}` on standard output, and exit code 1. Otherwise, and
+    /// where nobody reads any more, it is for the program to tell.
+    ///
+    /// # Errors
+    /// That of `done`.
+    pub fn or_error(self, done: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+        let error = match done {
+            Err(error) if self.json && !is_broken_pipe(&error) => error,
+            done => return done,
+        };
+        let told = serde_json::json!({ "error": format!("{error:#}") });
+        self.answer(&told, |_| String::new())?;
+        Ok(ExitCode::FAILURE)
+    }
+
     /// Prints a line of progress for people: on standard error, so that answers can be piped.
     pub fn note(self, text: impl std::fmt::Display) {
         if !self.json {
@@ -38,6 +69,14 @@ impl Output {
             let _ = writeln!(io::stderr().lock(), "{text}");
         }
     }
+}
+
+/// Whether whoever reads our output has had enough.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|it| {
+        let io = it.downcast_ref::<io::Error>();
+        io.is_some_and(|it| it.kind() == io::ErrorKind::BrokenPipe)
+    })
 }
 
 /// A table for people: columns as wide as their widest cell, numbers to the right.

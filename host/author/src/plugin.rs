@@ -170,6 +170,25 @@ fn compiled() -> Option<PathBuf> {
     std::fs::create_dir_all(&folder).is_ok().then_some(folder)
 }
 
+/// What a plug-in needs beyond the limits that a node gives by default: keys of `[sandbox.plugins.NAME]`, each with what is
+/// asked for and what there is. `bytes`: its component's size.
+pub fn beyond_defaults(manifest: &Manifest, bytes: u64) -> Vec<(&'static str, u32, u32)> {
+    let (own, default) = (&manifest.limits, Limits::default());
+    let mib = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX);
+    [
+        ("memory-mib", own.memory_mib, default.memory_mib),
+        ("artifact-mib", Some(mib), default.artifact_mib),
+        ("score-ms", own.score_ms, default.score_ms),
+        ("plan-ms", own.plan_ms, default.plan_ms),
+        ("step-ms", own.step_ms, default.step_ms),
+        ("observe-ms", own.observe_ms, default.observe_ms),
+        ("explain-ms", own.explain_ms, default.explain_ms),
+    ]
+    .into_iter()
+    .filter_map(|(key, own, default)| Some((key, own.filter(|own| *own > default)?, default)))
+    .collect()
+}
+
 /// The default limits, raised where the manifest asks for more.
 fn granted(manifest: &Manifest) -> Limits {
     let (own, default) = (&manifest.limits, Limits::default());

@@ -4,10 +4,12 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::Stdio;
 
-use common::{copied, json, program, run, run_in, said, shipped, text};
+use common::{built, copied, json, program, root, run, run_in, said, shipped, text};
+use msao_guests::Language;
 use serde_json::{Value, json};
 
 #[test]
@@ -37,8 +39,90 @@ fn a_new_policy_builds_and_its_cases_pass() {
         .collect();
     assert_eq!(names, ["first-try"]);
     // `dev` is build and test, each time that something is saved.
-    let round = run_in(&plugin, &["dev", "--rounds", "1"]);
-    assert!(text(&round).contains("6 passed, 0 failed"));
+    let mut dev = program()
+        .current_dir(&plugin)
+        .args(["dev", "--rounds", "2", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut rounds = BufReader::new(dev.stdout.take().unwrap()).lines();
+    let mut round = || serde_json::from_str::<Value>(&rounds.next().unwrap().unwrap()).unwrap();
+    let first = round();
+    assert_eq!((&first["passed"], &first["failed"]), (&json!(6), &json!(0)));
+    let cases = fs::read_dir(plugin.join("cases")).unwrap();
+    let case = cases.map(|entry| entry.unwrap().path()).next().unwrap();
+    let spoiled = fs::read_to_string(&case)
+        .unwrap()
+        .replace("rtt = 20 }", "rtt = 21 }");
+    fs::write(&case, spoiled).unwrap();
+    let second = round();
+    assert_eq!(
+        (&second["passed"], &second["failed"]),
+        (&json!(5), &json!(1))
+    );
+    assert!(rounds.next().is_none());
+    assert_eq!(dev.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn the_template_of_every_language_builds_passes_its_cases_and_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for language in Language::ALL {
+            let folder = folder.path();
+            scope.spawn(move || {
+                let name = format!("try-{language}");
+                text(&run_in(folder, &["new", &name, "--lang", language.name()]));
+                let plugin = folder.join(&name);
+                // A tool that is missing is a failure: `cargo xtask plugins` fetches all of them.
+                let built = json(&run_in(&plugin, &["build", "--json"]));
+                assert_eq!(built["language"], language.name(), "{built}");
+                let tested = json(&run_in(&plugin, &["test", "--json"]));
+                assert_eq!(
+                    (&tested["passed"], &tested["failed"]),
+                    (&json!(6), &json!(0)),
+                    "{tested}"
+                );
+                let checked = json(&run_in(&plugin, &["check", "--json"]));
+                assert_eq!(checked["fine"], true, "{checked}");
+                let limits = checked["checks"].as_array().unwrap().iter();
+                let limits = limits.filter(|row| row["at"] == "limits").count();
+                assert_eq!(limits, 1, "{checked}");
+            });
+        }
+    });
+}
+
+/// Folders of plug-ins that have cases.
+fn with_cases() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for group in ["policies", "plugins", "plugins/examples"] {
+        for entry in fs::read_dir(root().join(group)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.join("cases").is_dir() {
+                found.push(path.strip_prefix(root()).unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn every_plugin_that_has_cases_passes_them() {
+    let folders = with_cases();
+    // Four policies, three post-processors, an example in each language.
+    assert_eq!(folders.len(), 11, "{folders:?}");
+    for folder in folders {
+        let plugin = built(&folder);
+        let tested = json(&run(&[
+            "test".as_ref(),
+            plugin.as_os_str(),
+            "--json".as_ref(),
+        ]));
+        assert_eq!(tested["failed"], json!(0), "{}: {tested}", folder.display());
+        assert!(tested["passed"].as_u64() > Some(0), "{tested}");
+    }
 }
 
 #[test]
@@ -251,6 +335,7 @@ fn a_kept_failure_is_listed_pulled_and_run_again() {
             "generation": { "policy": null, "postprocessor": null, "revision": 1 },
             "export": "plan", "kind": "trap", "message": "unreachable", "backtrace": "  0: choose",
             "memory-peak": 1000, "elapsed-ms": 1.5,
+            "limits": { "memory-mib": 32, "plan-ms": 7 }, "redacted": ["tenant"],
         },
         "input": { "plan": {
             "request": whole["request"], "parts": whole["parts"], "nodes": whole["nodes"],
@@ -283,7 +368,13 @@ fn a_kept_failure_is_listed_pulled_and_run_again() {
         node.path(),
         &["failures", "--node", ".", "--pull", "00ff"],
     ));
-    assert!(pulled.contains("replay it: msao policy run"), "{pulled}");
+    for words in [
+        "replay it: msao policy run",
+        "limits on that node: 32 MiB, 7 ms",
+        "left out by the node's operator: the tenant",
+    ] {
+        assert!(pulled.contains(words), "{pulled}\nshould say {words}");
+    }
     let file = node.path().join("00ff00ff00ff00ff.json");
     let answer: Value = json(&run(&[
         "run",

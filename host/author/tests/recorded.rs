@@ -102,6 +102,48 @@ fn another_policy_is_told_apart_and_estimated() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+#[test]
+fn what_the_host_failed_at_is_no_flip_and_a_bad_line_is_told() {
+    let plugin = shipped("cloud-only");
+    let text = fs::read_to_string(recording("cloud-only")).unwrap();
+    let is_decision = |line: &&str| line.starts_with("{\"decision\"");
+    let mut kinds = ["breaker", "overloaded", "deadline"].into_iter();
+    let lines = text.lines().map(|line| {
+        let Some(kind) = is_decision(&line).then(|| kinds.next()).flatten() else {
+            return line.to_owned();
+        };
+        let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
+        value["decision"]["planned"] = json!({ "failed": kind });
+        value["decision"]["asked"] = json!(null);
+        value.to_string()
+    });
+    let mut lines: Vec<String> = lines.collect();
+    lines.push("{\"decision\":{\"version\":1,".to_owned());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recorded.jsonl");
+    fs::write(&file, lines.join("\n")).unwrap();
+    let (file, plugin) = (file.to_str().unwrap(), plugin.to_str().unwrap());
+    let output = run(&["replay", file, plugin, "--json", "--same"]);
+    let report = json(&output);
+    assert!(output.status.success(), "{report}");
+    let same = count("cloud-only") - 3;
+    assert_eq!(
+        report["verdicts"],
+        json!({ "host-failed": 3, "same": same })
+    );
+    assert_eq!(report["skipped-lines"], json!(1));
+    assert_eq!(report["flips"], json!({}));
+    assert_eq!(report["examples"], json!([]));
+    let output = run(&["replay", file, plugin, "--same"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("left out: line"), "{told}");
+    // Where the policy itself was at fault, it counts.
+    let trapped = lines.join("\n").replace("\"overloaded\"", "\"trap\"");
+    fs::write(file, trapped).unwrap();
+    let report = json(&run(&["replay", file, plugin, "--json"]));
+    assert_eq!(report["verdicts"]["mended"], json!(1), "{report}");
+}
+
 /// A component's digest depends on the compiler; its decisions do not. So digests are taken out before comparing.
 fn without_digest(text: &str) -> String {
     let line = text.lines().find(|line| line.starts_with("{\"decision\""));

@@ -60,6 +60,29 @@ fn what_is_not_there_is_named_with_what_to_do() {
 }
 
 #[test]
+fn with_json_an_error_is_the_answer() {
+    for line in [
+        &["build", "no-such-folder"][..],
+        &["replay", "none.jsonl", "policies/cloud-only"],
+        &["new", "Not A Name"],
+    ] {
+        let output = run(&[line, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{line:?}");
+        let told = json(&output);
+        assert!(
+            told["error"].as_str().is_some_and(|it| !it.is_empty()),
+            "{told}"
+        );
+        assert_eq!(said(&output), "", "{line:?}");
+        let plain = run(line);
+        assert!(
+            plain.stdout.is_empty() && !plain.stderr.is_empty(),
+            "{line:?}"
+        );
+    }
+}
+
+#[test]
 fn a_missing_tool_is_named_with_the_way_to_get_it() {
     let folder = tempfile::tempdir().unwrap();
     let empty = tempfile::tempdir().unwrap();
@@ -153,6 +176,27 @@ fn wrong_files_are_told_apart() {
     fs::write(&component, good).unwrap();
     let manifest = plugin.join("policy.toml");
     let text = fs::read_to_string(&manifest).unwrap();
+    // What a node does not give by default is no fault, and told with the lines that allow it.
+    let limits = || {
+        let checked = json(&run_in(&plugin, &["check", "--json"]));
+        assert_eq!(checked["fine"], true, "{checked}");
+        let rows = checked["checks"].as_array().unwrap().clone();
+        let row = rows.into_iter().find(|row| row["at"] == "limits").unwrap();
+        row["said"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(limits(), "a node's defaults suffice");
+    let greedy = format!("{text}\n[limits]\nmemory-mib = 64\nplan-ms = 2\nstep-ms = 3\n");
+    fs::write(&manifest, greedy).unwrap();
+    let told = limits();
+    for line in [
+        "[sandbox.plugins.cloud-only]",
+        "memory-mib = 64",
+        "step-ms = 3",
+        "gives 16",
+    ] {
+        assert!(told.contains(line), "{told}\nshould say {line}");
+    }
+    assert!(!told.contains("plan-ms"), "{told}");
     fs::write(
         &manifest,
         text.replace("offload-policy", "probe-postprocessor"),

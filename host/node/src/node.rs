@@ -242,6 +242,21 @@ impl Node {
         (self.config.api.requests as usize).saturating_sub(self.places.available_permits())
     }
 
+    /// Whether requests are short of places or of the models: three quarters of the places are taken by others than the one
+    /// that asks, or a prompt waits for a model.
+    fn is_short(&self) -> bool {
+        let others = self.under_way().saturating_sub(1);
+        let crowded = 4 * others >= 3 * self.config.api.requests as usize;
+        let models = [&self.models.draft, &self.models.target];
+        let waits = |model: &Model| model.engine.load().waiting > 0;
+        crowded || models.into_iter().flatten().any(waits)
+    }
+
+    /// Tells the plug-ins how busy the node is: the shadow, for which nobody waits, gives way first.
+    pub fn tell_how_busy(&self) {
+        self.plugins.set_busy(self.is_short());
+    }
+
     /// When a place is likely to be free, in ms: requests end one after the other, evenly.
     pub fn retry_after_ms(&self) -> u64 {
         let took_ms = *lock(&self.request_ms);
@@ -284,7 +299,8 @@ impl Node {
     pub fn rows(&self, prompt: &Prompt) -> Vec<offload::Node> {
         let own = request::this_node(&self.models, self.figures());
         let peers = self.peers.iter().map(|peer| peer.row(prompt));
-        [own].into_iter().chain(peers).collect()
+        let all = [own].into_iter().chain(peers);
+        all.map(request::known).collect()
     }
 
     /// Who has the target, for a plan that names this row. A plan that needs none may still come to need it: an answer

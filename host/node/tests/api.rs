@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -427,6 +428,46 @@ async fn what_is_too_much_is_shed_and_comes_back_later() {
             .0,
         200
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shadow_gives_way_when_places_are_short() {
+    let bench = Bench::start("[api]\nrequests = 4\n").await;
+    bench.shadow(&by(EDGE));
+    let hello = asking("Hello", json!({ "max_tokens": 2 }));
+    let places = Arc::clone(&bench.node.places);
+    let taken = places.acquire_many_owned(3).await.unwrap();
+    bench.answer(&hello).await;
+    assert_eq!(bench.shadowed(1).await, (0, 1));
+    // With the places free again it is asked.
+    drop(taken);
+    bench.answer(&hello).await;
+    assert_eq!(bench.shadowed(2).await, (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_refused_while_they_are_planned_charge_no_canary() {
+    // The client wants the target's own tokens, and no node has the target.
+    let bench = Bench::with(
+        "edge",
+        &["draft"],
+        "[policy]\nallow-unsigned = true\n[policy.canary]\nsteps = [0.9, 1.0]\n",
+    )
+    .await;
+    bench.canary(&by(EDGE));
+    for number in 0..30 {
+        let request = asking(
+            "Hello",
+            json!({ "max_tokens": 2, "user": number.to_string(), "msao": { "require": "exact" } }),
+        );
+        let (status, _, answer) = bench.chat(&request).await;
+        assert_eq!(status, 503, "{answer}");
+    }
+    bench.rest().await;
+    let rollout = bench.node.plugins.status().rollout.unwrap();
+    let figures = rollout.candidate_figures;
+    assert!(rollout.candidate.requests > 10, "{rollout:?}");
+    assert_eq!((figures.started, figures.lost, figures.errors), (0, 0, 0.0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -67,7 +67,7 @@ pub struct Connect {
 #[derive(Args, Clone, Debug)]
 pub struct Common {
     // Before the options of the node, whose heading would go on over it.
-    /// Answer with one JSON value on standard output.
+    /// Answer with one JSON value on standard output; an error is {"error": "..."}.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

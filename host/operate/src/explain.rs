@@ -46,6 +46,11 @@ impl ExplainArgs {
     /// # Errors
     /// What went wrong and what to do about it.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        let output = self.common.output();
+        output.or_error(self.ask())
+    }
+
+    fn ask(self) -> anyhow::Result<ExitCode> {
         let (client, output) = (self.common.client()?, self.common.output());
         let path = path_of(&self.id)?;
         if output.json {

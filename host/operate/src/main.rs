@@ -35,15 +35,7 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(code) => code,
-        Err(error)
-            if error.chain().any(|it| {
-                // Whoever reads our output has had enough.
-                let io = it.downcast_ref::<std::io::Error>();
-                io.is_some_and(|it| it.kind() == std::io::ErrorKind::BrokenPipe)
-            }) =>
-        {
-            ExitCode::SUCCESS
-        }
+        Err(error) if msao_operate::output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             msao_operate::output::warn(format_args!("msao-operate: {error:#}"));
             ExitCode::FAILURE

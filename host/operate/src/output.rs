@@ -31,12 +31,35 @@ impl Output {
         }
     }
 
+    /// With `--json`, what went wrong is the answer: `{"error": "..."}` on standard output, and exit code 1. Otherwise, and
+    /// where nobody reads any more, it is for the program to tell.
+    ///
+    /// # Errors
+    /// That of `done`.
+    pub fn or_error(self, done: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+        let error = match done {
+            Err(error) if self.json && !is_broken_pipe(&error) => error,
+            done => return done,
+        };
+        let told = serde_json::json!({ "error": format!("{error:#}") });
+        self.answer(&told, |_| String::new())?;
+        Ok(ExitCode::FAILURE)
+    }
+
     /// Prints a line of progress for people: on standard error, so that answers can be piped.
     pub fn note(self, text: impl std::fmt::Display) {
         if !self.json {
             warn(text);
         }
     }
+}
+
+/// Whether whoever reads our output has had enough.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|it| {
+        let io = it.downcast_ref::<io::Error>();
+        io.is_some_and(|it| it.kind() == io::ErrorKind::BrokenPipe)
+    })
 }
 
 /// Prints a line on standard error, with `--json` too.

@@ -31,8 +31,8 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Reads a plug-in: a folder with `policy.toml` and `target/NAME.wasm`, its `policy.toml`, or a component with `policy.toml`
-    /// beside it or one folder up. A signature is `NAME.msao.sig` beside the component.
+    /// Reads a plug-in: a folder with `policy.toml` and `target/NAME.wasm`, its `policy.toml`, or a component `NAME.wasm` with
+    /// `NAME.toml` or `policy.toml` beside it, or `policy.toml` one folder up. A signature is `NAME.msao.sig` beside the component.
     ///
     /// # Errors
     /// Naming the file, and what makes it.
@@ -49,16 +49,18 @@ impl Plugin {
                 path.display()
             );
         }
-        let beside = parent.join("policy.toml");
-        let manifest_path = match () {
-            () if path.is_dir() => path.join("policy.toml"),
-            () if beside.is_file() => beside,
-            () => parent.join("..").join("policy.toml"),
+        let manifest_path = if path.is_dir() {
+            path.join("policy.toml")
+        } else {
+            // Its own comes first: a folder may hold many plug-ins.
+            let beside = [path.with_extension("toml"), parent.join("policy.toml")];
+            let there = beside.into_iter().find(|path| path.is_file());
+            there.unwrap_or_else(|| parent.join("..").join("policy.toml"))
         };
         if !manifest_path.is_file() {
             bail!(
                 "{} is missing: a plug-in is a folder with policy.toml and target/NAME.wasm, as `msao policy new` makes one, \
-                 or a .wasm with policy.toml beside it or one folder up",
+                 or NAME.wasm with NAME.toml or policy.toml beside it, or policy.toml one folder up",
                 manifest_path.display()
             );
         }

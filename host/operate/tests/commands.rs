@@ -54,6 +54,33 @@ fn a_plugin_is_pushed_listed_activated_and_left() {
 }
 
 #[test]
+fn a_component_takes_the_manifest_of_its_name_before_any_other() {
+    let node = Fake::start("edge-1");
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["cloud-only", "edge-only"] {
+        let from = plugin(folder.path(), name, "0.3.0");
+        let wasm = format!("target/{name}.wasm");
+        std::fs::create_dir_all(folder.path().join("target")).unwrap();
+        std::fs::copy(from.join(&wasm), folder.path().join(&wasm)).unwrap();
+        let manifest = format!("target/{name}.toml");
+        std::fs::copy(from.join("policy.toml"), folder.path().join(manifest)).unwrap();
+    }
+    // That of another plug-in does not come first.
+    let other = plugin(folder.path(), "other", "9.0.0").join("policy.toml");
+    std::fs::copy(&other, folder.path().join("target/policy.toml")).unwrap();
+    for name in ["cloud-only", "edge-only"] {
+        let at = folder.path().join("target").join(format!("{name}.wasm"));
+        let pushed = text(&run(&node, &["policy", "push", at.to_str().unwrap()]));
+        assert!(pushed.contains(&format!("{name}@0.3.0")), "{pushed}");
+    }
+    // Without one of its name the folder's counts, as before.
+    std::fs::remove_file(folder.path().join("target/edge-only.toml")).unwrap();
+    let at = folder.path().join("target/edge-only.wasm");
+    let pushed = text(&run(&node, &["policy", "push", at.to_str().unwrap()]));
+    assert!(pushed.contains("other@9.0.0"), "{pushed}");
+}
+
+#[test]
 fn each_change_is_asked_for_as_the_node_wants_it() {
     let node = Fake::start("edge-1");
     let folder = tempfile::tempdir().unwrap();
@@ -106,6 +133,43 @@ fn a_name_that_may_mean_two_changes_nothing() {
         "{error}"
     );
     assert_eq!(node.changes(), ["/v1/policies", "/v1/policies"]);
+}
+
+#[test]
+fn with_json_an_error_is_the_answer() {
+    let node = Fake::start("edge-1");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let lines: [&[&str]; 6] = [
+        &["policy", "activate", "nothing"],
+        &["policy", "push", "no-such-folder"],
+        &["policy", "list", "--node", &nobody],
+        &["node", "state", "--node", &nobody],
+        &["explain", "no/id"],
+        &["top", "--node", &nobody],
+    ];
+    for line in lines {
+        let output = run(&node, &[line, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{line:?}");
+        let told = json_of_failed(&output);
+        assert!(
+            told["error"].as_str().is_some_and(|it| !it.is_empty()),
+            "{told}"
+        );
+        assert_eq!(told.as_object().unwrap().len(), 1);
+        assert!(output.stderr.is_empty(), "{line:?}");
+        // Without it the words go to standard error, as ever.
+        let plain = run(&node, line);
+        assert!(
+            plain.stdout.is_empty() && !plain.stderr.is_empty(),
+            "{line:?}"
+        );
+    }
+}
+
+fn json_of_failed(output: &std::process::Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[test]

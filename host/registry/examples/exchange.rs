@@ -41,13 +41,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         eprintln!("{name}: p50 {p50:.3} ms, p99 {p99:.3} ms, worst {worst:.3} ms");
     };
     eprintln!(
-        "{} swaps, {} requests, {} calls, {} failed, {} mixed, live at the end {}, memory {:?} MiB",
+        "{} swaps, {} requests, {} calls, {} failed, {} mixed, live at the end {} (in memory {}), memory {:?} MiB",
         figures.swaps,
         figures.requests,
         figures.calls,
         figures.failed,
         figures.mixed,
         figures.live_at_end,
+        figures.in_memory_at_end,
         figures.memory_mib
     );
     shown("commit to first decision", &figures.first_decision_ms);

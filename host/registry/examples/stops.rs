@@ -21,7 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         command.arg(&registry).arg(&state).arg(seed.to_string());
         command
     };
-    let figures = stop_at_random(&mut spawn, &state, stops, seed, Duration::from_millis(600))?;
+    let longest = Duration::from_millis(600);
+    let figures = stop_at_random(&mut spawn, &registry, &state, stops, seed, longest)?;
     eprintln!("{figures:#?}");
     Ok(())
 }

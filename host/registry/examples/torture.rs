@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             policies: (0..6)
                 .map(|salt| plain::policy(&format!("salt={salt}")))
                 .collect(),
+            another: |words, number| [words, format!(" salt={number}").as_bytes()].concat(),
         },
         &mut std::io::stdout(),
     )

@@ -12,8 +12,9 @@
 
 use crate::config::BreakerConfig;
 
-/// A call that decides is given up after the longest back-off, and not before this: no deadline is longer, ms.
-const LOST_MS: u64 = 10_000;
+/// A call that decides is given up after the longest back-off, and not before this: no deadline that an operator may give
+/// is longer, ms.
+const LOST_MS: u64 = 60_000;
 
 /// Where a breaker stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use msao_core::offload::record::GenerationId;
 use msao_core::offload::{
     Calibration, Node, Outcome, Part, Plan, PlanInput, Report, Request, StepInput,
 };
-use msao_sandbox::Export;
+use msao_sandbox::{Export, Limits};
 use msao_state::Redact;
 use serde::{Deserialize, Serialize};
 
@@ -79,13 +79,17 @@ pub enum CaseInput {
 }
 
 impl CaseInput {
-    /// Takes out what the operator does not want kept.
-    pub fn redact(&mut self, redacts: impl Fn(Redact) -> bool) {
+    /// Takes out what the operator does not want kept; returns what that was, as a replay does without it.
+    pub fn redact(&mut self, redacts: impl Fn(Redact) -> bool) -> Vec<Redact> {
         match self {
             CaseInput::Score { report, .. } if redacts(Redact::Report) => {
-                *report = Report::default()
+                *report = Report::default();
+                vec![Redact::Report]
             }
-            CaseInput::Plan { request, .. } if redacts(Redact::Tenant) => request.tenant = 0,
+            CaseInput::Plan { request, .. } if redacts(Redact::Tenant) => {
+                request.tenant = 0;
+                vec![Redact::Tenant]
+            }
             CaseInput::Step { input, .. } if redacts(Redact::Steps) => {
                 // How sure the draft was of a token.
                 *input = StepInput {
@@ -95,8 +99,9 @@ impl CaseInput {
                     margin: 0.0,
                     ..*input
                 };
+                vec![Redact::Steps]
             }
-            _ => {}
+            _ => Vec::new(),
         }
     }
 
@@ -139,6 +144,12 @@ pub struct CaseSummary {
     pub memory_peak: u64,
     /// How long the call ran, ms.
     pub elapsed_ms: f64,
+    /// The limits that were in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// What of the input was left out, by `records.redact`: a replay may go otherwise without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redacted: Vec<Redact>,
 }
 
 /// A failure with the input that led to it.
@@ -335,6 +346,8 @@ mod tests {
             backtrace: Some("p.wasm!step".into()),
             memory_peak: 65_536,
             elapsed_ms: 0.1,
+            limits: Some(Limits::default()),
+            redacted: vec![Redact::Steps],
         };
         let input = StepInput {
             committed: number,

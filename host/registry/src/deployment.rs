@@ -186,7 +186,7 @@ pub enum Event {
         /// It.
         spec: Spec,
     },
-    /// The built-in fallback takes over.
+    /// The built-in fallback plans everything; a canary and a shadow end.
     Off,
 }
 
@@ -445,12 +445,13 @@ impl Deployment {
                 next.shadow = Some(spec.clone());
             }
             Event::Off => {
-                if self.active.policy.is_none() && self.active.postprocessor.is_none() {
+                let runs_beside = next.rollout.take().is_some() | next.shadow.take().is_some();
+                if self.active.policy.is_some() || self.active.postprocessor.is_some() {
+                    let fallback = next.fallback();
+                    next.replace(fallback);
+                } else if !runs_beside {
                     return Err(NotNow::SameAsActive);
                 }
-                next.rollout = None;
-                let fallback = next.fallback();
-                next.replace(fallback);
             }
         }
         Ok(next)

@@ -7,11 +7,12 @@
 //! ```
 //!
 //! A file is written under another name, synced, and renamed. So a stop leaves the state before or after a change. The
-//! newest file whose checksum holds is what counts; one that is damaged is renamed and told, and the one before it
-//! taken. One whose checksum holds and that this program does not read was written by another version: then it does not
+//! newest file whose checksum holds is what counts; one that is damaged, too large or unreadable is renamed and told, and
+//! the one before it taken. One whose checksum holds and that this program does not read was written by another version: then it does not
 //! start, because what was active before is not what is active. The last 256 are kept, which is also the history that an operator can read.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use msao_core::digest::Digest;
@@ -125,7 +126,7 @@ impl Journal {
         let mut newest = None;
         for number in numbers {
             let path = name(folder, number);
-            match load(&path, number)? {
+            match load(&path, number) {
                 Ok(entry) => {
                     newest = Some(entry);
                     break;
@@ -153,7 +154,7 @@ impl Journal {
     /// Writes a change down. When it returns, the change is on the disk.
     ///
     /// # Errors
-    /// [`FileError`]; then the state before still counts.
+    /// [`FileError`], also for an entry of more bytes than are read back; then the state before still counts.
     pub fn write<E: Serialize, S: Serialize>(
         &mut self,
         at_ms: f64,
@@ -173,6 +174,13 @@ impl Journal {
         let mut bytes = format!("{HEAD}{}\n", Digest::of(&body)).into_bytes();
         bytes.extend(body);
         bytes.push(b'\n');
+        if bytes.len() as u64 > MAX_BYTES {
+            let problem = format!(
+                "it has {} bytes; {MAX_BYTES} at most are read back",
+                bytes.len()
+            );
+            return Err(at(&path, "written")(io::Error::other(problem)));
+        }
         write_new(&path, &bytes)?;
         self.next += 1;
         if let Some(old) = sequence.checked_sub(KEPT) {
@@ -183,43 +191,39 @@ impl Journal {
     }
 
     /// The entries that hold, newest first, at most `count`.
-    ///
-    /// # Errors
-    /// [`FileError`].
     pub fn history<E: DeserializeOwned, S: DeserializeOwned>(
         &self,
         count: usize,
-    ) -> Result<Vec<Entry<E, S>>, FileError> {
+    ) -> Vec<Entry<E, S>> {
         let mut entries = Vec::new();
         let oldest = self.next.saturating_sub(KEPT);
         for number in (oldest..self.next).rev() {
             if entries.len() == count {
                 break;
             }
-            if let Ok(entry) = load(&name(&self.folder, number), number)? {
+            if let Ok(entry) = load(&name(&self.folder, number), number) {
                 entries.push(entry);
             }
         }
-        Ok(entries)
+        entries
     }
 }
 
-/// The outer error is the disk's, the inner one the file's.
 fn load<E: DeserializeOwned, S: DeserializeOwned>(
     path: &Path,
     number: u64,
-) -> Result<Result<Entry<E, S>, Unread>, FileError> {
-    let Some(bytes) = read(path, MAX_BYTES)? else {
-        return Ok(Err(Unread::Damaged("it is not there".into())));
-    };
-    Ok(parse(&bytes).and_then(|entry: Entry<E, S>| {
-        if entry.sequence == number {
-            Ok(entry)
-        } else {
-            let problem = format!("it holds number {}, not {number}", entry.sequence);
-            Err(Unread::Damaged(problem))
-        }
-    }))
+) -> Result<Entry<E, S>, Unread> {
+    // One that the disk does not give, or that is too large, is no more use than one that is cut short.
+    let bytes = read(path, MAX_BYTES)
+        .map_err(|error| Unread::Damaged(error.problem.to_string()))?
+        .ok_or_else(|| Unread::Damaged("it is not there".into()))?;
+    let entry: Entry<E, S> = parse(&bytes)?;
+    if entry.sequence == number {
+        Ok(entry)
+    } else {
+        let problem = format!("it holds number {}, not {number}", entry.sequence);
+        Err(Unread::Damaged(problem))
+    }
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unread> {
@@ -261,7 +265,7 @@ mod tests {
         assert_eq!(newest.map(|entry| entry.state), Some(300));
         assert!(damaged.is_empty());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 256);
-        let history: Vec<Entry<String, u64>> = journal.history(3).unwrap();
+        let history: Vec<Entry<String, u64>> = journal.history(3);
         assert_eq!(
             history.iter().map(|it| it.state).collect::<Vec<_>>(),
             [300, 299, 298]
@@ -290,6 +294,42 @@ mod tests {
         let (_, newest, damaged) = Journal::open::<String, String>(folder.path()).unwrap();
         assert_eq!(newest.unwrap().state, "a state of another kind");
         assert!(damaged.is_empty());
+    }
+
+    #[test]
+    fn an_entry_that_is_too_large_or_unreadable_leads_to_the_one_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        open(folder.path()).0.write(0.0, "before", 1_u64).unwrap();
+        // Its checksum holds.
+        let body = format!(
+            "{{\"sequence\":2,\"at-ms\":0.0,\"event\":\"{}\",\"state\":2}}",
+            "x".repeat(MAX_BYTES as usize)
+        );
+        let large = format!("{HEAD}{}\n{body}\n", Digest::of(body.as_bytes()));
+        fs::write(name(folder.path(), 2), large).unwrap();
+        // No file can be read where a folder lies.
+        fs::create_dir(name(folder.path(), 3)).unwrap();
+        let (mut journal, newest, damaged) = open(folder.path());
+        assert_eq!(newest.unwrap().state, 1);
+        let reasons: Vec<&str> = damaged.iter().map(|it| it.reason.as_str()).collect();
+        assert_eq!(reasons.len(), 2, "{reasons:?}");
+        assert_eq!(reasons[1], "it is larger than 4194304 bytes");
+        assert!(damaged.iter().all(|it| it.path.exists()));
+        assert_eq!(journal.write(0.0, "next", 4_u64).unwrap(), 4);
+    }
+
+    #[test]
+    fn an_entry_that_could_not_be_read_back_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = open(folder.path()).0;
+        journal.write(0.0, "before", 1_u64).unwrap();
+        let large = "x".repeat(MAX_BYTES as usize);
+        let error = journal.write(0.0, &large, 2_u64).unwrap_err().to_string();
+        assert!(error.contains("4194304 at most are read back"), "{error}");
+        assert_eq!(open(folder.path()).1.unwrap().state, 1);
+        assert_eq!(journal.write(0.0, "after", 2_u64).unwrap(), 2);
+        let history: Vec<Entry<String, u64>> = journal.history(9);
+        assert_eq!(history.len(), 2);
     }
 
     proptest! {

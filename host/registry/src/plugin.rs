@@ -7,7 +7,7 @@ use msao_core::offload::manifest::Manifest;
 use msao_core::offload::{
     Action, Calibration, Decision, Outcome, Plan, PlanInput, Report, Scores, StepInput, Update,
 };
-use msao_sandbox::{Failure, Plugin, Policy, PostProcessor, Sandbox};
+use msao_sandbox::{Failure, Limits, Plugin, Policy, PostProcessor, Sandbox};
 
 /// A policy that can be called from many threads. What each call means stands in `wit/worlds.wit`; answers keep the
 /// contract's ranges.
@@ -21,6 +21,10 @@ pub trait PolicyPlugin: Send + Sync {
     /// Instances that there are.
     fn instances(&self) -> u32 {
         0
+    }
+    /// The limits in force, where there are any.
+    fn limits(&self) -> Option<Limits> {
+        None
     }
     /// Decides how a request runs.
     fn plan(&self, input: PlanInput) -> Result<Decision, Failure>;
@@ -48,6 +52,10 @@ pub trait PostProcessorPlugin: Send + Sync {
     /// Instances that there are.
     fn instances(&self) -> u32 {
         0
+    }
+    /// The limits in force, where there are any.
+    fn limits(&self) -> Option<Limits> {
+        None
     }
     /// Says what matters.
     fn score(
@@ -104,6 +112,10 @@ impl PolicyPlugin for Policy {
         self.usage().instances
     }
 
+    fn limits(&self) -> Option<Limits> {
+        Some(*Policy::limits(self))
+    }
+
     fn plan(&self, input: PlanInput) -> Result<Decision, Failure> {
         Policy::plan(self, input)
     }
@@ -141,6 +153,10 @@ impl PostProcessorPlugin for PostProcessor {
 
     fn instances(&self) -> u32 {
         self.usage().instances
+    }
+
+    fn limits(&self) -> Option<Limits> {
+        Some(*PostProcessor::limits(self))
     }
 
     fn score(

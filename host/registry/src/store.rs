@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use msao_core::digest::Digest;
+use msao_core::offload::manifest::Manifest;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -176,7 +177,27 @@ impl Store {
             .map_err(|error| StoreError::Manifest(release.manifest, error))
     }
 
-    /// The releases that were pushed here and are whole, in no order that means anything.
+    /// A release's manifest, and whether it is signed; None: it is not whole. The component is not read, and what is
+    /// damaged stays where it lies: to look is no reason to touch it.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn describe(&self, release: &Release) -> Result<Option<(Manifest, bool)>, FileError> {
+        let Some(text) = read(&self.manifest_path(release.manifest), MAX_TEXT)? else {
+            return Ok(None);
+        };
+        let is_here = self.artifact_path(release.artifact).is_file();
+        if !is_here || Digest::of(&text) != release.manifest {
+            return Ok(None);
+        }
+        let Ok(manifest) = Manifest::parse(&String::from_utf8_lossy(&text)) else {
+            return Ok(None);
+        };
+        let is_signed = self.signature_path(release).is_file();
+        Ok(Some((manifest, is_signed)))
+    }
+
+    /// The releases that were pushed here, in no order that means anything.
     ///
     /// # Errors
     /// [`FileError`].
@@ -257,6 +278,25 @@ mod tests {
         assert_eq!(store.push(&bundle(b"component")).unwrap(), release);
         assert_eq!(store.get(&release).unwrap().wasm, b"component");
         assert_eq!(store.artifacts().unwrap(), [release.artifact]);
+    }
+
+    #[test]
+    fn looking_at_a_release_reads_no_component_and_moves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let release = store.push(&bundle(b"component")).unwrap();
+        let component = store.artifact_path(release.artifact);
+        fs::write(&component, b"Component").unwrap();
+        let (manifest, is_signed) = store.describe(&release).unwrap().unwrap();
+        assert_eq!((manifest.name.as_str(), is_signed), ("a", false));
+        let path = store.manifest_path(release.manifest);
+        fs::write(&path, b"name = \"b\"").unwrap();
+        assert_eq!(store.describe(&release).unwrap(), None);
+        assert!(path.is_file() && component.is_file());
+        store.push(&bundle(b"component")).unwrap();
+        assert!(store.describe(&release).unwrap().is_some());
+        fs::remove_file(&component).unwrap();
+        assert_eq!(store.describe(&release).unwrap(), None);
     }
 
     #[test]

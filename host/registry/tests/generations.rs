@@ -57,14 +57,14 @@ fn requests_under_way_finish_on_their_own_generation() {
     old.step(&msao_core::offload::StepInput::default());
     assert!(!old.failed());
     until("what nothing goes back to is gone", || {
-        plugins.status().live_generations == 3
+        plugins.status().generations_in_memory == 3
     });
-    assert_eq!(plugins.status().serving_generations, 1);
+    assert_eq!(plugins.status().live_generations, 2);
     old.finish(Outcome::default());
     until("the active one and the warm one before it are left", || {
-        plugins.status().live_generations == 2
+        plugins.status().generations_in_memory == 2
     });
-    assert_eq!(plugins.status().serving_generations, 0);
+    assert_eq!(plugins.status().live_generations, 1);
     assert_eq!(
         plugins
             .admit(&Arrival::new("new", scenario.content))
@@ -98,7 +98,9 @@ fn a_restart_goes_on_where_it_was() {
     let status = plugins.status();
     assert_eq!(status.active.policy.as_deref(), Some("patient 0.1.0"));
     assert!(status.rollout.is_some() && status.shadow.is_some() && status.previous.is_some());
-    assert_eq!(status.live_generations, 4);
+    assert_eq!(status.generations_in_memory, 4);
+    // The candidate's share is new requests; the shadow and the warm one decide nothing.
+    assert_eq!(status.live_generations, 2);
     plugins.promote().unwrap();
     plugins.rollback("back").unwrap();
     assert_eq!(plugins.deployment().active, before.active);
@@ -136,6 +138,31 @@ fn off_is_the_fallback_until_it_is_rolled_back_restarts_included() {
     assert!(matches!(
         plugins.rollback("nothing before"),
         Err(Refused::NotNow(NotNow::NothingBefore))
+    ));
+}
+
+#[test]
+fn off_ends_a_canary_and_a_shadow_beside_the_fallback() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    plugins
+        .canary(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    plugins
+        .shadow(Choice::policy(push(&plugins, "salt=2")))
+        .unwrap();
+    plugins.off().unwrap();
+    let status = plugins.status();
+    assert!(status.rollout.is_none() && status.shadow.is_none());
+    let scenario = Driver::new(1).next().unwrap();
+    for number in 0..100 {
+        let id = format!("request {number}");
+        let ticket = plugins.admit(&Arrival::new(&id, scenario.content));
+        assert_eq!((ticket.side(), &ticket.generation().policy), (None, &None));
+    }
+    assert!(matches!(
+        plugins.off(),
+        Err(Refused::NotNow(NotNow::SameAsActive))
     ));
 }
 
@@ -554,7 +581,7 @@ fn a_canary_that_is_no_worse_takes_over_step_by_step() {
     until("the candidate is active", || {
         plugins.deployment().active.number == candidate.number
     });
-    let events: Vec<String> = (plugins.history(4).unwrap().iter())
+    let events: Vec<String> = (plugins.history(4).iter())
         .map(|entry| format!("{:?}", entry.event))
         .collect();
     assert!(events[0].starts_with("Promoted"), "{events:?}");
@@ -617,7 +644,7 @@ fn a_canary_that_fails_is_rolled_back_and_the_reason_written_down() {
         plugins.deployment().rollout.is_none()
     });
     assert_eq!(plugins.deployment().active.number, stable.number);
-    let told = format!("{:?}", plugins.history(1).unwrap()[0].event);
+    let told = format!("{:?}", plugins.history(1)[0].event);
     assert!(told.contains("it is worse: errors: 100.00%"), "{told}");
 }
 
@@ -640,6 +667,36 @@ fn a_full_sandbox_is_not_charged_to_the_canary() {
     assert_eq!(rollout.candidate_figures.errors, 0.0);
     assert_eq!(rollout.candidate.exports["plan"].skipped, 0);
     assert!(rollout.candidate.exports["plan"].failures > 0);
+}
+
+#[test]
+fn a_request_that_never_ran_is_not_charged_to_the_canary() {
+    let figures = |words: &str| {
+        let bench = Bench::new(QUICK);
+        let plugins = bench.plugins();
+        plugins
+            .activate(Choice::policy(push(&plugins, "salt=1")))
+            .unwrap();
+        plugins
+            .canary(Choice::policy(push(&plugins, words)))
+            .unwrap();
+        let mut candidates = 0;
+        for scenario in Driver::new(1).take(60) {
+            let mut ticket = plugins.admit(&Arrival::new(&scenario.id, scenario.content));
+            candidates += u64::from(ticket.side() == Some(Side::Candidate));
+            ticket.plan(&scenario.request, &scenario.parts, &scenario.nodes);
+            ticket.withdraw();
+        }
+        let figures = plugins.status().rollout.unwrap().candidate_figures;
+        (candidates, figures.started, figures.lost, figures.errors)
+    };
+    let (candidates, started, lost, errors) = figures("salt=2");
+    assert!(candidates > 5);
+    assert_eq!((started, lost, errors), (0, 0, 0.0));
+    // What its own calls did is.
+    let (_, started, lost, errors) = figures("fail=plan");
+    assert!(started > 5);
+    assert_eq!((lost, errors), (0, 1.0));
 }
 
 #[test]
@@ -666,7 +723,7 @@ fn requests_that_do_not_report_roll_a_canary_back() {
     until("the canary is dropped", || {
         plugins.deployment().rollout.is_none()
     });
-    let told = format!("{:?}", plugins.history(1).unwrap()[0].event);
+    let told = format!("{:?}", plugins.history(1)[0].event);
     assert!(told.contains("it is worse: errors"), "{told}");
     assert!(hanging.len() > 20);
 }
@@ -853,10 +910,12 @@ fn exchanging_under_load_loses_no_call_and_mixes_no_generation() {
     let figures = swaps(&plugins, &choices, &belongs, run).unwrap();
     assert_eq!((figures.failed, figures.mixed), (0, 0));
     assert!(figures.calls >= 20_000 && figures.swaps == 40);
-    assert!(figures.live_at_end <= 2, "{}", figures.live_at_end);
+    assert_eq!(figures.live_at_end, 1);
+    let in_memory = figures.in_memory_at_end;
+    assert!(in_memory <= 2, "{in_memory}");
     // After a rollback nothing is warm but the active one; what was left is taken apart a while later.
     until("what was left is taken apart", || {
-        plugins.status().live_generations == 1
+        plugins.status().generations_in_memory == 1
     });
     assert!(SwapFigures::quantile(&figures.first_decision_ms, 1.0).is_finite());
     assert!(SwapFigures::quantile(&figures.rollback_ms, 1.0).is_finite());

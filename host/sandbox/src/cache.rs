@@ -33,7 +33,7 @@ const KEY_FILE: &str = "key";
 const KEY_BYTES: usize = 32;
 const CODE_BYTES: usize = 32;
 const LENGTH_BYTES: usize = 4;
-/// Compiled components that are kept; those not used for longest go first.
+/// Compiled components that are kept, however small; those not used for longest go first.
 const MAX_KEPT: usize = 128;
 /// Bytes from which on all cores work at the code of authentication. Waking them takes longer than a small file by one.
 const SHARED_FROM: usize = 1 << 20;
@@ -49,6 +49,8 @@ const LEFT_OVER: Duration = Duration::from_secs(60);
 /// A folder of compiled components.
 pub struct Cache {
     folder: PathBuf,
+    /// Bytes of all compiled components together; the newest is kept whatever its size.
+    most: u64,
     key: [u8; KEY_BYTES],
     /// Names the compiler's version and settings, this processor, and this host's version: another one must not run this
     /// one's code, nor believe what it found.
@@ -62,11 +64,11 @@ pub struct Compiled {
 }
 
 impl Cache {
-    /// Opens the folder, or makes it with a key of its own.
+    /// Opens the folder, or makes it with a key of its own. It is to hold `most` bytes at most.
     ///
     /// # Errors
     /// [`SandboxError::Cache`]: it cannot be written, or others may read its key.
-    pub fn open(folder: &Path, engine: &Engine) -> Result<Cache, SandboxError> {
+    pub fn open(folder: &Path, most: u64, engine: &Engine) -> Result<Cache, SandboxError> {
         fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
         let path = folder.join(KEY_FILE);
         let key = match read_key(&path) {
@@ -78,11 +80,13 @@ impl Cache {
         (REVISION, env!("CARGO_PKG_VERSION"), CONTRACT).hash(&mut hasher);
         let cache = Cache {
             folder: folder.to_path_buf(),
+            most,
             key: key.map_err(|error| failed(&path, error))?,
             engine: hasher.finish(),
         };
-        // What cannot be removed is in nobody's way.
+        // What cannot be removed is in nobody's way. The limits may have been other ones.
         let _ = cache.clear();
+        let _ = cache.prune();
         Ok(cache)
     }
 
@@ -176,10 +180,12 @@ impl Cache {
         self.prune()
     }
 
-    fn files(&self) -> io::Result<Vec<(SystemTime, PathBuf)>> {
+    /// When each was last used, where it is, and its size.
+    fn files(&self) -> io::Result<Vec<(SystemTime, PathBuf, u64)>> {
         let entries = fs::read_dir(&self.folder)?.map(|entry| {
             let entry = entry?;
-            Ok((entry.metadata()?.modified()?, entry.path()))
+            let metadata = entry.metadata()?;
+            Ok((metadata.modified()?, entry.path(), metadata.len()))
         });
         // One that another process has just removed is none.
         Ok(entries
@@ -189,15 +195,23 @@ impl Cache {
 
     fn prune(&self) -> io::Result<()> {
         let mut kept = self.files()?;
-        kept.retain(|(_, path)| path.extension().is_some_and(|it| it == "cwasm"));
+        kept.retain(|(_, path, _)| path.extension().is_some_and(|it| it == "cwasm"));
         kept.sort();
-        let excess = kept.len().saturating_sub(MAX_KEPT);
-        (kept.iter().take(excess)).try_for_each(|(_, path)| fs::remove_file(path))
+        let (mut count, mut bytes) = (0, 0);
+        // What was used last comes first, and has the first claim.
+        for (_, path, size) in kept.iter().rev() {
+            count += 1;
+            bytes += size;
+            if count > MAX_KEPT || (bytes > self.most && count > 1) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes what stopped processes have left half written.
     fn clear(&self) -> io::Result<()> {
-        for (modified, path) in self.files()? {
+        for (modified, path, _) in self.files()? {
             let name = path.file_name().unwrap_or_default();
             let old = modified.elapsed().is_ok_and(|age| age > LEFT_OVER);
             if old && name.as_encoded_bytes().starts_with(b".tmp") {
@@ -284,7 +298,7 @@ mod tests {
     #[test]
     fn what_was_not_used_for_longest_is_pruned() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path(), &Engine::default()).unwrap();
+        let cache = Cache::open(folder.path(), u64::MAX, &Engine::default()).unwrap();
         let path = |i: usize| folder.path().join(format!("{i}.cwasm"));
         let now = SystemTime::now();
         for i in 0..MAX_KEPT + 3 {
@@ -299,5 +313,27 @@ mod tests {
         assert!(left(0) && left(4) && left(MAX_KEPT + 2));
         assert!(!left(1) && !left(2) && !left(3));
         assert!(folder.path().join(KEY_FILE).exists());
+    }
+
+    #[test]
+    fn all_together_take_no_more_room_than_they_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path(), 250, &Engine::default()).unwrap();
+        let path = |i: u64| folder.path().join(format!("{i}.cwasm"));
+        let write = |i: u64, bytes: usize| {
+            fs::write(path(i), vec![0; bytes]).unwrap();
+            let used = SystemTime::now() - Duration::from_secs(1000 - i);
+            File::open(path(i)).unwrap().set_modified(used).unwrap();
+        };
+        for i in 0..4 {
+            write(i, 100);
+        }
+        cache.prune().unwrap();
+        let left = || (0..5).filter(|&i| path(i).exists()).collect::<Vec<_>>();
+        assert_eq!(left(), [2, 3]);
+        // One that is larger than all may be is kept alone: it is in use.
+        write(4, 300);
+        cache.prune().unwrap();
+        assert_eq!(left(), [4]);
     }
 }

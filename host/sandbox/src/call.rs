@@ -14,11 +14,11 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
 use crate::config::Limits;
 use crate::engine::{self, Engines, MAX_STACK};
-use crate::error::{Export, Failure, FailureKind, LoadError};
+use crate::error::{Export, Failure, FailureKind, LoadError, OtherType};
 use crate::inspect::Inspection;
 use crate::instance::{self, Counts, Instance, State, Stillborn};
 use crate::pool::{Idle, Pool};
-use crate::typed::{self, OtherType};
+use crate::typed::{self, OtherTypes};
 
 /// Time in which an instance must be there when a plug-in is loaded or warmed, which no request waits for: a guest in
 /// Python has megabytes to be laid out.
@@ -95,9 +95,11 @@ where
         .get_export_index(None, name.as_str())
         .and_then(|interface| component.get_export_index(Some(&interface), function))
         .map(|index| typed::Export::new(index, full))
-        .ok_or_else(|| LoadError::Type {
-            export: full,
-            problem: "it is missing".to_owned(),
+        .ok_or_else(|| {
+            LoadError::Types(vec![OtherType {
+                export: full,
+                problem: "it is missing".to_owned(),
+            }])
         })
 }
 
@@ -136,11 +138,8 @@ impl<F: Functions> Plug<F> {
         self.pool.keep_at_least(count as usize);
         while self.counts.live.load(Ordering::Relaxed) < count {
             let instance = self.instantiate(PREPARE_MS).map_err(|stillborn| {
-                match stillborn.error.downcast_ref::<OtherType>() {
-                    Some(&OtherType(export)) => LoadError::Type {
-                        export,
-                        problem: text(&stillborn.error.root_cause().to_string()),
-                    },
+                match stillborn.error.downcast_ref::<OtherTypes>() {
+                    Some(OtherTypes(types)) => LoadError::Types(types.clone()),
                     None => LoadError::Instantiate(self.describe(&stillborn, PREPARE_MS).1),
                 }
             })?;
@@ -421,7 +420,7 @@ fn backtrace(error: &wasmtime::Error) -> Option<String> {
 }
 
 /// What comes from inside a plug-in, fit for a log: one line, bounded.
-fn text(from_inside: &str) -> String {
+pub fn text(from_inside: &str) -> String {
     let line = from_inside.trim().chars().take(MAX_MESSAGE);
     line.map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -20,6 +20,8 @@ const MAX_INSTANCES: u32 = 8192;
 const MAX_SCORE_THREADS: u32 = 256;
 /// Callers that may wait for them at most.
 const MAX_SCORE_QUEUE: u32 = 65_536;
+/// MiB that the cache of compiled code may have at most.
+const MAX_CACHE_MIB: u32 = 1 << 20;
 /// Table elements that an instance may have at most.
 const MAX_TABLE_ELEMENTS: u32 = 1 << 20;
 
@@ -110,6 +112,8 @@ pub struct SandboxConfig {
     pub plugins: BTreeMap<String, LimitOverrides>,
     /// Where compiled code is kept. None: it is compiled at each start.
     pub cache: Option<PathBuf>,
+    /// MiB that it may hold; what was not used for longest goes first.
+    pub cache_mib: u32,
     /// Instances of all plug-ins together; a call that needs one more fails as overloaded.
     pub instances: u32,
     /// Threads on which `score` runs: so many at once, of all post-processors together.
@@ -128,6 +132,7 @@ impl Default for SandboxConfig {
             limits: Limits::default(),
             plugins: BTreeMap::new(),
             cache: None,
+            cache_mib: 2048,
             instances: 256,
             score_threads: 4,
             score_queue: 16,
@@ -220,6 +225,7 @@ impl SandboxConfig {
             limits.check(&format!("plugins.{name}"))?;
         }
         for (name, value, most) in [
+            ("cache-mib", self.cache_mib, MAX_CACHE_MIB),
             ("instances", self.instances, MAX_INSTANCES),
             ("score-threads", self.score_threads, MAX_SCORE_THREADS),
             ("score-queue", self.score_queue, MAX_SCORE_QUEUE),
@@ -293,6 +299,11 @@ mod tests {
         assert_eq!(
             config.check().unwrap_err().to_string(),
             "plugins.a.step-ms is 0; allowed: 1 to 60000"
+        );
+        let config: SandboxConfig = toml::from_str("cache-mib = 0").unwrap();
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "cache-mib is 0; allowed: 1 to 1048576"
         );
         assert!(toml::from_str::<SandboxConfig>("colour = 1").is_err());
     }

@@ -36,6 +36,16 @@ pub enum SandboxError {
     },
 }
 
+/// An export has another type than the contract says.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{export} does not have the contract's type: {problem}")]
+pub struct OtherType {
+    /// The export, for instance `policy.plan`.
+    pub export: &'static str,
+    /// Where it differs.
+    pub problem: String,
+}
+
 /// Why a plug-in was refused.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -129,14 +139,9 @@ pub enum LoadError {
         /// What to do about it; may be empty.
         hint: &'static str,
     },
-    /// An export's type is not the contract's.
-    #[error("{export} does not have the contract's type: {problem}")]
-    Type {
-        /// The export, for instance `policy.plan`.
-        export: &'static str,
-        /// Where it differs.
-        problem: String,
-    },
+    /// Exports whose types are not the contract's.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Types(Vec<OtherType>),
     /// The manifest asks for more than the operator allows.
     #[error(
         "{field}: the manifest asks for {asked}, the operator allows {limit}; lower it, or have the operator raise \
@@ -156,6 +161,14 @@ pub enum LoadError {
     /// The sandbox itself has no room for it.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+}
+
+impl LoadError {
+    /// Whether what the component imports is in the way, rather than what it is or exports.
+    pub fn is_about_imports(&self) -> bool {
+        // An import of another version of the contract's types goes with the exports' version.
+        matches!(self, LoadError::Import { .. })
+    }
 }
 
 /// A function of the contract.

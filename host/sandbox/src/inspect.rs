@@ -256,38 +256,45 @@ impl Inspection {
     /// # Errors
     /// The first thing that is in the way.
     pub fn check(&self, world: World) -> Result<(), LoadError> {
+        self.problems(world).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Everything that is in the way of its serving `world` here, as far as its file says: first what it exports, then what
+    /// it imports.
+    pub fn problems(&self, world: World) -> Vec<LoadError> {
         let export = required_export(world);
-        let wanted = self.contract.get(export);
-        let Some(version) = wanted else {
-            return Err(LoadError::WrongWorld {
+        let mut problems = Vec::new();
+        match self.contract.get(export) {
+            Some(version) => {
+                problems.extend(check_version(&self.export_name(export, version), version).err());
+            }
+            None => problems.push(LoadError::WrongWorld {
                 wanted: world,
                 export,
                 found: match self.exports.as_slice() {
                     [] => "nothing".to_owned(),
                     exports => exports.join(", ").chars().take(200).collect(),
                 },
-            });
-        };
-        check_version(&self.export_name(export, version), version)?;
+            }),
+        }
         if world == World::OffloadPolicy
             && let Some(version) = self.contract.get("explanation")
         {
-            check_version(&self.export_name("explanation", version), version)?;
+            let name = self.export_name("explanation", version);
+            problems.extend(check_version(&name, version).err());
         }
         for import in &self.imports {
             match contract_name(import) {
                 // Its types, which everything of the contract uses. Interfaces with functions are the plug-in's to export.
-                Some(("types", version)) => check_version(import, &version)?,
+                Some(("types", version)) => problems.extend(check_version(import, &version).err()),
                 _ if wasi::offered(import) => {}
-                _ => {
-                    return Err(LoadError::Import {
-                        import: import.clone(),
-                        hint: wasi::hint(import),
-                    });
-                }
+                _ => problems.push(LoadError::Import {
+                    import: import.clone(),
+                    hint: wasi::hint(import),
+                }),
             }
         }
-        Ok(())
+        problems
     }
 
     /// The full name of one of the contract's exports, as the component spells it.
@@ -324,6 +331,35 @@ mod tests {
         ] {
             assert_eq!(speaks(&version.parse().unwrap()), spoken, "{version}");
         }
+    }
+
+    #[test]
+    fn all_that_is_in_the_way_is_told() {
+        let found = Inspection {
+            size: 1,
+            worlds: Vec::new(),
+            explains: true,
+            contract: BTreeMap::from([("explanation".into(), Version::new(0, 9, 0))]),
+            exports: Vec::new(),
+            imports: vec![
+                "msao:offload/types@0.2.0".into(),
+                "wasi:filesystem/types@0.2.0".into(),
+                "own:thing/it".into(),
+                "msao:offload/types@0.1.3".into(),
+            ],
+            producers: Vec::new(),
+            modules: 1,
+        };
+        let told: Vec<String> = (found.problems(World::OffloadPolicy).iter())
+            .map(ToString::to_string)
+            .collect();
+        let named = ["policy", "explanation@0.9.0", "types@0.2.0", "own:thing/it"];
+        assert_eq!(told.len(), named.len(), "{told:#?}");
+        for (told, named) in told.iter().zip(named) {
+            assert!(told.contains(named), "{told}\nshould name {named}");
+        }
+        let first = found.check(World::OffloadPolicy).unwrap_err().to_string();
+        assert_eq!(first, told[0]);
     }
 
     #[test]

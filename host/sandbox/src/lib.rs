@@ -74,7 +74,7 @@ use wasmtime::component::Linker;
 
 pub use crate::call::{Meter, Usage};
 pub use crate::config::{LimitOverrides, Limits, SandboxConfig};
-pub use crate::error::{Export, Failure, FailureKind, LoadError, SandboxError};
+pub use crate::error::{Export, Failure, FailureKind, LoadError, OtherType, SandboxError};
 pub use crate::inspect::{CONTRACT, Inspection, inspect};
 pub use crate::policy::Policy;
 pub use crate::postprocessor::PostProcessor;
@@ -162,7 +162,10 @@ impl Sandbox {
         config.check()?;
         let engines = Engines::new(config)?;
         let cache = (config.cache.as_deref())
-            .map(|folder| Cache::open(folder, engines.engine()))
+            .map(|folder| {
+                let most = u64::from(config.cache_mib) << 20;
+                Cache::open(folder, most, engines.engine())
+            })
             .transpose()?;
         Ok(Sandbox {
             inner: Arc::new(Inner {

@@ -100,13 +100,23 @@ impl Functions for PolicyFunctions {
         store: &mut Store<State>,
         instance: &Linked,
     ) -> wasmtime::Result<PolicyFunctions> {
+        let plan = indices.plan.find(store, instance);
+        let step = indices.step.find(store, instance);
+        let observe = indices.observe.find(store, instance);
+        let explain = (indices.explain.as_ref())
+            .map(|export| export.find(store, instance))
+            .transpose();
+        typed::compared(&[
+            typed::wrong(&plan),
+            typed::wrong(&step),
+            typed::wrong(&observe),
+            typed::wrong(&explain),
+        ])?;
         Ok(PolicyFunctions {
-            plan: indices.plan.find(store, instance)?,
-            step: indices.step.find(store, instance)?,
-            observe: indices.observe.find(store, instance)?,
-            explain: (indices.explain.as_ref())
-                .map(|export| export.find(store, instance))
-                .transpose()?,
+            plan: plan?,
+            step: step?,
+            observe: observe?,
+            explain: explain?,
             parts: Vec::new(),
             nodes: Vec::new(),
             part_plans: Vec::new(),

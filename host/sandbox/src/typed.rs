@@ -11,15 +11,38 @@ use wasmtime::component::{
 };
 use wasmtime::{Store, format_err};
 
+use crate::call::text;
+use crate::error::OtherType;
 use crate::instance::State;
 
-/// An export has another type than the contract says.
+/// Exports that have other types than the contract says.
 #[derive(Debug)]
-pub struct OtherType(pub &'static str);
+pub struct OtherTypes(pub Vec<OtherType>);
 
-impl std::fmt::Display for OtherType {
+impl std::fmt::Display for OtherTypes {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "{} has another type", self.0)
+        f.write_str("exports have other types")
+    }
+}
+
+impl std::error::Error for OtherTypes {}
+
+/// An error of [`Export::find`], if there is one.
+pub fn wrong<T>(found: &wasmtime::Result<T>) -> Option<&wasmtime::Error> {
+    found.as_ref().err()
+}
+
+/// All that is wrong with the types of a component's exports, told at once.
+pub fn compared(wrong: &[Option<&wasmtime::Error>]) -> wasmtime::Result<()> {
+    let types = |error: &wasmtime::Error| Some(error.downcast_ref::<OtherTypes>()?.0.clone());
+    let all: Vec<OtherType> = (wrong.iter().copied().flatten())
+        .filter_map(types)
+        .flatten()
+        .collect();
+    if all.is_empty() {
+        Ok(())
+    } else {
+        Err(wasmtime::Error::new(OtherTypes(all)))
     }
 }
 
@@ -61,7 +84,12 @@ where
         }
         let function = instance
             .get_typed_func(store, self.index)
-            .map_err(|error| error.context(OtherType(self.name)))?;
+            .map_err(|error| {
+                wasmtime::Error::new(OtherTypes(vec![OtherType {
+                    export: self.name,
+                    problem: text(&error.root_cause().to_string()),
+                }]))
+            })?;
         let _ = self.compared.set(());
         Ok(function)
     }

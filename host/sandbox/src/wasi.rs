@@ -1,10 +1,10 @@
 //! The WASI that standard libraries of guest languages insist on, without anything behind it.
 //!
 //! Rust, Python and others link a few interfaces of WASI 0.2 even into a program that uses none of them. A plug-in gets
-//! those, and nothing from them: no arguments, no variables, no files, no input, clocks that stand still at zero, randomness
-//! that is a fixed sequence of its own (hash tables want seeds; answers must not depend on them). What it writes to its
-//! output is thrown away, but for the last words on standard error, which a failure shows. Every other function stops the
-//! call.
+//! those, and nothing from them: no arguments, no variables, no files, no input, clocks that stand still at zero. Randomness
+//! is a fixed sequence, the same in every instance, which goes on from call to call of an instance: hash tables want seeds,
+//! and answers must not depend on them. What is written to standard output or standard error is thrown away but for the last
+//! words of both, which a failure shows. Every other function stops the call.
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, Resource, ResourceAny, ResourceType, Val};
@@ -98,8 +98,7 @@ fn answer(
         | "wasi:cli/terminal-stdin.get-terminal-stdin"
         | "wasi:cli/terminal-stdout.get-terminal-stdout"
         | "wasi:cli/terminal-stderr.get-terminal-stderr"
-        | "wasi:filesystem/types.filesystem-error-code"
-        | "wasi:http/types.http-error-code" => Val::Option(None),
+        | "wasi:filesystem/types.filesystem-error-code" => Val::Option(None),
         "wasi:cli/stdin.get-stdin"
         | "wasi:cli/stdout.get-stdout"
         | "wasi:cli/stderr.get-stderr"

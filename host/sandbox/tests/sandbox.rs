@@ -17,9 +17,9 @@ use common::*;
 use msao_core::digest::Digest;
 use msao_core::offload::manifest::Manifest;
 use msao_core::offload::{Action, Calibration, Decision, Outcome, Plan, Route, StepInput};
-use msao_hostile::build::{ANSWERS, Core};
+use msao_hostile::build::{ANSWERS, Core, of_other_types};
 use msao_hostile::{MANIFEST, SCORE_MANIFEST};
-use msao_sandbox::{FailureKind, Limits, Meter, Plugin, SandboxConfig};
+use msao_sandbox::{FailureKind, Limits, LoadError, Meter, Plugin, SandboxConfig};
 use proptest::prelude::*;
 
 #[test]
@@ -70,6 +70,20 @@ fn a_later_patch_of_the_contract_is_spoken() {
 }
 
 /// The arguments arrive as they were given: what the policy answers is a number read from each list.
+#[test]
+fn all_exports_of_another_type_are_told_at_once() {
+    let component = of_other_types().unwrap();
+    let sandbox = sandbox(SandboxConfig::default());
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let error = sandbox.load(&component, &manifest).err().unwrap();
+    let LoadError::Types(types) = &error else {
+        panic!("{error}");
+    };
+    let exports: Vec<&str> = types.iter().map(|it| it.export).collect();
+    assert_eq!(exports, ["policy.plan", "policy.step", "policy.observe"]);
+    assert!(types.iter().all(|it| !it.problem.is_empty()), "{error}");
+}
+
 #[test]
 fn arguments_arrive_whole() {
     let sandbox = sandbox(SandboxConfig::default());

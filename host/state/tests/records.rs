@@ -283,6 +283,54 @@ fn what_is_wrong_with_a_file_is_named_with_its_line() {
     }
 }
 
+#[test]
+fn a_bad_line_is_left_out_and_counted() {
+    let snapshot = snapshot(1);
+    let mut text = Vec::new();
+    let line = Line::Snapshot {
+        digest: snapshot.digest(),
+        calibration: snapshot.calibration().clone(),
+    };
+    write_line(&mut text, &line).unwrap();
+    let mut endless = record(2, &snapshot);
+    endless.nodes[0].rtt_ms = f64::INFINITY;
+    let decisions = [record(1, &snapshot), endless, record(3, &snapshot)];
+    for decision in &decisions {
+        write_line(&mut text, &Line::Decision(Box::new(decision.clone()))).unwrap();
+    }
+    text.extend_from_slice(b"\xff\xfe\n");
+    let read = read_jsonl(text.as_slice()).unwrap();
+    let [first, _, third] = decisions;
+    assert_eq!(read.decisions, [first, third]);
+    assert_eq!(read.skipped, 2);
+    let told = read.first_skipped.unwrap().to_string();
+    assert!(told.starts_with("line 3: invalid type: null"), "{told}");
+}
+
+#[test]
+fn a_record_that_could_not_be_read_again_is_not_kept_and_counted() {
+    let storage = Arc::new(MemoryStorage::default());
+    let ring = ring(&storage, keeping(100));
+    let snapshot = snapshot(1);
+    let mut endless = record(1, &snapshot);
+    endless.request.deadline_ms = f64::NAN;
+    assert!(!ring.push(endless, vec![Arc::clone(&snapshot)]));
+    let mut inside = record(2, &snapshot);
+    inside
+        .scoring
+        .as_mut()
+        .unwrap()
+        .report
+        .as_mut()
+        .unwrap()
+        .saliency[0] = f32::INFINITY;
+    assert!(!ring.push(inside, vec![Arc::clone(&snapshot)]));
+    assert!(push(&ring, 3, &snapshot));
+    ring.settle().unwrap();
+    let stats = ring.stats();
+    assert_eq!((stats.kept, stats.written, stats.failed), (1, 1, 2));
+}
+
 /// A database that fails when it is told to.
 #[derive(Default)]
 struct Failing {

@@ -184,6 +184,20 @@ pub fn component(module: &mut Vec<u8>, version: &str, wit: &str, world: &str) ->
         .encode()
 }
 
+/// A component with the functions of a policy by name, each of another type.
+///
+/// # Errors
+/// It cannot be assembled.
+pub fn of_other_types() -> Result<Vec<u8>> {
+    let wat = "(component
+        (core module $m (func (export \"f\") (result i32) (i32.const 0)))
+        (core instance $i (instantiate $m))
+        (func $f (result u32) (canon lift (core func $i \"f\")))
+        (instance $p (export \"plan\" (func $f)) (export \"step\" (func $f)) (export \"observe\" (func $f)))
+        (export \"msao:offload/policy@0.1.0\" (instance $p)))";
+    Ok(wat::parse_str(wat)?)
+}
+
 /// A decision as it lies in memory at [`ANSWERS`].
 #[derive(Clone, Debug)]
 pub struct Decision {

@@ -19,7 +19,7 @@ const MAX_FILES: usize = 10_000;
 
 /// Build and test a plug-in each time that a file of it is saved
 ///
-/// Ends with Ctrl-C.
+/// Ends with Ctrl-C. With --json each round is a line.
 ///
 ///   msao policy dev
 #[derive(Args, Debug)]
@@ -72,12 +72,12 @@ pub fn run(args: &DevArgs, output: Output) -> anyhow::Result<bool> {
         let before = state(&folder);
         let fine = match round(&args.which.path) {
             Ok(tested) => {
-                output.answer(&tested, Tested::text)?;
+                output.line(&tested, Tested::text)?;
                 tested.is_fine()
             }
             Err(error) => {
                 // What is wrong now may be right after the next save.
-                output.answer(
+                output.line(
                     &serde_json::json!({ "error": format!("{error:#}") }),
                     |_| format!("{error:#}\n"),
                 )?;

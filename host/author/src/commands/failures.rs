@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use msao_registry::{Case, CaseSummary};
+use msao_state::Redact;
 
 use crate::files;
 use crate::output::{Output, bytes, table};
@@ -73,6 +74,38 @@ fn all(folder: &Path) -> anyhow::Result<(Kept, Vec<String>)> {
     Ok((cases, unread))
 }
 
+/// What a replay has to know beside the input.
+fn circumstances(failure: &CaseSummary) -> String {
+    let mut text = String::new();
+    if let Some(limits) = &failure.limits {
+        let deadline_ms = match failure.export.as_str() {
+            "score" => limits.score_ms,
+            "plan" => limits.plan_ms,
+            "step" => limits.step_ms,
+            "observe" => limits.observe_ms,
+            _ => limits.explain_ms,
+        };
+        text.push_str(&format!(
+            "limits on that node: {} MiB, {deadline_ms} ms; it took {} and {:.1} ms\n",
+            limits.memory_mib,
+            bytes(failure.memory_peak),
+            failure.elapsed_ms
+        ));
+    }
+    if !failure.redacted.is_empty() {
+        let words = failure.redacted.iter().map(|what| match what {
+            Redact::Tenant => "the tenant",
+            Redact::Report => "the probe's report",
+            Redact::Steps => "how sure the draft was",
+        });
+        text.push_str(&format!(
+            "left out by the node's operator: {}; a replay may go otherwise\n",
+            words.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    text
+}
+
 pub fn run(args: &FailuresArgs, output: Output) -> anyhow::Result<bool> {
     let (cases, unread) = all(&args.node)?;
     for line in unread {
@@ -132,6 +165,7 @@ pub fn run(args: &FailuresArgs, output: Output) -> anyhow::Result<bool> {
         if let Some(backtrace) = &failure.backtrace {
             text.push_str(&format!("{}\n", backtrace.trim_end()));
         }
+        text.push_str(&circumstances(failure));
         text.push_str(&format!(
             "replay it: msao policy run PLUG-IN {}\n",
             out.display()

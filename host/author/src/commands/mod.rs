@@ -28,7 +28,7 @@ use crate::output::Output;
 /// Arguments of `msao policy`.
 #[derive(Args, Debug)]
 pub struct PolicyArgs {
-    /// Answer with one JSON value on standard output.
+    /// Answer with one JSON value on standard output; an error is {"error": "..."}.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -87,7 +87,8 @@ impl PolicyCommands {
     /// What went wrong and what to do about it. Something that is not as it should be, but could be found out (a failed case,
     /// a budget that is exceeded), is no error: the exit code says so.
     pub fn run(self, json: bool, root: clap::Command) -> anyhow::Result<ExitCode> {
-        run_command(self, Output { json }, root)
+        let output = Output { json };
+        output.or_error(run_command(self, output, root))
     }
 }
 

@@ -92,6 +92,14 @@ pub fn run(args: &ReplayArgs, output: Output) -> anyhow::Result<bool> {
     let recorded = msao_state::read_jsonl(BufReader::with_capacity(1 << 20, file))
         .with_context(|| format!("{}", args.recorded.display()))?;
     let read = started.elapsed();
+    if let Some(error) = &recorded.first_skipped {
+        let path = args.recorded.display();
+        let others = match recorded.skipped {
+            1 => String::new(),
+            lines => format!(", the first of {lines}"),
+        };
+        output.note(format_args!("{path}: left out{others}: {error}"));
+    }
     if recorded.decisions.is_empty() {
         bail!("{} has no decisions", args.recorded.display());
     }

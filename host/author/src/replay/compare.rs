@@ -20,6 +20,17 @@ pub enum Verdict {
     Mended,
     /// The candidate wants the probe, which was not recorded.
     WantsProbe,
+    /// The recorded call failed for want of room or time, or was kept away: that says nothing of the policy, and cannot
+    /// happen again in a replay.
+    HostFailed,
+}
+
+/// Kinds of failures that are the host's or the moment's.
+const OF_THE_HOST: [&str; 3] = ["breaker", "overloaded", "deadline"];
+
+/// Whether a call was recorded as failed for a reason that a replay does not have.
+pub fn host_failed<T>(recorded: &Called<T>) -> bool {
+    matches!(recorded, Called::Failed(kind) if OF_THE_HOST.contains(&kind.as_str()))
 }
 
 fn same_floats(a: &[f64], b: &[f64]) -> bool {
@@ -67,6 +78,9 @@ const FLIPPING: [&str; 3] = ["route", "peer", "mode"];
 
 /// Holds a candidate's decision against the recorded one.
 pub fn decisions(recorded: &Called<Decision>, candidate: &Called<Decision>) -> Verdict {
+    if host_failed(recorded) {
+        return Verdict::HostFailed;
+    }
     match (recorded, candidate) {
         (Called::Answered(Decision::Run(a)), Called::Answered(Decision::Run(b))) => {
             let differences = differences(a, b);
@@ -159,6 +173,10 @@ mod tests {
             (failed("trap"), failed("trap"), Verdict::Same),
             (failed("trap"), failed("memory"), Verdict::Fails),
             (failed("trap"), answered(&cloud), Verdict::Mended),
+            (failed("breaker"), answered(&cloud), Verdict::HostFailed),
+            (failed("overloaded"), answered(&cloud), Verdict::HostFailed),
+            (failed("deadline"), failed("trap"), Verdict::HostFailed),
+            (answered(&cloud), failed("deadline"), Verdict::Fails),
             (answered(&cloud), probe.clone(), Verdict::WantsProbe),
             (probe.clone(), answered(&cloud), Verdict::Flipped),
             (probe.clone(), probe, Verdict::Same),

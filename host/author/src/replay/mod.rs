@@ -20,7 +20,7 @@ use msao_core::offload::{Calibration, Decision, Outcome, Part, Plan, PlanInput, 
 use msao_sandbox::{Failure, Policy, PostProcessor};
 use msao_state::{Folding, Recorded};
 
-use self::compare::{Verdict, decisions, differences, same_updates};
+use self::compare::{Verdict, decisions, differences, host_failed, same_updates};
 use self::report::{Replayed, Report};
 
 /// Decisions whose plans are asked for in one go, between two looks at the clock.
@@ -158,6 +158,7 @@ pub fn policy(policy: &Policy, recorded: &Recorded, options: &Options) -> anyhow
     let manifest = policy.manifest();
     let defaults = manifest.defaults();
     let mut report = Report::new(manifest, policy.digest(), options.learn);
+    report.skipped_lines = recorded.skipped;
     let snapshots: HashMap<Digest, Arc<Calibration>> = (recorded.snapshots.iter())
         .map(|(digest, snapshot)| (*digest, Arc::new(snapshot.calibration().clone())))
         .collect();
@@ -261,6 +262,10 @@ fn judge(
     }
     let mut same = true;
     for step in &record.steps {
+        if host_failed(&step.action) {
+            // From here on the fallback drafted.
+            break;
+        }
         let action = called(policy.step(&step.input, &after.memo));
         same = action == step.action;
         report.stepped(same);
@@ -276,7 +281,7 @@ fn judge(
         ..outcome.clone()
     };
     let updates = called(policy.observe(&outcome, prepared.params, calibration));
-    if let Some(recorded) = &record.updates {
+    if let Some(recorded) = record.updates.as_ref().filter(|it| !host_failed(it)) {
         report.observed(match (recorded, &updates) {
             (Called::Answered(a), Called::Answered(b)) => same_updates(a, b),
             (a, b) => a == b,
@@ -293,6 +298,10 @@ pub struct Scored {
     pub decisions: u64,
     /// Of them, those with the probe's report, which were replayed.
     pub replayed: u64,
+    /// Of them, those whose call failed for want of room or time or by an open breaker; they are left out.
+    pub host_failed: u64,
+    /// Lines of the file that could not be read and were left out.
+    pub skipped_lines: u64,
     /// Of them, answered as recorded, to the bit.
     pub same: u64,
     /// Ids of the first that were not.
@@ -311,7 +320,10 @@ pub fn postprocessor(
     options: &Options,
 ) -> anyhow::Result<Scored> {
     let defaults = postprocessor.manifest().defaults();
-    let mut scored = Scored::default();
+    let mut scored = Scored {
+        skipped_lines: recorded.skipped,
+        ..Scored::default()
+    };
     let mut spent = Duration::ZERO;
     postprocessor.warm(1)?;
     for record in &recorded.decisions {
@@ -322,6 +334,10 @@ pub fn postprocessor(
         let Some(given) = &scoring.report else {
             continue;
         };
+        if host_failed(&scoring.scores) {
+            scored.host_failed += 1;
+            continue;
+        }
         let snapshot = (recorded.snapshots.get(&scoring.given.calibration)).with_context(|| {
             format!("decision {} names calibration that is not there", record.id)
         })?;

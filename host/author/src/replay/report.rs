@@ -17,6 +17,10 @@ use crate::output::table;
 /// Differing decisions that are shown in full.
 const EXAMPLES: usize = 10;
 
+/// What is left out of the comparison.
+const HOST_FAILED: &str =
+    "failed when they were recorded, for want of room or time or by an open breaker";
+
 /// What the estimates are, in a line.
 pub const ESTIMATES: &str = "estimates, not measurements: each plan's time, bytes and cost by the system's formulas from \
                              the recorded speeds, for the recorded number of tokens (`msao policy replay --help` has them)";
@@ -138,6 +142,8 @@ pub struct Report {
     pub decisions: u64,
     /// Calls of `plan` that they took.
     pub plan_calls: u64,
+    /// Lines of the file that could not be read and were left out.
+    pub skipped_lines: u64,
     /// How many of each verdict.
     pub verdicts: BTreeMap<Verdict, u64>,
     /// `recorded -> candidate` of those that flipped.
@@ -205,6 +211,7 @@ impl Report {
             recorded_by: BTreeMap::new(),
             decisions: 0,
             plan_calls: 0,
+            skipped_lines: 0,
             verdicts: BTreeMap::new(),
             flips: BTreeMap::new(),
             steps: Agreement::default(),
@@ -253,9 +260,10 @@ impl Report {
         match replayed.verdict {
             Verdict::Same => row.same += 1,
             Verdict::Changed => row.changed += 1,
+            Verdict::HostFailed => {}
             _ => row.flipped += 1,
         }
-        if replayed.verdict == Verdict::Same {
+        if matches!(replayed.verdict, Verdict::Same | Verdict::HostFailed) {
             return;
         }
         if let (Called::Answered(Decision::Run(a)), Called::Answered(Decision::Run(b))) =
@@ -308,9 +316,9 @@ impl Report {
         self.verdicts.get(&verdict).copied().unwrap_or(0)
     }
 
-    /// Whether everything was answered as recorded, to the bit.
+    /// Whether everything was answered as recorded, to the bit; what the host failed at was not answered.
     pub fn is_same(&self) -> bool {
-        self.count(Verdict::Same) == self.decisions
+        self.count(Verdict::Same) + self.count(Verdict::HostFailed) == self.decisions
             && self.steps.calls == self.steps.same
             && self.observes.calls == self.observes.same
     }
@@ -328,11 +336,21 @@ impl Report {
                 "calibration frozen as recorded"
             }
         );
+        if self.skipped_lines > 0 {
+            text.push_str(&format!(
+                "  {} lines of the file cannot be read and are left out\n",
+                self.skipped_lines
+            ));
+        }
         for (who, count) in &self.recorded_by {
             text.push_str(&format!("  {count} were decided by {who}\n"));
         }
         if self.is_same() {
             text.push_str("no difference, to the bit");
+            let left_out = self.count(Verdict::HostFailed);
+            if left_out > 0 {
+                text.push_str(&format!(" ({left_out} left out: {HOST_FAILED})"));
+            }
         } else {
             let said = [
                 (Verdict::Same, "same"),
@@ -341,6 +359,7 @@ impl Report {
                 (Verdict::Fails, "fail"),
                 (Verdict::Mended, "mended"),
                 (Verdict::WantsProbe, "want a probe that was not recorded"),
+                (Verdict::HostFailed, HOST_FAILED),
             ];
             let said: Vec<String> = (said.iter())
                 .filter(|(verdict, _)| self.count(*verdict) > 0)

@@ -86,10 +86,18 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
     stop.store(true, Ordering::Relaxed);
     swapper.await?;
     let p99 = percentile(&seen.first_ms, 0.99);
-    let state = operate(pair.operator, "/v1/state", None).await?;
-    let live = state
-        .pointer("/plugins/live-generations")
-        .and_then(Value::as_f64);
+    // The last answers are out; what is learned of them may take a moment.
+    let mut live = None;
+    for _ in 0..100 {
+        let state = operate(pair.operator, "/v1/state", None).await?;
+        live = state
+            .pointer("/plugins/live-generations")
+            .and_then(Value::as_f64);
+        if live == Some(1.0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     told.push(format!(
         "with exchanges: p99 {p99:.0} ms of {} answers",
         seen.answers
@@ -122,9 +130,9 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
         )
         .with_details(told),
         Row::at_most(
-            "generations in memory afterwards",
+            "generations that decide, afterwards",
             live.unwrap_or(f64::NAN),
-            2.0,
+            1.0,
             "",
         ),
     ])

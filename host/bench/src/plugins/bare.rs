@@ -16,6 +16,16 @@ pub mod policy {
     });
 }
 
+/// World `explaining-policy`, in the types of the other.
+#[allow(missing_docs)]
+pub mod explaining {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "explaining-policy",
+        with: { "msao:offload/types": super::policy::msao::offload::types },
+    });
+}
+
 /// World `probe-postprocessor`.
 #[allow(missing_docs)]
 pub mod postprocessor {
@@ -66,6 +76,18 @@ pub fn policy(wasm: &[u8]) -> Result<Bare<policy::OffloadPolicy>> {
     Ok(Bare { store, world })
 }
 
+/// A policy that explains its plans.
+///
+/// # Errors
+/// It is none.
+pub fn explaining(wasm: &[u8]) -> Result<Bare<explaining::ExplainingPolicy>> {
+    let (mut store, component, linker) = parts(wasm)?;
+    let world = explaining::ExplainingPolicy::instantiate(&mut store, &component, &linker)
+        .map_err(wasmtime_error)
+        .context("a bare policy that explains")?;
+    Ok(Bare { store, world })
+}
+
 /// A post-processor.
 ///
 /// # Errors
@@ -84,7 +106,7 @@ pub mod calls {
 
     use anyhow::Result;
 
-    use super::{Bare, policy, postprocessor, wasmtime_error};
+    use super::{Bare, explaining, policy, postprocessor, wasmtime_error};
     use crate::plugins::inputs::Inputs;
 
     use policy::exports::msao::offload::policy as p;
@@ -212,6 +234,40 @@ pub mod calls {
             )
             .map_err(wasmtime_error)?;
         black_box(decision);
+        Ok(())
+    }
+
+    /// `explain` of a plan that keeps everything.
+    ///
+    /// # Errors
+    /// The call traps.
+    pub fn explain(bare: &mut Bare<explaining::ExplainingPolicy>, args: &PolicyArgs) -> Result<()> {
+        let plan = pt::Plan {
+            route: pt::Route::Edge,
+            peer: 0,
+            mode: pt::Mode::Exact,
+            gamma_max: 4,
+            in_flight_max: 1,
+            patience_ms: 1000.0,
+            parts: Vec::new(),
+            memo: Vec::new(),
+            reason: 0,
+            terms: Vec::new(),
+        };
+        let words = bare
+            .world
+            .msao_offload_explanation()
+            .call_explain(
+                &mut bare.store,
+                args.request,
+                &args.parts,
+                &args.nodes,
+                &args.inputs.params,
+                &args.calibration,
+                &plan,
+            )
+            .map_err(wasmtime_error)?;
+        black_box(words);
         Ok(())
     }
 

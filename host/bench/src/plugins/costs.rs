@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use msao_core::digest::Digest;
 use msao_core::offload::manifest::Manifest;
+use msao_core::offload::{Plan, Route};
 use msao_hostile::build::Core;
 use msao_sandbox::{Failure, Plugin, Policy, PostProcessor, Sandbox, SandboxConfig};
 
@@ -129,6 +130,19 @@ pub fn exports(policy_wasm: &[u8], post_wasm: &[u8]) -> Result<Vec<Row>> {
         side(|| answered(ours.step(&inputs.step, &inputs.memo))),
     ])?;
     rows.extend(rows_of("empty call", 0.15, times));
+
+    // Words are of any length; what a call costs without making them is what the sandbox adds to.
+    let explaining = Core::policy().build()?;
+    let ours = policy(&sandbox, &explaining)?;
+    ensure!(ours.explains(), "the policy that is to explain does not");
+    let mut other = bare::explaining(&explaining)?;
+    let plan = Plan::plain(Route::Edge, 0);
+    let times = by_turns([
+        side(|| Ok(black_box(&inputs.parts).len())),
+        side(|| calls::explain(&mut other, &args)),
+        side(|| answered(ours.explain(inputs.plan(), &plan))),
+    ])?;
+    rows.extend(rows_of("explain (4 parts, 3 nodes, 64 cells)", 3.0, times));
 
     let ours = policy(&sandbox, policy_wasm)?;
     let other = RefCell::new(bare::policy(policy_wasm)?);

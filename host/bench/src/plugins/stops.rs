@@ -49,10 +49,21 @@ pub fn child(child: &Child, shelf: &Shelf) -> Result<()> {
             loader: Arc::new(sandbox),
             boot: shelf.bundle("cloud-only")?,
             policies,
+            another: with_section,
         },
         &mut std::io::stdout(),
     )
     .map_err(|error| anyhow!("{error}"))
+}
+
+/// A component with a section of no meaning at its end: another one, which does the same.
+fn with_section(wasm: &[u8], number: u64) -> Vec<u8> {
+    const NAME: &[u8] = b"push";
+    let number = number.to_le_bytes();
+    // A custom section: its kind, its length, its name's length, its name, its content. All lengths are below 128.
+    let length = 1 + NAME.len() + number.len();
+    let head = [0, length as u8, NAME.len() as u8];
+    [wasm, &head, NAME, &number].concat()
 }
 
 /// Kills a hundred children. `plugins` is passed on to them.
@@ -71,8 +82,8 @@ pub fn rows(plugins: Option<&Path>) -> Result<Vec<Row>> {
         }
         command
     };
-    let state = folder.path().join("state");
-    let found = stop_at_random(&mut spawn, &state, STOPS, 1, LONGEST)?;
+    let (registry, state) = (folder.path().join("registry"), folder.path().join("state"));
+    let found = stop_at_random(&mut spawn, &registry, &state, STOPS, 1, LONGEST)?;
     let mut row = Row::all(
         "kill -9 at random: the deployment is what was before or after",
         usize::try_from(STOPS)?,
@@ -81,6 +92,10 @@ pub fn rows(plugins: Option<&Path>) -> Result<Vec<Row>> {
     row.details.push(format!(
         "{} kills, {} of them before a word, {} times the database was deleted or damaged",
         found.stops, found.before_a_word, found.without_database
+    ));
+    row.details.push(format!(
+        "each push is of another release; {} kills were in the middle of one; all {} that are listed are read whole",
+        found.in_a_push, found.releases
     ));
     Ok(vec![
         row,

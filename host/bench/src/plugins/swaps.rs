@@ -152,8 +152,14 @@ pub fn rows(policy: &[u8], other: &[u8], post: &[u8]) -> Result<Vec<Row>> {
         )
         .with_details(vec![format!("{then:.1} MiB, {at_end:.1} MiB")]),
         Row::at_most(
-            "generations in memory at the end",
+            "generations that decide, at the end",
             found.live_at_end as f64,
+            1.0,
+            "",
+        ),
+        Row::at_most(
+            "generations in memory at the end",
+            found.in_memory_at_end as f64,
             2.0,
             "",
         )

@@ -77,7 +77,9 @@ pub async fn answer(node: &Arc<Node>, asked: Asked) -> Result<Answering, ApiErro
     }
     let place = Arc::clone(&node.places)
         .try_acquire_owned()
-        .map_err(|_| ApiError::overloaded(node.retry_after_ms()))?;
+        .map_err(|_| ApiError::overloaded(node.retry_after_ms()))
+        .inspect_err(|_| node.plugins.set_busy(true))?;
+    node.tell_how_busy();
     let Some(model) = node.models.first().cloned() else {
         return Err(ApiError::loading(None));
     };
@@ -97,9 +99,10 @@ pub async fn answer(node: &Arc<Node>, asked: Asked) -> Result<Answering, ApiErro
     };
     let (asked, prompt) = prepared.ok_or_else(ApiError::internal)?;
     let prompt = Arc::new(prompt?);
+    let id = completion_id(u128::from(random()?) << 64 | u128::from(random()?));
     let planned = plan::plan(node, asked, prompt).await?;
     let head = Head {
-        id: completion_id(u128::from(random()?) << 64 | u128::from(random()?)),
+        id,
         created: (crate::clock::since_1970_ms() / 1000.0) as u64,
         model: node.config.api.model.clone(),
         system_fingerprint: planned.fingerprint.clone(),

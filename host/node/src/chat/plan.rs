@@ -77,7 +77,12 @@ pub async fn plan(
         api_key: asked.key.as_deref(),
         ..Arrival::new(&asked.id, prompt.content)
     };
-    let ticket = node.plugins.admit(&arrival);
+    let mut planning = Planning {
+        node,
+        ticket: Some(node.plugins.admit(&arrival)),
+        seat: None,
+        probe_ms: 0.0,
+    };
     let mut request = offload::Request {
         seed: random()?,
         now_ms: since_1970_ms(),
@@ -90,30 +95,24 @@ pub async fn plan(
     };
     let mut parts = request::parts(&prompt);
     let nodes = node.rows(&prompt);
-    let mut planning = Planning {
-        node,
-        ticket,
-        seat: None,
-        probe_ms: 0.0,
-    };
-    if planning.ticket.probe() == Probe::Full {
+    if planning.ticket()?.probe() == Probe::Full {
         parts = planning
             .probe(&prompt, &params, max_tokens, &mut request, &parts)
             .await?;
     }
-    let mut decision = planning.ticket.plan(&request, &parts, &nodes);
+    let mut decision = planning.ticket()?.plan(&request, &parts, &nodes);
     if decision == Decision::Probe {
         parts = planning
             .probe(&prompt, &params, max_tokens, &mut request, &parts)
             .await?;
-        decision = planning.ticket.plan(&request, &parts, &nodes);
+        decision = planning.ticket()?.plan(&request, &parts, &nodes);
     }
     let Decision::Run(plan) = decision else {
         // The ticket lets a policy ask once.
         return Err(ApiError::internal());
     };
     let (plan, overrides) = allowed(plan, &request, &parts, &nodes)?;
-    let mut ticket = planning.ticket;
+    let mut ticket = planning.ticket.take().ok_or_else(ApiError::internal)?;
     if overrides != 0 {
         ticket.ran(plan.clone());
     }
@@ -135,7 +134,7 @@ pub async fn plan(
         nodes,
         plan,
         overrides,
-        seat: planning.seat,
+        seat: planning.seat.take(),
         probe_ms: planning.probe_ms,
     })
 }
@@ -164,14 +163,30 @@ fn room(node: &Node, model: &Model, asked: &Asked, prompt: &Prompt) -> Result<u3
     }
 }
 
+/// A request that is being planned. Dropped on the way, because it is refused or its client has left, it is no policy's
+/// fault.
 struct Planning<'a> {
     node: &'a Arc<Node>,
-    ticket: Ticket,
+    ticket: Option<Ticket>,
     seat: Option<Box<dyn Seat>>,
     probe_ms: f64,
 }
 
+impl Drop for Planning<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking()
+            && let Some(ticket) = self.ticket.take()
+        {
+            ticket.withdraw();
+        }
+    }
+}
+
 impl Planning<'_> {
+    fn ticket(&mut self) -> Result<&mut Ticket, ApiError> {
+        self.ticket.as_mut().ok_or_else(ApiError::internal)
+    }
+
     /// Looks at the prompt with this node's first model, has it scored, and gives the parts as a policy then sees them.
     async fn probe(
         &mut self,
@@ -184,8 +199,7 @@ impl Planning<'_> {
         request.flags |= flag::PROBED;
         if prompt.media.is_empty() {
             // There is nothing to look at.
-            let report = offload::Report::default();
-            let scores = self.ticket.score(&report, request.seed);
+            let scores = self.score(&offload::Report::default(), request.seed)?;
             return Ok(with_scores(parts, &scores));
         }
         let began_ms = self.node.clock.now_ms();
@@ -204,9 +218,7 @@ impl Planning<'_> {
             .await
             .map_err(|error| failed(self.node, &error))?;
         let report = request::report(&probed);
-        // The sandbox has threads of its own for it; this one waits, and the others go on.
-        let seed = request.seed;
-        let scores = tokio::task::block_in_place(|| self.ticket.score(&report, seed));
+        let scores = self.score(&report, request.seed)?;
         let whole = Keep {
             items: prompt.media.iter().map(|_| None).collect(),
         };
@@ -216,6 +228,12 @@ impl Planning<'_> {
         self.seat = Some(seat);
         self.probe_ms = self.node.clock.now_ms() - began_ms;
         Ok(with_scores(parts, &scores))
+    }
+
+    /// The sandbox has threads of its own for it; this one waits, and the others go on.
+    fn score(&mut self, report: &offload::Report, seed: u64) -> Result<offload::Scores, ApiError> {
+        let ticket = self.ticket()?;
+        Ok(tokio::task::block_in_place(|| ticket.score(report, seed)))
     }
 }
 

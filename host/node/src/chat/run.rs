@@ -37,8 +37,9 @@ pub fn start(
     let (told, receiver) = mpsc::channel(UNREAD);
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        Running::new(node, planned, told).run().await;
+        Running::new(Arc::clone(&node), planned, told).run().await;
         drop(place);
+        node.tell_how_busy();
     });
     receiver
 }
@@ -330,6 +331,7 @@ impl Running {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(ticket) = ticket {
+            node.tell_how_busy();
             let learned = tokio::task::spawn_blocking(move || ticket.finish(outcome));
             if learned.await.is_err() {
                 tracing::error!("what was to be learned of a request is lost by a panic");

@@ -152,8 +152,13 @@ fn metrics(node: &Node) -> Response<Outgoing> {
         ),
         (
             "live_generations",
-            "Generations in memory",
+            "Generations that decide: the active one, a candidate, and those with requests left",
             status.live_generations as f64,
+        ),
+        (
+            "generations_in_memory",
+            "Generations in memory, those that only wait included",
+            status.generations_in_memory as f64,
         ),
         (
             "draining",

@@ -4,4 +4,4 @@ mod prepare;
 mod rows;
 
 pub use self::prepare::{Medium, Prompt, prepare};
-pub use self::rows::{parts, report, this_node};
+pub use self::rows::{known, parts, report, this_node};

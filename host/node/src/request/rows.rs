@@ -8,6 +8,50 @@ use msao_link::estimate::{Figures, UNKNOWN};
 use super::prepare::Prompt;
 use crate::node::Models;
 
+/// A number as plug-ins may see it: one that is not finite says as little as none.
+fn finite(number: f64, otherwise: f64) -> f64 {
+    if number.is_finite() {
+        number
+    } else {
+        otherwise
+    }
+}
+
+/// The same of what a model computed.
+fn finite_of_model(numbers: &[f32]) -> impl Iterator<Item = f32> {
+    numbers
+        .iter()
+        .map(|&number| if number.is_finite() { number } else { 0.0 })
+}
+
+/// A row without numbers that are not finite.
+pub fn known(row: offload::Node) -> offload::Node {
+    let known = |number| finite(number, UNKNOWN);
+    offload::Node {
+        up: row.up,
+        can: row.can,
+        uplink_bps: known(row.uplink_bps),
+        uplink_sd_bps: known(row.uplink_sd_bps),
+        downlink_bps: known(row.downlink_bps),
+        rtt_ms: known(row.rtt_ms),
+        jitter_ms: known(row.jitter_ms),
+        stalled: known(row.stalled),
+        age_ms: known(row.age_ms),
+        queue_ms: known(row.queue_ms),
+        planned_ms: known(row.planned_ms),
+        kv_free: known(row.kv_free),
+        prefill_tok_per_s: known(row.prefill_tok_per_s),
+        draft_tok_per_s: known(row.draft_tok_per_s),
+        target_tok_per_s: known(row.target_tok_per_s),
+        verify_ms: known(row.verify_ms),
+        acceptance: known(row.acceptance),
+        price_per_mtok: known(row.price_per_mtok),
+        cached_bytes: known(row.cached_bytes),
+        // Above every confidence: nothing is committed unverified.
+        confidence_floor: finite(row.confidence_floor, 2.0),
+    }
+}
+
 /// The parts of a prompt: media in their order, then all text.
 pub fn parts(prompt: &Prompt) -> Vec<Part> {
     let unprobed = Part {
@@ -22,7 +66,7 @@ pub fn parts(prompt: &Prompt) -> Vec<Part> {
         frames: medium.frames,
         width_px: medium.size_px.0,
         height_px: medium.size_px.1,
-        duration_ms: medium.duration_ms,
+        duration_ms: finite(medium.duration_ms, 0.0),
         bytes: medium.bytes.len() as f64,
         ..unprobed.clone()
     });
@@ -89,7 +133,7 @@ fn capabilities(models: &Models) -> u32 {
     can
 }
 
-/// The probe's report in the contract's words.
+/// The probe's report in the contract's words. What a model computed that is not finite becomes 0.
 pub fn report(probe: &ProbeReport) -> offload::Report {
     let mut report = offload::Report {
         dim: FEATURE_WIDTH as u32,
@@ -99,24 +143,25 @@ pub fn report(probe: &ProbeReport) -> offload::Report {
         let tokens = item.saliency.len();
         let per_frame = item.grid.h.saturating_mul(item.grid.w).max(1);
         let across = item.grid.w.max(1);
-        let sum = |values: &[f32]| values.iter().map(|&value| f64::from(value)).sum::<f64>();
+        let sum = |values: &[f32]| finite_of_model(values).map(f64::from).sum::<f64>();
         let (asked, of_nothing) = (sum(&item.relevance), sum(&item.relevance_of_nothing));
         report.items.push(offload::Item {
             modality: number(item.modality),
             tokens: tokens as u32,
             frames: tokens.div_ceil(per_frame) as u32,
-            // 1 where nothing was asked, as the contract says.
+            // 1 where nothing was asked, as the contract says; next to nothing is nothing.
             relevance: if of_nothing > 0.0 {
-                asked / of_nothing
+                finite(asked / of_nothing, 1.0)
             } else {
                 1.0
             },
         });
-        let centred = centred(&item.features);
-        report.saliency.extend(&item.saliency);
-        report.relevance.extend(&item.relevance);
+        let features: Vec<f32> = finite_of_model(&item.features).collect();
+        let centred = centred(&features);
+        report.saliency.extend(finite_of_model(&item.saliency));
+        report.relevance.extend(finite_of_model(&item.relevance));
         // Without a content-free text nothing is known to draw attention by itself.
-        let baseline = item.relevance_of_nothing.iter().copied();
+        let baseline = finite_of_model(&item.relevance_of_nothing);
         let zeros = std::iter::repeat(0.0);
         report.baseline.extend(baseline.chain(zeros).take(tokens));
         for token in 0..tokens {
@@ -127,7 +172,7 @@ pub fn report(probe: &ProbeReport) -> offload::Report {
                 .similarity
                 .push(similarity(&centred, token, per_frame));
         }
-        report.features.extend(&item.features);
+        report.features.extend(features);
     }
     report
 }
@@ -182,6 +227,51 @@ mod tests {
     use msao_core::probe::ItemReport;
 
     use super::*;
+
+    #[test]
+    fn nothing_that_is_not_finite_reaches_a_plugin() {
+        let bad = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.0];
+        let mut features = vec![f32::NAN; 4 * FEATURE_WIDTH];
+        features[FEATURE_WIDTH..].fill(f32::MAX);
+        let probe = |relevance_of_nothing: Vec<f32>| ProbeReport {
+            items: vec![ItemReport {
+                modality: Modality::Video,
+                grid: Grid { t: 4, h: 1, w: 1 },
+                saliency: bad.to_vec(),
+                features: features.clone(),
+                relevance: bad.to_vec(),
+                relevance_of_nothing,
+            }],
+            ..ProbeReport::default()
+        };
+        // The least that there is: what it divides by far exceeds it.
+        for of_nothing in [bad.to_vec(), vec![f32::from_bits(1); 4], Vec::new()] {
+            let report = report(&probe(of_nothing));
+            for (field, numbers) in [
+                ("saliency", &report.saliency),
+                ("relevance", &report.relevance),
+                ("baseline", &report.baseline),
+                ("similarity", &report.similarity),
+                ("features", &report.features),
+            ] {
+                assert!(
+                    numbers.iter().all(|it| it.is_finite()),
+                    "{field}: {numbers:?}"
+                );
+            }
+            assert!(report.items.iter().all(|item| item.relevance.is_finite()));
+            assert_eq!(report.saliency, [0.0, 0.0, 0.0, 1.0]);
+        }
+        let row = known(offload::Node {
+            uplink_bps: f64::INFINITY,
+            rtt_ms: f64::NAN,
+            confidence_floor: f64::NAN,
+            kv_free: 0.5,
+            ..offload::Node::default()
+        });
+        assert_eq!((row.uplink_bps, row.rtt_ms), (UNKNOWN, UNKNOWN));
+        assert_eq!((row.confidence_floor, row.kv_free), (2.0, 0.5));
+    }
 
     #[test]
     fn places_and_likeness_follow_the_grid() {

@@ -89,15 +89,43 @@ impl Bench {
 
     /// Makes a policy active that always plans this, and does `step` (an action's number) while drafting.
     pub fn plan(&self, decision: &Decision, step: u32) {
+        match self.node.plugins.activate(self.choice(decision, step)) {
+            Ok(_) => {}
+            Err(error) => assert!(error.to_string().contains("active"), "{error}"),
+        }
+    }
+
+    fn choice(&self, decision: &Decision, step: u32) -> Choice {
         let core = Core {
             step: format!("(i32.const {step})"),
             ..Core::deciding(decision)
         };
         let bundle = Bundle::new(core.build().unwrap(), MANIFEST.to_owned(), None).unwrap();
-        let release = self.node.plugins.push(&bundle).unwrap();
-        match self.node.plugins.activate(Choice::policy(release)) {
-            Ok(_) => {}
-            Err(error) => assert!(error.to_string().contains("active"), "{error}"),
+        Choice::policy(self.node.plugins.push(&bundle).unwrap())
+    }
+
+    /// Has a policy that always plans this run as a canary.
+    pub fn canary(&self, decision: &Decision) {
+        let choice = self.choice(decision, 0);
+        self.node.plugins.canary(choice).unwrap();
+    }
+
+    /// Has a policy that always plans this run beside.
+    pub fn shadow(&self, decision: &Decision) {
+        let choice = self.choice(decision, 0);
+        self.node.plugins.shadow(choice).unwrap();
+    }
+
+    /// How many requests the shadow was asked about, and how many not, once it is so many in all.
+    pub async fn shadowed(&self, all: u64) -> (u64, u64) {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let (_, stats) = self.node.plugins.status().shadow.unwrap();
+            if stats.compared + stats.dropped >= all {
+                return (stats.compared, stats.dropped);
+            }
+            assert!(Instant::now() < end, "{stats:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 

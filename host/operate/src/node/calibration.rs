@@ -23,7 +23,7 @@ pub struct CalibrationArgs {
     #[arg(long, value_name = "N", default_value_t = 20, conflicts_with = "reset")]
     cells: usize,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 pub fn run(args: &CalibrationArgs) -> anyhow::Result<bool> {

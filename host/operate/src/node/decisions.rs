@@ -31,7 +31,7 @@ pub struct DecisionsArgs {
     #[arg(long, value_name = "FILE", requires = "jsonl")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 const ROUTES: [&str; 4] = ["edge", "cloud", "cloud-draft", "speculate"];

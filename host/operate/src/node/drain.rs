@@ -34,7 +34,7 @@ pub struct DrainArgs {
     )]
     within: f64,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 fn under_way(client: &Client) -> anyhow::Result<Option<u64>> {

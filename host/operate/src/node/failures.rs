@@ -28,7 +28,7 @@ pub struct FailuresArgs {
     #[arg(long, value_name = "FILE", requires = "pull")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 fn ids(failures: &[Value]) -> Vec<&str> {

@@ -12,7 +12,7 @@ use clap::Subcommand;
 
 pub(crate) use self::state::troubles;
 
-use crate::output::code;
+use crate::output::{Output, code};
 
 /// What looks at a running node, or sends it off.
 #[derive(Subcommand, Debug)]
@@ -33,13 +33,27 @@ impl NodeCommands {
     /// What went wrong and what to do about it. Something that is not as it should be, but could be found out, is no error:
     /// the exit code says so.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let fine = match self {
+        let output = self.output();
+        output.or_error(self.ask().map(code))
+    }
+
+    fn output(&self) -> Output {
+        match self {
+            NodeCommands::State(args) => args.common.output(),
+            NodeCommands::Drain(args) => args.common.output(),
+            NodeCommands::Decisions(args) => args.common.output(),
+            NodeCommands::Calibration(args) => args.common.output(),
+            NodeCommands::Failures(args) => args.common.output(),
+        }
+    }
+
+    fn ask(self) -> anyhow::Result<bool> {
+        Ok(match self {
             NodeCommands::State(args) => state::run(&args)?,
             NodeCommands::Drain(args) => drain::run(&args)?,
             NodeCommands::Decisions(args) => decisions::run(&args)?,
             NodeCommands::Calibration(args) => calibration::run(&args)?,
             NodeCommands::Failures(args) => failures::run(&args)?,
-        };
-        Ok(code(fine))
+        })
     }
 }

@@ -16,7 +16,7 @@ use crate::output::{bytes, now_s, share, span, table};
 #[command(verbatim_doc_comment)]
 pub struct StateArgs {
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 pub fn run(args: &StateArgs) -> anyhow::Result<bool> {

@@ -22,7 +22,7 @@ pub struct ActivateArgs {
     #[command(flatten)]
     chosen: Chosen,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 /// Have a plug-in plan a share of the sessions, then more, then all
@@ -39,7 +39,7 @@ pub struct CanaryArgs {
     #[command(flatten)]
     chosen: Chosen,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 /// Have the canary plan all requests now
@@ -49,7 +49,7 @@ pub struct CanaryArgs {
 #[command(verbatim_doc_comment)]
 pub struct PromoteArgs {
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 /// Ask a plug-in beside the active one what it would do, without effect
@@ -68,7 +68,7 @@ pub struct ShadowArgs {
     #[arg(long, conflicts_with = "releases")]
     off: bool,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 /// Go back: drop the canary, or else return to what was active before
@@ -88,7 +88,7 @@ pub struct RollbackArgs {
     #[arg(long, value_name = "TEXT", conflicts_with = "to")]
     why: Option<String>,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 /// Have the built-in fallback plan everything, whatever is under way
@@ -100,7 +100,7 @@ pub struct RollbackArgs {
 #[command(verbatim_doc_comment)]
 pub struct OffArgs {
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 pub fn activate(args: &ActivateArgs) -> anyhow::Result<bool> {

@@ -19,7 +19,7 @@ use crate::release::{Listed, Release, listed};
 #[command(verbatim_doc_comment)]
 pub struct ListArgs {
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 /// Tell the newest changes of what is active on a node, newest first
@@ -34,7 +34,7 @@ pub struct HistoryArgs {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     last: u32,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 /// What a release is used for now, by the node's deployment.

@@ -12,7 +12,7 @@ use clap::Subcommand;
 
 pub(crate) use self::change::{canary_words, plans};
 pub(crate) use self::choose::{choice_of, find};
-use crate::output::code;
+use crate::output::{Output, code};
 use crate::rollout::RolloutArgs;
 
 /// What changes, or tells, which plug-ins plan a node's requests.
@@ -40,7 +40,28 @@ impl PolicyCommands {
     /// What went wrong and what to do about it. Something that is not as it should be, but could be found out, is no error:
     /// the exit code says so.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let fine = match self {
+        let output = self.output();
+        output.or_error(self.ask().map(code))
+    }
+
+    fn output(&self) -> Output {
+        match self {
+            PolicyCommands::Push(args) => args.common.output(),
+            PolicyCommands::List(args) => args.common.output(),
+            PolicyCommands::Activate(args) => args.common.output(),
+            PolicyCommands::Canary(args) => args.common.output(),
+            PolicyCommands::Promote(args) => args.common.output(),
+            PolicyCommands::Shadow(args) => args.common.output(),
+            PolicyCommands::Rollback(args) => args.common.output(),
+            PolicyCommands::Off(args) => args.common.output(),
+            PolicyCommands::Tune(args) => args.common.output(),
+            PolicyCommands::History(args) => args.common.output(),
+            PolicyCommands::Rollout(args) => args.output(),
+        }
+    }
+
+    fn ask(self) -> anyhow::Result<bool> {
+        Ok(match self {
             PolicyCommands::Push(args) => push::run(&args)?,
             PolicyCommands::List(args) => list::list(&args)?,
             PolicyCommands::Activate(args) => change::activate(&args)?,
@@ -52,7 +73,6 @@ impl PolicyCommands {
             PolicyCommands::Tune(args) => tune::run(&args)?,
             PolicyCommands::History(args) => list::history(&args)?,
             PolicyCommands::Rollout(args) => crate::rollout::run(&args)?,
-        };
-        Ok(code(fine))
+        })
     }
 }

@@ -23,7 +23,7 @@ pub struct PushArgs {
     #[arg(value_name = "PLUG-IN")]
     path: PathBuf,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 pub fn run(args: &PushArgs) -> anyhow::Result<bool> {

@@ -27,7 +27,7 @@ pub struct TuneArgs {
     #[arg(long)]
     gradually: bool,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 /// `true` and `false` are switches, what reads as a number is one, everything else is a choice's name.

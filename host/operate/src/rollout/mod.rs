@@ -113,8 +113,14 @@ struct Manner {
     limits: Limits,
 }
 
+impl RolloutArgs {
+    pub(crate) fn output(&self) -> Output {
+        Output { json: self.json }
+    }
+}
+
 pub(crate) fn run(args: &RolloutArgs) -> anyhow::Result<bool> {
-    let output = Output { json: args.json };
+    let output = args.output();
     let manner = Manner {
         watch: Duration::from_secs_f64(args.watch),
         every: Duration::from_secs_f64(args.every),

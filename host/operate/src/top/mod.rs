@@ -62,6 +62,11 @@ impl TopArgs {
     /// # Errors
     /// What went wrong and what to do about it.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        let output = self.common.output();
+        output.or_error(self.ask())
+    }
+
+    fn ask(self) -> anyhow::Result<ExitCode> {
         let client = self.common.client()?.patient(PATIENCE);
         let output = self.common.output();
         let clock = Instant::now();

@@ -280,6 +280,14 @@ impl Trial {
         }
     }
 
+    /// Forgets a request that never ran: it says nothing of either side.
+    pub fn withdraw(&mut self, side: Side, id: u64) {
+        let arm = self.arm(side);
+        if arm.waiting.remove(&id).is_some() {
+            arm.started -= 1;
+        }
+    }
+
     /// Gives up requests that began more than the operator's time before `now_ms`.
     pub fn expire(&mut self, now_ms: u64, config: &CanaryConfig) {
         let within = u64::from(config.report_within_s) * 1000;
@@ -659,6 +667,19 @@ mod tests {
         };
         run(&mut trial, Side::Candidate, &bad, 200, &mut random);
         assert!(matches!(trial.judge(&config()), Verdict::Worse(_)));
+    }
+
+    #[test]
+    fn what_never_ran_counts_for_nothing() {
+        let mut trial = Trial::new(0);
+        for id in 0..100 {
+            trial.start(Side::Candidate, id, content(id), 0);
+            trial.withdraw(Side::Candidate, id);
+        }
+        // What nobody waits for is ignored.
+        trial.withdraw(Side::Candidate, 100);
+        trial.expire(400_000, &config());
+        assert_eq!(trial.figures().1, Arm::default().figures());
     }
 
     #[test]

@@ -87,6 +87,44 @@ fn a_canary_steps_and_is_promoted_or_dropped() {
 }
 
 #[test]
+fn turning_off_ends_what_runs_beside_too() {
+    let shadowed = |state: &Deployment, policy| {
+        let spec = spec(state, policy);
+        state.advance(&Event::ShadowStarted { spec }).unwrap()
+    };
+    let off = |state: &Deployment| state.advance(&Event::Off);
+    assert_eq!(off(&start()), Err(NotNow::SameAsActive));
+    let active = activate(&start(), 1);
+    for (state, was) in [
+        (active.clone(), 1),
+        (canary(&active, 2), 1),
+        (shadowed(&canary(&active, 2), 3), 1),
+    ] {
+        let next = off(&state).unwrap();
+        assert_eq!(
+            (next.active.policy, next.rollout, next.shadow),
+            (None, None, None)
+        );
+        assert_eq!(next.previous.unwrap().policy, Some(release(was)));
+    }
+    // The fallback is active already, and goes on: what a rollback goes back to stays as well.
+    let fallback = off(&active).unwrap();
+    for state in [
+        canary(&fallback, 2),
+        shadowed(&fallback, 2),
+        shadowed(&canary(&fallback, 2), 3),
+    ] {
+        let next = off(&state).unwrap();
+        assert_eq!(
+            (&next.active, &next.previous),
+            (&fallback.active, &fallback.previous)
+        );
+        assert_eq!((&next.rollout, &next.shadow), (&None, &None));
+        assert_eq!(off(&next), Err(NotNow::SameAsActive));
+    }
+}
+
+#[test]
 fn older_serials_are_refused() {
     let claim = |serial, number| Claim {
         plugin: "p".into(),

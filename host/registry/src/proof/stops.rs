@@ -3,7 +3,8 @@
 //! The child says what it is about to do and what it has done, a line each, with a digest of the whole deployment: what is
 //! active, what was before, the canary with its step, the shadow, the salt, numbers and revisions. The parent kills it at a
 //! random moment (SIGKILL), now and then before it has said anything, starts it again, and holds what it finds then against
-//! what may be.
+//! what may be. Each push is of a release that was not there yet, so that a kill can meet the writing of its files; whatever
+//! is listed afterwards is read whole.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,6 +16,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use msao_core::digest::Digest;
+use msao_core::offload::manifest::ManifestError;
 use msao_state::{CalibrationStore, RecordConfig, RecordRing, SledStorage, Storage};
 
 use crate::bundle::Bundle;
@@ -24,7 +26,7 @@ use crate::driver::{Driver, Random, play};
 use crate::parameters::Values;
 use crate::plugin::Loader;
 use crate::runtime::{Choice, Options, Pick, Plugins, Refused, Site};
-use crate::store::Release;
+use crate::store::{Release, Store};
 
 /// What a child is given.
 pub struct Torture {
@@ -40,7 +42,12 @@ pub struct Torture {
     pub boot: Bundle,
     /// Policies that take turns.
     pub policies: Vec<Bundle>,
+    /// Makes another component of one, which does the same: by a number.
+    pub another: fn(&[u8], u64) -> Vec<u8>,
 }
+
+/// Pushes of which one brings a component that has to be compiled; the others bring another manifest alone.
+const COMPONENT_EVERY: u64 = 4;
 
 impl Torture {
     /// What the operator says: unsigned plug-ins, a boot policy, and a canary that is soon through.
@@ -61,6 +68,17 @@ impl Torture {
             ..PolicyConfig::default()
         })
     }
+}
+
+/// `bundle` as a release that has not been there: every push writes files.
+fn unseen(bundle: &Bundle, number: u64, torture: &Torture) -> Result<Bundle, ManifestError> {
+    let number = torture.seed.wrapping_add(number);
+    let wasm = match number % COMPONENT_EVERY {
+        0 => (torture.another)(&bundle.wasm, number),
+        _ => bundle.wasm.clone(),
+    };
+    let manifest = format!("{}# {number}\n", bundle.manifest_text);
+    Bundle::new(wasm, manifest, None)
 }
 
 /// The active policy's digest or `none`, and the digest of the deployment.
@@ -111,8 +129,9 @@ fn found(deployment: &Deployment, steps: usize) -> Vec<String> {
     all
 }
 
-/// Changes what is active until it is killed. Writes `active X` first, then `intend X` before and `done X` after each change,
-/// X the active policy's digest or `none`, and the deployment's; `may X` for what a canary does by itself.
+/// Changes what is active until it is killed. Writes `active X` first, then `push` before each push, `intend X` before and
+/// `done X` after each change, X the active policy's digest or `none`, and the deployment's; `may X` for what a canary does
+/// by itself.
 ///
 /// # Errors
 /// What went wrong, for standard error.
@@ -124,9 +143,9 @@ pub fn torture(torture: Torture, out: &mut dyn Write) -> Result<(), Box<dyn std:
     let config = torture.config()?;
     let steps = config.canary.steps.len();
     let plugins = Plugins::open(Options {
-        folder: torture.folder,
+        folder: torture.folder.clone(),
         config,
-        loader: torture.loader,
+        loader: Arc::clone(&torture.loader),
         calibration,
         records: Some(records),
         site: Site {
@@ -143,13 +162,15 @@ pub fn torture(torture: Torture, out: &mut dyn Write) -> Result<(), Box<dyn std:
     child.is("active")?;
     let mut random = Random::new(torture.seed);
     let mut traffic = Driver::new(torture.seed);
-    loop {
+    for push in 0.. {
         for scenario in traffic.by_ref().take(3) {
             play(&plugins, &scenario);
         }
         let place = random.whole(0, u32::try_from(torture.policies.len() - 1)?) as usize;
         let bundle = torture.policies.get(place).ok_or("no policy to turn to")?;
-        let release = plugins.push(bundle)?;
+        let bundle = unseen(bundle, push, &torture)?;
+        child.say("push\n")?;
+        let release = plugins.push(&bundle)?;
         match child.change(release, random.whole(0, 5)) {
             Ok(()) => {}
             // The same as what is active, or a canary that is under way.
@@ -159,6 +180,7 @@ pub fn torture(torture: Torture, out: &mut dyn Write) -> Result<(), Box<dyn std:
         }
         child.is("done")?;
     }
+    Ok(())
 }
 
 enum Failed {
@@ -185,6 +207,11 @@ struct Changes<'a> {
 }
 
 impl Changes<'_> {
+    fn say(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+
     /// Says what is so now, in one piece with what may become of it.
     fn is(&mut self, word: &str) -> io::Result<()> {
         let now = self.plugins.deployment();
@@ -192,8 +219,7 @@ impl Changes<'_> {
         for may in found(&now, self.steps) {
             text.push_str(&format!("may {may}\n"));
         }
-        self.out.write_all(text.as_bytes())?;
-        self.out.flush()
+        self.say(&text)
     }
 
     /// Says what the event will make of the deployment, or of what becomes of that meanwhile.
@@ -208,8 +234,7 @@ impl Changes<'_> {
                 text.push_str(&format!("intend {may}\n"));
             }
         }
-        self.out.write_all(text.as_bytes())?;
-        Ok(self.out.flush()?)
+        Ok(self.say(&text)?)
     }
 
     fn change(&mut self, release: Release, verb: u32) -> Result<(), Failed> {
@@ -277,6 +302,10 @@ pub struct StopFigures {
     pub changes: u64,
     /// Kills between `intend` and `done`.
     pub in_the_middle: u64,
+    /// Kills in the middle of a push.
+    pub in_a_push: u64,
+    /// Releases that are listed in the end, each read whole.
+    pub releases: u64,
     /// Kills before a child had said anything.
     pub before_a_word: u64,
     /// How long the last child took to come up.
@@ -296,8 +325,13 @@ impl May {
     /// Takes what a child said; counts, and notes what should not have been.
     fn hear(&mut self, stop: u64, lines: impl Iterator<Item = String>, figures: &mut StopFigures) {
         let mut intended = false;
+        let mut pushing = false;
         let mut first = true;
         for line in lines {
+            pushing = line == "push";
+            if pushing {
+                continue;
+            }
             let was_first = std::mem::replace(&mut first, false);
             let states = self.states.get_or_insert_default();
             match line.split_once(' ') {
@@ -333,17 +367,19 @@ impl May {
             }
         }
         figures.in_the_middle += u64::from(intended);
+        figures.in_a_push += u64::from(pushing);
     }
 }
 
 /// Kills `stops` children one after the other at random moments within `longest`, every fourth before it has said anything,
 /// and after every third one takes away or damages the database in `state`. `spawn` makes the command of a child, which is
-/// to boot a policy; its standard output is read.
+/// to boot a policy and to work in `registry`; its standard output is read.
 ///
 /// # Errors
 /// Where a child cannot be started.
 pub fn stop_at_random(
     spawn: &mut dyn FnMut(u64) -> Command,
+    registry: &Path,
     state: &Path,
     stops: u64,
     seed: u64,
@@ -378,12 +414,25 @@ pub fn stop_at_random(
         said.extend(lines);
         figures.before_a_word += u64::from(said.is_empty());
         may.hear(stop, said.into_iter(), &mut figures);
+        figures.releases = whole(stop, registry, &mut figures.failures)?;
         if stop % 3 == 2 {
             figures.without_database += 1;
             damage(state, random.chance(0.5))?;
         }
     }
     Ok(figures)
+}
+
+/// Reads every release that is listed; how many. What is not whole goes to `failures`.
+fn whole(stop: u64, registry: &Path, failures: &mut Vec<String>) -> io::Result<u64> {
+    let store = Store::open(registry).map_err(io::Error::other)?;
+    let releases = store.releases().map_err(io::Error::other)?;
+    for release in &releases {
+        if let Err(error) = store.get(release) {
+            failures.push(format!("stop {stop}: a release is listed, and {error}"));
+        }
+    }
+    Ok(releases.len() as u64)
 }
 
 /// The whole lines that a child writes, until it is dead.

@@ -48,8 +48,10 @@ pub struct SwapFigures {
     /// Resident memory, MiB: medians over the second tenth of the activations, and over the last. A single look would see
     /// how many generations just wait to be taken apart.
     pub memory_mib: (f64, f64),
-    /// Generations in memory at the end: the active one, and the warm one before it.
+    /// Generations that decide, at the end: the active one alone, as nothing is under way.
     pub live_at_end: u64,
+    /// Generations in memory at the end: the active one, and the warm one before it.
+    pub in_memory_at_end: u64,
 }
 
 impl SwapFigures {
@@ -245,10 +247,12 @@ pub fn swaps(
     // What was left last is taken apart by a thread of its own.
     let until = Instant::now() + Duration::from_secs(1);
     let known = 1 + u64::from(plugins.deployment().previous.is_some());
-    while plugins.status().live_generations > known && Instant::now() < until {
+    while plugins.status().generations_in_memory > known && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(1));
     }
-    figures.live_at_end = plugins.status().live_generations;
+    let status = plugins.status();
+    figures.live_at_end = status.live_generations;
+    figures.in_memory_at_end = status.generations_in_memory;
     Ok(figures)
 }
 

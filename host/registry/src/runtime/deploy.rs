@@ -298,11 +298,13 @@ impl Plugins {
         Ok(receipt(&verbs, (effective, sequence)))
     }
 
-    /// Has the built-in fallback plan everything. Takes effect within microseconds, whatever is under way, and returns
-    /// when it is on the disk. [`Self::rollback`] undoes it.
+    /// Has the built-in fallback plan everything, and ends canary and shadow. Takes effect within microseconds, whatever
+    /// is under way, and returns when it is on the disk. [`Self::rollback`] brings back what was active, neither canary
+    /// nor shadow.
     ///
     /// # Errors
-    /// [`Refused::NotDurable`] where it has taken effect but is not on the disk; [`NotNow::SameAsActive`].
+    /// [`Refused::NotDurable`] where it has taken effect but is not on the disk; [`NotNow::SameAsActive`] where nothing but
+    /// the fallback runs.
     pub fn off(&self) -> Result<Receipt, Refused> {
         let inner = &self.inner;
         inner.off.store(true, Ordering::SeqCst);

@@ -33,6 +33,23 @@ impl Ticket {
         self.failed
     }
 
+    /// Ends a request that never ran: the host refused it, or the client left while it was being planned. Nothing is
+    /// learned or recorded, and a canary is charged only with what its own calls did.
+    pub fn withdraw(mut self) {
+        self.finished = true;
+        let Some(arm) = &self.arm else { return };
+        let mut trial = arm.trial.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.blamed {
+            let sample = Sample {
+                failed: true,
+                ..Sample::default()
+            };
+            trial.report(arm.side, self.number, Some(sample));
+        } else {
+            trial.withdraw(arm.side, self.number);
+        }
+    }
+
     fn observe(&mut self, outcome: &mut Outcome) -> Called<Vec<Update>> {
         let cells = Arc::clone(&self.policy_cells);
         self.call(

@@ -233,7 +233,12 @@ impl Inner {
                 })
             })
             .transpose()?;
-        let generation = Arc::new(Generation::new(spec, policy, postprocessor, &self.live));
+        let generation = Arc::new(Generation::new(
+            spec,
+            policy,
+            postprocessor,
+            &self.in_memory,
+        ));
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|generation| generation.strong_count() > 0);
         all.push(Arc::downgrade(&generation));

@@ -265,7 +265,7 @@ pub(crate) struct Inner {
     pub(crate) cases: Cases,
     pub(crate) salt: Digest,
     pub(crate) table: ArcSwap<Table>,
-    pub(crate) live: Live,
+    pub(crate) in_memory: Live,
     pub(crate) all: Mutex<Vec<Weak<Generation>>>,
     /// The operator has turned plug-ins off, and that is not in the deployment yet.
     pub(crate) off: AtomicBool,
@@ -339,7 +339,7 @@ impl Inner {
         if !self.cases.is_news(artifact, export, content) {
             return;
         }
-        let summary = CaseSummary {
+        let mut summary = CaseSummary {
             id: String::new(),
             at_ms: since_1970_ms(),
             plugin: failure.plugin.to_string(),
@@ -351,10 +351,17 @@ impl Inner {
             backtrace: failure.backtrace,
             memory_peak: failure.memory_peak,
             elapsed_ms: failure.elapsed.as_secs_f64() * 1000.0,
+            limits: match export {
+                Export::Score => {
+                    (generation.postprocessor.as_ref()).and_then(|it| it.plugin.limits())
+                }
+                _ => generation.policy.as_ref().and_then(|it| it.plugin.limits()),
+            },
+            redacted: Vec::new(),
         };
         let mut input = input();
         if let Some(records) = &self.records {
-            input.redact(|what| records.redacts(what));
+            summary.redacted = input.redact(|what| records.redacts(what));
         }
         let note = Note::Case(Box::new((summary, input)));
         if self.notes.try_send(note).is_err() {
@@ -363,14 +370,19 @@ impl Inner {
         }
     }
 
-    /// Generations with requests under way.
-    pub(crate) fn serving(&self) -> u64 {
+    /// Generations that new requests get, and those that old ones are still under way on.
+    pub(crate) fn live(&self) -> u64 {
+        let table = self.table.load_full();
+        let canary = table.canary.as_ref().map(|it| &it.generation);
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|generation| generation.strong_count() > 0);
-        let serving = all.iter().filter_map(Weak::upgrade);
-        serving
-            .filter(|generation| generation.in_flight.load(Ordering::Relaxed) > 0)
-            .count() as u64
+        let left = (all.iter().filter_map(Weak::upgrade))
+            .filter(|it| it.in_flight.load(Ordering::Relaxed) > 0)
+            .filter(|it| {
+                let is = |other: &Arc<Generation>| Arc::ptr_eq(it, other);
+                !is(&table.stable) && !canary.is_some_and(is)
+            });
+        1 + u64::from(canary.is_some()) + left.count() as u64
     }
 
     pub(crate) fn not_durable(&self) -> Option<String> {
@@ -428,15 +440,16 @@ impl Plugins {
         self.inner.ahead_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
-    /// Releases that are here, each with its manifest and whether it is signed. What cannot be read is left out.
+    /// Releases that are here, each with its manifest and whether it is signed. What cannot be read is left out;
+    /// components are not read.
     ///
     /// # Errors
     /// [`FileError`].
     pub fn releases(&self) -> Result<Vec<(Release, Manifest, bool)>, FileError> {
         let store = &self.inner.store;
         let read = |release: Release| {
-            let bundle = store.get(&release).ok()?;
-            Some((release, bundle.manifest, bundle.signature.is_some()))
+            let (manifest, is_signed) = store.describe(&release).ok()??;
+            Some((release, manifest, is_signed))
         };
         Ok(store.releases()?.into_iter().filter_map(read).collect())
     }
@@ -508,10 +521,7 @@ impl Plugins {
     }
 
     /// The newest changes, newest first.
-    ///
-    /// # Errors
-    /// [`FileError`].
-    pub fn history(&self, count: usize) -> Result<Vec<Entry<Event, Deployment>>, FileError> {
+    pub fn history(&self, count: usize) -> Vec<Entry<Event, Deployment>> {
         self.inner.verbs().journal.history(count)
     }
 

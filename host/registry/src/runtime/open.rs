@@ -112,10 +112,10 @@ impl Plugins {
             Some(entry) => entry.state,
             None => Deployment::new(random()?),
         };
-        let live = Live::default();
+        let in_memory = Live::default();
         let mut fallback = Deployment::new(deployment.salt).active;
         fallback.number = 0;
-        let builtin = Arc::new(Generation::new(fallback, None, None, &live));
+        let builtin = Arc::new(Generation::new(fallback, None, None, &in_memory));
         let (notes, noted) = sync_channel(NOTES);
         let leftovers = Arc::new(Leftovers::default());
         let (queue, jobs) = sync_channel(options.config.shadow.queue as usize);
@@ -136,7 +136,7 @@ impl Plugins {
             cases,
             salt: deployment.salt,
             table: ArcSwap::from_pointee(table),
-            live,
+            in_memory,
             all: Mutex::default(),
             off: AtomicBool::new(false),
             verbs: Mutex::new(Verbs {

@@ -80,11 +80,12 @@ pub struct Status {
     pub rollout: Option<RolloutStatus>,
     /// What runs beside, and how it compares.
     pub shadow: Option<(GenerationStatus, ShadowStats)>,
-    /// Generations in memory, the fallback that is always there left out: the active one, the warm one before it, a
-    /// candidate, a shadow, and those that requests are still under way on.
+    /// Generations that decide: the active one, a candidate, and those that were left with requests under way. Without a
+    /// candidate it is 2 after a swap, and 1 again when the old requests are over.
     pub live_generations: u64,
-    /// Generations with requests under way. At rest 0, after a swap 2 until the old requests are over, then 1.
-    pub serving_generations: u64,
+    /// Generations in memory, the fallback that is always there left out: those, the warm one before the active one, and a
+    /// shadow.
+    pub generations_in_memory: u64,
     /// A change that could not be written down yet: after a stop now, the state before it would be active.
     pub not_durable: Option<String>,
     /// Failing inputs that are kept.
@@ -150,8 +151,8 @@ impl Plugins {
             previous: (table.previous.as_ref()).map(|it| generation(it, self)),
             rollout,
             shadow,
-            live_generations: inner.live.count().saturating_sub(1),
-            serving_generations: inner.serving(),
+            live_generations: inner.live(),
+            generations_in_memory: inner.in_memory.count().saturating_sub(1),
             not_durable: inner.not_durable(),
             failing_inputs: inner.cases.list().len(),
             failing_inputs_dropped: inner.dropped_cases.load(Ordering::Relaxed),

@@ -50,13 +50,14 @@ impl Table {
         (generation, Some(Arm { side, trial }))
     }
 
-    /// The table with the built-in fallback for everybody.
+    /// The table with the built-in fallback for everybody, and no plug-in beside it.
     pub(crate) fn off(self) -> Table {
         Table {
             stable: Arc::clone(&self.builtin),
             previous: None,
             canary: None,
-            ..self
+            shadow: None,
+            builtin: self.builtin,
         }
     }
 

@@ -29,7 +29,7 @@ const MAX_STEPS: usize = 8192;
 const KEPT_AWAY: &str = "breaker";
 
 /// A request, from its arrival to its end. It stays with its generation, whatever is activated meanwhile. Dropped without
-/// [`Ticket::finish`], it counts as lost.
+/// [`Ticket::finish`] or [`Ticket::withdraw`], it counts as lost.
 pub struct Ticket {
     pub(super) inner: Arc<Inner>,
     pub(super) generation: Arc<Generation>,

@@ -38,7 +38,7 @@ pub enum Line {
 }
 
 /// Why recorded decisions cannot be read.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("line {line}: {problem}")]
 pub struct JsonlError {
     /// Counted from 1.
@@ -54,6 +54,10 @@ pub struct Recorded {
     pub snapshots: HashMap<Digest, Arc<Snapshot>>,
     /// In the order of the file, which is the order in which they completed.
     pub decisions: Vec<DecisionRecord>,
+    /// Lines that could not be read and were left out.
+    pub skipped: u64,
+    /// What is wrong with the first of them.
+    pub first_skipped: Option<JsonlError>,
 }
 
 /// Writes `line`.
@@ -65,19 +69,20 @@ pub fn write_line(out: &mut dyn Write, line: &Line) -> std::io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// Reads what [`write_line`] wrote. Every snapshot is held against its digest, and every decision against the snapshots.
+/// Reads what [`write_line`] wrote. Every snapshot is held against its digest, and every decision against the snapshots. One
+/// bad line is no reason to lose the others: it is left out, counted, and the first is told.
 ///
 /// # Errors
-/// [`JsonlError`], naming the line.
+/// [`JsonlError`], naming the line: the input fails, a line is longer than any record, or there are bad lines and no decision.
 pub fn read_jsonl(mut input: impl BufRead) -> Result<Recorded, JsonlError> {
     let mut recorded = Recorded::default();
-    let mut text = String::new();
+    let mut text = Vec::new();
     for line in 1.. {
         let wrong = |problem: String| JsonlError { line, problem };
         text.clear();
         let read = (&mut input)
             .take(MAX_LINE + 1)
-            .read_line(&mut text)
+            .read_until(b'\n', &mut text)
             .map_err(|error| wrong(error.to_string()))?;
         if read == 0 {
             break;
@@ -85,44 +90,56 @@ pub fn read_jsonl(mut input: impl BufRead) -> Result<Recorded, JsonlError> {
         if text.len() as u64 > MAX_LINE {
             return Err(wrong(format!("is longer than {MAX_LINE} bytes")));
         }
-        if text.trim().is_empty() {
+        if text.trim_ascii().is_empty() {
             continue;
         }
-        match serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))? {
-            Line::Snapshot {
-                digest,
-                calibration,
-            } => {
-                check_columns(&calibration).map_err(wrong)?;
-                let snapshot = Snapshot::new(calibration);
-                if snapshot.digest() != digest {
-                    return Err(wrong(format!(
-                        "the snapshot is not the one that its digest {} names",
-                        digest.short()
-                    )));
-                }
-                recorded.snapshots.insert(digest, Arc::new(snapshot));
-            }
-            Line::Decision(record) => {
-                if record.version == 0 || record.version > VERSION {
-                    return Err(wrong(format!(
-                        "the record has version {}; this program reads 1 to {VERSION}",
-                        record.version
-                    )));
-                }
-                for digest in named(&record) {
-                    if !recorded.snapshots.contains_key(&digest) {
-                        return Err(wrong(format!(
-                            "the decision names the snapshot {}, which does not stand before it",
-                            digest.short()
-                        )));
-                    }
-                }
-                recorded.decisions.push(*record);
-            }
+        if let Err(problem) = take(&mut recorded, &text) {
+            recorded.skipped += 1;
+            recorded.first_skipped.get_or_insert(wrong(problem));
         }
     }
-    Ok(recorded)
+    match recorded.first_skipped {
+        Some(error) if recorded.decisions.is_empty() => Err(error),
+        _ => Ok(recorded),
+    }
+}
+
+/// Takes a line into `recorded`, or says what is wrong with it.
+fn take(recorded: &mut Recorded, text: &[u8]) -> Result<(), String> {
+    match serde_json::from_slice(text).map_err(|error| error.to_string())? {
+        Line::Snapshot {
+            digest,
+            calibration,
+        } => {
+            check_columns(&calibration)?;
+            let snapshot = Snapshot::new(calibration);
+            if snapshot.digest() != digest {
+                return Err(format!(
+                    "the snapshot is not the one that its digest {} names",
+                    digest.short()
+                ));
+            }
+            recorded.snapshots.insert(digest, Arc::new(snapshot));
+        }
+        Line::Decision(record) => {
+            if record.version == 0 || record.version > VERSION {
+                return Err(format!(
+                    "the record has version {}; this program reads 1 to {VERSION}",
+                    record.version
+                ));
+            }
+            for digest in named(&record) {
+                if !recorded.snapshots.contains_key(&digest) {
+                    return Err(format!(
+                        "the decision names the snapshot {}, which does not stand before it",
+                        digest.short()
+                    ));
+                }
+            }
+            recorded.decisions.push(*record);
+        }
+    }
+    Ok(())
 }
 
 fn check_columns(calibration: &Calibration) -> Result<(), String> {

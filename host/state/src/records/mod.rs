@@ -1,6 +1,7 @@
 //! Decisions as they were taken, kept for replay and for people who ask why.
 
 mod config;
+mod finite;
 mod jsonl;
 mod ring;
 mod shelf;

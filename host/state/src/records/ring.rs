@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RecordError;
 use super::config::{RecordConfig, Redact, Wanted};
+use super::finite::all_finite;
 use super::jsonl::{Line, named, write_line};
 use super::shelf::Shelf;
 use crate::calibration::Snapshot;
@@ -34,7 +35,8 @@ pub struct RecordStats {
     pub written: u64,
     /// Dropped since the start because too many waited to be written.
     pub dropped: u64,
-    /// Not written because the database failed, or because the record alone is larger than the ring.
+    /// Not written because the database failed, because the record alone is larger than the ring, or because a number in it is
+    /// not finite, so that it could not be read again.
     pub failed: u64,
     /// Found unreadable at the start, and taken away.
     pub unreadable: u64,
@@ -111,13 +113,17 @@ impl RecordRing {
         self.config.redact.contains(&what)
     }
 
-    /// Hands over a record with the snapshots that it names. Never waits; false: it was not wanted, or dropped because
-    /// too many wait already, which is counted.
+    /// Hands over a record with the snapshots that it names. Never waits; false: it was not wanted, a number in it is not
+    /// finite, or too many wait already; the last two are counted.
     pub fn push(&self, mut record: DecisionRecord, snapshots: Vec<Arc<Snapshot>>) -> bool {
         if self.wanted(&record.id) == Wanted::Nothing {
             return false;
         }
         self.config.redact(&mut record);
+        if !all_finite(&record) {
+            self.counts.failed.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
         let put = Message::Put(Box::new(record), snapshots);
         let taken = self.writer.try_put(put);
         if !taken {
