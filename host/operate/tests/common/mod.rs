@@ -417,10 +417,13 @@ pub fn text(output: &Output) -> String {
     out
 }
 
-/// The error of a command that failed.
+/// The error of a command that failed: on standard error, or with `--json` the answer.
 pub fn wrong(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{}", said(&output.stdout));
-    said(&output.stderr)
+    match serde_json::from_slice::<Value>(&output.stdout) {
+        Ok(told) => told["error"].as_str().unwrap().to_owned(),
+        Err(_) => said(&output.stderr),
+    }
 }
 
 pub fn json_of(output: &Output) -> Value {
