@@ -257,7 +257,9 @@ fn figures_are_measured_and_held_against_a_budget() {
     let output = bench("plan.fuel=1");
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(json(&output)["exceeded"][0]["name"], "plan.fuel");
-    assert!(said(&bench("speed=1ms")).contains("nothing is called speed"));
+    let refused = json(&bench("speed=1ms"));
+    let why = refused["error"].as_str().unwrap();
+    assert!(why.contains("nothing is called speed"), "{why}");
 }
 
 #[test]

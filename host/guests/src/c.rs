@@ -10,14 +10,16 @@ use wit_component::ComponentEncoder;
 use crate::build::{BuildError, Source, at, run, world_of};
 use crate::{Language, Tools};
 
-/// Links what the C library pulls in by itself, and nothing that would need the host.
-const FLAGS: [&str; 7] = [
+/// Links what the C library pulls in by itself, and nothing that would need the host. The stack is set: zig's own of 16 MiB is
+/// more than a node lets a plug-in have by default.
+const FLAGS: [&str; 8] = [
     "-target",
     "wasm32-wasi",
     "-mexec-model=reactor",
     "-std=c11",
     "-O2",
     "-s",
+    "-Wl,-z,stack-size=262144",
     "-Wall",
 ];
 

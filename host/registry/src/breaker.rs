@@ -205,10 +205,10 @@ mod tests {
             (653, Asked, "open", None),
             (654, Asked, "probing", Some(probe(654))),
             // Who never comes back is given up, and is no news later.
-            (10_654, Asked, "probing", None),
-            (10_655, Asked, "probing", Some(probe(10_655))),
-            (10_656, Failed(probe(654)), "probing", None),
-            (10_656, Succeeded(probe(10_655)), "closed", None),
+            (60_654, Asked, "probing", None),
+            (60_655, Asked, "probing", Some(probe(60_655))),
+            (60_656, Failed(probe(654)), "probing", None),
+            (60_656, Succeeded(probe(60_655)), "closed", None),
         ] {
             let (next, may) = breaker.advance(event, now, &CONFIG);
             assert_eq!(

@@ -1,0 +1,222 @@
+//! The operators' commands against a node that is a process, from the first push to the drain.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use msao_hostile::build::{Core, Decision};
+use serde_json::{Value, json};
+
+/// Routes as the contract numbers them.
+const EDGE: u8 = 0;
+const CLOUD: u8 = 1;
+
+/// A node with both models of the demo.
+struct Node {
+    child: Child,
+    api: String,
+    operator: String,
+    folder: tempfile::TempDir,
+}
+
+impl Node {
+    fn start() -> Node {
+        let folder = tempfile::tempdir().unwrap();
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+        let model = |role: &str| {
+            format!(
+                "[models.{role}]\npath = \"{}\"\nprecision = \"f32\"\ncache-mib = 64\n",
+                models.join(format!("demo-{role}")).display()
+            )
+        };
+        let text = format!(
+            "[node]\nrole = \"both\"\nstate = \"state\"\n{}{}[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n[sessions]\n\
+             listen = \"127.0.0.1:0\"\n[operator]\nlisten = \"127.0.0.1:0\"\n[policy]\nallow-unsigned = true\nwarm = 2\n",
+            model("draft"),
+            model("target")
+        );
+        let config = folder.path().join("node.toml");
+        std::fs::write(&config, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_msao"))
+            .args(["serve", "--json", "--config"])
+            .arg(&config)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let up: Value = serde_json::from_str(&line).unwrap();
+        let place = |key: &str| up[key].as_str().unwrap().to_owned();
+        Node {
+            child,
+            api: place("api"),
+            operator: place("operator"),
+            folder,
+        }
+    }
+
+    /// A component that always plans this route, with its manifest beside it.
+    fn component(&self, name: &str, route: u8) -> PathBuf {
+        let decision = Decision {
+            route,
+            ..Decision::default()
+        };
+        let file = self.folder.path().join(format!("{name}.wasm"));
+        std::fs::write(&file, Core::deciding(&decision).build().unwrap()).unwrap();
+        let manifest = format!(
+            "name = \"{name}\"\nversion = \"0.1.0\"\nworld = \"offload-policy\"\ndescription = \"\"\nstate-schema = 1\n"
+        );
+        std::fs::write(file.with_extension("toml"), manifest).unwrap();
+        file
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_msao"))
+            .args(words)
+            .env("MSAO_OPERATOR_URL", &self.operator)
+            .output()
+            .unwrap()
+    }
+
+    /// What a command that succeeds says.
+    fn said(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        );
+        assert!(output.status.success(), "{words:?}: {out}{err}");
+        out
+    }
+
+    /// The same as JSON.
+    fn json(&self, words: &[&str]) -> Value {
+        let said = self.said(&[words, &["--json"]].concat());
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{words:?}: {error}: {said}"))
+    }
+
+    /// Asks as a client does: the request's id, and the answer.
+    fn ask(&self) -> (u16, String, Value) {
+        let body = json!({ "model": "demo", "messages": [{ "role": "user", "content": "7 + 6 = ?" }], "max_tokens": 4 });
+        let body = body.to_string();
+        let address = self.api.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: \
+             application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        let (head, body) = said.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let id = head
+            .lines()
+            .find_map(|line| line.strip_prefix("x-request-id: "))
+            .unwrap();
+        (status, id.to_owned(), serde_json::from_str(body).unwrap())
+    }
+
+    /// Where a request runs now, and its id.
+    fn route(&self) -> (String, String) {
+        let (status, id, answer) = self.ask();
+        assert_eq!(status, 200, "{answer}");
+        (answer["msao"]["route"].as_str().unwrap().to_owned(), id)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_operator_takes_a_policy_through_its_life() {
+    let node = Node::start();
+    let (here, there) = (node.component("here", EDGE), node.component("there", CLOUD));
+    let (here, there) = (here.to_str().unwrap(), there.to_str().unwrap());
+
+    node.said(&["policy", "activate", here]);
+    let (route, id) = node.route();
+    assert_eq!(route, "edge");
+    let why = node.said(&["explain", &id]);
+    assert!(why.contains("here") && why.contains("edge"), "{why}");
+    let decision = node.json(&["explain", &id]);
+    assert!(decision.is_object(), "{decision}");
+
+    node.said(&["policy", "push", there]);
+    let listed = node.said(&["policy", "list"]);
+    assert!(
+        listed.contains("here") && listed.contains("there"),
+        "{listed}"
+    );
+    node.said(&["policy", "shadow", "there@0.1.0"]);
+    node.said(&["policy", "shadow", "--off"]);
+    node.said(&["policy", "canary", "there@0.1.0"]);
+    node.said(&["policy", "promote"]);
+    assert_eq!(node.route().0, "cloud");
+    node.said(&["policy", "rollback", "--why", "answers got slower"]);
+    assert_eq!(node.route().0, "edge");
+    let history = node.said(&["policy", "history"]);
+    assert!(history.contains("answers got slower"), "{history}");
+    node.said(&["policy", "off"]);
+    let state = node.json(&["node", "state"]);
+    assert!(state.to_string().contains("totals"), "{state}");
+    assert_eq!(node.ask().0, 200);
+
+    // Without a terminal it prints one frame.
+    let frame = node.said(&["top"]);
+    assert!(
+        frame.contains("edge") && frame.lines().count() > 5,
+        "{frame}"
+    );
+    let decisions = node.said(&["node", "decisions"]);
+    assert!(decisions.contains(&id), "{decisions}");
+
+    node.said(&["node", "drain"]);
+    let (status, _, refused) = node.ask();
+    assert_eq!(
+        (status, &refused["error"]["code"]),
+        (503, &json!("draining"))
+    );
+}
+
+#[test]
+fn what_an_operator_gets_wrong_is_told_with_what_to_do() {
+    let node = Node::start();
+    for (words, said) in [
+        (&["policy", "activate", "nobody@9.9.9"][..], "nobody"),
+        (&["policy", "promote"], "canary"),
+        (&["policy", "rollback"], "before"),
+        (&["explain", "req_none"], "req_none"),
+    ] {
+        let output = node.run(words);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && err.contains(said),
+            "{words:?}: {err}"
+        );
+        let output = node.run(&[words, &["--json"]].concat());
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(answer["error"].is_string(), "{words:?}: {answer}");
+    }
+    let operator = node.operator.clone();
+    drop(node);
+    let output = Command::new(env!("CARGO_BIN_EXE_msao"))
+        .args(["node", "state", "--node", &operator])
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && err.contains(operator.trim_start_matches("http://")),
+        "{err}"
+    );
+}
