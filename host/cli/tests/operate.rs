@@ -104,6 +104,7 @@ impl Node {
         let body = json!({ "model": "demo", "messages": [{ "role": "user", "content": "7 + 6 = ?" }], "max_tokens": 4 });
         let body = body.to_string();
         let address = self.api.trim_start_matches("http://");
+        let address = address.split('/').next().unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
         write!(
             stream,
@@ -195,7 +196,7 @@ fn what_an_operator_gets_wrong_is_told_with_what_to_do() {
     for (words, said) in [
         (&["policy", "activate", "nobody@9.9.9"][..], "nobody"),
         (&["policy", "promote"], "canary"),
-        (&["policy", "rollback"], "before"),
+        (&["policy", "rollback"], "nothing to go back to"),
         (&["explain", "req_none"], "req_none"),
     ] {
         let output = node.run(words);
