@@ -81,23 +81,29 @@ fn open(service: &Service, inputs: ModelInputs, temperature: f64, reserve: usize
     })
 }
 
+/// A batch of sessions whose prompts have been read.
+async fn all_read(service: &Service, temperature: f64) -> Result<Vec<Session>> {
+    let mut sessions = Vec::with_capacity(BATCH);
+    for number in 0..BATCH {
+        let inputs = ModelInputs {
+            input_ids: (0..PROMPT)
+                .map(|place| (20 + (place * 31 + number * 7) % 50) as u32)
+                .collect(),
+            ..Default::default()
+        };
+        let open = open(service, inputs, temperature, ANSWER)?;
+        let session = service.open(open).await?;
+        session.read().await?;
+        sessions.push(session);
+    }
+    Ok(sessions)
+}
+
 /// Tokens a second of all answers together, once all prompts have been read.
 async fn batch(service: &Service, temperature: f64) -> Result<f64> {
     let mut best: f64 = 0.0;
     for _ in 0..2 {
-        let mut sessions = Vec::with_capacity(BATCH);
-        for number in 0..BATCH {
-            let inputs = ModelInputs {
-                input_ids: (0..PROMPT)
-                    .map(|place| (20 + (place * 31 + number * 7) % 50) as u32)
-                    .collect(),
-                ..Default::default()
-            };
-            let open = open(service, inputs, temperature, ANSWER)?;
-            let session = service.open(open).await?;
-            session.read().await?;
-            sessions.push(session);
-        }
+        let sessions = all_read(service, temperature).await?;
         let started = Instant::now();
         let receivers: Vec<_> = sessions
             .iter()
@@ -117,18 +123,7 @@ async fn batch(service: &Service, temperature: f64) -> Result<f64> {
 async fn one_by_one(service: &Service) -> Result<(f64, f64)> {
     let mut best = (0.0, 0.0);
     for _ in 0..2 {
-        let mut sessions = Vec::with_capacity(BATCH);
-        for number in 0..BATCH {
-            let inputs = ModelInputs {
-                input_ids: (0..PROMPT)
-                    .map(|place| (20 + (place * 31 + number * 7) % 50) as u32)
-                    .collect(),
-                ..Default::default()
-            };
-            let session = service.open(open(service, inputs, 0.0, ANSWER)?).await?;
-            session.read().await?;
-            sessions.push(session);
-        }
+        let sessions = all_read(service, 0.0).await?;
         let (before, started) = (service.load(), Instant::now());
         let answers: Vec<_> = sessions
             .into_iter()
