@@ -29,7 +29,13 @@ pub fn ensure(places: &Places) -> Result<()> {
         places,
         PYTHON,
         "OpenAI's Python client, for tests: 60 MB",
-        |folder| Pip::find()?.install(&places.root.join(REQUIREMENTS), &folder.join("packages")),
+        |folder| {
+            Pip::find()?.install(
+                &places.root.join(REQUIREMENTS),
+                &folder.join("packages"),
+                false,
+            )
+        },
     )?;
     let node = made(
         places,

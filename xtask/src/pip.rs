@@ -109,8 +109,8 @@ impl Pip {
     }
 
     /// Installs all that a requirements file names, dependencies included, into `folder`, for the Python that
-    /// [`Pip::python`] names. torch comes without its CUDA libraries where PyTorch's own index can be reached.
-    pub fn install(&self, requirements: &Path, folder: &Path) -> Result<()> {
+    /// [`Pip::python`] names. Without `cuda` torch comes without its CUDA libraries, where PyTorch's own index can be reached.
+    pub fn install(&self, requirements: &Path, folder: &Path, cuda: bool) -> Result<()> {
         let scratch = folder.with_extension("scratch");
         fs::create_dir_all(&scratch)
             .with_context(|| format!("cannot make {}", scratch.display()))?;
@@ -122,7 +122,10 @@ impl Pip {
                 "--no-warn-conflicts",
                 "--only-binary=:all:",
             ])
-            .args(self.torch_index(&scratch))
+            .args(match cuda {
+                true => Vec::new(),
+                false => self.torch_index(&scratch),
+            })
             .arg("--target")
             .arg(folder)
             .arg("--requirement")

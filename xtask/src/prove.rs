@@ -15,7 +15,7 @@ use crate::setup;
 pub fn command(places: &Places, name: &str, args: &[String]) -> Result<ExitCode> {
     setup::ensure(places, wants_cuda(args))?;
     let reference = if wants_reference(name, args) {
-        reference::ensure_there(places)?
+        reference::ensure_there(places, wants_cuda(args))?
     } else {
         Vec::new()
     };

@@ -18,10 +18,14 @@ pub const VARIABLE: &str = "MSAO_REFERENCE_PYTHON";
 const PACKAGES: &str = "PYTHONPATH";
 /// Moves with host/bench/reference/requirements.txt.
 const FOLDER: &str = "reference-transformers-5.17.0-torch-2.11.0";
+/// The same with a torch that has its CUDA libraries.
+const CUDA_FOLDER: &str = "reference-transformers-5.17.0-torch-2.11.0-cuda";
 const REQUIREMENTS: &str = "host/bench/reference/requirements.txt";
 
 /// The variables with which the prover finds the reference, after fetching it if need be.
-pub fn ensure_there(places: &Places) -> Result<Vec<(&'static str, OsString)>> {
+///
+/// On a GPU it must run there as well, for which it needs another torch than on a processor.
+pub fn ensure_there(places: &Places, cuda: bool) -> Result<Vec<(&'static str, OsString)>> {
     if let Some(own) = env::var_os(VARIABLE) {
         let version = check(Path::new(&own), None).with_context(|| {
             format!(
@@ -33,16 +37,21 @@ pub fn ensure_there(places: &Places) -> Result<Vec<(&'static str, OsString)>> {
         return Ok(Vec::new());
     }
     let pip = Pip::find()?;
-    let folder = places.cache.join(FOLDER);
+    let (name, size) = match cuda {
+        true => (CUDA_FOLDER, "some 6 GB on disk"),
+        false => (
+            FOLDER,
+            "some 5 GB on disk (1.5 GB where PyTorch's own index can be reached)",
+        ),
+    };
+    let folder = places.cache.join(name);
     if !folder.exists() {
         let lock = CacheLock::take(&places.cache)?;
         if !folder.exists() {
-            println!(
-                "  Hugging Face transformers, to compare with: some 5 GB on disk (1.5 GB where PyTorch's own index can be \
-                 reached), once for all clones"
-            );
-            lock.make_folder(FOLDER, |folder| {
-                pip.install(&places.root.join(REQUIREMENTS), &folder.join("packages"))
+            println!("  Hugging Face transformers, to compare with: {size}, once for all clones");
+            let requirements = places.root.join(REQUIREMENTS);
+            lock.make_folder(name, |folder| {
+                pip.install(&requirements, &folder.join("packages"), cuda)
             })?;
         }
     }
@@ -108,6 +117,7 @@ mod tests {
             pinned("torch")
         );
         assert_eq!(FOLDER, named);
+        assert_eq!(CUDA_FOLDER, format!("{named}-cuda"));
     }
 
     #[test]

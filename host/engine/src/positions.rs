@@ -63,6 +63,14 @@ pub fn positions(config: &ModelConfig, inputs: &ModelInputs) -> Result<Positions
         };
         let merge = config.vision.merge_size;
         let (rows, columns) = (grid.h / merge, grid.w / merge);
+        let whole = grid.h.is_multiple_of(merge) && grid.w.is_multiple_of(merge);
+        let nothing = grid.t == 0 && grid.h == 0 && grid.w == 0;
+        if !whole || (grid.patches() == 0 && !nothing) {
+            return Err(EngineError::request(format!(
+                "a grid is {}x{}x{}; height and width must be multiples of {merge}, and none 0 unless all are",
+                grid.t, grid.h, grid.w
+            )));
+        }
         // Ends with the ids, whatever the grid claims.
         for _ in 0..grid.patches() / (merge * merge) {
             if ids.next() != Some(id) {

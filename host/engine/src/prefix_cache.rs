@@ -51,8 +51,13 @@ impl Chain {
         Chain(links)
     }
 
+    /// Tokens of the prompt that are read.
+    pub fn tokens(&self) -> usize {
+        self.0.len()
+    }
+
     /// Tokens that both begin with.
-    fn common(&self, other: &Chain) -> usize {
+    pub fn common(&self, other: &Chain) -> usize {
         // Equal links have equal prefixes: the first unequal one can be searched for by halving.
         let most = self.0.len().min(other.0.len());
         let (mut low, mut high) = (0, most);
@@ -80,6 +85,7 @@ struct Entry {
 pub(crate) struct PrefixCache {
     limit: usize,
     clock: u64,
+    edition: u64,
     entries: Vec<Entry>,
 }
 
@@ -89,12 +95,18 @@ impl PrefixCache {
         PrefixCache {
             limit,
             clock: 0,
+            edition: 0,
             entries: Vec::new(),
         }
     }
 
     pub fn keeps_any(&self) -> bool {
         self.limit > 0
+    }
+
+    /// Moves on with each prompt that is kept.
+    pub fn edition(&self) -> u64 {
+        self.edition
     }
 
     /// Fills empty tables with the longest prefix that was read before and returns its tokens: at most all but the
@@ -151,6 +163,7 @@ impl PrefixCache {
         }
         while self.entries.len() >= self.limit && self.evict(pool) {}
         let tables = pool.keep(tables);
+        self.edition += 1;
         self.entries.push(Entry {
             chain,
             tables,

@@ -300,52 +300,71 @@ impl Runner {
             Some(options) => Some(Probe::new(&self.model, &inputs, &prompt, options)?),
             None => None,
         };
-        let mut state = State::new();
-        let mut read = 0;
-        let mut chain = None;
         // What the probe looks at must run; everything else may have been read before.
-        if probe.is_none()
-            && self.prefixes.keeps_any()
-            && let Some(keys) = &keys
-        {
-            let made = Chain::new(&inputs, &prompt, keys);
-            read = self.prefixes.find(&made, &mut self.pool, &mut state.tables);
-            chain = Some(made);
-        }
-        let first_unread = prompt.keep.get(read).copied().unwrap_or(0);
-        let skip = prompt
-            .items
-            .iter()
-            .map(|item| {
-                let places = item.places.clone();
-                let dropped = probe.is_none()
-                    && prompt.keep.binary_search(&places.start).map_or_else(
-                        |next| prompt.keep.get(next).is_none_or(|&p| p >= places.end),
-                        |_| false,
-                    );
-                places.end <= first_unread || dropped
-            })
-            .collect();
+        let chain = match &keys {
+            Some(keys) if probe.is_none() && self.prefixes.keeps_any() => {
+                Some(Chain::new(&inputs, &prompt, keys))
+            }
+            _ => None,
+        };
+        let mut reading = Reading {
+            inputs,
+            prompt,
+            keys,
+            encoding: None,
+            skip: Vec::new(),
+            read: 0,
+            shared: 0,
+            looked: 0,
+            chain,
+            probe,
+        };
+        reading.share(0);
         let id = SequenceId(self.next);
         self.next += 1;
-        self.sequences.insert(
-            id,
-            Running {
-                state,
-                reading: Some(Reading {
-                    inputs,
-                    prompt,
-                    keys,
-                    encoding: None,
-                    skip,
-                    read,
-                    chain,
-                    probe,
-                }),
-                reserve,
-            },
-        );
+        let running = Running {
+            state: State::new(),
+            reading: Some(reading),
+            reserve,
+        };
+        self.sequences.insert(id, running);
+        self.share(id)?;
         Ok(id)
+    }
+
+    /// Takes over the beginning of a prompt from one that has been read since it was last looked, as long as nothing of it
+    /// has been read for itself.
+    pub fn share(&mut self, id: SequenceId) -> Result<()> {
+        let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
+        let Some(reading) = &mut running.reading else {
+            return Ok(());
+        };
+        let edition = self.prefixes.edition();
+        let Some(chain) = &reading.chain else {
+            return Ok(());
+        };
+        if reading.looked == edition || reading.read > reading.shared {
+            return Ok(());
+        }
+        reading.looked = edition;
+        let mut tables = Default::default();
+        let found = self.prefixes.find(chain, &mut self.pool, &mut tables);
+        if found > reading.read {
+            std::mem::swap(&mut running.state.tables, &mut tables);
+            reading.share(found);
+        }
+        self.pool.release(&mut tables);
+        Ok(())
+    }
+
+    /// Whether a prompt had better wait for one of those `ahead`, which are being read: most of it will then be shared
+    /// ([`Runner::share`]) instead of being read twice.
+    pub fn had_better_wait(&self, id: SequenceId, ahead: &[SequenceId]) -> bool {
+        let reading = |id: &SequenceId| self.sequences.get(id)?.reading.as_ref();
+        reading(&id).is_some_and(|own| {
+            let mut others = ahead.iter().filter_map(reading);
+            others.any(|other| own.had_better_wait(other))
+        })
     }
 
     /// What a sequence needs next.

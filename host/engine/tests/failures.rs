@@ -186,6 +186,32 @@ fn a_choice_that_cannot_be_made_ends_its_session_and_no_other() {
     });
 }
 
+#[test]
+fn a_grid_that_no_picture_has_is_refused() {
+    block_on(async {
+        let options = ServiceOptions::default();
+        let service = Service::start(dir("qwen25-vl-windows"), f32_options(), options);
+        let service = service.await.unwrap();
+        let merge = service.config().vision.merge_size;
+        for (t, h, w) in [
+            (1, 0, 4),
+            (0, 4, 4),
+            (usize::MAX, 0, 0),
+            (usize::MAX, merge, merge),
+            (usize::MAX, usize::MAX, usize::MAX),
+            (1, merge + 1, merge),
+        ] {
+            let mut inputs = picture(&service, 2 * merge);
+            inputs.images.as_mut().unwrap().grids = vec![Grid { t, h, w }];
+            let error = open(&service, inputs).await.unwrap_err().to_string();
+            assert!(
+                error.contains("grid") || error.contains("patches"),
+                "{error}"
+            );
+        }
+    });
+}
+
 /// Names the child process of the test below.
 const CHILD: &str = "MSAO_TEST_WITHOUT_MEMORY";
 

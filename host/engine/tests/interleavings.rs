@@ -229,6 +229,9 @@ fn drive(name: &str, kernels: Kernels, padding: Padding, tape: &[u32]) {
             if tape.draw(4) == 0 {
                 continue;
             }
+            if tape.draw(2) == 0 {
+                runner.share(one.id).unwrap();
+            }
             while runner.needs(one.id).unwrap() == Needs::Encoding {
                 runner.encode(one.id).unwrap();
             }

@@ -391,6 +391,57 @@ fn a_probe_reports_and_what_is_kept_is_read() {
         let tokens = collect(session.generate(LENGTH).unwrap()).await;
         let expected = alone(&model, case, sampler(case, vocabulary, 3, 0));
         assert_eq!(tokens, expected);
+        // Nothing was dropped, so the next answer to the same prompt goes on from it.
+        let before = service.load().rows;
+        let next = sampler(case, vocabulary, 3, 1);
+        let expected = alone(&model, case, next.clone());
+        let other = service.open(open(case, next)).await.unwrap();
+        assert_eq!(collect(other.generate(LENGTH).unwrap()).await, expected);
+        assert!(service.load().rows - before <= 1 + LENGTH as u64);
+    });
+}
+
+#[test]
+fn a_prompt_that_many_ask_at_once_is_read_once() {
+    let (name, cases) = chosen();
+    let longest = |case: &&Case| case.prepared.inputs.input_ids.len();
+    let case = cases.iter().max_by_key(longest).unwrap();
+    let tokens = longest(&case);
+    assert!(tokens > 100, "{tokens}: too few to be worth waiting for");
+    let model = Model::load(&dir(&name), &f32_options()).unwrap();
+    let vocabulary = model.config().text.vocab_size;
+    block_on(async {
+        let options = ServiceOptions {
+            // Room for all prompts in one pass.
+            idle_prompt_rows: 5 * tokens,
+            prompt_rows: 5 * tokens,
+            ..Default::default()
+        };
+        let service = Service::start(dir(&name), f32_options(), options);
+        let service = service.await.unwrap();
+        let mut sessions = Vec::new();
+        for choice in 0..4 {
+            let opening = service.open(open(case, sampler(case, vocabulary, 3, choice)));
+            let session = opening.await.unwrap();
+            let events = session.generate(LENGTH).unwrap();
+            sessions.push((choice, session, events));
+        }
+        for (choice, session, events) in sessions {
+            let expected = alone(&model, case, sampler(case, vocabulary, 3, choice));
+            assert_eq!(collect(events).await, expected);
+            drop(session);
+        }
+        assert_empty(&service).await;
+        // Each reads the last token of its prompt for itself.
+        let most = tokens + 4 * (1 + LENGTH);
+        assert!(service.load().rows <= most as u64, "{:?}", service.load());
+        // Who was waited for leaves: the next goes on without.
+        let left = service.open(open(case, sampler(case, vocabulary, 4, 0)));
+        drop(left.await.unwrap());
+        let opening = service.open(open(case, sampler(case, vocabulary, 4, 1)));
+        let session = opening.await.unwrap();
+        let expected = alone(&model, case, sampler(case, vocabulary, 4, 1));
+        assert_eq!(collect(session.generate(LENGTH).unwrap()).await, expected);
     });
 }
 

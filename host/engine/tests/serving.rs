@@ -420,6 +420,53 @@ fn prompts_that_begin_alike_share_what_was_read() {
 }
 
 #[test]
+fn a_prompt_takes_over_what_was_read_beside_it() {
+    let (name, case) = chosen().into_iter().next().unwrap();
+    let model = load(&name, Kernels::Best);
+    let mut alone = model.start().unwrap();
+    let expected = model.prefill(&case.prepared.inputs, &mut alone).unwrap();
+    let options = RunnerOptions {
+        cache_bytes: 64 << 20,
+        ..Default::default()
+    };
+    let mut runner = Runner::new(model, &options).unwrap();
+    let tokens = case.prepared.inputs.input_ids.len();
+    let ids: Vec<SequenceId> = (0..3).map(|_| open(&mut runner, &case)).collect();
+    let [first, second, begun] = ids[..] else {
+        panic!("three were opened");
+    };
+    let mut other = case.prepared.inputs.clone();
+    other.input_ids.insert(0, 3);
+    let other = runner
+        .open(Arc::new(other), 8, &OpenOptions::default())
+        .unwrap();
+    // Worth it only for who has most of it before them.
+    let long = tokens > 64;
+    assert_eq!(runner.had_better_wait(second, &[first]), long, "{tokens}");
+    assert!(!runner.had_better_wait(second, &[]));
+    assert!(!runner.had_better_wait(other, &[first]));
+    // One of them begins for itself all the same.
+    while runner.needs(begun).unwrap() == Needs::Encoding {
+        runner.encode(begun).unwrap();
+    }
+    runner.run(&[(begun, Work::Read(3))]).unwrap();
+    assert!(!runner.had_better_wait(begun, &[first]));
+    assert_close(&read(&mut runner, first, 50), &expected, &name);
+    for id in [second, begun, other] {
+        runner.share(id).unwrap();
+    }
+    assert_eq!(runner.needs(second).unwrap(), Needs::Reading(1));
+    assert_eq!(runner.needs(begun).unwrap(), Needs::Reading(tokens - 3));
+    assert_close(&read(&mut runner, second, 50), &expected, &name);
+    assert_close(&read(&mut runner, begun, 50), &expected, &name);
+    for id in [first, second, begun, other] {
+        runner.close(id).unwrap();
+    }
+    runner.clear_caches();
+    assert_eq!(runner.occupancy(), Default::default());
+}
+
+#[test]
 fn media_seen_before_are_not_encoded_again() {
     let (name, case) = chosen()
         .into_iter()

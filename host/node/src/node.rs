@@ -90,6 +90,17 @@ pub struct Models {
 }
 
 impl Models {
+    /// Which model computes nothing any more, if one does not.
+    pub fn lost(&self) -> Option<&'static str> {
+        let ended = |model: &Option<Model>| {
+            let model = model.as_ref();
+            model.is_some_and(|model| model.engine.load().ended)
+        };
+        [("draft", &self.draft), ("target", &self.target)]
+            .into_iter()
+            .find_map(|(role, model)| ended(model).then_some(role))
+    }
+
     /// What lays prompts out on this node: the draft, which looks at them first, or else the target.
     pub fn first(&self) -> Option<&Model> {
         self.draft.as_ref().or(self.target.as_ref())

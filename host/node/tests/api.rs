@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
+use msao_engine::service::{Load, Open, ServiceError};
 use msao_hostile::build::Decision;
+use msao_node::models::{Awaited, Engine, Seat};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -468,6 +470,44 @@ async fn requests_that_are_refused_while_they_are_planned_charge_no_canary() {
     let figures = rollout.candidate_figures;
     assert!(rollout.candidate.requests > 10, "{rollout:?}");
     assert_eq!((figures.started, figures.lost, figures.errors), (0, 0, 0.0));
+}
+
+/// A model whose device has failed.
+struct Failed;
+
+impl Engine for Failed {
+    fn open(&self, _open: Open) -> Awaited<'_, Box<dyn Seat>> {
+        Box::pin(async { Err(ServiceError::Stopped) })
+    }
+
+    fn load(&self) -> Load {
+        Load {
+            ended: true,
+            ..Load::default()
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        1 << 20
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_model_is_lost_is_not_ready_and_says_why() {
+    let bench = Bench::changed("edge", &["draft"], "", |models| {
+        models.draft.as_mut().unwrap().engine = Arc::new(Failed);
+    })
+    .await;
+    assert_eq!(whole(bench.send(get("/health")).await).await.0, 200);
+    let (status, _, body) = whole(bench.send(get("/ready")).await).await;
+    assert_eq!(status, 503);
+    assert_eq!(body["error"]["code"], "model_lost");
+    assert!(body.to_string().contains("draft"), "{body}");
+    let (status, _, answer) = bench.chat(&asking("Hello", json!({}))).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (503, &json!("model_lost"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

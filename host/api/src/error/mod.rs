@@ -195,6 +195,14 @@ impl ApiError {
         Self::new(503, ErrorType::Server, "draining", message).retry_after(retry_after_ms)
     }
 
+    /// 503: a model of the node computes nothing any more, `role` saying which.
+    pub fn model_lost(role: &str) -> Self {
+        let message = format!(
+            "The node's {role} model has ended because its device failed; the node must be started again. Ask another one."
+        );
+        Self::new(503, ErrorType::Server, "model_lost", message)
+    }
+
     /// 503: an exact answer was required and cannot be had, `why` saying what is missing. In the middle of a stream the same is an
     /// event.
     pub fn exact_unavailable(why: &str) -> Self {

@@ -170,7 +170,9 @@ impl Runner {
             return;
         }
         running.state.end_prompt(reading.prompt.positions.next);
-        if let Some(chain) = reading.chain.take() {
+        if self.prefixes.keeps_any()
+            && let Some(chain) = reading.read_whole()
+        {
             self.prefixes
                 .put(chain, &mut self.pool, &running.state.tables);
         }

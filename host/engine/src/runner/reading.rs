@@ -26,6 +26,10 @@ pub(super) struct Reading {
     pub skip: Vec<bool>,
     /// Kept tokens read so far.
     pub read: usize,
+    /// Of these, tokens that another prompt had read.
+    pub shared: usize,
+    /// Edition of the kept prefixes that was last looked through.
+    pub looked: u64,
     pub chain: Option<Chain>,
     pub probe: Option<Probe>,
 }
@@ -43,7 +47,56 @@ pub(crate) struct Piece {
     pub last: bool,
 }
 
+/// Tokens that waiting for another prompt must save at least, beside half of what is unread.
+const WORTH_WAITING: usize = 64;
+
 impl Reading {
+    /// Takes over its first `tokens` tokens, which another prompt has read: of its media those before the first unread
+    /// token need no encoder, nor do those that are dropped whole.
+    pub fn share(&mut self, tokens: usize) {
+        self.read = tokens;
+        self.shared = tokens;
+        let first_unread = self.prompt.keep.get(tokens).copied().unwrap_or(0);
+        let keep = &self.prompt.keep;
+        let looked_at = self.probe.is_some();
+        self.skip = (self.prompt.items.iter())
+            .map(|item| {
+                let places = item.places.clone();
+                let next = keep.partition_point(|&place| place < places.start);
+                let dropped = keep.get(next).is_none_or(|&place| place >= places.end);
+                places.end <= first_unread || (dropped && !looked_at)
+            })
+            .collect();
+        if self.skip.get(self.prompt.encoded) == Some(&true) {
+            self.encoding = None;
+        }
+    }
+
+    /// The chain of a prompt that has been read, if others may go on from it: nothing was dropped behind a probe.
+    pub fn read_whole(&mut self) -> Option<Chain> {
+        let tokens = self.prompt.positions.axes.first().map_or(0, Vec::len);
+        match (&self.probe, &self.keys) {
+            (None, _) => self.chain.take(),
+            (Some(_), Some(keys)) if self.prompt.keep.len() == tokens => {
+                Some(Chain::new(&self.inputs, &self.prompt, keys))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether most of what is unread will soon have been read for another prompt.
+    pub fn had_better_wait(&self, other: &Reading) -> bool {
+        let (Some(chain), Some(other)) = (&self.chain, &other.chain) else {
+            return false;
+        };
+        if self.read > self.shared {
+            return false;
+        }
+        // Its last token is always read: what follows it is wanted.
+        let saved = (chain.common(other).min(chain.tokens() - 1)).saturating_sub(self.read);
+        saved >= WORTH_WAITING && 2 * saved >= chain.tokens() - self.read
+    }
+
     /// Counts items as encoded that need not be.
     pub fn pass_over(&mut self) {
         while self.skip.get(self.prompt.encoded).is_some_and(|&skip| skip) {

@@ -182,6 +182,8 @@ pub struct Load {
     pub passes: u64,
     /// Rows that went through them.
     pub rows: u64,
+    /// Nothing is computed any more: the device was lost, and only a new process gets it back.
+    pub ended: bool,
 }
 
 #[derive(Debug, Default)]
@@ -194,6 +196,7 @@ pub(crate) struct Shared {
     logits_bytes: AtomicU64,
     passes: AtomicU64,
     rows: AtomicU64,
+    ended: AtomicBool,
 }
 
 /// A prompt's share of what media may wait; given back when it is dropped.
@@ -351,6 +354,7 @@ impl Service {
             logits_bytes: shared.logits_bytes.load(Ordering::Relaxed),
             passes: shared.passes.load(Ordering::Relaxed),
             rows: shared.rows.load(Ordering::Relaxed),
+            ended: shared.ended.load(Ordering::Relaxed),
         }
     }
 

@@ -103,6 +103,7 @@ pub(super) fn run(
     let mut engine = Engine::new(runner, options, shared);
     if started.send(Ok(engine.started())).is_ok() {
         engine.serve(&inbox);
+        engine.shared.ended.store(true, Ordering::Relaxed);
     }
 }
 
@@ -333,18 +334,19 @@ impl Engine {
         };
         let mut worked = false;
         let mut held_up = false;
-        let mut reading: Vec<(u64, SequenceId, usize)> = Vec::new();
+        // The tokens that are left of each prompt; `None`: a medium comes first.
+        let mut readers: Vec<(u64, SequenceId, Option<usize>)> = Vec::new();
         let mut ready: Vec<(u64, SequenceId, Rows)> = Vec::new();
         let mut rows_left = self.options.decode_rows;
         let mut skipped = None;
-        let mut encoding: Option<(u64, SequenceId)> = None;
         for id in ids {
             let needs = self.guarded(|engine| {
                 worked |= engine.settle(id);
-                let client = engine.clients.get(&id);
-                client
-                    .map(|client| engine.runner.needs(client.sequence))
-                    .transpose()
+                let Some(client) = engine.clients.get(&id) else {
+                    return Ok(None);
+                };
+                engine.runner.share(client.sequence)?;
+                engine.runner.needs(client.sequence).map(Some)
             });
             let needs = match needs {
                 Ok(Some(needs)) => Ok(needs),
@@ -357,13 +359,8 @@ impl Engine {
             let sequence = client.sequence;
             match needs {
                 Err(error) => self.fail(id, error),
-                Ok(Needs::Encoding) => {
-                    // First come first served, so that no second medium is begun before one is done.
-                    if encoding.is_none_or(|(first, _)| id < first) {
-                        encoding = Some((id, sequence));
-                    }
-                }
-                Ok(Needs::Reading(left)) => reading.push((id, sequence, left)),
+                Ok(Needs::Encoding) => readers.push((id, sequence, None)),
+                Ok(Needs::Reading(left)) => readers.push((id, sequence, Some(left))),
                 Ok(Needs::Keeping) => {}
                 Ok(Needs::Nothing) => {
                     held_up |= client.held_up();
@@ -387,12 +384,11 @@ impl Engine {
                 }
             }
         }
+        let (encoding, reading) = self.in_order(readers);
         if let Some((id, sequence)) = encoding {
             worked = true;
             self.encode(id, sequence, ready.is_empty());
         }
-        // Prompts first come first served: sharing a chunk among them would delay them all.
-        reading.sort_unstable_by_key(|(id, _, _)| *id);
         worked |= self.pass(&ready, &reading);
         if worked {
             // Who was left out for want of rows comes first in the next turn.
@@ -404,6 +400,32 @@ impl Engine {
         } else {
             Turn::Idle
         }
+    }
+
+    /// The medium that is encoded next and the prompts that are read next.
+    ///
+    /// First come first served: no second medium is begun before one is done, and sharing a chunk among prompts would delay
+    /// them all. Who asks for much the same as somebody ahead waits for that one, and then shares it: the choices of one
+    /// request have one prompt.
+    fn in_order(
+        &self,
+        mut readers: Vec<(u64, SequenceId, Option<usize>)>,
+    ) -> (Option<(u64, SequenceId)>, Vec<(u64, SequenceId, usize)>) {
+        readers.sort_unstable_by_key(|(id, _, _)| *id);
+        let mut ahead = Vec::with_capacity(readers.len());
+        let mut encoding = None;
+        let mut reading = Vec::with_capacity(readers.len());
+        for (id, sequence, left) in readers {
+            if self.runner.had_better_wait(sequence, &ahead) {
+                continue;
+            }
+            ahead.push(sequence);
+            match left {
+                Some(left) => reading.push((id, sequence, left)),
+                None => drop(encoding.get_or_insert((id, sequence))),
+            }
+        }
+        (encoding, reading)
     }
 
     /// Goes on with one medium: to its end if nobody waits for a pass, else for a while.

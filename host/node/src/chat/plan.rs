@@ -292,7 +292,9 @@ pub fn failed(node: &Node, error: &ServiceError) -> ApiError {
         }
         _ => {
             tracing::error!(%error, "a model failed");
-            ApiError::internal()
+            node.models
+                .lost()
+                .map_or_else(ApiError::internal, ApiError::model_lost)
         }
     }
 }

@@ -82,6 +82,9 @@ async fn handle(
             if node.is_draining() {
                 return Err(ApiError::draining(None));
             }
+            if let Some(role) = node.models.lost() {
+                return Err(ApiError::model_lost(role));
+            }
             Ok(text("ready\n".into()))
         }
         "/version" => {

@@ -42,6 +42,16 @@ impl Bench {
 
     /// With a role and these of the demo's models.
     pub async fn with(role: &str, models_there: &[&str], sections: &str) -> Bench {
+        Bench::changed(role, models_there, sections, |_| {}).await
+    }
+
+    /// Likewise, after something was done to the models.
+    pub async fn changed(
+        role: &str,
+        models_there: &[&str],
+        sections: &str,
+        change: impl FnOnce(&mut Models),
+    ) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let mut text = format!(
             "[node]\nname = \"{role}\"\nrole = \"{role}\"\nstate = \"state\"\ndrain-s = 10\n"
@@ -76,7 +86,8 @@ impl Bench {
         let config = loaded
             .unwrap_or_else(|error| panic!("{error}\n{text}"))
             .config;
-        let models = Models::load(&config).await.unwrap();
+        let mut models = Models::load(&config).await.unwrap();
+        change(&mut models);
         let running = Running::start(config, models).await;
         let running = running.unwrap_or_else(|error| panic!("{error}"));
         Bench {
