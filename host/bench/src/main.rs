@@ -95,7 +95,7 @@ struct ServingArgs {
 
 #[derive(clap::Args)]
 struct NodesArgs {
-    /// Show these parts only: identity, swaps, faults, overhead. May be given several times.
+    /// Show these parts only: identity, link, paced, swaps, faults, overhead. May be given several times.
     #[arg(long, value_name = "PART", value_parser = NODE_PARTS)]
     only: Vec<String>,
     /// The folder that holds demo-target, demo-draft and heldout [default: this checkout's models].
@@ -109,7 +109,7 @@ struct NodesArgs {
     out: Option<PathBuf>,
 }
 
-const NODE_PARTS: [&str; 4] = ["identity", "swaps", "faults", "overhead"];
+const NODE_PARTS: [&str; 6] = ["identity", "link", "paced", "swaps", "faults", "overhead"];
 const SERVING_PARTS: [&str; 6] = ["equality", "speed", "cost", "service", "probe", "soak"];
 const PARTS: [&str; 5] = ["parity", "pair", "sampler", "input", "loading"];
 
@@ -204,11 +204,22 @@ fn nodes(args: &NodesArgs) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let parts: [Part; 4] = [
+    let scratch = Path::new("target/prove");
+    let parts: [Part; 6] = [
         (
             "identity",
             "Whatever drafts, and whatever the link does, the tokens are the target's (edge on core 0 with the client, cloud on core 1)",
             Box::new(|| runtime.block_on(nodes::identity::rows(&places))),
+        ),
+        (
+            "link",
+            "Hiding the link: a twin (edge on core 0 with the client, cloud on core 1)",
+            Box::new(|| runtime.block_on(nodes::link::rows(&places, scratch))),
+        ),
+        (
+            "paced",
+            "Hiding the link: engines that take a given time (one process; nothing is shared)",
+            Box::new(|| runtime.block_on(nodes::link::paced(&places))),
         ),
         (
             "swaps",

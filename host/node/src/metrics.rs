@@ -55,6 +55,47 @@ struct ByDirection {
     direction: &'static str,
 }
 
+/// What a pass of a model was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Work {
+    /// The draft model chose one token.
+    Draft,
+    /// The target judged drafts.
+    Verify,
+    /// The target chose one token.
+    Decode,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByWork {
+    work: Work,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPeer {
+    peer: String,
+}
+
+/// A figure that is set when it is asked for.
+type Figure = Family<ByPeer, Gauge<f64, AtomicU64>>;
+
+/// What is known of the way to a peer.
+#[derive(Clone, Debug)]
+pub struct Way<'a> {
+    /// Its name.
+    pub peer: &'a str,
+    /// Whether it can be reached.
+    pub up: bool,
+    /// In ms; negative: unknown.
+    pub rtt_ms: f64,
+    /// Bits a second to it; negative: unknown.
+    pub uplink_bps: f64,
+    /// Bits a second from it; likewise.
+    pub downlink_bps: f64,
+    /// How long work waits there, in ms; likewise.
+    pub queue_ms: f64,
+}
+
 type Times = Family<ByRoute, Histogram, fn() -> Histogram>;
 
 /// All of a node's metrics.
@@ -65,7 +106,14 @@ pub struct Metrics {
     errors: Family<ByCode, Counter>,
     first_token: Times,
     total: Times,
+    between: Times,
     probe: Histogram,
+    passes: Family<ByWork, Histogram, fn() -> Histogram>,
+    peer_up: Figure,
+    peer_rtt: Figure,
+    peer_uplink: Figure,
+    peer_downlink: Figure,
+    peer_queue: Figure,
     tokens: Family<ByRoute, Counter>,
     drafted: Counter,
     accepted: Counter,
@@ -92,7 +140,14 @@ impl Default for Metrics {
             errors: Family::default(),
             first_token: times(),
             total: times(),
+            between: times(),
             probe: seconds(),
+            passes: Family::new_with_constructor(seconds as fn() -> Histogram),
+            peer_up: Family::default(),
+            peer_rtt: Family::default(),
+            peer_uplink: Family::default(),
+            peer_downlink: Family::default(),
+            peer_queue: Family::default(),
             tokens: Family::default(),
             drafted: Counter::default(),
             accepted: Counter::default(),
@@ -122,6 +177,45 @@ impl Default for Metrics {
             "From arrival to the last token",
             Unit::Seconds,
             metrics.total.clone(),
+        );
+        registry.register_with_unit(
+            "inter_token",
+            "From one token to the next, on average over an answer",
+            Unit::Seconds,
+            metrics.between.clone(),
+        );
+        registry.register_with_unit(
+            "pass",
+            "A pass of a model for one answer, its wait for others' passes included",
+            Unit::Seconds,
+            metrics.passes.clone(),
+        );
+        registry.register(
+            "peer_up",
+            "Whether a peer can be reached",
+            metrics.peer_up.clone(),
+        );
+        registry.register_with_unit(
+            "peer_rtt",
+            "Round trip to a peer, estimated",
+            Unit::Seconds,
+            metrics.peer_rtt.clone(),
+        );
+        registry.register(
+            "peer_uplink_bits_per_second",
+            "Bandwidth to a peer, estimated",
+            metrics.peer_uplink.clone(),
+        );
+        registry.register(
+            "peer_downlink_bits_per_second",
+            "Bandwidth from a peer, estimated",
+            metrics.peer_downlink.clone(),
+        );
+        registry.register_with_unit(
+            "peer_queue",
+            "How long work waits at a peer, as it says",
+            Unit::Seconds,
+            metrics.peer_queue.clone(),
         );
         registry.register_with_unit(
             "probe",
@@ -196,6 +290,13 @@ impl Metrics {
             self.total
                 .get_or_create(&by)
                 .observe(outcome.total_ms / 1000.0);
+            // Of several choices all tokens come in the same time.
+            if let Some(gaps) = outcome.tokens.checked_sub(1).filter(|&gaps| gaps > 0) {
+                let took_ms = outcome.total_ms - outcome.ttft_ms;
+                self.between
+                    .get_or_create(&by)
+                    .observe(took_ms / f64::from(gaps) / 1000.0);
+            }
         }
         if outcome.probe_ms > 0.0 {
             self.probe.observe(outcome.probe_ms / 1000.0);
@@ -215,6 +316,35 @@ impl Metrics {
         }
         if outcome.overrides != 0 {
             self.overridden.inc();
+        }
+    }
+
+    /// Takes times of passes, in seconds.
+    pub fn passes(&self, work: Work) -> Histogram {
+        self.passes.get_or_create(&ByWork { work }).clone()
+    }
+
+    /// What is known of the ways to the peers, now.
+    pub fn ways<'a>(&self, ways: impl Iterator<Item = Way<'a>>) {
+        for way in ways {
+            let peer = way.peer.to_owned();
+            let by = ByPeer { peer };
+            self.peer_up
+                .get_or_create(&by)
+                .set(f64::from(u8::from(way.up)));
+            for (figure, value) in [
+                (&self.peer_rtt, way.rtt_ms / 1000.0),
+                (&self.peer_uplink, way.uplink_bps),
+                (&self.peer_downlink, way.downlink_bps),
+                (&self.peer_queue, way.queue_ms / 1000.0),
+            ] {
+                // What is unknown is left out, not told as a number that nobody measured.
+                if value < 0.0 {
+                    figure.remove(&by);
+                } else {
+                    figure.get_or_create(&by).set(value);
+                }
+            }
         }
     }
 

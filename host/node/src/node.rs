@@ -212,10 +212,11 @@ impl Node {
             lease_ms: f64::from(config.sessions.lease_ms),
             media: media_limits(&config.media),
         };
-        let sessions = models
-            .target
-            .clone()
-            .map(|target| Sessions::new(target, models.draft.clone(), limits, media, clock));
+        let metrics = Metrics::default();
+        let sessions = models.target.clone().map(|target| {
+            let (draft, metrics) = (models.draft.clone(), metrics.clone());
+            Sessions::new(target, draft, limits, media, clock, metrics)
+        });
         Ok(Arc::new(Node {
             places: Arc::new(Semaphore::new(config.api.requests as usize)),
             config,
@@ -226,7 +227,7 @@ impl Node {
             sessions,
             peers,
             clock,
-            metrics: Metrics::default(),
+            metrics,
             started_s: (since_1970_ms() / 1000.0) as u64,
             draining: AtomicBool::new(false),
             request_ms: Mutex::new(0.0),

@@ -1,5 +1,6 @@
 //! A client of nodes: chat requests with their times, and what operators ask.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -185,6 +186,22 @@ pub async fn operate(address: SocketAddr, path: &str, body: Option<&Value>) -> R
         bail!("{path}: {status}: {}", message.unwrap_or_default());
     }
     Ok(value)
+}
+
+/// A node's metrics: each by its name and labels, as they are written.
+///
+/// # Errors
+/// The node cannot be reached.
+pub async fn figures(api: SocketAddr) -> Result<HashMap<String, f64>> {
+    let request = Request::get("/metrics")
+        .header("host", api.to_string())
+        .body(Full::default())?;
+    let body = send(api, request).await?.into_body().collect().await?;
+    let text = String::from_utf8(body.to_bytes().to_vec())?;
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let pairs = lines.filter_map(|line| line.rsplit_once(' '));
+    let figures = pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
+    Ok(figures.collect())
 }
 
 /// Brings a plug-in to a node; gives its release.

@@ -7,7 +7,11 @@ pub mod faults;
 #[cfg(feature = "engine")]
 pub mod identity;
 #[cfg(feature = "engine")]
+pub mod link;
+#[cfg(feature = "engine")]
 pub mod overhead;
+#[cfg(feature = "engine")]
+pub mod paced;
 #[cfg(feature = "engine")]
 pub mod pair;
 pub mod process;

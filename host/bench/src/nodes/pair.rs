@@ -27,6 +27,10 @@ pub struct Places {
 pub struct Wanted {
     /// The draft model's folder where it is not the demo's.
     pub draft: Option<PathBuf>,
+    /// Likewise.
+    pub target: Option<PathBuf>,
+    /// How models are held, as keys of theirs; in f32 where nothing is said.
+    pub held: String,
     /// The link, as TOML under `[peers.shape]`.
     pub shape: String,
     /// Keys of the edge's `[api]`.
@@ -43,6 +47,7 @@ pub struct Pair {
     pub operator: SocketAddr,
     work: tempfile::TempDir,
     places: Places,
+    wanted: Wanted,
 }
 
 /// The core of each, and of the load's client the edge's.
@@ -56,11 +61,11 @@ impl Pair {
     /// One does not come up.
     pub async fn start(places: &Places, wanted: &Wanted) -> Result<Pair> {
         let work = tempfile::tempdir()?;
-        let cloud = start_cloud(places, work.path(), "127.0.0.1:0")?;
+        let cloud = start_cloud(places, wanted, work.path(), "127.0.0.1:0")?;
         let nodes = cloud.nodes.context("the cloud takes no sessions")?;
         let draft = wanted.draft.clone();
         let draft = draft.unwrap_or_else(|| places.models.join("demo-draft"));
-        let mut text = head("edge", "edge") + &model("draft", &draft);
+        let mut text = head("edge", "edge") + &model("draft", &draft, wanted);
         let _ = write!(
             text,
             "[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n{}\n[operator]\nlisten = \"127.0.0.1:0\"\n[policy]\n\
@@ -80,6 +85,7 @@ impl Pair {
             operator,
             work,
             places: places.clone(),
+            wanted: wanted.clone(),
         };
         pair.wait(true).await?;
         Ok(pair)
@@ -90,19 +96,7 @@ impl Pair {
     /// # Errors
     /// It does not within a time.
     pub async fn wait(&self, up: bool) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(30);
-        loop {
-            let state = operate(self.operator, "/v1/state", None).await?;
-            if state.pointer("/peers/0/up") == Some(&json!(up)) {
-                return Ok(());
-            }
-            let why = state.pointer("/peers/0/why").cloned().unwrap_or_default();
-            ensure!(
-                Instant::now() < end,
-                "the edge's link is not as it should be: {why}"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(self.operator, up).await
     }
 
     /// Brings a policy to the edge and makes it active.
@@ -133,6 +127,7 @@ impl Pair {
     pub async fn revive_cloud(&mut self, nodes: SocketAddr) -> Result<()> {
         self.cloud = Some(start_cloud(
             &self.places,
+            &self.wanted,
             self.work.path(),
             &nodes.to_string(),
         )?);
@@ -140,10 +135,36 @@ impl Pair {
     }
 }
 
-fn start_cloud(places: &Places, work: &Path, nodes: &str) -> Result<NodeProcess> {
+/// Waits until the edge of these operators sees its first peer so.
+///
+/// # Errors
+/// It does not within a time.
+pub async fn until(operator: SocketAddr, up: bool) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let state = operate(operator, "/v1/state", None).await?;
+        if state.pointer("/peers/0/up") == Some(&json!(up)) {
+            return Ok(());
+        }
+        let why = state.pointer("/peers/0/why").cloned().unwrap_or_default();
+        ensure!(
+            Instant::now() < end,
+            "the edge's link is not as it should be: {why}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn start_cloud(places: &Places, wanted: &Wanted, work: &Path, nodes: &str) -> Result<NodeProcess> {
     let mut text = head("cloud", "cloud");
-    text += &model("draft", &places.models.join("demo-draft"));
-    text += &model("target", &places.models.join("demo-target"));
+    // The cloud drafts with the pair's own draft model, whoever drafts at the edge.
+    let (draft, target) = match &wanted.target {
+        Some(target) => (wanted.draft.clone(), target.clone()),
+        None => (None, places.models.join("demo-target")),
+    };
+    let draft = draft.unwrap_or_else(|| places.models.join("demo-draft"));
+    text += &model("draft", &draft, wanted);
+    text += &model("target", &target, wanted);
     text +=
         "[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n[operator]\nlisten = \"127.0.0.1:0\"\n";
     let _ = write!(text, "[sessions]\nlisten = \"{nodes}\"\n");
@@ -154,9 +175,13 @@ fn head(name: &str, role: &str) -> String {
     format!("[node]\nname = \"{name}\"\nrole = \"{role}\"\nstate = \"{name}\"\n")
 }
 
-fn model(role: &str, folder: &Path) -> String {
+fn model(role: &str, folder: &Path, wanted: &Wanted) -> String {
+    let held = match wanted.held.as_str() {
+        "" => "precision = \"f32\"\n",
+        held => held,
+    };
     format!(
-        "[models.{role}]\npath = \"{}\"\nprecision = \"f32\"\ncache-mib = 512\nthreads = 1\nwaiting = 256\n",
+        "[models.{role}]\npath = \"{}\"\n{held}cache-mib = 512\nthreads = 1\nwaiting = 256\n",
         folder.display()
     )
 }

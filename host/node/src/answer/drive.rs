@@ -14,6 +14,7 @@ use msao_session::edge::{
     Committed, Config, Counters, Drafted, Edge, Effect, Ending, Event, Start,
 };
 use msao_session::frame::{Finish, Frame, Refused, RefusedCode};
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +61,8 @@ pub struct Job {
     pub traffic: Arc<Traffic>,
     /// The node's clock.
     pub clock: Clock,
+    /// Where the times of the draft model's passes go, in seconds.
+    pub passes: Histogram,
 }
 
 /// How an answer ended.
@@ -384,6 +387,7 @@ impl Driver {
             } => {
                 self.draft_passes.0 += 1;
                 self.draft_passes.1 += took_ms;
+                self.job.passes.observe(took_ms / 1000.0);
                 let place = self.places.remove(&stamp);
                 self.draft_of(stamp, place, verdict)
             }

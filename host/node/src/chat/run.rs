@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::Told;
 use super::plan::{Planned, allowed, failed, opening};
 use crate::answer::{Driven, Ended, Job, Steps, Traffic, drive};
+use crate::metrics::Work;
 use crate::models::Seat;
 use crate::node::Node;
 use crate::peers::Ahead;
@@ -220,6 +221,7 @@ impl Running {
             gone: self.gone.clone(),
             traffic: Arc::clone(&self.traffic),
             clock: self.node.clock,
+            passes: self.node.metrics.passes(Work::Draft),
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::answer::{Channel, Connecting, Target, Traffic};
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::models::Model;
 use crate::request::Prompt;
 
@@ -56,6 +57,7 @@ pub struct Sessions {
     /// Sessions that the target works for.
     busy: watch::Sender<usize>,
     speeds: Mutex<Speeds>,
+    metrics: Metrics,
 }
 
 impl Sessions {
@@ -66,6 +68,7 @@ impl Sessions {
         limits: SessionLimits,
         media: Media,
         clock: Clock,
+        metrics: Metrics,
     ) -> Arc<Sessions> {
         Arc::new(Sessions {
             target,
@@ -78,6 +81,7 @@ impl Sessions {
             draining: AtomicBool::new(false),
             busy: watch::Sender::new(0),
             speeds: Mutex::new(Speeds::new(&EstimateConfig::default())),
+            metrics,
         })
     }
 

@@ -11,11 +11,13 @@ use msao_engine::{EngineError, OpenOptions};
 use msao_processor::Processor;
 use msao_session::cloud::{Choice, Cloud, Config, Effect, Event};
 use msao_session::frame::{Frame, Open, RefusedCode, Wanted};
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::mpsc;
 
 use super::pair::Pair;
 use super::{Attach, Sessions};
 use crate::answer::Channel;
+use crate::metrics::Work;
 use crate::models::{Done, Model, Opening, Order, Orders};
 use crate::request::Prompt;
 
@@ -32,6 +34,13 @@ struct Served {
     busy: bool,
     /// Any work of the target's is wanted, drafts or not.
     decodes: bool,
+    passes: Passes,
+}
+
+/// Where the times of its passes go.
+struct Passes {
+    verify: Histogram,
+    decode: Histogram,
 }
 
 impl Sessions {
@@ -77,6 +86,10 @@ impl Sessions {
             prompt_tokens: inputs.input_ids.len() as u32,
             busy: false,
             decodes,
+            passes: Passes {
+                verify: self.metrics.passes(Work::Verify),
+                decode: self.metrics.passes(Work::Decode),
+            },
             sessions: Arc::clone(&self),
         };
         let mut effects = VecDeque::from(effects);
@@ -296,6 +309,13 @@ impl Served {
     }
 
     fn learn(&self, drafts: u32, verdict: &Verdict, took_ms: f64) {
+        let passes = &self.passes;
+        let work = if drafts > 0 {
+            &passes.verify
+        } else {
+            &passes.decode
+        };
+        work.observe(took_ms / 1000.0);
         let mut speeds = self.sessions.speeds();
         if drafts > 0 {
             speeds.verified(drafts, verdict.accepted as u32, took_ms);

@@ -17,6 +17,7 @@ use super::body::{self, Arriving, Outgoing, Streamed};
 use super::respond::{error, json, response, text};
 use crate::chat::{self, Answering, Asked, Told};
 use crate::config::ApiKey;
+use crate::metrics::Way;
 use crate::node::Node;
 
 /// While nothing else is said, a client hears so often that the node is at it.
@@ -199,6 +200,20 @@ fn metrics(node: &Node) -> Response<Outgoing> {
             now.push((name, help, value as f64));
         }
     }
+    let ways = node.peers.iter().map(|remote| {
+        let peer = remote.peer();
+        let mut row = msao_core::offload::Node::default();
+        peer.fill(&mut row);
+        Way {
+            peer: peer.name(),
+            up: peer.status().up,
+            rtt_ms: row.rtt_ms,
+            uplink_bps: row.uplink_bps,
+            downlink_bps: row.downlink_bps,
+            queue_ms: row.queue_ms,
+        }
+    });
+    node.metrics.ways(ways);
     let body = body::whole(node.metrics.text(&now));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     response(200, kind, Vec::new(), body)

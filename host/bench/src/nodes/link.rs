@@ -1,0 +1,456 @@
+//! Hiding the link: what an answer gains by drafts that are made while verdicts are on their way.
+//!
+//! Two kinds of pairs. One is a twin of real size on two processes, a core each, so that its passes share the machine's memory.
+//! The other has engines of given speed, in which nothing is shared. Each is asked by every way at each link, and beside what
+//! was measured stands what `system.md`'s formulas say with the passes' times measured in the same answers.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use msao_engine::twin::{TwinOptions, make};
+use msao_node::config::load::parse;
+use msao_node::node::Models;
+use msao_node::serve::Running;
+use serde_json::{Value, json};
+
+use super::client::{Answer, activate, ask, figures, operate, push, question};
+use super::paced::Paced;
+use super::pair::{Pair, Places, Wanted};
+use crate::report::Row;
+use crate::vqa::read;
+
+/// Round trip in ms and bits a second.
+const LINKS: [(f64, f64); 4] = [(20.0, 20e6), (20.0, 200e6), (80.0, 20e6), (80.0, 200e6)];
+/// Answers by each way, and their tokens.
+const ANSWERS: u64 = 3;
+const TOKENS: u64 = 96;
+/// Bytes of a round on the wire, about.
+const ROUND_BYTES: f64 = 200.0;
+/// Rounds of a synchronous speculation that are tried on paper.
+const GAMMAS: [u32; 6] = [1, 2, 4, 6, 8, 12];
+/// Of the engines of given speed.
+const DRAFT_PASS: Duration = Duration::from_millis(8);
+const VERIFY_PASS: Duration = Duration::from_millis(40);
+const AGREEMENT: f64 = 0.9;
+/// Of the twin: layers of the draft, of 24.
+const DRAFT_LAYERS: usize = 2;
+const VOCABULARY: u32 = 8192;
+
+/// A way to answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    Cloud,
+    CloudDraft,
+    /// Waits for each verdict before it drafts on; so many drafts a round.
+    Synchronous(u32),
+    /// Drafts on.
+    Ours,
+}
+
+impl Way {
+    fn name(self) -> String {
+        match self {
+            Way::Cloud => "cloud".into(),
+            Way::CloudDraft => "cloud-draft".into(),
+            Way::Synchronous(gamma) => format!("synchronous, {gamma} drafts a round"),
+            Way::Ours => "ours".into(),
+        }
+    }
+
+    fn policy(self) -> &'static str {
+        match self {
+            Way::Cloud => "cloud-only",
+            Way::CloudDraft => "cloud-draft",
+            Way::Synchronous(_) | Way::Ours => "fixed-speculate",
+        }
+    }
+
+    /// Parameters of the policy; ours are the policy's own.
+    fn parameters(self) -> Value {
+        match self {
+            Way::Synchronous(gamma) => json!({ "gamma": gamma, "in-flight": 1 }),
+            _ => json!({ "gamma": 1, "in-flight": 64 }),
+        }
+    }
+}
+
+/// What is asked, and where.
+struct Side {
+    edge: SocketAddr,
+    operator: SocketAddr,
+    cloud: SocketAddr,
+    releases: HashMap<&'static str, Value>,
+}
+
+/// What was measured of one way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Measured {
+    per_s: f64,
+    first_ms: f64,
+    picture_ms: f64,
+    /// A pass of the draft model, of the target over drafts, and of the target over one token, in ms.
+    draft_ms: f64,
+    verify_ms: f64,
+    step_ms: f64,
+    acceptance: f64,
+}
+
+/// The rows of the twin.
+///
+/// # Errors
+/// A node does not come up, or a request fails.
+pub async fn rows(places: &Places, scratch: &Path) -> Result<Vec<Row>> {
+    let twin = twin(places, scratch)?;
+    let mut rows = Vec::new();
+    for (rtt_ms, bps) in LINKS {
+        let wanted = Wanted {
+            draft: Some(twin.join("draft")),
+            target: Some(twin.join("target")),
+            held: "precision = \"f32\"\nquantize = \"int8\"\n".into(),
+            shape: shape(rtt_ms, bps),
+            ..Wanted::default()
+        };
+        let pair = Pair::start(places, &wanted).await?;
+        let cloud = pair.cloud.as_ref().context("the cloud")?.api;
+        let side = Side::new(places, pair.edge.api, pair.operator, cloud).await?;
+        let what = format!("twin, {} ms, {} Mbit/s", rtt_ms, bps / 1e6);
+        rows.extend(compare(places, &side, &what, rtt_ms, bps, true).await?);
+    }
+    Ok(rows)
+}
+
+/// The rows of engines of given speed, in this process.
+///
+/// # Errors
+/// As [`rows`].
+pub async fn paced(places: &Places) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (rtt_ms, bps) in LINKS {
+        let folder = tempfile::tempdir()?;
+        let cloud = node(places, folder.path(), "cloud", "").await?;
+        let nodes = cloud
+            .addresses
+            .nodes
+            .context("the cloud takes no sessions")?;
+        let peers = format!(
+            "[[peers]]\nname = \"cloud\"\naddress = \"{nodes}\"\n{}",
+            shape(rtt_ms, bps)
+        );
+        let edge = node(places, folder.path(), "edge", &peers).await?;
+        let operator = edge.addresses.operator.context("the edge's operators")?;
+        let (api, cloud_api) = (edge.addresses.api, cloud.addresses.api);
+        super::pair::until(operator, true).await?;
+        let side = Side::new(places, api, operator, cloud_api).await?;
+        let what = format!(
+            "engines paced to {} and {} ms, {rtt_ms} ms, {} Mbit/s",
+            DRAFT_PASS.as_millis(),
+            VERIFY_PASS.as_millis(),
+            bps / 1e6
+        );
+        rows.extend(compare(places, &side, &what, rtt_ms, bps, false).await?);
+        edge.drain().await;
+        cloud.drain().await;
+    }
+    Ok(rows)
+}
+
+async fn node(places: &Places, folder: &Path, role: &str, peers: &str) -> Result<Running> {
+    let models = match role {
+        "edge" => vec!["draft"],
+        _ => vec!["draft", "target"],
+    };
+    let mut text = format!("[node]\nname = \"{role}\"\nrole = \"{role}\"\nstate = \"{role}\"\n");
+    for model in &models {
+        let path = places.models.join(format!("demo-{model}"));
+        text += &format!(
+            "[models.{model}]\npath = \"{}\"\ncache-mib = 16\n",
+            path.display()
+        );
+    }
+    text += "[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n[operator]\nlisten = \"127.0.0.1:0\"\n[policy]\nallow-unsigned = true\n";
+    if role == "cloud" {
+        text += "[sessions]\nlisten = \"127.0.0.1:0\"\n";
+    }
+    text += peers;
+    let config = parse(&text, &folder.join(format!("{role}.toml")), [])?.config;
+    let mut loaded = Models::load(&config).await?;
+    if let Some(draft) = &mut loaded.draft {
+        let script = draft
+            .processor
+            .tokenizer()
+            .encode("There are four shapes, and the largest of them is red. ")?;
+        let script: Arc<[u32]> = script.into();
+        draft.engine = Paced::new(Arc::clone(&script), DRAFT_PASS, AGREEMENT);
+        if let Some(target) = &mut loaded.target {
+            target.engine = Paced::new(script, VERIFY_PASS, 1.0);
+        }
+    }
+    Ok(Running::start(config, loaded).await?)
+}
+
+fn shape(rtt_ms: f64, bps: f64) -> String {
+    let (delay_ms, mbps) = (rtt_ms / 2.0, bps / 1e6);
+    let way = format!("delay-ms = {delay_ms:?}\nbandwidth = \"{mbps} Mbit/s\"\n");
+    format!("[peers.shape.up]\n{way}[peers.shape.down]\n{way}")
+}
+
+/// A twin whose passes take long enough on one core: Qwen2.5-0.5B's layers with a small vocabulary, since a draft pays for the
+/// whole head as well.
+fn twin(places: &Places, scratch: &Path) -> Result<PathBuf> {
+    let out = scratch.join("twin-link");
+    if out.join("twin.json").is_file() {
+        return Ok(out);
+    }
+    // What an interrupted run has left.
+    if out.exists() {
+        std::fs::remove_dir_all(&out).with_context(|| out.display().to_string())?;
+    }
+    let shape = tempfile::tempdir()?;
+    let base = places.models.join("demo-target/config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&base)?)?;
+    for (place, value) in [
+        ("/text_config/hidden_size", 896),
+        ("/text_config/intermediate_size", 4864),
+        ("/text_config/num_hidden_layers", 24),
+        ("/text_config/num_attention_heads", 14),
+        ("/text_config/num_key_value_heads", 2),
+        ("/text_config/vocab_size", VOCABULARY),
+        ("/audio_config/output_dim", 896),
+        ("/vision_config/out_hidden_size", 896),
+    ] {
+        let at = config.pointer_mut(place);
+        *at.with_context(|| format!("{}: {place} is not there", base.display()))? = json!(value);
+    }
+    if let Some(sections) = config.pointer_mut("/text_config/rope_parameters/mrope_section") {
+        *sections = json!([8, 12, 12]);
+    }
+    if let Some(text) = config.get_mut("text_config").and_then(Value::as_object_mut) {
+        text.remove("layer_types");
+        text.remove("head_dim");
+    }
+    std::fs::write(shape.path().join("config.json"), config.to_string())?;
+    eprintln!("making a twin in {}, once", out.display());
+    let wish = TwinOptions {
+        shape: shape.path().display().to_string(),
+        draft_layers: DRAFT_LAYERS,
+        agreement: AGREEMENT,
+        seed: 0,
+        bf16: true,
+        tokenizer: places.models.join("demo-target"),
+        out: out.clone(),
+    };
+    make(&wish, &mut |step| eprintln!("  {step}"))?;
+    Ok(out)
+}
+
+impl Side {
+    async fn new(
+        places: &Places,
+        edge: SocketAddr,
+        operator: SocketAddr,
+        cloud: SocketAddr,
+    ) -> Result<Side> {
+        let mut releases = HashMap::new();
+        for name in ["cloud-only", "cloud-draft", "fixed-speculate"] {
+            releases.insert(name, push(operator, &places.plugins, name).await?);
+        }
+        Ok(Side {
+            edge,
+            operator,
+            cloud,
+            releases,
+        })
+    }
+
+    async fn choose(&self, way: Way) -> Result<()> {
+        let name = way.policy();
+        activate(self.operator, self.releases.get(name).context("a policy")?).await?;
+        if name == "fixed-speculate" {
+            let body = json!({ "plugin": name, "values": way.parameters() });
+            operate(self.operator, "/v1/tune", Some(&body)).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks by one way; `picture`: once with this as well.
+    async fn measure(&self, way: Way, picture: Option<&Path>) -> Result<Measured> {
+        self.choose(way).await?;
+        let told = |question: &str, seed: u64| {
+            json!({
+                "model": "demo", "messages": [{ "role": "user", "content": question }], "seed": seed,
+                "temperature": 0, "max_completion_tokens": TOKENS,
+            })
+        };
+        // Estimates and caches are warm after it.
+        self.ask(&told("Tell me of the weather.", 0)).await?;
+        let (edge, cloud) = (figures(self.edge).await?, figures(self.cloud).await?);
+        let mut answers = Vec::new();
+        for number in 1..=ANSWERS {
+            let question = format!("Tell me about number {number} of {}.", way.name());
+            answers.push(self.ask(&told(&question, number)).await?);
+        }
+        let mean = |before: &HashMap<String, f64>, after: &HashMap<String, f64>, work: &str| {
+            let gained = |what: &str| {
+                let key = format!("msao_pass_seconds_{what}{{work=\"{work}\"}}");
+                let of = |figures: &HashMap<String, f64>| figures.get(&key).copied();
+                of(after).unwrap_or(0.0) - of(before).unwrap_or(0.0)
+            };
+            1000.0 * gained("sum") / gained("count")
+        };
+        let (edge_after, cloud_after) = (figures(self.edge).await?, figures(self.cloud).await?);
+        let number = |answer: &Answer, key: &str| {
+            let value = answer.report.get(key).and_then(Value::as_f64);
+            value.unwrap_or(0.0)
+        };
+        let sum = |key: &str| {
+            answers
+                .iter()
+                .map(|answer| number(answer, key))
+                .sum::<f64>()
+        };
+        let tokens: u64 = answers
+            .iter()
+            .map(|answer| answer.tokens.saturating_sub(1))
+            .sum();
+        let time: Duration = answers
+            .iter()
+            .map(|answer| answer.total - answer.first)
+            .sum();
+        let mut first: Vec<Duration> = answers.iter().map(|answer| answer.first).collect();
+        first.sort_unstable();
+        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        let picture_ms = match picture {
+            Some(picture) => {
+                let mut body = question("demo", &[("image", picture)], "Describe the picture.")?;
+                if let Value::Object(fields) = &mut body {
+                    fields.insert("max_completion_tokens".into(), json!(4));
+                }
+                ms(self.ask(&body).await?.first)
+            }
+            None => f64::NAN,
+        };
+        Ok(Measured {
+            per_s: tokens as f64 / time.as_secs_f64(),
+            first_ms: first.get(first.len() / 2).copied().map_or(f64::NAN, ms),
+            picture_ms,
+            draft_ms: mean(&edge, &edge_after, "Draft"),
+            verify_ms: mean(&cloud, &cloud_after, "Verify"),
+            step_ms: mean(&cloud, &cloud_after, "Decode"),
+            acceptance: sum("accepted_tokens") / sum("drafted_tokens"),
+        })
+    }
+
+    async fn ask(&self, body: &Value) -> Result<Answer> {
+        let answer = ask(self.edge, body).await?;
+        ensure!(answer.is_whole(), "an answer failed: {:?}", answer.error);
+        let degraded = answer.report.get("degraded") == Some(&json!(true));
+        ensure!(!degraded, "the link was lost to an answer");
+        Ok(answer)
+    }
+}
+
+/// All ways over one link.
+async fn compare(
+    places: &Places,
+    side: &Side,
+    what: &str,
+    rtt_ms: f64,
+    bps: f64,
+    pictures: bool,
+) -> Result<Vec<Row>> {
+    let held_out = read(&places.models.join("heldout"))?;
+    let mut seen = held_out.iter().filter_map(|question| {
+        let (_, path) = question.media.first()?;
+        (path.extension()? == "png").then_some(path)
+    });
+    let mut picture = || seen.next().map(|path| path.as_path()).filter(|_| pictures);
+    let cloud = side.measure(Way::Cloud, picture()).await?;
+    let beside = side.measure(Way::CloudDraft, picture()).await?;
+    let ours = side.measure(Way::Ours, picture()).await?;
+    let a = ours.acceptance.clamp(0.0, 0.999);
+    // The idle target decodes on, so that a draft finds it in the middle of a pass.
+    let sent_ms = 8000.0 * ROUND_BYTES / bps;
+    let wait_ms = rtt_ms + 1.5 * ours.verify_ms + sent_ms;
+    let stream = 1000.0 / (ours.draft_ms + (1.0 - a) * wait_ms);
+    let expected = |gamma: u32| (1.0 - a.powi(gamma as i32 + 1)) / (1.0 - a);
+    let synchronous = |gamma: u32, draft_ms: f64, wait_ms: f64| {
+        1000.0 * expected(gamma) / (f64::from(gamma) * draft_ms + wait_ms)
+    };
+    // The strongest that it can be, by the formula.
+    let best = GAMMAS.into_iter().max_by(|&one, &other| {
+        let of = |gamma| synchronous(gamma, ours.draft_ms, wait_ms);
+        of(one).total_cmp(&of(other))
+    });
+    let gamma = best.unwrap_or(4);
+    let sync = side.measure(Way::Synchronous(gamma), picture()).await?;
+    let sync_wait_ms = rtt_ms + 1.5 * sync.verify_ms + sent_ms;
+    let sync_says = synchronous(gamma, sync.draft_ms, sync_wait_ms);
+    // Ours has both cores work at once, which makes each pass longer: this much of the cloud's speed would be lost by that.
+    let shared = (cloud.step_ms / ours.step_ms).min(1.0);
+    let shared = if shared.is_finite() { shared } else { 1.0 };
+    let told = |way: Way, measured: &Measured, formula: f64| {
+        let times = [
+            ("draft", measured.draft_ms),
+            ("verify", measured.verify_ms),
+            ("step", measured.step_ms),
+        ];
+        let times = times.iter().filter(|(_, ms)| ms.is_finite());
+        let mut more: Vec<String> = times
+            .map(|(name, ms)| format!("{name} {ms:.1} ms"))
+            .collect();
+        if measured.acceptance.is_finite() {
+            more.push(format!("acceptance {:.3}", measured.acceptance));
+        }
+        if formula.is_finite() {
+            more.push(format!("the formula says {formula:.1} tokens/s"));
+        }
+        more.push(format!("first token {:.0} ms", measured.first_ms));
+        if measured.picture_ms.is_finite() {
+            more.push(format!("{:.0} ms about a picture", measured.picture_ms));
+        }
+        Row::told(
+            format!("{what}: {}", way.name()),
+            measured.per_s,
+            " tokens/s",
+        )
+        .with_more(Some(more.join(", ")))
+    };
+    Ok(vec![
+        told(Way::Cloud, &cloud, 1000.0 / cloud.step_ms),
+        told(Way::CloudDraft, &beside, f64::NAN),
+        told(Way::Synchronous(gamma), &sync, sync_says),
+        told(Way::Ours, &ours, stream),
+        Row::at_least(
+            format!("{what}: a pass over drafts"),
+            ours.verify_ms,
+            30.0,
+            " ms",
+        ),
+        Row::at_least(
+            format!("{what}: ours beside the stream's formula"),
+            ours.per_s / stream,
+            0.85,
+            "",
+        ),
+        Row::at_least(
+            format!("{what}: ours beside synchronous speculation"),
+            ours.per_s / sync.per_s,
+            1.0,
+            "",
+        ),
+        Row::at_least(
+            format!("{what}: ours beside cloud"),
+            ours.per_s / cloud.per_s,
+            0.97 * shared,
+            "",
+        )
+        .with_more(Some(format!(
+            "sharing the cores explains {:.0}%",
+            100.0 * (1.0 - shared)
+        ))),
+    ])
+}
