@@ -95,7 +95,7 @@ struct ServingArgs {
 
 #[derive(clap::Args)]
 struct NodesArgs {
-    /// Show these parts only: identity, link, paced, swaps, faults, overhead. May be given several times.
+    /// Show these parts only: identity, link, paced, swaps, faults, floods, overload, overhead. May be given several times.
     #[arg(long, value_name = "PART", value_parser = NODE_PARTS)]
     only: Vec<String>,
     /// The folder that holds demo-target, demo-draft and heldout [default: this checkout's models].
@@ -109,7 +109,9 @@ struct NodesArgs {
     out: Option<PathBuf>,
 }
 
-const NODE_PARTS: [&str; 6] = ["identity", "link", "paced", "swaps", "faults", "overhead"];
+const NODE_PARTS: [&str; 8] = [
+    "identity", "link", "paced", "swaps", "faults", "floods", "overload", "overhead",
+];
 const SERVING_PARTS: [&str; 6] = ["equality", "speed", "cost", "service", "probe", "soak"];
 const PARTS: [&str; 5] = ["parity", "pair", "sampler", "input", "loading"];
 
@@ -205,7 +207,7 @@ fn nodes(args: &NodesArgs) -> Result<bool> {
         .enable_all()
         .build()?;
     let scratch = Path::new("target/prove");
-    let parts: [Part; 6] = [
+    let parts: [Part; 8] = [
         (
             "identity",
             "Whatever drafts, and whatever the link does, the tokens are the target's (edge on core 0 with the client, cloud on core 1)",
@@ -230,6 +232,16 @@ fn nodes(args: &NodesArgs) -> Result<bool> {
             "faults",
             "Processes killed",
             Box::new(|| runtime.block_on(nodes::faults::rows(&places))),
+        ),
+        (
+            "floods",
+            "Clients and peers that mean harm, while others ask",
+            Box::new(|| runtime.block_on(nodes::floods::rows(&places))),
+        ),
+        (
+            "overload",
+            "More requests than can be served (edge on core 0 with the clients, cloud on core 1)",
+            Box::new(|| runtime.block_on(nodes::overload::rows(&places))),
         ),
         (
             "overhead",

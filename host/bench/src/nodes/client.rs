@@ -32,6 +32,8 @@ pub struct Answer {
     pub words: Vec<String>,
     /// What went wrong.
     pub error: Option<Value>,
+    /// When to come back, where the node says so.
+    pub retry_after: Option<Duration>,
     /// Until the first text.
     pub first: Duration,
     /// Until the end.
@@ -79,8 +81,11 @@ pub async fn ask(address: SocketAddr, body: &Value) -> Result<Answer> {
     }
     let began = Instant::now();
     let mut response = send(address, post(address, "/v1/chat/completions", &body)?).await?;
+    let header = |name: &str| response.headers().get(name)?.to_str().ok()?.parse().ok();
+    let retry_after = header("retry-after-ms").map(Duration::from_millis);
     let mut answer = Answer {
         status: response.status().as_u16(),
+        retry_after: retry_after.or_else(|| header("retry-after").map(Duration::from_secs)),
         text: String::new(),
         finish: None,
         report: Value::Null,

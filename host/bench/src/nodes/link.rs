@@ -30,8 +30,9 @@ const ANSWERS: u64 = 3;
 const TOKENS: u64 = 96;
 /// Bytes of a round on the wire, about.
 const ROUND_BYTES: f64 = 200.0;
-/// Rounds of a synchronous speculation that are tried on paper.
-const GAMMAS: [u32; 6] = [1, 2, 4, 6, 8, 12];
+/// Drafts of a synchronous round, and drafts of ours under way, that are tried with one answer each: the best are measured.
+const GAMMAS: [u32; 4] = [3, 5, 8, 12];
+const DEPTHS: [u32; 4] = [8, 16, 32, 64];
 /// Of the engines of given speed.
 const DRAFT_PASS: Duration = Duration::from_millis(8);
 const VERIFY_PASS: Duration = Duration::from_millis(40);
@@ -47,8 +48,8 @@ enum Way {
     CloudDraft,
     /// Waits for each verdict before it drafts on; so many drafts a round.
     Synchronous(u32),
-    /// Drafts on.
-    Ours,
+    /// Sends each draft at once and drafts on; at most so many under way.
+    Ours(u32),
 }
 
 impl Way {
@@ -57,7 +58,7 @@ impl Way {
             Way::Cloud => "cloud".into(),
             Way::CloudDraft => "cloud-draft".into(),
             Way::Synchronous(gamma) => format!("synchronous, {gamma} drafts a round"),
-            Way::Ours => "ours".into(),
+            Way::Ours(depth) => format!("ours, up to {depth} drafts under way"),
         }
     }
 
@@ -65,15 +66,16 @@ impl Way {
         match self {
             Way::Cloud => "cloud-only",
             Way::CloudDraft => "cloud-draft",
-            Way::Synchronous(_) | Way::Ours => "fixed-speculate",
+            Way::Synchronous(_) | Way::Ours(_) => "fixed-speculate",
         }
     }
 
-    /// Parameters of the policy; ours are the policy's own.
-    fn parameters(self) -> Value {
+    /// Parameters of the policy, if it has any.
+    fn parameters(self) -> Option<Value> {
         match self {
-            Way::Synchronous(gamma) => json!({ "gamma": gamma, "in-flight": 1 }),
-            _ => json!({ "gamma": 1, "in-flight": 64 }),
+            Way::Cloud | Way::CloudDraft => None,
+            Way::Synchronous(gamma) => Some(json!({ "gamma": gamma, "in-flight": 1 })),
+            Way::Ours(depth) => Some(json!({ "gamma": 1, "in-flight": depth })),
         }
     }
 }
@@ -201,7 +203,8 @@ fn shape(rtt_ms: f64, bps: f64) -> String {
 /// A twin whose passes take long enough on one core: Qwen2.5-0.5B's layers with a small vocabulary, since a draft pays for the
 /// whole head as well.
 fn twin(places: &Places, scratch: &Path) -> Result<PathBuf> {
-    let out = scratch.join("twin-link");
+    // The nodes' configurations lie elsewhere.
+    let out = std::path::absolute(scratch.join("twin-link"))?;
     if out.join("twin.json").is_file() {
         return Ok(out);
     }
@@ -269,15 +272,31 @@ impl Side {
     async fn choose(&self, way: Way) -> Result<()> {
         let name = way.policy();
         activate(self.operator, self.releases.get(name).context("a policy")?).await?;
-        if name == "fixed-speculate" {
-            let body = json!({ "plugin": name, "values": way.parameters() });
-            operate(self.operator, "/v1/tune", Some(&body)).await?;
+        if let Some(values) = way.parameters() {
+            let body = json!({ "plugin": name, "values": values });
+            match operate(self.operator, "/v1/tune", Some(&body)).await {
+                // They are so already.
+                Err(error) if !error.to_string().contains("409") => return Err(error),
+                _ => {}
+            }
         }
         Ok(())
     }
 
+    /// The fastest of several ways, by one answer each.
+    async fn best(&self, ways: impl Iterator<Item = Way>) -> Result<Way> {
+        let mut best: Option<(Way, f64)> = None;
+        for way in ways {
+            let tried = self.measure(way, 1, None).await?.per_s;
+            if best.is_none_or(|(_, fastest)| tried > fastest) {
+                best = Some((way, tried));
+            }
+        }
+        best.map(|(way, _)| way).context("no way to try")
+    }
+
     /// Asks by one way; `picture`: once with this as well.
-    async fn measure(&self, way: Way, picture: Option<&Path>) -> Result<Measured> {
+    async fn measure(&self, way: Way, count: u64, picture: Option<&Path>) -> Result<Measured> {
         self.choose(way).await?;
         let told = |question: &str, seed: u64| {
             json!({
@@ -289,8 +308,8 @@ impl Side {
         self.ask(&told("Tell me of the weather.", 0)).await?;
         let (edge, cloud) = (figures(self.edge).await?, figures(self.cloud).await?);
         let mut answers = Vec::new();
-        for number in 1..=ANSWERS {
-            let question = format!("Tell me about number {number} of {}.", way.name());
+        for number in 1..=count {
+            let question = format!("Tell me about number {number}.");
             answers.push(self.ask(&told(&question, number)).await?);
         }
         let mean = |before: &HashMap<String, f64>, after: &HashMap<String, f64>, work: &str| {
@@ -368,27 +387,31 @@ async fn compare(
         (path.extension()? == "png").then_some(path)
     });
     let mut picture = || seen.next().map(|path| path.as_path()).filter(|_| pictures);
-    let cloud = side.measure(Way::Cloud, picture()).await?;
-    let beside = side.measure(Way::CloudDraft, picture()).await?;
-    let ours = side.measure(Way::Ours, picture()).await?;
-    let a = ours.acceptance.clamp(0.0, 0.999);
-    // The idle target decodes on, so that a draft finds it in the middle of a pass.
+    let cloud = side.measure(Way::Cloud, ANSWERS, picture()).await?;
+    let beside = side.measure(Way::CloudDraft, ANSWERS, picture()).await?;
+    let sync_way = side.best(GAMMAS.into_iter().map(Way::Synchronous)).await?;
+    let sync = side.measure(sync_way, ANSWERS, picture()).await?;
+    let our_way = side.best(DEPTHS.into_iter().map(Way::Ours)).await?;
+    let ours = side.measure(our_way, ANSWERS, picture()).await?;
     let sent_ms = 8000.0 * ROUND_BYTES / bps;
+    // A draft finds the target in the middle of a pass: of a stream's one before it, or of one that the idle target made.
+    let a = ours.acceptance.clamp(0.0, 0.999);
     let wait_ms = rtt_ms + 1.5 * ours.verify_ms + sent_ms;
     let stream = 1000.0 / (ours.draft_ms + (1.0 - a) * wait_ms);
-    let expected = |gamma: u32| (1.0 - a.powi(gamma as i32 + 1)) / (1.0 - a);
-    let synchronous = |gamma: u32, draft_ms: f64, wait_ms: f64| {
-        1000.0 * expected(gamma) / (f64::from(gamma) * draft_ms + wait_ms)
+    let idle_ms = if sync.step_ms.is_finite() {
+        sync.step_ms
+    } else {
+        0.0
     };
-    // The strongest that it can be, by the formula.
-    let best = GAMMAS.into_iter().max_by(|&one, &other| {
-        let of = |gamma| synchronous(gamma, ours.draft_ms, wait_ms);
-        of(one).total_cmp(&of(other))
-    });
-    let gamma = best.unwrap_or(4);
-    let sync = side.measure(Way::Synchronous(gamma), picture()).await?;
-    let sync_wait_ms = rtt_ms + 1.5 * sync.verify_ms + sent_ms;
-    let sync_says = synchronous(gamma, sync.draft_ms, sync_wait_ms);
+    let wait_ms = rtt_ms + sync.verify_ms + idle_ms / 2.0 + sent_ms;
+    let a = sync.acceptance.clamp(0.0, 0.999);
+    let sync_says = match sync_way {
+        Way::Synchronous(gamma) => {
+            let expected = (1.0 - a.powi(gamma as i32 + 1)) / (1.0 - a);
+            1000.0 * expected / (f64::from(gamma) * sync.draft_ms + wait_ms)
+        }
+        _ => f64::NAN,
+    };
     // Ours has both cores work at once, which makes each pass longer: this much of the cloud's speed would be lost by that.
     let shared = (cloud.step_ms / ours.step_ms).min(1.0);
     let shared = if shared.is_finite() { shared } else { 1.0 };
@@ -422,8 +445,8 @@ async fn compare(
     Ok(vec![
         told(Way::Cloud, &cloud, 1000.0 / cloud.step_ms),
         told(Way::CloudDraft, &beside, f64::NAN),
-        told(Way::Synchronous(gamma), &sync, sync_says),
-        told(Way::Ours, &ours, stream),
+        told(sync_way, &sync, sync_says),
+        told(our_way, &ours, stream),
         Row::at_least(
             format!("{what}: a pass over drafts"),
             ours.verify_ms,

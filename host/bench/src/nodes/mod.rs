@@ -5,11 +5,15 @@ pub mod demo;
 #[cfg(feature = "engine")]
 pub mod faults;
 #[cfg(feature = "engine")]
+pub mod floods;
+#[cfg(feature = "engine")]
 pub mod identity;
 #[cfg(feature = "engine")]
 pub mod link;
 #[cfg(feature = "engine")]
 pub mod overhead;
+#[cfg(feature = "engine")]
+pub mod overload;
 #[cfg(feature = "engine")]
 pub mod paced;
 #[cfg(feature = "engine")]

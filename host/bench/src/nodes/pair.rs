@@ -33,6 +33,8 @@ pub struct Wanted {
     pub held: String,
     /// The link, as TOML under `[peers.shape]`.
     pub shape: String,
+    /// Where the edge's state lies, where that matters.
+    pub state: Option<PathBuf>,
     /// Keys of the edge's `[api]`.
     pub api: String,
 }
@@ -65,7 +67,8 @@ impl Pair {
         let nodes = cloud.nodes.context("the cloud takes no sessions")?;
         let draft = wanted.draft.clone();
         let draft = draft.unwrap_or_else(|| places.models.join("demo-draft"));
-        let mut text = head("edge", "edge") + &model("draft", &draft, wanted);
+        let state = wanted.state.clone().unwrap_or_else(|| "edge".into());
+        let mut text = head("edge", "edge", &state) + &model("draft", &draft, wanted);
         let _ = write!(
             text,
             "[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n{}\n[operator]\nlisten = \"127.0.0.1:0\"\n[policy]\n\
@@ -156,7 +159,7 @@ pub async fn until(operator: SocketAddr, up: bool) -> Result<()> {
 }
 
 fn start_cloud(places: &Places, wanted: &Wanted, work: &Path, nodes: &str) -> Result<NodeProcess> {
-    let mut text = head("cloud", "cloud");
+    let mut text = head("cloud", "cloud", Path::new("cloud"));
     // The cloud drafts with the pair's own draft model, whoever drafts at the edge.
     let (draft, target) = match &wanted.target {
         Some(target) => (wanted.draft.clone(), target.clone()),
@@ -171,8 +174,9 @@ fn start_cloud(places: &Places, wanted: &Wanted, work: &Path, nodes: &str) -> Re
     start(places, work, "cloud", &text, CLOUD_CORE)
 }
 
-fn head(name: &str, role: &str) -> String {
-    format!("[node]\nname = \"{name}\"\nrole = \"{role}\"\nstate = \"{name}\"\n")
+fn head(name: &str, role: &str, state: &Path) -> String {
+    let state = state.display();
+    format!("[node]\nname = \"{name}\"\nrole = \"{role}\"\nstate = \"{state}\"\n")
 }
 
 fn model(role: &str, folder: &Path, wanted: &Wanted) -> String {

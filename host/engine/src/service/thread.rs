@@ -107,6 +107,11 @@ pub(super) fn run(
     }
 }
 
+/// A session whose prompt is being read, and the tokens that are left of it.
+type Reading = (u64, SequenceId, usize);
+/// Likewise, or `None` while a medium comes first.
+type Reader = (u64, SequenceId, Option<usize>);
+
 /// What a turn of the loop came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
@@ -334,8 +339,7 @@ impl Engine {
         };
         let mut worked = false;
         let mut held_up = false;
-        // The tokens that are left of each prompt; `None`: a medium comes first.
-        let mut readers: Vec<(u64, SequenceId, Option<usize>)> = Vec::new();
+        let mut readers: Vec<Reader> = Vec::new();
         let mut ready: Vec<(u64, SequenceId, Rows)> = Vec::new();
         let mut rows_left = self.options.decode_rows;
         let mut skipped = None;
@@ -407,10 +411,7 @@ impl Engine {
     /// First come first served: no second medium is begun before one is done, and sharing a chunk among prompts would delay
     /// them all. Who asks for much the same as somebody ahead waits for that one, and then shares it: the choices of one
     /// request have one prompt.
-    fn in_order(
-        &self,
-        mut readers: Vec<(u64, SequenceId, Option<usize>)>,
-    ) -> (Option<(u64, SequenceId)>, Vec<(u64, SequenceId, usize)>) {
+    fn in_order(&self, mut readers: Vec<Reader>) -> (Option<(u64, SequenceId)>, Vec<Reading>) {
         readers.sort_unstable_by_key(|(id, _, _)| *id);
         let mut ahead = Vec::with_capacity(readers.len());
         let mut encoding = None;

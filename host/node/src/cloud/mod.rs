@@ -1,5 +1,6 @@
 //! Sessions that others have opened on this node's target: edge nodes over a link, and this node's own requests.
 
+mod depth;
 mod pair;
 mod session;
 
@@ -14,6 +15,7 @@ use msao_link::estimate::{EstimateConfig, Figures, Speeds, UNKNOWN};
 use msao_session::frame::{Frame, Open, Refused, RefusedCode, SessionId};
 use tokio::sync::{mpsc, watch};
 
+use self::depth::PassTimes;
 use crate::answer::{Channel, Connecting, Target, Traffic};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -57,6 +59,8 @@ pub struct Sessions {
     /// Sessions that the target works for.
     busy: watch::Sender<usize>,
     speeds: Mutex<Speeds>,
+    /// How long the target's passes take for a session.
+    times: Mutex<PassTimes>,
     metrics: Metrics,
 }
 
@@ -81,6 +85,7 @@ impl Sessions {
             draining: AtomicBool::new(false),
             busy: watch::Sender::new(0),
             speeds: Mutex::new(Speeds::new(&EstimateConfig::default())),
+            times: Mutex::default(),
             metrics,
         })
     }
@@ -112,6 +117,10 @@ impl Sessions {
     /// What was learned of this node's speed.
     pub fn speeds(&self) -> MutexGuard<'_, Speeds> {
         self.speeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn times(&self) -> MutexGuard<'_, PassTimes> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<SessionId, mpsc::UnboundedSender<Attach>>> {

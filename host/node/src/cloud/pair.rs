@@ -1,8 +1,7 @@
 //! Both models on one node: where the target would choose a single token, the draft model drafts first.
 //!
-//! How many tokens it drafts follows what was measured of this very answer: with the draft's time `t_d`, the target's
-//! `t_v` and acceptance `a`, a round of `k` drafts gives `(1 - a^(k+1)) / (1 - a)` tokens in `k * t_d + t_v` (Leviathan et al.
-//! 2023, arXiv 2211.17192). The best `k` may be 0: then the target goes on alone, and tries a draft now and then.
+//! How many tokens it drafts follows what was measured of this very answer ([`depth`](super::depth)). The best number may be 0:
+//! then the target goes on alone, and tries a draft now and then.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -12,11 +11,12 @@ use msao_core::probe::ProbeReport;
 use msao_engine::Keep;
 use msao_engine::service::{ServiceError, Verdict};
 
+use super::depth::{Acceptance, PassTimes};
 use crate::models::{Awaited, Seat};
 
 /// Drafts a round at most.
 const MOST: usize = 16;
-/// Weight of a new round in what is known.
+/// Weight of a new round in what is known of the draft model's speed.
 const WEIGHT: f64 = 0.1;
 /// A target that does without drafts tries one again after so many tokens.
 const TRY_AGAIN: u32 = 32;
@@ -25,8 +25,8 @@ const TRY_AGAIN: u32 = 32;
 #[derive(Clone, Copy, Debug)]
 struct Known {
     draft_ms: f64,
-    verify_ms: f64,
-    acceptance: f64,
+    times: PassTimes,
+    acceptance: Acceptance,
     /// Tokens since the last draft.
     without: u32,
     /// Tokens of the draft model's answer.
@@ -51,8 +51,8 @@ impl Pair {
             draft,
             known: Mutex::new(Known {
                 draft_ms: 1.0,
-                verify_ms: 4.0,
-                acceptance: 0.7,
+                times: PassTimes::default(),
+                acceptance: Acceptance::default(),
                 without: 0,
                 written: 0,
             }),
@@ -65,22 +65,14 @@ impl Pair {
 
     fn learn(&self, drafts: usize, draft_ms: f64, accepted: usize, verify_ms: f64) {
         let mut known = self.known();
-        let toward = |value: &mut f64, new: f64| *value += WEIGHT * (new - *value);
-        toward(&mut known.verify_ms, verify_ms);
+        known.times.saw(drafts, verify_ms);
         if drafts == 0 {
             known.without += 1;
             return;
         }
         known.without = 0;
-        toward(&mut known.draft_ms, draft_ms / drafts as f64);
-        // Places at which both chose: the accepted ones, and the one that was not.
-        let judged = drafts.min(accepted + 1);
-        for place in 0..judged {
-            toward(
-                &mut known.acceptance,
-                if place < accepted { 1.0 } else { 0.0 },
-            );
-        }
+        known.draft_ms += WEIGHT * (draft_ms / drafts as f64 - known.draft_ms);
+        known.acceptance.saw(drafts, accepted);
     }
 
     async fn speculate(&self) -> Result<Verdict, ServiceError> {
@@ -184,13 +176,7 @@ impl Seat for Pair {
 
 /// The best number of drafts.
 fn count(known: Known) -> usize {
-    let a = known.acceptance.clamp(0.0, 0.999);
-    let rate = |k: usize| {
-        let tokens = (1.0 - a.powi(k as i32 + 1)) / (1.0 - a);
-        tokens / (k as f64 * known.draft_ms + known.verify_ms).max(1e-6)
-    };
-    let best = (0..=MOST).max_by(|&x, &y| rate(x).total_cmp(&rate(y)));
-    match best.unwrap_or(0) {
+    match known.acceptance.best(&known.times, known.draft_ms, MOST) {
         0 if known.without >= TRY_AGAIN => 1,
         best => best,
     }
@@ -200,28 +186,21 @@ fn count(known: Known) -> usize {
 mod tests {
     use super::*;
 
-    fn known(draft_ms: f64, verify_ms: f64, acceptance: f64) -> Known {
-        Known {
-            draft_ms,
-            verify_ms,
-            acceptance,
-            without: 0,
-            written: 0,
-        }
-    }
-
     #[test]
-    fn the_number_of_drafts_follows_what_they_are_worth() {
-        // A draft that is never right, or as dear as the target, is not asked.
-        assert_eq!(count(known(1.0, 10.0, 0.0)), 0);
-        assert_eq!(count(known(10.0, 10.0, 0.8)), 0);
-        assert_eq!(count(known(0.0, 10.0, 0.9)), MOST);
-        // (1 - 0.8^(k+1)) / 0.2 in k + 10: 0.2857 at 7, 0.2857 at 8, less at 6 and 9.
-        assert!((6..=9).contains(&count(known(1.0, 10.0, 0.8))));
-        let again = Known {
-            without: TRY_AGAIN,
-            ..known(10.0, 10.0, 0.1)
+    fn a_draft_that_is_not_worth_it_is_tried_now_and_then() {
+        let mut times = PassTimes::default();
+        times.saw(0, 10.0);
+        let mut known = Known {
+            draft_ms: 20.0,
+            times,
+            acceptance: Acceptance::default(),
+            without: TRY_AGAIN - 1,
+            written: 0,
         };
-        assert_eq!(count(again), 1);
+        assert_eq!(count(known), 0);
+        known.without = TRY_AGAIN;
+        assert_eq!(count(known), 1);
+        known.draft_ms = 0.1;
+        assert!(count(known) > 1);
     }
 }

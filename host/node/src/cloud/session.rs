@@ -14,12 +14,16 @@ use msao_session::frame::{Frame, Open, RefusedCode, Wanted};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::mpsc;
 
+use super::depth::Acceptance;
 use super::pair::Pair;
 use super::{Attach, Sessions};
 use crate::answer::Channel;
 use crate::metrics::Work;
 use crate::models::{Done, Model, Opening, Order, Orders};
 use crate::request::Prompt;
+
+/// Drafts that one pass verifies for a session at most.
+const MOST_DRAFTS: usize = 64;
 
 /// What a session holds.
 struct Served {
@@ -35,6 +39,10 @@ struct Served {
     /// Any work of the target's is wanted, drafts or not.
     decodes: bool,
     passes: Passes,
+    /// Of this answer's drafts.
+    acceptance: Acceptance,
+    /// The seat is of both models: it makes drafts of its own, and its passes are no passes of the target's.
+    both: bool,
 }
 
 /// Where the times of its passes go.
@@ -70,10 +78,12 @@ impl Sessions {
         };
         let config = Config {
             lease_ms: self.limits.lease_ms,
+            batch_max: MOST_DRAFTS,
             ..Config::default()
         };
         let seat = self.seat(&open, &inputs);
         let decodes = open.wanted != Wanted::Verify;
+        let both = open.wanted == Wanted::DecodeWithDraft;
         let (cloud, effects) = Cloud::open(open, config, self.clock.now_ms());
         let mut busy = self.busy.subscribe();
         // What is so already is news to this session.
@@ -86,6 +96,8 @@ impl Sessions {
             prompt_tokens: inputs.input_ids.len() as u32,
             busy: false,
             decodes,
+            acceptance: Acceptance::default(),
+            both,
             passes: Passes {
                 verify: self.metrics.passes(Work::Verify),
                 decode: self.metrics.passes(Work::Decode),
@@ -308,7 +320,14 @@ impl Served {
         }
     }
 
-    fn learn(&self, drafts: u32, verdict: &Verdict, took_ms: f64) {
+    fn learn(&mut self, drafts: u32, verdict: &Verdict, took_ms: f64) {
+        if !self.both {
+            let mut times = self.sessions.times();
+            times.saw(drafts as usize, took_ms);
+            self.acceptance.saw(drafts as usize, verdict.accepted);
+            let best = self.acceptance.best(&times, 0.0, MOST_DRAFTS);
+            self.cloud.limit_batch(best);
+        }
         let passes = &self.passes;
         let work = if drafts > 0 {
             &passes.verify

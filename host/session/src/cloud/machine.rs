@@ -113,6 +113,11 @@ impl Cloud {
         out
     }
 
+    /// From here on at most so many drafts go into one order; what waits behind them comes with the next.
+    pub fn limit_batch(&mut self, drafts: usize) {
+        self.config.batch_max = drafts.clamp(1, MAX_VERDICT_IDS / 2);
+    }
+
     /// When [`Event::Tick`] is due next, if nothing else happens before.
     pub fn due_ms(&self) -> Option<f64> {
         let own = match self.phase {
