@@ -94,7 +94,7 @@ impl Attack {
                     "a".repeat(1 << 20)
                 );
                 let told = said(port, &[header.as_bytes()]).await?;
-                Ok(first_line(&told))
+                Ok(in_words(&told))
             }
             Attack::Garbage => {
                 let mut told = Vec::new();
@@ -275,7 +275,7 @@ async fn slow(port: SocketAddr, beginning: &str) -> Result<String> {
                 _ = sending => drop(timeout(Duration::from_secs(1), from.read_to_end(&mut told)).await),
                 _ = from.read_to_end(&mut told) => {}
             }
-            anyhow::Ok(first_line(&told))
+            anyhow::Ok(in_words(&told))
         }));
     }
     let mut told: Vec<(String, usize)> = Vec::new();

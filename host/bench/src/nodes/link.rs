@@ -20,17 +20,20 @@ use serde_json::{Value, json};
 use super::client::{Answer, activate, ask, figures, operate, push, question};
 use super::paced::Paced;
 use super::pair::{Pair, Places, Wanted};
+use super::swaps::percentile;
 use crate::report::Row;
 use crate::vqa::read;
 
 /// Round trip in ms and bits a second.
 const LINKS: [(f64, f64); 4] = [(20.0, 20e6), (20.0, 200e6), (80.0, 20e6), (80.0, 200e6)];
 /// Answers by each way, and their tokens.
-const ANSWERS: u64 = 3;
+const ANSWERS: u64 = 4;
+/// Answers by each setting that is tried.
+const TRIES: u64 = 2;
 const TOKENS: u64 = 96;
 /// Bytes of a round on the wire, about.
 const ROUND_BYTES: f64 = 200.0;
-/// Drafts of a synchronous round, and drafts of ours under way, that are tried with one answer each: the best are measured.
+/// Drafts of a synchronous round, and drafts of ours under way, that are tried: the best are measured.
 const GAMMAS: [u32; 4] = [3, 5, 8, 12];
 const DEPTHS: [u32; 4] = [8, 16, 32, 64];
 /// Of the engines of given speed.
@@ -88,17 +91,48 @@ struct Side {
     releases: HashMap<&'static str, Value>,
 }
 
-/// What was measured of one way.
-#[derive(Clone, Copy, Debug, Default)]
+/// What was measured of one way, in sums over its answers.
+#[derive(Clone, Debug, Default)]
+struct Sums {
+    tokens: u64,
+    time: Duration,
+    firsts: Vec<f64>,
+    picture_ms: Vec<f64>,
+    drafted: f64,
+    accepted: f64,
+    /// Times of passes in seconds and their number: of the draft model, of the target over drafts, and over one token.
+    passes: [(f64, f64); 3],
+}
+
+/// Figures of one way.
+#[derive(Clone, Copy, Debug)]
 struct Measured {
     per_s: f64,
     first_ms: f64,
     picture_ms: f64,
-    /// A pass of the draft model, of the target over drafts, and of the target over one token, in ms.
     draft_ms: f64,
     verify_ms: f64,
     step_ms: f64,
     acceptance: f64,
+}
+
+impl Sums {
+    fn figures(&self) -> Measured {
+        let [draft, verify, step] = self.passes.map(|(sum, count)| 1000.0 * sum / count);
+        let median = |values: &[f64]| match values {
+            [] => f64::NAN,
+            values => percentile(values, 0.5),
+        };
+        Measured {
+            per_s: self.tokens as f64 / self.time.as_secs_f64(),
+            first_ms: median(&self.firsts),
+            picture_ms: median(&self.picture_ms),
+            draft_ms: draft,
+            verify_ms: verify,
+            step_ms: step,
+            acceptance: self.accepted / self.drafted,
+        }
+    }
 }
 
 /// The rows of the twin.
@@ -283,84 +317,75 @@ impl Side {
         Ok(())
     }
 
-    /// The fastest of several ways, by one answer each.
-    async fn best(&self, ways: impl Iterator<Item = Way>) -> Result<Way> {
-        let mut best: Option<(Way, f64)> = None;
-        for way in ways {
-            let tried = self.measure(way, 1, None).await?.per_s;
-            if best.is_none_or(|(_, fastest)| tried > fastest) {
-                best = Some((way, tried));
+    /// Asks by these ways in turn, so many times, so that what else the machine does meets all of them alike.
+    async fn in_turn(&self, ways: &[Way], times: u64) -> Result<Vec<Sums>> {
+        let mut sums = vec![Sums::default(); ways.len()];
+        for number in 0..times {
+            for (way, sums) in ways.iter().zip(&mut sums) {
+                self.measure(*way, number, sums).await?;
             }
         }
-        best.map(|(way, _)| way).context("no way to try")
+        Ok(sums)
     }
 
-    /// Asks by one way; `picture`: once with this as well.
-    async fn measure(&self, way: Way, count: u64, picture: Option<&Path>) -> Result<Measured> {
+    /// The fastest of several ways, and what each came to.
+    async fn best(&self, ways: &[Way]) -> Result<(Way, Vec<String>)> {
+        let sums = self.in_turn(ways, TRIES).await?;
+        let rates: Vec<f64> = sums.iter().map(|sums| sums.figures().per_s).collect();
+        let best = ways
+            .iter()
+            .zip(&rates)
+            .max_by(|one, other| one.1.total_cmp(other.1));
+        let (best, _) = best.context("no way to try")?;
+        let tried = ways.iter().zip(&rates);
+        let told = tried.map(|(way, rate)| format!("tried: {}: {rate:.1} tokens/s", way.name()));
+        Ok((*best, told.collect()))
+    }
+
+    /// Asks one question by one way.
+    async fn measure(&self, way: Way, number: u64, sums: &mut Sums) -> Result<()> {
         self.choose(way).await?;
-        let told = |question: &str, seed: u64| {
-            json!({
-                "model": "demo", "messages": [{ "role": "user", "content": question }], "seed": seed,
-                "temperature": 0, "max_completion_tokens": TOKENS,
-            })
-        };
-        // Estimates and caches are warm after it.
-        self.ask(&told("Tell me of the weather.", 0)).await?;
         let (edge, cloud) = (figures(self.edge).await?, figures(self.cloud).await?);
-        let mut answers = Vec::new();
-        for number in 1..=count {
-            let question = format!("Tell me about number {number}.");
-            answers.push(self.ask(&told(&question, number)).await?);
-        }
-        let mean = |before: &HashMap<String, f64>, after: &HashMap<String, f64>, work: &str| {
-            let gained = |what: &str| {
-                let key = format!("msao_pass_seconds_{what}{{work=\"{work}\"}}");
-                let of = |figures: &HashMap<String, f64>| figures.get(&key).copied();
-                of(after).unwrap_or(0.0) - of(before).unwrap_or(0.0)
-            };
-            1000.0 * gained("sum") / gained("count")
-        };
+        let body = json!({
+            "model": "demo", "messages": [{ "role": "user", "content": format!("Tell me about number {number}.") }],
+            "temperature": 0, "max_completion_tokens": TOKENS,
+        });
+        let answer = self.ask(&body).await?;
         let (edge_after, cloud_after) = (figures(self.edge).await?, figures(self.cloud).await?);
-        let number = |answer: &Answer, key: &str| {
-            let value = answer.report.get(key).and_then(Value::as_f64);
-            value.unwrap_or(0.0)
+        let of = |figures: &HashMap<String, f64>, what: &str, work: &str| {
+            let key = format!("msao_pass_seconds_{what}{{work=\"{work}\"}}");
+            figures.get(&key).copied().unwrap_or(0.0)
         };
-        let sum = |key: &str| {
-            answers
-                .iter()
-                .map(|answer| number(answer, key))
-                .sum::<f64>()
-        };
-        let tokens: u64 = answers
-            .iter()
-            .map(|answer| answer.tokens.saturating_sub(1))
-            .sum();
-        let time: Duration = answers
-            .iter()
-            .map(|answer| answer.total - answer.first)
-            .sum();
-        let mut first: Vec<Duration> = answers.iter().map(|answer| answer.first).collect();
-        first.sort_unstable();
-        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-        let picture_ms = match picture {
-            Some(picture) => {
-                let mut body = question("demo", &[("image", picture)], "Describe the picture.")?;
-                if let Value::Object(fields) = &mut body {
-                    fields.insert("max_completion_tokens".into(), json!(4));
-                }
-                ms(self.ask(&body).await?.first)
-            }
-            None => f64::NAN,
-        };
-        Ok(Measured {
-            per_s: tokens as f64 / time.as_secs_f64(),
-            first_ms: first.get(first.len() / 2).copied().map_or(f64::NAN, ms),
-            picture_ms,
-            draft_ms: mean(&edge, &edge_after, "Draft"),
-            verify_ms: mean(&cloud, &cloud_after, "Verify"),
-            step_ms: mean(&cloud, &cloud_after, "Decode"),
-            acceptance: sum("accepted_tokens") / sum("drafted_tokens"),
-        })
+        for ((before, after, work), (sum, count)) in [
+            (&edge, &edge_after, "Draft"),
+            (&cloud, &cloud_after, "Verify"),
+            (&cloud, &cloud_after, "Decode"),
+        ]
+        .into_iter()
+        .zip(&mut sums.passes)
+        {
+            *sum += of(after, "sum", work) - of(before, "sum", work);
+            *count += of(after, "count", work) - of(before, "count", work);
+        }
+        let number = |key: &str| answer.report.get(key).and_then(Value::as_f64);
+        sums.tokens += answer.tokens.saturating_sub(1);
+        sums.time += answer.total - answer.first;
+        sums.firsts.push(answer.first.as_secs_f64() * 1000.0);
+        sums.drafted += number("drafted_tokens").unwrap_or(0.0);
+        sums.accepted += number("accepted_tokens").unwrap_or(0.0);
+        Ok(())
+    }
+
+    /// Asks about a picture that has not been there before.
+    async fn picture(&self, way: Way, picture: &Path, sums: &mut Sums) -> Result<()> {
+        self.choose(way).await?;
+        let mut body = question("demo", &[("image", picture)], "Describe the picture.")?;
+        if let Value::Object(fields) = &mut body {
+            fields.insert("max_completion_tokens".into(), json!(4));
+        }
+        let first = self.ask(&body).await?.first;
+        sums.picture_ms.push(first.as_secs_f64() * 1000.0);
+        Ok(())
     }
 
     async fn ask(&self, body: &Value) -> Result<Answer> {
@@ -384,15 +409,25 @@ async fn compare(
     let held_out = read(&places.models.join("heldout"))?;
     let mut seen = held_out.iter().filter_map(|question| {
         let (_, path) = question.media.first()?;
-        (path.extension()? == "png").then_some(path)
+        (path.extension()? == "jpg").then_some(path)
     });
-    let mut picture = || seen.next().map(|path| path.as_path()).filter(|_| pictures);
-    let cloud = side.measure(Way::Cloud, ANSWERS, picture()).await?;
-    let beside = side.measure(Way::CloudDraft, ANSWERS, picture()).await?;
-    let sync_way = side.best(GAMMAS.into_iter().map(Way::Synchronous)).await?;
-    let sync = side.measure(sync_way, ANSWERS, picture()).await?;
-    let our_way = side.best(DEPTHS.into_iter().map(Way::Ours)).await?;
-    let ours = side.measure(our_way, ANSWERS, picture()).await?;
+    // Estimates and caches are warm after it.
+    side.in_turn(&[Way::Cloud], 1).await?;
+    let (sync_way, mut tried) = side.best(&GAMMAS.map(Way::Synchronous)).await?;
+    let (our_way, more) = side.best(&DEPTHS.map(Way::Ours)).await?;
+    tried.extend(more);
+    let ways = [Way::Cloud, Way::CloudDraft, sync_way, our_way];
+    let mut sums = side.in_turn(&ways, ANSWERS).await?;
+    if pictures {
+        for (way, sums) in ways.iter().zip(&mut sums) {
+            let picture = seen.next().context("a picture")?;
+            side.picture(*way, picture, sums).await?;
+        }
+    }
+    let figures: Vec<Measured> = sums.iter().map(Sums::figures).collect();
+    let &[cloud, beside, sync, ours] = figures.as_slice() else {
+        anyhow::bail!("four ways were asked");
+    };
     let sent_ms = 8000.0 * ROUND_BYTES / bps;
     // A draft finds the target in the middle of a pass: of a stream's one before it, or of one that the idle target made.
     let a = ours.acceptance.clamp(0.0, 0.999);
@@ -452,7 +487,8 @@ async fn compare(
             ours.verify_ms,
             30.0,
             " ms",
-        ),
+        )
+        .with_details(tried),
         Row::at_least(
             format!("{what}: ours beside the stream's formula"),
             ours.per_s / stream,

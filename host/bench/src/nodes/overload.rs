@@ -17,12 +17,14 @@ use super::swaps::percentile;
 use crate::report::Row;
 
 /// Clients at once, each asking again and again.
-const CLIENTS: [usize; 4] = [8, 16, 32, 64];
+const CLIENTS: [usize; 4] = [8, 16, 32, 48];
 const EACH_FOR: Duration = Duration::from_secs(8);
 const TIMES: f64 = 4.0;
 const OVERLOADED_FOR: Duration = Duration::from_secs(30);
 /// Tokens of an answer: long enough that a request costs far more than refusing one.
 const TOKENS: u32 = 64;
+/// What ends an answer of the demo models (their config.json's `eos_token_id`).
+const END_OF_SEQUENCE: &str = "602";
 /// An answer that begins later is no good to anybody.
 const FIRST_WITHIN: Duration = Duration::from_secs(2);
 /// Of those who were refused, so many come back when they were told to.
@@ -129,6 +131,8 @@ fn body(number: u64) -> Value {
         "model": "demo",
         "messages": [{ "role": "user", "content": format!("Tell me about number {number}.") }],
         "max_completion_tokens": TOKENS, "temperature": 1.2, "seed": number,
+        // Nothing ends an answer early: the id that would is not chosen.
+        "logit_bias": { END_OF_SEQUENCE: -100 },
     })
 }
 

@@ -51,6 +51,8 @@ pub struct ServiceOptions {
     pub decode_rows: usize,
     /// Most rows of prompts in a pass that also decodes: the price in delay that a long prompt may put on others.
     pub prompt_rows: usize,
+    /// How long such a pass may take, about: where a row of a prompt takes long, there are fewer in a pass, down to 16.
+    pub prompt_slice: Duration,
     /// Most rows of prompts in a pass in which nobody decodes.
     pub idle_prompt_rows: usize,
     /// Longest that a medium is encoded between two passes while others are being answered. A block of the encoder that
@@ -72,6 +74,7 @@ impl Default for ServiceOptions {
             waiting_bytes: 512 << 20,
             decode_rows: 256,
             prompt_rows: 128,
+            prompt_slice: Duration::from_millis(100),
             idle_prompt_rows: 512,
             encode_slice: Duration::from_millis(20),
             logits_bytes: 256 << 20,

@@ -70,6 +70,8 @@ struct Engine {
     turn: u64,
     /// How long the last pass took.
     took: Duration,
+    /// How long a row of a prompt takes, in seconds, learned from passes with prompts; 0 before the first.
+    row_seconds: f64,
     /// The device does nothing any more.
     lost: bool,
 }
@@ -138,6 +140,7 @@ impl Engine {
             shared,
             turn: 0,
             took: Duration::ZERO,
+            row_seconds: 0.0,
             lost: false,
         }
     }

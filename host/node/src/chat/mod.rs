@@ -64,6 +64,25 @@ pub struct Answering {
     pub told: mpsc::Receiver<Told>,
 }
 
+/// Whether a request that comes now would find a place, so far as can be said before it is read.
+///
+/// # Errors
+/// The node is about to stop, or has no place.
+pub fn may_enter(node: &Node) -> Result<(), ApiError> {
+    if node.is_draining() {
+        return Err(ApiError::draining(None));
+    }
+    match node.places.available_permits() {
+        0 => Err(full(node)),
+        _ => Ok(()),
+    }
+}
+
+fn full(node: &Node) -> ApiError {
+    node.plugins.set_busy(true);
+    ApiError::overloaded(node.retry_after_ms())
+}
+
 /// Begins to answer.
 ///
 /// # Errors
@@ -77,8 +96,7 @@ pub async fn answer(node: &Arc<Node>, asked: Asked) -> Result<Answering, ApiErro
     }
     let place = Arc::clone(&node.places)
         .try_acquire_owned()
-        .map_err(|_| ApiError::overloaded(node.retry_after_ms()))
-        .inspect_err(|_| node.plugins.set_busy(true))?;
+        .map_err(|_| full(node))?;
     node.tell_how_busy();
     let Some(model) = node.models.first().cloned() else {
         return Err(ApiError::loading(None));

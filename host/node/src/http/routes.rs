@@ -253,6 +253,8 @@ async fn chat(
     let header = |name: &str| given.get(name).and_then(|value| value.to_str().ok());
     let known = key(node, given)?;
     headers::require_json(header(CONTENT_TYPE.as_str()))?;
+    // Nobody need send megabytes to hear that there is no place.
+    chat::may_enter(node)?;
     let session = header("x-msao-session").map(str::to_owned);
     let key = known.map(|(name, _)| name.to_owned());
     let (forced_exact, forced_edge, tenant) = known.map_or((false, false, 0), |(_, key)| {

@@ -10,7 +10,7 @@ use hyper::{HeaderMap, Method, Request, Response};
 use msao_api::{ApiError, headers};
 use msao_core::digest::Digest;
 use msao_core::offload::manifest::Value as Tuned;
-use msao_registry::{Bundle, Choice, Pick, Receipt, Refused, Release, SignatureFile};
+use msao_registry::{Bundle, Choice, Pick, Receipt, Refused, Release, SignatureFile, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -439,10 +439,12 @@ fn told_of(done: Result<Receipt, Refused>) -> Result<Value, ApiError> {
 fn refused(error: Refused) -> ApiError {
     let message = format!("{error}.");
     match error {
-        Refused::Journal(_) | Refused::NotDurable(_) => ApiError {
-            message,
-            ..ApiError::internal()
-        },
+        Refused::Journal(_) | Refused::NotDurable(_) | Refused::Store(StoreError::File(_)) => {
+            ApiError {
+                message,
+                ..ApiError::internal()
+            }
+        }
         Refused::NotNow(_) | Refused::Overtaken { .. } => ApiError {
             status: 409,
             ..ApiError::invalid("not_now", None, message)

@@ -11,6 +11,11 @@ use crate::runner::{SequenceId, Work};
 use crate::service::choose::{Share, hand_out, untreated};
 use crate::service::client::Rows;
 
+/// Rows of a prompt that are read in any pass that reads at all: with fewer, reading would hardly get on.
+pub(super) const FEWEST_ROWS: usize = 16;
+/// Weight of a new pass in how long a row takes.
+const ROW_WEIGHT: f64 = 0.3;
+
 impl Engine {
     /// One pass over what is ready and as much of the prompts as may go with it. True if there was anything to run.
     pub(super) fn pass(
@@ -29,7 +34,7 @@ impl Engine {
         let mut prompt_rows = if ready.is_empty() {
             self.options.idle_prompt_rows
         } else {
-            self.options.prompt_rows
+            self.rows_beside()
         }
         .max(1);
         let mut chunks = Vec::new();
@@ -56,6 +61,19 @@ impl Engine {
             self.run(&[id], &[(sequence, Work::Read(rows))], &[]);
         }
         any
+    }
+
+    /// Most rows of prompts in a pass that also decodes.
+    pub(super) fn rows_beside(&self) -> usize {
+        let slice = self.options.prompt_slice.as_secs_f64();
+        match self.row_seconds {
+            seconds if seconds > 0.0 => {
+                let rows = (slice / seconds) as usize;
+                rows.max(FEWEST_ROWS).min(self.options.prompt_rows)
+            }
+            // No prompt has been read yet.
+            _ => self.options.prompt_rows,
+        }
     }
 
     /// Runs a batch and hands out what it gave. Where the batch as a whole fails, as for want of device memory, each entry
@@ -90,6 +108,21 @@ impl Engine {
             Err(error) => Err(error),
         };
         self.took = began.elapsed();
+        let read = batch.iter().map(|(_, work)| match work {
+            Work::Read(rows) => *rows,
+            _ => 0,
+        });
+        match read.sum::<usize>() {
+            // A few rows cost what the weights cost, and say nothing of a row.
+            read if read >= FEWEST_ROWS => {
+                let seconds = self.took.as_secs_f64() / read as f64;
+                self.row_seconds = match self.row_seconds {
+                    0.0 => seconds,
+                    known => known + ROW_WEIGHT * (seconds - known),
+                };
+            }
+            _ => {}
+        }
         for (id, _, _) in ready {
             if let Some(client) = self.clients.get_mut(id) {
                 client.served = client.orders.is_empty().then(Instant::now);

@@ -9,6 +9,7 @@ use msao_core::sampling::{Sampler, SamplingParams};
 use msao_golden::root;
 use tokio::sync::mpsc;
 
+use super::passes::FEWEST_ROWS;
 use super::*;
 use crate::device::Precision;
 use crate::generate::{Step, Stop};
@@ -549,4 +550,23 @@ fn an_answer_goes_on_by_a_token_a_turn_while_a_picture_is_encoded() {
     // Each block of the encoder had a turn to itself.
     assert!(turns > driven.service.config().vision.depth, "{turns}");
     assert_eq!(driven.tokens(&mut late), expected);
+}
+
+#[test]
+fn a_pass_reads_as_much_of_prompts_as_its_slice_has_time_for() {
+    let mut driven = Driven::new(ServiceOptions {
+        prompt_rows: 128,
+        prompt_slice: Duration::from_millis(100),
+        ..options()
+    });
+    for (row_seconds, rows) in [
+        (0.0, 128),
+        (1e-9, 128),
+        (0.001, 100),
+        (0.01, FEWEST_ROWS),
+        (f64::INFINITY, FEWEST_ROWS),
+    ] {
+        driven.engine.row_seconds = row_seconds;
+        assert_eq!(driven.engine.rows_beside(), rows, "{row_seconds}");
+    }
 }
