@@ -55,12 +55,13 @@ fn everything_that_is_honoured() {
         "stream": true, "stream_options": {"include_usage": true, "include_obfuscation": false},
         "logprobs": true, "top_logprobs": 20, "frequency_penalty": -2, "presence_penalty": 2.0,
         "logit_bias": {"7": -100, "4294967295": 0.5}, "user": "u", "prompt_cache_key": "k",
-        "msao": {"require": "exact", "media": "edge-only"},
+        "msao": {"require": "exact", "media": "edge-only", "deadline_ms": 1500},
     })))
     .unwrap();
     assert_eq!((request.max_tokens, request.n), (Some(9), 2));
     assert_eq!(request.stop, ["a", "b"]);
     assert_eq!(request.logprobs, Some(20));
+    assert_eq!(request.deadline_ms, Some(1500));
     let streaming = Streaming {
         include_usage: true,
     };

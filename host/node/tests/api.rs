@@ -472,6 +472,56 @@ async fn requests_that_are_refused_while_they_are_planned_charge_no_canary() {
     assert_eq!((figures.started, figures.lost, figures.errors), (0, 0, 0.0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_late_ends_with_an_error() {
+    let bench = Bench::start("").await;
+    let late = |stream: bool| {
+        // Nothing ends it early.
+        json!({
+            "stream": stream, "max_tokens": 3000, "logit_bias": { "602": -100 }, "msao": { "deadline_ms": 300 },
+        })
+    };
+    for route in [EDGE, SPECULATE, CLOUD] {
+        bench.plan(&by(route), SEND);
+        let (status, _, answer) = bench.chat(&asking("Tell me all.", late(false))).await;
+        assert_eq!(
+            (status, &answer["error"]["code"]),
+            (504, &json!("deadline_exceeded"))
+        );
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains("300 ms"), "{message}");
+        let streamed = bench.send(post(&asking("Tell me all.", late(true)))).await;
+        let events = events(streamed).await;
+        // What came in time has come.
+        assert!(events.len() > 3, "{events:?}");
+        let error = events.iter().find(|event| event.get("error").is_some());
+        assert_eq!(error.unwrap()["error"]["code"], "deadline_exceeded");
+    }
+    let more = json!({ "max_tokens": 4, "msao": { "deadline_ms": 60_000 } });
+    assert_eq!(bench.chat(&asking("Hello", more)).await.0, 200);
+    let wrong = json!({ "msao": { "deadline_ms": 0 } });
+    let (status, _, answer) = bench.chat(&asking("Hello", wrong)).await;
+    assert_eq!(
+        (status, &answer["error"]["param"]),
+        (400, &json!("msao.deadline_ms"))
+    );
+    // Both models have let it go.
+    for _ in 0..200 {
+        if held(&bench) == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("sessions are left over");
+}
+
+/// Sessions on either model.
+fn held(bench: &Bench) -> usize {
+    let models = [&bench.node.models.draft, &bench.node.models.target];
+    let models = models.into_iter().flatten();
+    models.map(|model| model.engine.load().sessions).sum()
+}
+
 /// A model whose device has failed.
 struct Failed;
 

@@ -47,6 +47,8 @@ pub struct ChatRequest {
     pub exact: bool,
     /// Nothing but text may leave the edge: `msao.media` is `edge-only`.
     pub media_at_edge: bool,
+    /// The answer must be complete so many ms after the request came: `msao.deadline_ms`.
+    pub deadline_ms: Option<u32>,
 }
 
 /// How an answer is streamed.
@@ -78,7 +80,7 @@ impl ChatRequest {
         let stream = streaming(&mut fields)?;
         let user = fields.take("user").map(name).transpose()?;
         let prompt_cache_key = fields.take("prompt_cache_key").map(name).transpose()?;
-        let (exact, media_at_edge) = own(&mut fields)?;
+        let (exact, media_at_edge, deadline_ms) = own(&mut fields)?;
         fields.finish()?;
         // Last, since it is the most work.
         let (messages, media) = messages::read(messages, limits)?;
@@ -96,6 +98,7 @@ impl ChatRequest {
             prompt_cache_key,
             exact,
             media_at_edge,
+            deadline_ms,
         })
     }
 
@@ -183,18 +186,24 @@ fn streaming(fields: &mut Fields) -> Result<Option<Streaming>, ApiError> {
     Ok(Some(streaming))
 }
 
+/// An hour: nobody waits longer for an answer.
+const MAX_DEADLINE_MS: u32 = 3_600_000;
+
 /// The object `msao`: what is asked for beyond OpenAI's API.
-fn own(fields: &mut Fields) -> Result<(bool, bool), ApiError> {
+fn own(fields: &mut Fields) -> Result<(bool, bool, Option<u32>), ApiError> {
     let Some(field) = fields.take("msao") else {
-        return Ok((false, false));
+        return Ok((false, false, None));
     };
     let mut own = field.object()?;
     let exact = own.take("require").map(|field| only(field, "exact"));
     let exact = exact.transpose()?.is_some();
     let edge = own.take("media").map(|field| only(field, "edge-only"));
     let edge = edge.transpose()?.is_some();
+    let deadline = own.take("deadline_ms");
+    let deadline = deadline.map(|field| field.integer_within(1, MAX_DEADLINE_MS));
+    let deadline = deadline.transpose()?;
     own.finish()?;
-    Ok((exact, edge))
+    Ok((exact, edge, deadline))
 }
 
 /// A string that has one value.

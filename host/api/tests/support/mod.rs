@@ -114,7 +114,8 @@ pub fn request() -> impl Strategy<Value = ChatRequest> {
         1..=8_u32,
         prop::option::of(0..=20_u32),
     );
-    let demands = (any::<bool>(), any::<bool>());
+    let deadline = prop::option::of(1..=3_600_000_u32);
+    let demands = (any::<bool>(), any::<bool>(), deadline);
     (
         "[a-zA-Z0-9./:-]{1,20}",
         conversation(),
@@ -140,6 +141,7 @@ pub fn request() -> impl Strategy<Value = ChatRequest> {
                 prompt_cache_key: names.1,
                 exact: demands.0,
                 media_at_edge: demands.1,
+                deadline_ms: demands.2,
             },
         )
 }
@@ -184,6 +186,7 @@ pub fn body(request: &ChatRequest) -> Value {
         "msao": {
             "require": request.exact.then_some("exact"),
             "media": request.media_at_edge.then_some("edge-only"),
+            "deadline_ms": request.deadline_ms,
         },
     });
     if let Some(streaming) = request.stream {

@@ -411,6 +411,12 @@ async fn compare(
         let (_, path) = question.media.first()?;
         (path.extension()? == "jpg").then_some(path)
     });
+    let mut shown: Vec<&PathBuf> = Vec::new();
+    let mut unseen = move || {
+        let new = seen.find(|path| !shown.contains(path))?;
+        shown.push(new);
+        Some(new)
+    };
     // Estimates and caches are warm after it.
     side.in_turn(&[Way::Cloud], 1).await?;
     let (sync_way, mut tried) = side.best(&GAMMAS.map(Way::Synchronous)).await?;
@@ -420,7 +426,7 @@ async fn compare(
     let mut sums = side.in_turn(&ways, ANSWERS).await?;
     if pictures {
         for (way, sums) in ways.iter().zip(&mut sums) {
-            let picture = seen.next().context("a picture")?;
+            let picture = unseen().context("a picture")?;
             side.picture(*way, picture, sums).await?;
         }
     }

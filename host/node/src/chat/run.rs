@@ -69,6 +69,8 @@ struct Running {
     traffic: Arc<Traffic>,
     told: mpsc::Sender<Told>,
     gone: CancellationToken,
+    /// The client's deadline has come before the end.
+    overdue: bool,
     /// Nothing has been said yet.
     silent: bool,
     /// Counts as work that the peer is going to get, until it has begun.
@@ -85,6 +87,7 @@ impl Running {
             traffic: Arc::default(),
             told,
             gone: CancellationToken::new(),
+            overdue: false,
             silent: true,
             ahead: None,
         }
@@ -101,7 +104,11 @@ impl Running {
                 Err(error) => return self.finish(driven, Some(error)).await,
             };
         }
-        let error = driven.iter().find_map(|driven| self.wrong(driven));
+        let limit_ms = self.planned.asked.request.deadline_ms;
+        let error = match limit_ms.filter(|_| self.overdue) {
+            Some(limit_ms) => Some(ApiError::deadline_exceeded(u64::from(limit_ms))),
+            None => driven.iter().find_map(|driven| self.wrong(driven)),
+        };
         self.finish(driven, error).await;
     }
 
@@ -125,6 +132,7 @@ impl Running {
         }
         drop(pieces);
         let mut driven = Vec::new();
+        let due_ms = self.due_ms();
         loop {
             let told = self.told.clone();
             tokio::select! {
@@ -141,6 +149,10 @@ impl Running {
                     }
                 }
                 () = told.closed(), if !self.gone.is_cancelled() => self.gone.cancel(),
+                () = self.node.clock.until(due_ms), if !self.gone.is_cancelled() => {
+                    self.overdue = true;
+                    self.gone.cancel();
+                }
             }
         }
         while let Some(ended) = running.join_next().await {
@@ -150,6 +162,13 @@ impl Running {
             }
         }
         driven
+    }
+
+    /// When the answer must be complete, on the node's clock.
+    fn due_ms(&self) -> Option<f64> {
+        let asked = &self.planned.asked;
+        let limit_ms = asked.request.deadline_ms?;
+        Some(asked.arrived_ms + f64::from(limit_ms))
     }
 
     async fn say(&mut self, choice: u32, piece: Piece) {
@@ -166,6 +185,10 @@ impl Running {
     }
 
     fn job(&mut self, choice: u32, pieces: mpsc::UnboundedSender<(u32, Piece)>) -> Job {
+        // What is left of it; 0 would be none.
+        let budget_ms = self
+            .due_ms()
+            .map_or(0.0, |due_ms| (due_ms - self.node.clock.now_ms()).max(1.0));
         let planned = &mut self.planned;
         let request = &planned.asked.request;
         let (plan, logprobs) = (&planned.plan, request.logprobs);
@@ -188,7 +211,7 @@ impl Running {
             max_tokens: planned.max_tokens,
             target_input: prompt.digest(),
             prompt,
-            deadline_ms: 0.0,
+            deadline_ms: budget_ms,
             committed: Vec::new(),
         };
         let config = Config {
@@ -260,7 +283,10 @@ impl Running {
                     ApiError::overloaded(refused.retry_after_ms.clamp(0.0, 1e9) as u64)
                 }
                 RefusedCode::Request => ApiError::invalid_value("messages", &refused.message),
-                RefusedCode::Deadline => ApiError::deadline_exceeded(0),
+                RefusedCode::Deadline => {
+                    let limit_ms = self.planned.asked.request.deadline_ms.unwrap_or(0);
+                    ApiError::deadline_exceeded(u64::from(limit_ms))
+                }
                 _ => {
                     let why = "no node with the target model takes the request";
                     ApiError::exact_unavailable(why)

@@ -79,7 +79,9 @@ impl Pair {
         let known = *self.known();
         // The target's choice behind the drafts needs a place too.
         let room = self.reserve.saturating_sub(known.written + 1);
-        let count = count(known).min(room);
+        // The prompt's own logits choose the first token: it need not wait for drafts.
+        let first = known.written == 0;
+        let count = if first { 0 } else { count(known).min(room) };
         let began = Instant::now();
         let mut drafts = Vec::with_capacity(count);
         while drafts.len() < count {

@@ -165,12 +165,17 @@ impl Cloud {
         if self.pending.is_empty() && !self.decode_on && !self.spare {
             return;
         }
+        let most = match self.chosen.is_empty() {
+            // The prompt's own logits choose the first token: it need not wait for a pass over drafts.
+            true => 0,
+            false => self.config.batch_max,
+        };
         // The target chooses one place more than it is given drafts for, and the last place has no place behind it.
-        let drafts = self.pending.first(self.config.batch_max.min(before_last));
+        let drafts = self.pending.first(most.min(before_last));
         self.stamp += 1;
         self.order = Some(Order {
             stamp: self.stamp,
-            idle: self.pending.is_empty(),
+            idle: drafts.is_empty(),
         });
         out.push(Effect::Verify {
             stamp: self.stamp,

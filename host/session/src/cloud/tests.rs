@@ -84,20 +84,54 @@ fn refused(effects: &[Effect]) -> RefusedCode {
 #[test]
 fn drafts_that_come_during_a_pass_join_the_next() {
     let mut cloud = ready();
-    let first = cloud.advance(0.0, Event::Draft(draft(0, 1, 0, &[], &[5])));
-    assert_eq!(first, [verify(1, 0, &[5])]);
+    cloud.advance(0.0, Event::Draft(draft(0, 1, 0, &[], &[4, 5])));
+    let first = verified(&mut cloud, 1, &[4]);
+    assert_eq!(first[1], verify(2, 1, &[5]));
     for (round, id) in [(2, 6), (3, 7)] {
-        let more = draft(0, round, round - 1, &[], &[id]);
+        let more = draft(0, round, round, &[], &[id]);
         assert_eq!(cloud.advance(0.0, Event::Draft(more)), []);
     }
     // The bonus is the next draft: it is accepted with the first.
-    let effects = verified(&mut cloud, 1, &[5, 6]);
+    let effects = verified(&mut cloud, 2, &[5, 6]);
     let said = verdict(&effects[0]);
     assert_eq!(
         (said.start, said.accepted, said.next.len(), said.idle),
-        (0, 2, 0, false)
+        (1, 2, 0, false)
     );
-    assert_eq!(effects[1], verify(2, 2, &[7]));
+    assert_eq!(effects[1], verify(3, 3, &[7]));
+}
+
+#[test]
+fn the_first_token_waits_for_no_pass_over_drafts() {
+    let mut cloud = ready();
+    let first = cloud.advance(0.0, Event::Draft(draft(0, 1, 0, &[], &[5, 6, 7])));
+    assert_eq!(first, [verify(1, 0, &[])]);
+    // It is held against the draft for its place, and the others follow.
+    let effects = verified(&mut cloud, 1, &[5]);
+    let said = verdict(&effects[0]);
+    assert_eq!((said.start, said.accepted, said.next.len()), (0, 1, 0));
+    assert_eq!(effects[1], verify(2, 1, &[6, 7]));
+    let mut cloud = ready();
+    cloud.advance(0.0, Event::Draft(draft(0, 1, 0, &[], &[5, 6])));
+    let effects = verified(&mut cloud, 1, &[8]);
+    let said = verdict(&effects[0]);
+    assert_eq!((said.accepted, said.next.as_slice()), (0, [8].as_slice()));
+    assert_eq!(effects.len(), 1);
+}
+
+#[test]
+fn a_batch_has_as_many_drafts_as_pay() {
+    let mut cloud = ready();
+    cloud.limit_batch(2);
+    cloud.advance(0.0, Event::Draft(draft(0, 1, 0, &[], &[4, 5, 6, 7])));
+    let effects = verified(&mut cloud, 1, &[4]);
+    assert_eq!(effects[1], verify(2, 1, &[5, 6]));
+    cloud.limit_batch(0);
+    let effects = verified(&mut cloud, 2, &[5, 6, 7]);
+    let said = verdict(&effects[0]);
+    // The choice behind the batch meets the draft that waited for it.
+    assert_eq!((said.start, said.accepted, said.next.len()), (1, 3, 0));
+    assert_eq!(effects.len(), 1);
 }
 
 #[test]
