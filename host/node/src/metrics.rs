@@ -267,8 +267,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A request is over.
-    pub fn answered(&self, route: Route, outcome: &Outcome) {
+    /// A request with so many choices is over.
+    pub fn answered(&self, route: Route, outcome: &Outcome, choices: u32) {
         let route = RouteLabel::from(route);
         let by = ByOutcome {
             route,
@@ -290,12 +290,13 @@ impl Metrics {
             self.total
                 .get_or_create(&by)
                 .observe(outcome.total_ms / 1000.0);
-            // Of several choices all tokens come in the same time.
-            if let Some(gaps) = outcome.tokens.checked_sub(1).filter(|&gaps| gaps > 0) {
+            // The choices are answered side by side.
+            let gaps = f64::from(outcome.tokens) / f64::from(choices.max(1)) - 1.0;
+            if gaps > 0.0 {
                 let took_ms = outcome.total_ms - outcome.ttft_ms;
                 self.between
                     .get_or_create(&by)
-                    .observe(took_ms / f64::from(gaps) / 1000.0);
+                    .observe(took_ms / gaps / 1000.0);
             }
         }
         if outcome.probe_ms > 0.0 {

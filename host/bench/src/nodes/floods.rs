@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::timeout;
 
-use super::client::ask;
-use super::overload::memory;
+use super::client::{Answer, ask};
+use super::overload::{forget_peak, memory};
 use super::pair::{Pair, Places, Wanted};
 use super::swaps::percentile;
 use crate::report::Row;
@@ -166,8 +166,10 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
     ];
     let mut rows = Vec::new();
     for (port, address, process) in ports {
+        // One for all attacks on it: what each leaves behind adds up.
+        let before = memory(process)?;
         for attack in Attack::ALL {
-            let before = memory(process)?;
+            forget_peak(process)?;
             let stop = Arc::new(AtomicBool::new(false));
             let meanwhile = tokio::spawn(honest(pair.edge.api, Arc::clone(&stop)));
             let told = timeout(LONGEST, attack.run(address)).await;
@@ -176,7 +178,10 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
             let (firsts, mut failed) = meanwhile.await??;
             let told = match told {
                 Ok(Ok(told)) => told,
-                Ok(Err(error)) => format!("{error:#}"),
+                Ok(Err(error)) => {
+                    failed.push(format!("not done: {error:#}"));
+                    String::new()
+                }
                 Err(_) => {
                     failed.push(format!("still under way after {LONGEST:?}"));
                     String::new()
@@ -226,10 +231,13 @@ async fn honest(api: SocketAddr, stop: Arc<AtomicBool>) -> Result<(Vec<f64>, Vec
             while !stop.load(Ordering::Relaxed) {
                 number += 1;
                 match ask(api, &sum(number)).await {
-                    Ok(answer) if answer.is_whole() => {
+                    Ok(answer) if answer.is_whole() && has_target(&answer) => {
                         firsts.push(answer.first.as_secs_f64() * 1000.0);
                     }
-                    Ok(answer) => failed.push(format!("{}: {:?}", answer.status, answer.error)),
+                    Ok(answer) => failed.push(format!(
+                        "{}: {:?} {}",
+                        answer.status, answer.error, answer.report
+                    )),
                     Err(error) => failed.push(format!("{error:#}")),
                 }
             }
@@ -243,6 +251,12 @@ async fn honest(api: SocketAddr, stop: Arc<AtomicBool>) -> Result<(Vec<f64>, Vec
         all.1.extend(failed);
     }
     Ok(all)
+}
+
+/// Whether both models gave an answer, as planned.
+pub fn has_target(answer: &Answer) -> bool {
+    let says = |key: &str, value: Value| answer.report.get(key) == Some(&value);
+    says("route", json!("speculate")) && !says("degraded", json!(true))
 }
 
 fn sum(number: u64) -> Value {
@@ -280,7 +294,7 @@ async fn slow(port: SocketAddr, beginning: &str) -> Result<String> {
     }
     let mut told: Vec<(String, usize)> = Vec::new();
     for client in clients {
-        let words = client.await?.unwrap_or_else(|error| format!("{error:#}"));
+        let words = client.await??;
         match told.iter_mut().find(|(known, _)| *known == words) {
             Some((_, count)) => *count += 1,
             None => told.push((words, 1)),
@@ -322,6 +336,7 @@ async fn flood(
         Ok(told) => told?,
         Err(_) => Vec::new(),
     };
+    ensure!(sent > 0, "nothing was taken of it");
     Ok(format!("{} after {sent} frames", in_words(&told)))
 }
 

@@ -455,7 +455,12 @@ async fn compare(
     };
     // Ours has both cores work at once, which makes each pass longer: this much of the cloud's speed would be lost by that.
     let shared = (cloud.step_ms / ours.step_ms).min(1.0);
-    let shared = if shared.is_finite() { shared } else { 1.0 };
+    // Engines of given speed share nothing.
+    let shared = if pictures && shared.is_finite() {
+        shared
+    } else {
+        1.0
+    };
     let told = |way: Way, measured: &Measured, formula: f64| {
         let times = [
             ("draft", measured.draft_ms),

@@ -85,16 +85,27 @@ impl Reading {
     }
 
     /// Whether most of what is unread will soon have been read for another prompt.
-    pub fn had_better_wait(&self, other: &Reading) -> bool {
-        let (Some(chain), Some(other)) = (&self.chain, &other.chain) else {
+    pub fn had_better_wait(&self, ahead: &Reading) -> bool {
+        let (Some(chain), Some(other)) = (&self.chain, &ahead.chain) else {
             return false;
         };
         if self.read > self.shared {
             return false;
         }
+        let common = chain.common(other);
         // Its last token is always read: what follows it is wanted.
-        let saved = (chain.common(other).min(chain.tokens() - 1)).saturating_sub(self.read);
-        saved >= WORTH_WAITING && 2 * saved >= chain.tokens() - self.read
+        let saved = common.min(chain.tokens() - 1).saturating_sub(self.read);
+        // It is kept once all of the other has been read: a short prompt waits for no long one, and for nobody's media
+        // but its own.
+        let parts_at = ahead.prompt.keep.get(common).copied();
+        let items = ahead.prompt.items.iter().zip(&ahead.skip);
+        let foreign = items
+            .skip(ahead.prompt.encoded)
+            .any(|(item, &skip)| !skip && parts_at.is_some_and(|place| item.places.end > place));
+        saved >= WORTH_WAITING
+            && 2 * saved >= chain.tokens() - self.read
+            && 2 * saved >= other.tokens() - ahead.read
+            && !foreign
     }
 
     /// Counts items as encoded that need not be.

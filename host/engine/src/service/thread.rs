@@ -309,7 +309,11 @@ impl Engine {
     /// Ends a session by an error, which whoever waits on it is told, and whoever asks it for something later.
     fn fail(&mut self, id: u64, error: EngineError) {
         // After such an error a process gets nothing from a GPU any more.
-        self.lost |= matches!(error, EngineError::Device(_));
+        if let EngineError::Device(_) = error {
+            self.lost = true;
+            // Before anybody is told.
+            self.shared.ended.store(true, Ordering::Relaxed);
+        }
         if let Some(client) = self.clients.get_mut(&id) {
             let failed = Failed {
                 gone: Arc::clone(&client.gone),

@@ -38,6 +38,20 @@ pub struct Asked {
     pub arrived_ms: f64,
 }
 
+impl Asked {
+    /// When the answer must be complete, on the node's clock.
+    pub fn due_ms(&self) -> Option<f64> {
+        let limit_ms = self.request.deadline_ms?;
+        Some(self.arrived_ms + f64::from(limit_ms))
+    }
+
+    /// What is left until then, in ms; 0 where there is no such time.
+    pub fn left_ms(&self, now_ms: f64) -> f64 {
+        let left = self.due_ms().map(|due_ms| due_ms - now_ms);
+        left.map_or(0.0, |left_ms| left_ms.max(1.0))
+    }
+}
+
 /// What happens to an answer.
 #[derive(Debug)]
 pub enum Told {
@@ -79,7 +93,7 @@ pub fn may_enter(node: &Node) -> Result<(), ApiError> {
 }
 
 fn full(node: &Node) -> ApiError {
-    node.plugins.set_busy(true);
+    node.tell_how_busy();
     ApiError::overloaded(node.retry_after_ms())
 }
 
@@ -88,6 +102,19 @@ fn full(node: &Node) -> ApiError {
 /// # Errors
 /// Whatever can be said before the first word: see [`ApiError`].
 pub async fn answer(node: &Arc<Node>, asked: Asked) -> Result<Answering, ApiError> {
+    let limit_ms = asked.request.deadline_ms;
+    let due_ms = asked.due_ms();
+    tokio::select! {
+        biased;
+        // What was begun for it is dropped, and ends.
+        () = node.clock.until(due_ms) => {
+            Err(ApiError::deadline_exceeded(u64::from(limit_ms.unwrap_or(0))))
+        }
+        begun = begin(node, asked) => begun,
+    }
+}
+
+async fn begin(node: &Arc<Node>, asked: Asked) -> Result<Answering, ApiError> {
     if node.is_draining() {
         return Err(ApiError::draining(None));
     }

@@ -88,7 +88,7 @@ pub async fn plan(
         now_ms: since_1970_ms(),
         prompt_tokens: prompt.tokens() as u32,
         max_tokens,
-        deadline_ms: asked.request.deadline_ms.map_or(0.0, f64::from),
+        deadline_ms: asked.left_ms(node.clock.now_ms()),
         temperature: params.temperature,
         tenant: asked.tenant,
         flags: asked.request.flags(),

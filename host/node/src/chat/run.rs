@@ -132,7 +132,7 @@ impl Running {
         }
         drop(pieces);
         let mut driven = Vec::new();
-        let due_ms = self.due_ms();
+        let due_ms = self.planned.asked.due_ms();
         loop {
             let told = self.told.clone();
             tokio::select! {
@@ -164,13 +164,6 @@ impl Running {
         driven
     }
 
-    /// When the answer must be complete, on the node's clock.
-    fn due_ms(&self) -> Option<f64> {
-        let asked = &self.planned.asked;
-        let limit_ms = asked.request.deadline_ms?;
-        Some(asked.arrived_ms + f64::from(limit_ms))
-    }
-
     async fn say(&mut self, choice: u32, piece: Piece) {
         self.silent = false;
         self.ahead = None;
@@ -185,10 +178,7 @@ impl Running {
     }
 
     fn job(&mut self, choice: u32, pieces: mpsc::UnboundedSender<(u32, Piece)>) -> Job {
-        // What is left of it; 0 would be none.
-        let budget_ms = self
-            .due_ms()
-            .map_or(0.0, |due_ms| (due_ms - self.node.clock.now_ms()).max(1.0));
+        let left_ms = self.planned.asked.left_ms(self.node.clock.now_ms());
         let planned = &mut self.planned;
         let request = &planned.asked.request;
         let (plan, logprobs) = (&planned.plan, request.logprobs);
@@ -211,7 +201,7 @@ impl Running {
             max_tokens: planned.max_tokens,
             target_input: prompt.digest(),
             prompt,
-            deadline_ms: budget_ms,
+            deadline_ms: left_ms,
             committed: Vec::new(),
         };
         let config = Config {
@@ -256,6 +246,7 @@ impl Running {
         }
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         let ticket = steps.as_mut().ok_or_else(ApiError::internal)?;
+        planned.request.deadline_ms = planned.asked.left_ms(self.node.clock.now_ms());
         let (request, parts, nodes) = (&planned.request, &planned.parts, &planned.nodes);
         let plan = match ticket.plan(request, parts, nodes) {
             Decision::Run(plan) => plan,
@@ -333,7 +324,8 @@ impl Running {
             }
             speeds.drafted(driven.draft_passes.0, driven.draft_passes.1);
         }
-        node.metrics.answered(route, &outcome);
+        node.metrics
+            .answered(route, &outcome, planned.asked.request.n);
         tracing::info!(
             id = planned.asked.id,
             ?route,

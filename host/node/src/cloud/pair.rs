@@ -98,7 +98,9 @@ impl Pair {
         self.known().written += drafted;
         let verdict = self.target.verify(drafts).await?;
         let verify_ms = began.elapsed().as_secs_f64() * 1000.0;
-        self.learn(drafted, draft_ms, verdict.accepted, verify_ms);
+        if !first {
+            self.learn(drafted, draft_ms, verdict.accepted, verify_ms);
+        }
         if !verdict.ended {
             self.follow(drafted, &verdict).await?;
         }

@@ -31,8 +31,8 @@ struct Served {
     cloud: Cloud,
     seat: Orders,
     channel: Option<Channel>,
-    /// Drafts of the orders under way, by stamp.
-    drafts: HashMap<u64, usize>,
+    /// The orders under way, by stamp: where in the answer, and with how many drafts.
+    orders: HashMap<u64, (u32, usize)>,
     prompt_tokens: u32,
     /// Whether the target works for it and it is counted among those.
     busy: bool,
@@ -92,7 +92,7 @@ impl Sessions {
             cloud,
             seat: Orders::new(seat, true),
             channel: Some(channel),
-            drafts: HashMap::new(),
+            orders: HashMap::new(),
             prompt_tokens: inputs.input_ids.len() as u32,
             busy: false,
             decodes,
@@ -236,10 +236,14 @@ fn seat_on(
 impl Served {
     fn apply(&mut self, effect: Effect) {
         match effect {
-            Effect::Verify { stamp, drafts, .. } => {
+            Effect::Verify {
+                stamp,
+                position,
+                drafts,
+            } => {
                 // What is decoded because nobody else wants the target is no work that others wait for.
                 self.set_busy(self.decodes || !drafts.is_empty());
-                self.drafts.insert(stamp, drafts.len());
+                self.orders.insert(stamp, (position, drafts.len()));
                 self.seat.give(Order::Verify { stamp, drafts });
             }
             Effect::RollBack { to } => self.seat.give(Order::RollBack(to)),
@@ -288,8 +292,11 @@ impl Served {
                 took_ms,
             } => {
                 self.set_busy(false);
-                let drafts = self.drafts.remove(&stamp).unwrap_or(0) as u32;
-                self.learn(drafts, &verdict, took_ms);
+                match self.orders.remove(&stamp) {
+                    // The prompt's own logits chose it: that was no pass.
+                    Some((0, 0)) | None => {}
+                    Some((_, drafts)) => self.learn(drafts as u32, &verdict, took_ms),
+                }
                 Event::Verified {
                     stamp,
                     ended: verdict.ended,
