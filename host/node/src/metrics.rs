@@ -62,7 +62,7 @@ pub enum Work {
     Draft,
     /// The target judged drafts.
     Verify,
-    /// The target chose one token.
+    /// The target went on without drafts of an edge: it chose one token, or in a `cloud-draft` session both models made a round.
     Decode,
 }
 
