@@ -42,6 +42,16 @@ impl DetokenStream {
     pub fn push(&mut self, id: u32) -> Option<String> {
         self.pending
             .extend_from_slice(self.table.bytes(id, self.skip_special));
+        self.certain()
+    }
+
+    /// The same for a token of another vocabulary, by its bytes.
+    pub fn push_bytes(&mut self, bytes: &[u8]) -> Option<String> {
+        self.pending.extend_from_slice(bytes);
+        self.certain()
+    }
+
+    fn certain(&mut self) -> Option<String> {
         let mut text = String::new();
         let mut rest = self.pending.as_slice();
         for chunk in self.pending.utf8_chunks() {
@@ -104,6 +114,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn bytes_however_cut_give_their_text(text in ".{0,12}", cuts in prop::collection::vec(0usize..40, 0..5)) {
+            let mut stream = bytes_tokenizer().stream(true);
+            let mut streamed = String::new();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            for pair in cuts.windows(2) {
+                streamed.extend(stream.push_bytes(&text.as_bytes()[pair[0]..pair[1]]));
+            }
+            prop_assert_eq!(streamed + &stream.finish(), text);
+        }
+
         #[test]
         fn streaming_equals_decoding_whole(ids in prop::collection::vec(0u32..262, 0..60), text in ".{0,12}", skip: bool) {
             let tokenizer = bytes_tokenizer();

@@ -20,6 +20,8 @@ fn open(committed: &[u32]) -> Open {
         target_input: Digest::of(b""),
         prompt: Prompt::default(),
         deadline_ms: 0.0,
+        tokenizer: None,
+        request: None,
         committed: committed.to_vec(),
     }
 }

@@ -21,6 +21,8 @@ fn config() -> Config {
         target_input: Digest::of(b""),
         prompt: Prompt::default(),
         deadline_ms: 0.0,
+        tokenizer: None,
+        request: None,
         committed: Vec::new(),
     };
     Config {

@@ -98,6 +98,19 @@ pub(super) mod ids {
     }
 }
 
+/// `Vec<u8>` as a byte string.
+pub(super) mod bytes {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Raw::deserialize(deserializer).map(|Raw(bytes)| bytes)
+    }
+}
+
 /// `Option<Vec<u8>>` as a byte string or null.
 pub(super) mod bitmap {
     use super::*;

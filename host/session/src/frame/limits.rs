@@ -37,6 +37,12 @@ pub const MAX_PROMPT_BYTES: usize = 2 << 20;
 /// Most bytes of a name, a version or a reason in words.
 pub const MAX_TEXT_BYTES: usize = 256;
 
+/// Most ids that one WORDS tells of.
+pub const MAX_WORDS: usize = 256;
+
+/// Most bytes that an id stands for.
+pub const MAX_WORD_BYTES: usize = 4 << 10;
+
 /// Levels that CBOR may be nested.
 pub(super) const MAX_DEPTH: usize = 16;
 
@@ -62,5 +68,7 @@ pub const fn max_payload(kind: Kind) -> usize {
         }
         Kind::Cancel | Kind::Close => 256,
         Kind::Refused | Kind::Heartbeat => 1 << 10,
+        // Each with its id and the names of its fields.
+        Kind::Words => 256 + MAX_WORDS * (MAX_WORD_BYTES + 64),
     }
 }

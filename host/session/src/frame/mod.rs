@@ -36,6 +36,7 @@ pub mod limits;
 mod open;
 mod tokens;
 mod wire;
+mod words;
 
 use std::fmt;
 
@@ -46,6 +47,7 @@ pub use self::decoder::Decoder;
 pub use self::error::FrameError;
 pub use self::open::{Medium, Open, Prompt, Wanted};
 pub use self::tokens::{Draft, Finish, Verdict};
+pub use self::words::{Word, Words};
 
 /// The version in the header of a HELLO, whatever versions it offers.
 const HELLO_VERSION: u8 = 1;
@@ -70,11 +72,13 @@ pub enum Kind {
     Heartbeat = 7,
     /// [`Close`].
     Close = 8,
+    /// [`Words`].
+    Words = 9,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Hello,
         Kind::Open,
         Kind::Draft,
@@ -83,6 +87,7 @@ impl Kind {
         Kind::Refused,
         Kind::Heartbeat,
         Kind::Close,
+        Kind::Words,
     ];
 
     fn of(number: u8) -> Result<Kind, FrameError> {
@@ -102,6 +107,7 @@ impl fmt::Display for Kind {
             Kind::Refused => "REFUSED",
             Kind::Heartbeat => "HEARTBEAT",
             Kind::Close => "CLOSE",
+            Kind::Words => "WORDS",
         })
     }
 }
@@ -125,6 +131,8 @@ pub enum Frame {
     Heartbeat(Heartbeat),
     /// The answer is whole.
     Close(Close),
+    /// What the target's ids say.
+    Words(Words),
 }
 
 impl Frame {
@@ -139,6 +147,7 @@ impl Frame {
             Frame::Refused(_) => Kind::Refused,
             Frame::Heartbeat(_) => Kind::Heartbeat,
             Frame::Close(_) => Kind::Close,
+            Frame::Words(_) => Kind::Words,
         }
     }
 
@@ -152,6 +161,7 @@ impl Frame {
             Frame::Cancel(cancel) => Some(cancel.session),
             Frame::Refused(refused) => Some(refused.session),
             Frame::Close(close) => Some(close.session),
+            Frame::Words(words) => Some(words.session),
         }
     }
 
@@ -163,6 +173,7 @@ impl Frame {
             Frame::Verdict(verdict) => verdict.check(),
             Frame::Refused(refused) => refused.check(),
             Frame::Heartbeat(heartbeat) => heartbeat.check(),
+            Frame::Words(words) => words.check(),
             Frame::Cancel(_) | Frame::Close(_) => Ok(()),
         }
     }
@@ -177,6 +188,7 @@ impl Frame {
             Kind::Refused => Frame::Refused(cbor::read(kind, payload)?),
             Kind::Heartbeat => Frame::Heartbeat(cbor::read(kind, payload)?),
             Kind::Close => Frame::Close(cbor::read(kind, payload)?),
+            Kind::Words => Frame::Words(cbor::read(kind, payload)?),
         };
         frame.check()?;
         Ok(frame)
@@ -199,6 +211,7 @@ impl Frame {
             Frame::Refused(refused) => cbor::write(kind, refused, out),
             Frame::Heartbeat(heartbeat) => cbor::write(kind, heartbeat, out),
             Frame::Close(close) => cbor::write(kind, close, out),
+            Frame::Words(words) => cbor::write(kind, words, out),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::control::duration;
-use super::limits::{MAX_ANSWER, MAX_MEDIA, MAX_PROMPT_BYTES, MAX_TOP_LOGPROBS};
+use super::limits::{MAX_ANSWER, MAX_MEDIA, MAX_PROMPT_BYTES, MAX_TEXT_BYTES, MAX_TOP_LOGPROBS};
 use super::wire::{at_most, must};
 use super::{FrameError, Kind, SessionId, cbor};
 
@@ -132,6 +132,13 @@ pub struct Open {
     /// Time left for the whole answer, in ms from when this is received; 0 where there is no deadline.
     #[serde(default)]
     pub deadline_ms: f64,
+    /// The tokenizer by which the edge reads. Where the target's is another, WORDS come before the verdicts that name ids
+    /// for the first time, and drafts are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Digest>,
+    /// What the edge calls the request in its log. At most 256 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// The answer so far, as the edge owns it: the target goes on behind it, whatever it would have chosen itself.
     #[serde(default, with = "cbor::ids")]
     pub committed: Vec<u32>,
@@ -161,6 +168,8 @@ impl Open {
             self.max_tokens as usize,
             self.committed.len(),
         )?;
+        let name = self.request.as_ref().map_or(0, String::len);
+        at_most(kind, "request", MAX_TEXT_BYTES, name)?;
         at_most(kind, "prompt.media", MAX_MEDIA, self.prompt.media.len())?;
         at_most(kind, "prompt", MAX_PROMPT_BYTES, self.prompt.bytes())?;
         let deadline = duration(self.deadline_ms);

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use ciborium::Value;
-use msao_session::frame::{Decoder, Draft, Frame, FrameError, Kind, Verdict, encode, limits};
+use msao_session::frame::{
+    Decoder, Draft, Frame, FrameError, Kind, Verdict, Word, Words, encode, limits,
+};
 use proptest::prelude::*;
 
 use crate::samples::{SESSION, plain_open, samples};
@@ -151,6 +153,17 @@ fn errors_name_field_and_limit() {
             "VERDICT.logprobs must be at most 0",
         ),
         (
+            Frame::Words(Words {
+                session: SESSION,
+                words: vec![Word {
+                    id: 1,
+                    bytes: vec![0; 4097],
+                    special: false,
+                }],
+            }),
+            "WORDS.words.bytes is 4097, and may be 4096 at most",
+        ),
+        (
             Frame::Open(Box::new(hot)),
             "OPEN.sampling must be within the ranges of the sampler's parameters",
         ),
@@ -183,6 +196,7 @@ fn control_messages_can_grow() {
         "refused",
         "heartbeat",
         "close",
+        "words",
     ] {
         let frame = sample(name);
         let mut fields = map(&frame);

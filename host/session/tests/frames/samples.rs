@@ -8,7 +8,7 @@ use msao_core::sampling::{SamplingParams, TokenLogprob, TopLogprobs};
 use msao_session::PrefixDigest;
 use msao_session::frame::{
     Cancel, Close, Draft, Finish, Frame, Heartbeat, Hello, Identity, Medium, Open, Prompt, Refused,
-    RefusedCode, SessionId, Verdict, Wanted,
+    RefusedCode, SessionId, Verdict, Wanted, Word, Words,
 };
 
 pub const SESSION: SessionId = SessionId([
@@ -34,6 +34,8 @@ pub fn plain_open() -> Open {
         target_input: Digest::of(b"input"),
         prompt: Prompt::default(),
         deadline_ms: 0.0,
+        tokenizer: None,
+        request: None,
         committed: Vec::new(),
     }
 }
@@ -79,6 +81,14 @@ fn place(id: u32, logprob: f64, top: &[(u32, f64)]) -> TopLogprobs {
     TopLogprobs {
         chosen: told((id, logprob)),
         top: top.iter().copied().map(told).collect(),
+    }
+}
+
+fn word(id: u32, bytes: &[u8], special: bool) -> Word {
+    Word {
+        id,
+        bytes: bytes.to_vec(),
+        special,
     }
 }
 
@@ -185,5 +195,20 @@ pub fn samples() -> Vec<(&'static str, Frame)> {
             }),
         ),
         ("close", Frame::Close(Close { session: SESSION })),
+        (
+            "open-tokenizer",
+            Frame::Open(Box::new(Open {
+                tokenizer: Some(Digest::of(b"tokenizer")),
+                request: Some("req_1".into()),
+                ..plain_open()
+            })),
+        ),
+        (
+            "words",
+            Frame::Words(Words {
+                session: SESSION,
+                words: vec![word(7, b" blue", false), word(602, b"<|end|>", true)],
+            }),
+        ),
     ]
 }

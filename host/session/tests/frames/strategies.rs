@@ -5,7 +5,7 @@ use msao_core::digest::Digest;
 use msao_core::sampling::{SamplingParams, TokenLogprob, TopLogprobs};
 use msao_session::frame::{
     Cancel, Close, Draft, Finish, Frame, Heartbeat, Hello, Identity, Medium, Open, Prompt, Refused,
-    RefusedCode, SessionId, Verdict, Wanted,
+    RefusedCode, SessionId, Verdict, Wanted, Word, Words,
 };
 use proptest::prelude::*;
 
@@ -103,10 +103,11 @@ fn open() -> impl Strategy<Value = Frame> {
         prompt(),
         0.0..1e9,
         ids(90),
+        prop::option::of(digest()),
     );
     (request, rest).prop_map(|(request, rest)| {
         let (session, epoch, wanted, target_input) = request;
-        let (sampling, top_logprobs, prompt, deadline_ms, committed) = rest;
+        let (sampling, top_logprobs, prompt, deadline_ms, committed, tokenizer) = rest;
         Frame::Open(Box::new(Open {
             session,
             epoch,
@@ -117,6 +118,8 @@ fn open() -> impl Strategy<Value = Frame> {
             target_input,
             prompt,
             deadline_ms,
+            tokenizer,
+            request: tokenizer.map(|digest| digest.to_string()),
             committed,
         }))
     })
@@ -239,6 +242,17 @@ fn heartbeat() -> impl Strategy<Value = Frame> {
     })
 }
 
+fn words() -> impl Strategy<Value = Frame> {
+    let word = (
+        any::<u32>(),
+        prop::collection::vec(any::<u8>(), 0..40),
+        any::<bool>(),
+    )
+        .prop_map(|(id, bytes, special)| Word { id, bytes, special });
+    (session(), prop::collection::vec(word, 0..9))
+        .prop_map(|(session, words)| Frame::Words(Words { session, words }))
+}
+
 pub fn frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         hello(),
@@ -247,6 +261,7 @@ pub fn frame() -> impl Strategy<Value = Frame> {
         verdict(),
         refused(),
         heartbeat(),
+        words(),
         session().prop_map(|session| Frame::Cancel(Cancel { session })),
         session().prop_map(|session| Frame::Close(Close { session })),
     ]

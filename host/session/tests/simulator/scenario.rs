@@ -47,6 +47,8 @@ pub fn open(max_tokens: u32) -> Open {
         target_input: Digest::of(b"input"),
         prompt: Prompt::default(),
         deadline_ms: 0.0,
+        tokenizer: None,
+        request: None,
         committed: Vec::new(),
     }
 }
