@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use msao_node::config::{Loaded, load};
 use serde_json::{Value, json};
@@ -51,6 +51,8 @@ pub fn run(command: &ConfigCommand) -> Result<()> {
     let text = match command {
         ConfigCommand::Check(args) => {
             let loaded = load(&args.file, environment())?;
+            crate::serve::filter(&loaded.config.log)
+                .with_context(|| loaded.origins.of("log.filter").to_string())?;
             let node = &loaded.config.node;
             if args.json {
                 serde_json::to_string(&json!({ "name": node.name, "role": node.role }))?

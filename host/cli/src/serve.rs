@@ -10,6 +10,7 @@ use msao_node::config::{Log, NodeConfig, load};
 use msao_node::serve::Addresses;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// Run a node: answer OpenAI clients, by this node's models or together with other nodes.
 ///
@@ -103,12 +104,26 @@ fn up(name: &str, addresses: &Addresses, json: bool) {
     let _closed = writeln!(std::io::stdout(), "{text}");
 }
 
+/// What is said, as the configuration has it.
+pub(crate) fn filter(log: &Log) -> Result<EnvFilter> {
+    EnvFilter::try_new(&log.filter).with_context(|| {
+        format!(
+            "log.filter is \"{}\"; allowed: error, warn, info, debug, trace, off, or a list such as info,msao_node=debug",
+            log.filter
+        )
+    })
+}
+
 fn log_to_stderr(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.filter)
-        .with_context(|| format!("log.filter is \"{}\"", log.filter))?;
+    let filter = filter(log)?;
     let to = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_span_events(if log.phases {
+            FmtSpan::CLOSE
+        } else {
+            FmtSpan::NONE
+        })
         .with_ansi(std::io::stderr().is_terminal());
     let set = if log.json {
         to.json().flatten_event(true).try_init()

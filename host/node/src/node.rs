@@ -1,5 +1,6 @@
 //! A node: models, plug-ins, sessions, and what is counted.
 
+use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,8 @@ use msao_registry::state::{
     CalibrationStore, RecordError, RecordRing, SledStorage, Storage, StorageError,
 };
 use msao_registry::{OpenError, Options, Plugins, Site};
+use msao_session::frame::Identity;
+use msao_transport::Status;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -101,6 +104,14 @@ impl Models {
             .find_map(|(role, model)| ended(model).then_some(role))
     }
 
+    /// Whether ids mean the same to both, where there are both.
+    pub fn are_alike(&self) -> bool {
+        match (&self.draft, &self.target) {
+            (Some(draft), Some(target)) => draft.identity.tokenizer == target.identity.tokenizer,
+            _ => true,
+        }
+    }
+
     /// What lays prompts out on this node: the draft, which looks at them first, or else the target.
     pub fn first(&self) -> Option<&Model> {
         self.draft.as_ref().or(self.target.as_ref())
@@ -124,6 +135,14 @@ impl Models {
         }
         Ok(models)
     }
+}
+
+/// Who has the target.
+pub struct Way {
+    /// In which row of the nodes.
+    pub row: usize,
+    /// It.
+    pub target: Arc<dyn Target>,
 }
 
 /// Everything that a node is.
@@ -150,6 +169,10 @@ pub struct Node {
     pub started_s: u64,
     /// Requests that may be under way.
     pub places: Arc<Semaphore>,
+    /// Bytes that the bodies of requests under way may still have.
+    pub bodies: Arc<Semaphore>,
+    /// Who may decode media.
+    pub decoders: Arc<Semaphore>,
     /// Takes no more requests.
     draining: AtomicBool,
     /// How long requests take, in ms.
@@ -219,6 +242,8 @@ impl Node {
         });
         Ok(Arc::new(Node {
             places: Arc::new(Semaphore::new(config.api.requests as usize)),
+            bodies: Arc::new(Semaphore::new((config.api.bodies_mib as usize) << 20)),
+            decoders: Arc::new(Semaphore::new(decoders(&config.media))),
             config,
             models,
             plugins: opened.plugins,
@@ -294,8 +319,9 @@ impl Node {
     /// How fast this node is and how long new work waits, by all its models.
     pub fn figures(&self) -> Figures {
         let own = self.models.draft.as_ref().map(|draft| {
+            let oldest_ms = draft.waits.oldest_ms();
             self.speeds()
-                .figures(self.clock.now_ms(), 0.0, draft.kv_free())
+                .figures(self.clock.now_ms(), oldest_ms, draft.kv_free())
         });
         let target = self.sessions.as_ref().map(|sessions| sessions.figures());
         match (own, target) {
@@ -315,21 +341,40 @@ impl Node {
         all.map(request::known).collect()
     }
 
-    /// Who has the target, for a plan that names this row. A plan that needs none may still come to need it: an answer
-    /// that is escalated goes to whoever is there.
-    pub fn target(&self, row: usize, route: Route) -> Option<Arc<dyn Target>> {
+    /// Who has the target, for a plan that names this row, and in which row that is. A plan that needs none may still come
+    /// to need it: an answer that is escalated goes to whoever is there and reads the same ids, and to nobody else if media
+    /// are not to leave.
+    pub fn target(&self, row: usize, route: Route, media_stay: bool) -> Option<Way> {
         let here = || {
             let sessions = self.sessions.as_ref()?;
-            Some(Arc::new(Here(Arc::clone(sessions))) as Arc<dyn Target>)
+            let target = Arc::new(Here(Arc::clone(sessions)));
+            Some(Way { row: 0, target })
         };
-        let remote = |remote: &Arc<Remote>| Arc::clone(remote) as Arc<dyn Target>;
+        let remote = |peer: usize| {
+            let target = Arc::clone(self.peers.get(peer)?);
+            let row = peer + 1;
+            Some(Way { row, target })
+        };
         match (route, row.checked_sub(1)) {
-            (Route::Edge, _) => here().or_else(|| {
-                let up = self.peers.iter().find(|peer| peer.peer().status().up);
-                up.or(self.peers.first()).map(remote)
+            (Route::Edge, _) => here().filter(|_| self.models.are_alike()).or_else(|| {
+                let all = self.peers.iter().enumerate().filter(|_| !media_stay);
+                let status = all.map(|(peer, remote)| (peer, remote.peer().status()));
+                let fits = |status: &Status| status.agreement.is_some_and(|agreed| agreed.drafts);
+                let fitting = status.filter(|(_, status)| fits(status));
+                // One that is up before one that may come back.
+                let best = fitting.max_by_key(|(peer, status)| (status.up, Reverse(*peer)));
+                best.and_then(|(peer, _)| remote(peer))
             }),
             (_, None) => here(),
-            (_, Some(peer)) => self.peers.get(peer).map(remote),
+            (_, Some(peer)) => remote(peer),
+        }
+    }
+
+    /// The target in a plan's row, as it names itself; of a peer, what it said last.
+    pub fn target_identity(&self, row: usize) -> Option<Identity> {
+        match row.checked_sub(1) {
+            None => self.models.target.as_ref().map(|target| target.identity),
+            Some(peer) => self.peers.get(peer)?.peer().status().hello?.target,
         }
     }
 
@@ -349,6 +394,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn decoders(media: &config::Media) -> usize {
+    match media.decoders {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        some => some as usize,
+    }
+}
+
 /// What a medium may be, in the words of who decodes it.
 pub fn media_limits(media: &config::Media) -> msao_media::Limits {
     msao_media::Limits {
@@ -357,6 +409,6 @@ pub fn media_limits(media: &config::Media) -> msao_media::Limits {
         max_frames: media.frames as usize,
         max_video_seconds: media.video_s,
         max_audio_seconds: media.audio_s,
-        ..msao_media::Limits::default()
+        max_decoded_bytes: u64::from(media.decoded_mib) << 20,
     }
 }

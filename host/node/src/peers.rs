@@ -7,16 +7,17 @@ use std::time::Duration;
 use msao_core::offload::{self, capability};
 use msao_link::estimate::{EstimateConfig, Figures};
 use msao_link::shaper::Link;
-use msao_session::frame::Hello;
+use msao_session::frame::{Frame, Hello, Refused, SessionId};
 use msao_transport::{
     Handler, Listener, Local, MediaStore, Peer, PeerConfig, PeerInfo, ServerConfig, Stream,
-    TlsIdentity,
+    TlsIdentity, TransportError,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
-use crate::answer::{Channel, Connecting, Target, Traffic};
+use crate::answer::{Channel, Connecting, NoWay, Target, Traffic};
 use crate::cloud::Sessions;
 use crate::config::{self, NodeConfig};
 use crate::node::{Models, Node, StartError};
@@ -24,6 +25,8 @@ use crate::request::Prompt;
 
 /// After the last word of a session its stream has so long to end by itself.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Streams beyond the sessions that may be there, so that each is told why it is none.
+const MORE_STREAMS: usize = 64;
 /// Certificates are looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -163,9 +166,10 @@ impl Target for Remote {
         Box::pin(async move {
             let mut status = peer.watch();
             let up = status.wait_for(|status| status.up).await;
-            up.map_err(|_| "the peer is not looked after any more".to_owned())?;
-            upload(&peer, &prompt, &traffic).await?;
-            let stream = peer.open().map_err(|error| error.to_string())?;
+            up.map_err(|_| NoWay::Lost("the peer is not looked after any more".into()))?;
+            let uploading = upload(&peer, &prompt, &traffic);
+            uploading.instrument(tracing::info_span!("upload")).await?;
+            let stream = peer.open().map_err(no_way)?;
             let meter = stream.meter();
             traffic.meter(move || (meter.sent_bytes(), meter.received_bytes()));
             Ok(carry(stream))
@@ -186,7 +190,7 @@ impl Target for Remote {
 }
 
 /// Sees to it that the peer has all media of a prompt.
-async fn upload(peer: &Peer, prompt: &Arc<Prompt>, traffic: &Traffic) -> Result<(), String> {
+async fn upload(peer: &Peer, prompt: &Arc<Prompt>, traffic: &Traffic) -> Result<(), NoWay> {
     if prompt.media.is_empty() {
         return Ok(());
     }
@@ -197,12 +201,47 @@ async fn upload(peer: &Peer, prompt: &Arc<Prompt>, traffic: &Traffic) -> Result<
         uploads.spawn(async move { peer.media(digest, bytes).await });
     }
     while let Some(uploaded) = uploads.join_next().await {
-        let uploaded = uploaded.map_err(|error| error.to_string())?;
-        let uploaded = uploaded.map_err(|error| error.to_string())?;
+        let uploaded = uploaded.map_err(|error| NoWay::Lost(error.to_string()))?;
+        let uploaded = uploaded.map_err(no_way)?;
         traffic.sent(uploaded.sent_bytes);
     }
     traffic.uploaded(began.elapsed());
     Ok(())
+}
+
+fn no_way(error: TransportError) -> NoWay {
+    match error {
+        TransportError::Refused {
+            code,
+            retry_after_ms,
+            message,
+        } => NoWay::Refused {
+            code,
+            retry_after_ms,
+            message,
+        },
+        error => NoWay::Lost(error.to_string()),
+    }
+}
+
+/// What a peer that refuses a session says: within the session, or by not taking its stream.
+fn refusal(session: Option<SessionId>, error: TransportError) -> Option<Frame> {
+    match (session, error) {
+        (
+            Some(session),
+            TransportError::Refused {
+                code,
+                retry_after_ms,
+                message,
+            },
+        ) => Some(Frame::Refused(Refused {
+            session,
+            code,
+            retry_after_ms,
+            message,
+        })),
+        _ => None,
+    }
 }
 
 /// Carries frames between a stream and a channel until both are through.
@@ -215,13 +254,16 @@ fn carry(stream: Stream) -> Channel {
         } = other;
         let (sender, mut receiver) = stream.split();
         let mut ends: Option<Instant> = None;
+        let mut session = None;
         loop {
             tokio::select! {
                 frame = from.recv(), if ends.is_none() => match frame {
                     Some(frame) => {
+                        session = session.or(frame.session());
                         if let Err(error) = sender.send(&frame).await {
-                            tracing::debug!(%error, "a session's stream is lost");
-                            break;
+                            tracing::debug!(%error, "a session's stream takes nothing more");
+                            // The other side may have said why.
+                            ends = Some(Instant::now() + LAST_WORDS);
                         }
                     }
                     // Nothing more will be said: the other side hears the end of it, and ends as well.
@@ -235,6 +277,10 @@ fn carry(stream: Stream) -> Channel {
                     Some(Ok(frame)) => drop(to.send(frame)),
                     Some(Err(error)) => {
                         tracing::debug!(%error, "a session's stream is lost");
+                        if let Some(refused) = refusal(session, error) {
+                            // Whoever does not listen any more need not know.
+                            let _gone = to.send(refused);
+                        }
                         break;
                     }
                     None => break,
@@ -312,7 +358,8 @@ impl Intake {
         })?;
         let config = ServerConfig {
             tls: identity(section)?,
-            sessions: section.most as usize,
+            // The sessions themselves refuse first, and can say when to come back.
+            sessions: section.most as usize + MORE_STREAMS,
             gone_after: Duration::from_millis(u64::from(section.gone_after_ms)),
             drain_within: Duration::from_secs(u64::from(config.node.drain_s)),
             ..ServerConfig::new(media)

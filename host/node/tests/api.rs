@@ -617,3 +617,73 @@ async fn garbage_harms_nobody() {
         200
     );
 }
+
+/// A connection on which a request's header and a part of its body were sent.
+async fn begun(bench: &Bench, length: usize, sent: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(bench.address).await.unwrap();
+    let header = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n"
+    );
+    stream.write_all(header.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b' '; sent]).await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_have_so_much_room_together_and_no_more() {
+    let bench = Bench::start("[api]\nbody-mib = 1\nbodies-mib = 1\n").await;
+    let slow = begun(&bench, 900_000, 700_000).await;
+    let taken = || (1 << 20) - bench.node.bodies.available_permits();
+    for _ in 0..500 {
+        if taken() == 700_000 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(taken(), 700_000);
+    let large = asking(&"a".repeat(500_000), json!({ "max_tokens": 1 }));
+    let (status, headers, answer) = bench.chat(&large).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (429, &json!("overloaded"))
+    );
+    assert!(headers.contains_key("retry-after"));
+    bench
+        .answer(&asking("Hello", json!({ "max_tokens": 1 })))
+        .await;
+    drop(slow);
+    for _ in 0..500 {
+        if taken() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Far too long for the model, but it was read.
+    let (status, _, answer) = bench.chat(&large).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (400, &json!("context_length_exceeded"))
+    );
+    bench.rest().await;
+    assert_eq!(taken(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_requests_media_take_once_decoded_is_bounded() {
+    let bench = Bench::start("[media]\ndecoded-mib = 1\n").await;
+    let mut body = about_picture("What is there?", json!({ "max_tokens": 1 }));
+    bench.answer(&body).await;
+    let parts = body["messages"][0]["content"].as_array_mut().unwrap();
+    for _ in 0..8 {
+        parts.insert(0, parts[0].clone());
+    }
+    let (status, _, answer) = bench.chat(&body).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (413, &json!("request_too_large"))
+    );
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("media.decoded-mib"), "{message}");
+    assert!(message.starts_with("messages[0].content["), "{message}");
+}

@@ -40,6 +40,7 @@ fn the_environment_lies_over_the_file() {
             ("MSAO_NODE__NAME", "1234"),
             ("MSAO_POLICY__CANARY__MIN_SAMPLES", "50"),
             ("MSAO_LOG__JSON", "true"),
+            ("MSAO_PEERS__0__ADDRESS", "10.0.0.7:7443"),
             ("MSAO_REFERENCE_PYTHON", "no key"),
             ("HOME", "no key either"),
         ],
@@ -51,6 +52,9 @@ fn the_environment_lies_over_the_file() {
     assert_eq!(config.node.name, "1234");
     assert_eq!(config.policy.canary.min_samples, 50);
     assert!(config.log.json);
+    assert_eq!(config.peers[0].address, "10.0.0.7:7443");
+    let beyond = read(GOOD, &[("MSAO_PEERS__1__ADDRESS", "10.0.0.8:7443")]);
+    assert!(beyond.unwrap_err().contains("peers has 1 entries"));
     assert_eq!(
         loaded.origins.of("policy.canary.min-samples"),
         Origin::Environment("MSAO_POLICY__CANARY__MIN_SAMPLES".into())

@@ -157,6 +157,130 @@ async fn the_edge_is_escalated_and_its_tokens_stay() {
     cloud.rest().await;
 }
 
+/// A peer without room says so, and when to come back; that is no broken link.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_needs_a_cloud_that_is_full_is_told_when_to_come_back() {
+    let cloud = Bench::with("cloud", &["draft", "target"], "[sessions]\nmost = 1\n").await;
+    let address = cloud.running.addresses.nodes.unwrap();
+    let peers = format!("[[peers]]\nname = \"cloud\"\naddress = \"{address}\"\n");
+    let edge = Bench::with("edge", &["draft"], &peers).await;
+    up(&edge, true).await;
+    edge.plan(&to(CLOUD), DRAFT);
+    let long = json!({
+        "stream": true, "temperature": 1.2, "max_tokens": 3000, "logit_bias": { "602": -100 },
+    });
+    let mut first = edge.send(post(&asking("Tell me a story.", long))).await;
+    assert_eq!(first.status(), 200);
+    first.body_mut().frame().await.unwrap().unwrap();
+    let exact = |stream: bool| {
+        asking(
+            "7 + 6 = ?",
+            json!({ "stream": stream, "msao": { "require": "exact" } }),
+        )
+    };
+    for stream in [false, true] {
+        let (status, headers, answer) = edge.chat(&exact(stream)).await;
+        assert_eq!(status, 429, "{answer}");
+        assert!(headers.contains_key("retry-after"));
+        assert_eq!(answer["error"]["code"], "overloaded");
+    }
+    // Who can do without gets the draft's answer.
+    let answer = edge.answer(&asking("7 + 6 = ?", json!({}))).await;
+    assert_eq!(answer["msao"]["route"], "edge");
+    drop(first);
+    cloud.rest().await;
+    let (status, _, answer) = edge.chat(&exact(false)).await;
+    assert_eq!(status, 200, "{answer}");
+    edge.rest().await;
+}
+
+/// Whatever the policy says: what must not leave does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn media_that_must_stay_do_so_though_the_policy_escalates() {
+    let (cloud, edge) = two("").await;
+    let more = json!({ "temperature": 0, "max_tokens": 20, "msao": { "media": "edge-only" } });
+    // The second would go to the cloud from the start.
+    for plan in [to(EDGE), to(CLOUD)] {
+        edge.plan(&plan, ESCALATE);
+        let answer = edge
+            .answer(&about_picture("Describe the picture.", more.clone()))
+            .await;
+        assert_eq!(answer["msao"]["route"], "edge", "{answer}");
+        assert_eq!(answer["msao"]["bytes_up"], 0, "{answer}");
+        assert!(!text(&answer).is_empty());
+    }
+    // Words may leave.
+    edge.plan(&to(EDGE), ESCALATE);
+    let answer = edge.answer(&asking("7 + 6 = ?", more)).await;
+    assert_eq!(answer["msao"]["route"], "cloud", "{answer}");
+    cloud.rest().await;
+}
+
+/// An edge node whose draft model has the demo's vocabulary with other ids.
+async fn with_other_ids(cloud: &Bench) -> (Bench, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(common::models().join("demo-draft")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let file = folder.path().join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    let mut ids: Vec<Value> = vocabulary.values().cloned().collect();
+    ids.rotate_left(1);
+    for (id, moved) in vocabulary.values_mut().zip(ids) {
+        *id = moved;
+    }
+    std::fs::write(&file, tokenizer.to_string()).unwrap();
+    let address = cloud.running.addresses.nodes.unwrap();
+    let peers = format!("[[peers]]\nname = \"cloud\"\naddress = \"{address}\"\n");
+    let edge = Bench::changed("edge", &["draft"], &peers, |models| {
+        let draft = models.draft.as_mut().unwrap();
+        let processor = msao_processor::Processor::load(folder.path()).unwrap();
+        draft.processor = std::sync::Arc::new(processor);
+        draft.identity.tokenizer = msao_core::digest::Digest::of(b"another");
+    })
+    .await;
+    up(&edge, true).await;
+    (edge, folder)
+}
+
+/// Ids say something else on the two nodes: the answer is what the target's say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_with_another_tokenizer_answers_in_its_own_words() {
+    let cloud = Bench::with("cloud", &["draft", "target"], "").await;
+    let (edge, _folder) = with_other_ids(&cloud).await;
+    let more = json!({
+        "temperature": 0.8, "seed": 5, "max_tokens": 40, "logprobs": true, "top_logprobs": 3,
+    });
+    let body = about_picture("Describe the picture.", more);
+    let own = Decision {
+        route: CLOUD,
+        ..Decision::default()
+    };
+    cloud.plan(&own, DRAFT);
+    let right = cloud.answer(&body).await;
+    for (route, ran) in [
+        (CLOUD, "cloud"),
+        (CLOUD_DRAFT, "cloud-draft"),
+        (SPECULATE, "cloud"),
+    ] {
+        edge.plan(&to(route), SEND);
+        let answer = edge.answer(&body).await;
+        assert_eq!(answer["msao"]["route"], ran);
+        assert_eq!(text(&answer), text(&right), "{ran}");
+        let told = |answer: &Value| answer["choices"][0]["logprobs"]["content"].clone();
+        assert_eq!(told(&answer), told(&right), "{ran}");
+        assert_eq!(answer["msao"]["drafted_tokens"], 0, "{answer}");
+    }
+    // What its own model has begun the target cannot go on with.
+    edge.plan(&to(EDGE), ESCALATE);
+    let answer = edge.answer(&body).await;
+    assert_eq!(answer["msao"]["route"], "edge");
+    cloud.rest().await;
+    edge.rest().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn choices_penalties_and_stops_go_over_the_link() {
     let (cloud, edge) = two("").await;

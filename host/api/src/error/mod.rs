@@ -14,7 +14,7 @@
 //! | 415 | `unsupported_media_type` | the body is no JSON, a medium of a format that is not decoded |
 //! | 429 | `overloaded` | shed, with the time after which to come back |
 //! | 500 | `internal_error` | a mistake of ours |
-//! | 503 | `model_loading`, `draining`, `exact_unavailable` | not now, with the time after which to come back where it is known |
+//! | 503 | `model_loading`, `draining`, `exact_unavailable`, `target_unavailable` | not now, with the time after which to come back where it is known |
 //! | 504 | `deadline_exceeded` | the time for the answer has run out |
 //!
 //! Codes are stable: clients may branch on them. Never 422.
@@ -210,6 +210,12 @@ impl ApiError {
             "An exact answer is required and cannot be had now: {why}. Try again later, or leave msao.require out."
         );
         Self::new(503, ErrorType::Server, "exact_unavailable", message).about("msao.require")
+    }
+
+    /// 503: nobody who has the model that the answer needs can be reached, `why` saying so.
+    pub fn target_unavailable(why: &str) -> Self {
+        let message = format!("The model cannot be reached now: {why}. Try again later.");
+        Self::new(503, ErrorType::Server, "target_unavailable", message)
     }
 
     /// 504: the answer was not complete within `limit_ms`.

@@ -18,7 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::target::{Channel, Connecting, Target, Traffic};
+use super::target::{Channel, Connecting, NoWay, Target, Traffic};
 use super::text::Writer;
 use crate::clock::Clock;
 use crate::models::{Done, Opening, Order, Orders};
@@ -43,6 +43,9 @@ pub struct Job {
     pub draft: Option<Opening>,
     /// Where the target is; `None`: nowhere.
     pub target: Option<Arc<dyn Target>>,
+    /// What it counts as where the policy escalates and there is no target: a bit of
+    /// [`msao_core::offload::overrides`].
+    pub withheld: u32,
     /// The prompt.
     pub prompt: Arc<Prompt>,
     /// Reads the answer's tokens.
@@ -93,10 +96,14 @@ pub struct Driven {
     pub last_token_ms: Option<f64>,
     /// Passes of the draft model for it, and the time that they took, in ms.
     pub draft_passes: (u32, f64),
-    /// Time until the draft model had read the prompt, in ms.
+    /// Time until the draft model had a seat for it, in ms.
+    pub queued_ms: Option<f64>,
+    /// Time from then on until it had read the prompt, in ms.
     pub prefill_ms: Option<f64>,
     /// Floating-point operations of the draft model for it.
     pub flops: f64,
+    /// What the host did otherwise than the policy said on the way: bits of [`msao_core::offload::overrides`].
+    pub overrides: u32,
 }
 
 struct Driver {
@@ -119,7 +126,9 @@ struct Driver {
     first_token_ms: Option<f64>,
     last_token_ms: Option<f64>,
     draft_passes: (u32, f64),
+    queued_ms: Option<f64>,
     prefill_ms: Option<f64>,
+    overrides: u32,
 }
 
 /// Runs one answer to its end.
@@ -145,7 +154,9 @@ pub async fn drive(mut job: Job) -> Driven {
         first_token_ms: None,
         last_token_ms: None,
         draft_passes: (0, 0.0),
+        queued_ms: None,
         prefill_ms: None,
+        overrides: 0,
     };
     let ended = driver.run(effects.into()).await;
     let flops = match &mut driver.draft {
@@ -163,7 +174,9 @@ pub async fn drive(mut job: Job) -> Driven {
         first_token_ms: driver.first_token_ms,
         last_token_ms: driver.last_token_ms,
         draft_passes: driver.draft_passes,
+        queued_ms: driver.queued_ms,
         prefill_ms: driver.prefill_ms,
+        overrides: driver.overrides,
     }
 }
 
@@ -222,10 +235,24 @@ impl Driver {
         }
     }
 
-    fn ask(&self, input: &StepInput) -> Action {
+    fn ask(&mut self, input: &StepInput) -> Action {
+        match self.policy(input) {
+            Action::Escalate if self.job.target.is_none() => {
+                self.overrides |= self.job.withheld;
+                Action::Draft
+            }
+            action => action,
+        }
+    }
+
+    fn policy(&self, input: &StepInput) -> Action {
         if let Start::Cloud { .. } = self.job.config.start {
-            // These routes have no steps: they wait for the target, and finish here when the machine's time is up.
-            return Action::Wait;
+            // These routes have no steps: they wait for the target, and finish here when the machine's time is up, or
+            // nobody is going to be asked again.
+            return match (&self.refused, &self.connecting) {
+                (Some(_), None) => Action::Finish,
+                _ => Action::Wait,
+            };
         }
         let mut steps = self
             .job
@@ -288,11 +315,15 @@ impl Driver {
         self.channel = None;
         self.outbox.clear();
         self.parted = true;
+        self.try_again(RETRY);
+    }
+
+    fn try_again(&mut self, after: Duration) {
         if let Some(target) = &self.job.target {
             let (target, prompt) = (Arc::clone(target), Arc::clone(&self.job.prompt));
             let traffic = Arc::clone(&self.job.traffic);
             self.connecting = Some(Box::pin(async move {
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(after).await;
                 target.connect(&prompt, &traffic).await
             }));
         }
@@ -326,14 +357,19 @@ impl Driver {
                                 let _lost = channel.sender.send(frame);
                             }
                             self.channel = Some(channel);
+                            self.refused = None;
                             if std::mem::take(&mut self.parted) {
                                 return Event::PeerBack;
                             }
                         }
-                        Err(why) => {
+                        Err(NoWay::Lost(why)) => {
                             tracing::info!(%why, "no way to the peer");
                             self.lose_way();
                             return Event::PeerLost;
+                        }
+                        Err(NoWay::Refused { code, retry_after_ms, message }) => {
+                            let session = self.job.config.open.session;
+                            return self.turned_away(Refused { session, code, retry_after_ms, message });
                         }
                     }
                 }
@@ -359,11 +395,11 @@ impl Driver {
                 self.lose_way();
                 Some(Event::PeerLost)
             }
-            Some(Frame::Refused(refused)) => {
-                tracing::info!(code = ?refused.code, message = refused.message, "the peer refused");
-                self.channel = None;
-                self.refused = Some(refused);
-                Some(Event::Refused)
+            Some(Frame::Refused(refused)) => Some(self.turned_away(refused)),
+            Some(Frame::Words(words)) => {
+                self.writer.learn(words.words);
+                // The target's ids mean nothing to the draft model: it cannot go on from them.
+                self.draft.take().map(|_| Event::DraftLost)
             }
             // Of no meaning here, or of a later version.
             Some(_) => None,
@@ -374,9 +410,25 @@ impl Driver {
         }
     }
 
+    /// The peer will not. Before the first token somebody else is asked; later it is tried again where that has sense.
+    fn turned_away(&mut self, refused: Refused) -> Event {
+        tracing::info!(code = ?refused.code, message = refused.message, "the peer refused");
+        self.channel = None;
+        self.outbox.clear();
+        self.parted = true;
+        if refused.code == RefusedCode::Overloaded {
+            let wait =
+                Duration::from_secs_f64(refused.retry_after_ms.clamp(0.0, 60_000.0) / 1000.0);
+            self.try_again(wait.max(RETRY));
+        }
+        self.refused = Some(refused);
+        Event::Refused
+    }
+
     fn drafted(&mut self, done: Done) -> Option<Event> {
         match done {
-            Done::Ready { took_ms } => {
+            Done::Ready { waited_ms, took_ms } => {
+                self.queued_ms = Some(waited_ms);
                 self.prefill_ms = Some(took_ms);
                 None
             }
@@ -425,9 +477,10 @@ impl Driver {
             Ending::Stopped if self.cancelled => return Ended::Gone,
             Ending::Stopped => FinishReason::Stop,
             Ending::NotExact | Ending::NoModel => {
-                return match self.failure.take() {
-                    Some(error) => Ended::Failed(error),
-                    None => Ended::NotExact,
+                return match (self.failure.take(), self.refused.take()) {
+                    (Some(error), _) => Ended::Failed(error),
+                    (None, Some(refused)) => Ended::Refused(refused),
+                    (None, None) => Ended::NotExact,
                 };
             }
         };
@@ -452,7 +505,7 @@ async fn finish(draft: &mut Option<Orders>) -> Done {
     }
 }
 
-async fn made(connecting: &mut Option<Connecting>) -> Result<Channel, String> {
+async fn made(connecting: &mut Option<Connecting>) -> Result<Channel, NoWay> {
     match connecting {
         Some(connecting) => connecting.await,
         None => std::future::pending().await,

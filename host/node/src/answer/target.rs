@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use msao_session::frame::Frame;
+use msao_session::frame::{Frame, RefusedCode};
 use tokio::sync::mpsc;
 
 use crate::request::Prompt;
@@ -82,8 +82,24 @@ impl Channel {
     }
 }
 
-/// A way that is being made; `Err` says why there is none.
-pub type Connecting = Pin<Box<dyn Future<Output = Result<Channel, String>> + Send>>;
+/// Why there is no way.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NoWay {
+    /// The link is cut, or the other side is down: it is worth trying again soon.
+    Lost(String),
+    /// The other side will not.
+    Refused {
+        /// Why, for programs.
+        code: RefusedCode,
+        /// After so long it is worth trying again, in ms; 0 where it is not known.
+        retry_after_ms: f64,
+        /// Why, for people.
+        message: String,
+    },
+}
+
+/// A way that is being made.
+pub type Connecting = Pin<Box<dyn Future<Output = Result<Channel, NoWay>> + Send>>;
 
 /// Somebody who has the target.
 pub trait Target: Send + Sync {

@@ -1,10 +1,15 @@
 //! Tokens into text: what is held back because a character or a stop string may be coming, and log-probabilities.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use msao_api::{Logprobs, Piece, TokenLogprob, TopLogprob};
 use msao_core::sampling::TopLogprobs;
 use msao_processor::{DetokenStream, Processor, StopStrings};
+use msao_session::frame::Word;
+
+/// Ids of another vocabulary that are remembered at most: more than any has.
+const MOST_WORDS: usize = 1 << 22;
 
 /// Writes one answer.
 pub struct Writer {
@@ -13,6 +18,8 @@ pub struct Writer {
     stops: StopStrings,
     /// Log-probabilities of tokens whose text has not come out yet; `None` where nobody asked.
     held: Option<Vec<TokenLogprob>>,
+    /// What the target's ids say, where they are of another vocabulary.
+    words: Option<HashMap<u32, Word>>,
 }
 
 impl Writer {
@@ -23,6 +30,17 @@ impl Writer {
             processor: Arc::clone(processor),
             stops: StopStrings::new(stops.iter().cloned()),
             held: logprobs.then(Vec::new),
+            words: None,
+        }
+    }
+
+    /// From here on ids are of another vocabulary, of which these are a part.
+    pub fn learn(&mut self, words: Vec<Word>) {
+        let known = self.words.get_or_insert_default();
+        for word in words {
+            if known.len() < MOST_WORDS {
+                known.insert(word.id, word);
+            }
         }
     }
 
@@ -34,7 +52,14 @@ impl Writer {
                 held.push(entry);
             }
         }
-        let text = self.stream.push(id)?;
+        let text = match &self.words {
+            None => self.stream.push(id)?,
+            Some(words) => {
+                let word = words.get(&id).filter(|word| !word.special);
+                self.stream
+                    .push_bytes(word.map_or(&[], |word| &word.bytes))?
+            }
+        };
         let text = self.stops.push(&text).text;
         self.piece(text)
     }
@@ -73,7 +98,10 @@ impl Writer {
 
     fn entry(&self, told: &TopLogprobs) -> TokenLogprob {
         let named = |token: &msao_core::sampling::TokenLogprob| {
-            let bytes = self.processor.tokenizer().token_bytes(token.id);
+            let bytes = match &self.words {
+                None => self.processor.tokenizer().token_bytes(token.id),
+                Some(words) => words.get(&token.id).map(|word| word.bytes.as_slice()),
+            };
             TopLogprob::new(bytes.unwrap_or_default(), token.logprob)
         };
         named(&told.chosen).chosen(told.top.iter().map(named).collect())

@@ -13,7 +13,9 @@ use msao_api::{ApiError, ChatRequest, Head, Piece, Report, Usage, completion_id}
 use msao_core::chat::{Content, Message, Part};
 use msao_core::offload::Route;
 use msao_core::offload::record::GenerationId;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::node::{Node, media_limits};
 use crate::request::prepare;
@@ -36,6 +38,8 @@ pub struct Asked {
     pub tenant: u32,
     /// When it came, on the node's clock.
     pub arrived_ms: f64,
+    /// The room that its body takes.
+    pub room: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Asked {
@@ -132,20 +136,33 @@ async fn begin(node: &Arc<Node>, asked: Asked) -> Result<Answering, ApiError> {
     let asked_for_media = !asked.request.media.is_empty();
     let limits = media_limits(&node.config.media);
     let text: usize = asked.request.messages.iter().map(text_bytes).sum();
+    // A client that leaves stops what is decoded for it; until then it has its place.
+    let gone = CancellationToken::new();
+    let leaves = gone.clone().drop_guard();
+    let span = tracing::info_span!("prepare");
     let work = move || {
-        let prompt = prepare(&mut asked.request, &model, &limits);
-        (asked, prompt)
+        let _phase = span.entered();
+        let prompt = prepare(&mut asked.request, &model, &limits, &gone);
+        (asked, prompt, place)
     };
     // A short text takes less time than another thread does to begin.
     let prepared = if asked_for_media || text > SHORT {
+        let decoder = Arc::clone(&node.decoders).acquire_owned().await;
+        let decoder = decoder.map_err(|_| ApiError::internal())?;
+        let work = move || {
+            let _decoder = decoder;
+            work()
+        };
         tokio::task::spawn_blocking(work).await.ok()
     } else {
         catch_unwind(AssertUnwindSafe(work)).ok()
     };
-    let (asked, prompt) = prepared.ok_or_else(ApiError::internal)?;
+    drop(leaves);
+    let (asked, prompt, place) = prepared.ok_or_else(ApiError::internal)?;
     let prompt = Arc::new(prompt?);
     let id = completion_id(u128::from(random()?) << 64 | u128::from(random()?));
-    let planned = plan::plan(node, asked, prompt).await?;
+    let planning = plan::plan(node, asked, prompt).instrument(tracing::info_span!("plan"));
+    let planned = planning.await?;
     let head = Head {
         id,
         created: (crate::clock::since_1970_ms() / 1000.0) as u64,

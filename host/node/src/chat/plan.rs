@@ -13,6 +13,8 @@ use msao_engine::service::{Open, ServiceError, Tell};
 use msao_engine::{EngineError, Keep, OpenOptions, ProbeOptions};
 use msao_processor::Processor;
 use msao_registry::{Arrival, Ticket, with_scores};
+use msao_session::frame::Identity;
+use tracing::Instrument as _;
 
 use super::{Asked, random};
 use crate::clock::since_1970_ms;
@@ -98,12 +100,14 @@ pub async fn plan(
     if planning.ticket()?.probe() == Probe::Full {
         parts = planning
             .probe(&prompt, &params, max_tokens, &mut request, &parts)
+            .instrument(tracing::info_span!("probe"))
             .await?;
     }
     let mut decision = planning.ticket()?.plan(&request, &parts, &nodes);
     if decision == Decision::Probe {
         parts = planning
             .probe(&prompt, &params, max_tokens, &mut request, &parts)
+            .instrument(tracing::info_span!("probe"))
             .await?;
         decision = planning.ticket()?.plan(&request, &parts, &nodes);
     }
@@ -117,11 +121,7 @@ pub async fn plan(
         ticket.ran(plan.clone());
     }
     Ok(Planned {
-        fingerprint: system_fingerprint(
-            &model.identity.model,
-            &model.held,
-            &prompt.identity.processor,
-        ),
+        fingerprint: fingerprint(node, model, &plan),
         generation: ticket.generation().clone(),
         asked,
         prompt,
@@ -137,6 +137,20 @@ pub async fn plan(
         seat: planning.seat.take(),
         probe_ms: planning.probe_ms,
     })
+}
+
+/// Names what computes an answer: the target wherever it takes part, since its tokens are committed then.
+fn fingerprint(node: &Node, model: &Model, plan: &Plan) -> String {
+    let of = |identity: &Identity, held: &str| {
+        system_fingerprint(&identity.model, held, &identity.processor)
+    };
+    let target = || match (plan.peer, &node.models.target) {
+        (0, Some(target)) => Some(of(&target.identity, &target.held)),
+        // How a peer holds its model is part of what it says of it.
+        (row, _) => (node.target_identity(row as usize)).map(|identity| of(&identity, "")),
+    };
+    let planned = (plan.route != Route::Edge).then(target).flatten();
+    planned.unwrap_or_else(|| of(&model.identity, &model.held))
 }
 
 /// Tokens that each answer may have, once the prompt is known.
@@ -259,6 +273,7 @@ pub async fn open(
             confidence: true,
         },
     };
+    let _waits = model.waits.begin();
     model.engine.open(open).await
 }
 
@@ -296,6 +311,15 @@ pub fn failed(node: &Node, error: &ServiceError) -> ApiError {
                 .lost()
                 .map_or_else(ApiError::internal, ApiError::model_lost)
         }
+    }
+}
+
+/// What a client is told where the target is out of reach: only who demanded it can do without.
+pub fn without_target(exact: bool, why: &str) -> ApiError {
+    if exact {
+        ApiError::exact_unavailable(why)
+    } else {
+        ApiError::target_unavailable(why)
     }
 }
 
@@ -343,7 +367,7 @@ pub fn allowed(
             } else {
                 "no node with the target model can be reached"
             };
-            return Err(ApiError::exact_unavailable(why));
+            return Err(without_target(exact, why));
         };
         plan.route = Route::Cloud;
         plan.peer = other as u32;
@@ -356,7 +380,13 @@ pub fn allowed(
         plan.route = Route::Cloud;
         changed |= overrides::ROUTE;
     }
-    if plan.route == Route::CloudDraft && !can(row, capability::DRAFT) {
+    let both = if row == 0 {
+        // Here the two models are each for itself, too.
+        capability::DRAFT | capability::SAME_TOKENIZER
+    } else {
+        capability::DRAFT
+    };
+    if plan.route == Route::CloudDraft && !can(row, both) {
         plan.route = Route::Cloud;
         changed |= overrides::ROUTE;
     }
@@ -387,7 +417,7 @@ mod tests {
         }
     }
 
-    const EDGE: u32 = capability::DRAFT;
+    const EDGE: u32 = capability::DRAFT | capability::SAME_TOKENIZER;
     const CLOUD: u32 = capability::TARGET | capability::VERIFY;
 
     fn run(
@@ -418,6 +448,19 @@ mod tests {
         // The cloud has no draft model.
         let expected = Ok((Route::Cloud, 1, overrides::ROUTE));
         assert_eq!(run(Route::CloudDraft, 1, 0, &nodes), expected);
+    }
+
+    #[test]
+    fn models_that_do_not_fit_each_other_answer_each_alone() {
+        let apart = [node(capability::DRAFT | capability::TARGET)];
+        for route in [Route::Speculate, Route::CloudDraft] {
+            let expected = Ok((Route::Cloud, 0, overrides::ROUTE));
+            assert_eq!(run(route, 0, 0, &apart), expected);
+        }
+        let alike = [node(EDGE | CLOUD)];
+        for route in [Route::Speculate, Route::CloudDraft] {
+            assert_eq!(run(route, 0, 0, &alike), Ok((route, 0, 0)));
+        }
     }
 
     #[test]

@@ -17,9 +17,10 @@ use msao_session::frame::{Open, RefusedCode, SessionId, Wanted};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::Told;
-use super::plan::{Planned, allowed, failed, opening};
+use super::plan::{Planned, allowed, failed, opening, without_target};
 use crate::answer::{Driven, Ended, Job, Steps, Traffic, drive};
 use crate::metrics::Work;
 use crate::models::Seat;
@@ -37,11 +38,13 @@ pub fn start(
 ) -> mpsc::Receiver<Told> {
     let (told, receiver) = mpsc::channel(UNREAD);
     let node = Arc::clone(node);
-    tokio::spawn(async move {
+    let span = tracing::info_span!("answer", route = ?planned.plan.route);
+    let running = async move {
         Running::new(Arc::clone(&node), planned, told).run().await;
         drop(place);
         node.tell_how_busy();
-    });
+    };
+    tokio::spawn(running.instrument(span));
     receiver
 }
 
@@ -75,6 +78,8 @@ struct Running {
     silent: bool,
     /// Counts as work that the peer is going to get, until it has begun.
     ahead: Option<Ahead>,
+    /// In which row of the nodes the target is, should it be needed.
+    target_row: usize,
 }
 
 impl Running {
@@ -90,6 +95,7 @@ impl Running {
             overdue: false,
             silent: true,
             ahead: None,
+            target_row: 0,
         }
     }
 
@@ -101,7 +107,12 @@ impl Running {
         if refused && self.silent && !self.gone.is_cancelled() {
             driven = match self.plan_again() {
                 Ok(()) => self.answer().await,
-                Err(error) => return self.finish(driven, Some(error)).await,
+                Err(error) => {
+                    // Whoever has no room now may have it later, and has said when.
+                    let full = driven.iter().find_map(|driven| self.wrong(driven));
+                    let error = full.filter(|full| full.status == 429).unwrap_or(error);
+                    return self.finish(driven, Some(error)).await;
+                }
             };
         }
         let limit_ms = self.planned.asked.request.deadline_ms;
@@ -127,7 +138,7 @@ impl Running {
             match choices {
                 // In this task: its tokens need not go from one to another.
                 1 => alone = Some(Box::pin(drive(job))),
-                _ => drop(running.spawn(drive(job))),
+                _ => drop(running.spawn(drive(job).in_current_span())),
             }
         }
         drop(pieces);
@@ -191,6 +202,9 @@ impl Running {
             Route::Cloud => Start::Cloud { with_draft: false },
             Route::CloudDraft => Start::Cloud { with_draft: true },
         };
+        let media_stay = request.media_at_edge && !planned.prompt.media.is_empty();
+        let way = self.node.target(row, plan.route, media_stay);
+        self.target_row = way.as_ref().map_or(row, |way| way.row);
         let prompt = planned.prompt.for_peer();
         let open = Open {
             session: session(),
@@ -202,6 +216,8 @@ impl Running {
             target_input: prompt.digest(),
             prompt,
             deadline_ms: left_ms,
+            tokenizer: Some(planned.prompt.identity.tokenizer),
+            request: Some(planned.asked.id.clone()),
             committed: Vec::new(),
         };
         let config = Config {
@@ -224,7 +240,12 @@ impl Running {
             choice,
             config,
             draft,
-            target: self.node.target(row, plan.route),
+            target: way.map(|way| way.target),
+            withheld: if media_stay {
+                overrides::MEDIA
+            } else {
+                overrides::ROUTE
+            },
             prompt: Arc::clone(&planned.prompt),
             processor: Arc::clone(&planned.processor),
             stops: request.stop.clone(),
@@ -266,7 +287,7 @@ impl Running {
             Ended::Whole(_) | Ended::Gone => None,
             Ended::NotExact => {
                 let why = "the node with the target model was lost and did not come back in time";
-                Some(ApiError::exact_unavailable(why))
+                Some(without_target(self.planned.asked.request.exact, why))
             }
             Ended::Failed(error) => Some(failed(&self.node, error)),
             Ended::Refused(refused) => Some(match refused.code {
@@ -280,7 +301,7 @@ impl Running {
                 }
                 _ => {
                     let why = "no node with the target model takes the request";
-                    ApiError::exact_unavailable(why)
+                    without_target(self.planned.asked.request.exact, why)
                 }
             }),
         }
@@ -319,6 +340,9 @@ impl Running {
         node.took(now_ms - planned.asked.arrived_ms);
         for driven in &driven {
             let mut speeds = node.speeds();
+            if let Some(waited_ms) = driven.queued_ms {
+                speeds.began(now_ms, waited_ms);
+            }
             if let Some(took_ms) = driven.prefill_ms {
                 speeds.prefilled(planned.request.prompt_tokens, took_ms);
             }
@@ -327,7 +351,6 @@ impl Running {
         node.metrics
             .answered(route, &outcome, planned.asked.request.n);
         tracing::info!(
-            id = planned.asked.id,
             ?route,
             status = outcome.status,
             ttft_ms = outcome.ttft_ms,
@@ -390,15 +413,20 @@ impl Running {
         };
         let route = self.ran(counters);
         let (sent, received) = self.traffic.bytes();
-        let price = (planned.nodes.get(planned.plan.peer as usize))
+        let row = if counters.escalated {
+            self.target_row
+        } else {
+            planned.plan.peer as usize
+        };
+        let price = (planned.nodes.get(row))
             .map_or(0.0, |peer| peer.price_per_mtok)
             .max(0.0);
         let billed = f64::from(planned.request.prompt_tokens) + f64::from(counters.tokens);
         let mut outcome = Outcome {
             route: route as u8,
-            peer: planned.plan.peer,
+            peer: row as u32,
             status: status as u8,
-            overrides: planned.overrides,
+            overrides: (driven.iter()).fold(planned.overrides, |all, it| all | it.overrides),
             ttft_ms: since(|driven| driven.first_token_ms, f64::min),
             total_ms: since(|driven| driven.last_token_ms, f64::max),
             probe_ms: planned.probe_ms,

@@ -3,6 +3,7 @@
 mod depth;
 mod pair;
 mod session;
+mod words;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -12,8 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use msao_core::digest::Digest;
 use msao_link::estimate::{EstimateConfig, Figures, Speeds, UNKNOWN};
-use msao_session::frame::{Frame, Open, Refused, RefusedCode, SessionId};
+use msao_session::frame::{Frame, Open, Refused, RefusedCode, SessionId, Wanted};
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument as _;
 
 use self::depth::PassTimes;
 use crate::answer::{Channel, Connecting, Target, Traffic};
@@ -107,11 +109,10 @@ impl Sessions {
 
     /// How fast the target is and how long new work waits.
     pub fn figures(&self) -> Figures {
-        let load = self.target.engine.load();
-        let speeds = self.speeds();
-        // How long the oldest has waited is not told by the engine; that somebody waits is.
-        let oldest_ms = if load.waiting > 0 { 1.0 } else { 0.0 };
-        speeds.figures(self.clock.now_ms(), oldest_ms, self.target.kv_free())
+        let oldest_ms = self.target.waits.oldest_ms();
+        let kv_free = self.target.kv_free();
+        self.speeds()
+            .figures(self.clock.now_ms(), oldest_ms, kv_free)
     }
 
     /// What was learned of this node's speed.
@@ -154,7 +155,10 @@ impl Sessions {
         let served = match self.let_in(&open) {
             Ok(()) => {
                 self.count.fetch_add(1, Ordering::Relaxed);
-                Arc::clone(&self).run(*open, channel, attached, known).await;
+                let request = open.request.clone().unwrap_or_default();
+                let span = tracing::info_span!("session", id = %id, request);
+                let running = Arc::clone(&self).run(*open, channel, attached, known);
+                running.instrument(span).await;
                 self.count.fetch_sub(1, Ordering::Relaxed);
                 Ok(())
             }
@@ -187,6 +191,12 @@ impl Sessions {
         if self.count() >= self.limits.most {
             let why = format!("{} sessions are there (sessions.most)", self.limits.most);
             return Err((RefusedCode::Overloaded, self.retry_after_ms(), why));
+        }
+        let own = self.target.identity.tokenizer;
+        let foreign = open.tokenizer.is_some_and(|other| other != own);
+        if foreign && open.wanted == Wanted::Verify {
+            let why = "the target has another tokenizer than who drafts".to_owned();
+            return Err((RefusedCode::Tokenizer, 0.0, why));
         }
         if open.target_input != open.prompt.digest() {
             let why = "the prompt has another digest than target_input".to_owned();

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::depth::Acceptance;
 use super::pair::Pair;
+use super::words::Teller;
 use super::{Attach, Sessions};
 use crate::answer::Channel;
 use crate::metrics::Work;
@@ -41,6 +42,8 @@ struct Served {
     passes: Passes,
     /// Of this answer's drafts.
     acceptance: Acceptance,
+    /// Tells the edge what ids say, where it has another tokenizer.
+    words: Option<Teller>,
     /// The seat is of both models: it makes drafts of its own, and its passes are no passes of the target's.
     both: bool,
 }
@@ -83,7 +86,11 @@ impl Sessions {
         };
         let seat = self.seat(&open, &inputs);
         let decodes = open.wanted != Wanted::Verify;
-        let both = open.wanted == Wanted::DecodeWithDraft;
+        let both = open.wanted == Wanted::DecodeWithDraft && self.models_are_alike();
+        let foreign = open
+            .tokenizer
+            .is_some_and(|it| it != self.target.identity.tokenizer);
+        let words = foreign.then(|| Teller::new(&self.target.processor));
         let (cloud, effects) = Cloud::open(open, config, self.clock.now_ms());
         let mut busy = self.busy.subscribe();
         // What is so already is news to this session.
@@ -97,6 +104,7 @@ impl Sessions {
             busy: false,
             decodes,
             acceptance: Acceptance::default(),
+            words,
             both,
             passes: Passes {
                 verify: self.metrics.passes(Work::Verify),
@@ -108,6 +116,14 @@ impl Sessions {
         loop {
             while let Some(effect) = effects.pop_front() {
                 if let Effect::Free = effect {
+                    let counters = served.cloud.counters();
+                    tracing::info!(
+                        tokens = served.cloud.chosen().len(),
+                        passes = counters.passes,
+                        drafts = counters.drafts,
+                        accepted = counters.accepted,
+                        "served"
+                    );
                     return;
                 }
                 served.apply(effect);
@@ -121,6 +137,10 @@ impl Sessions {
                 },
                 Some(attach) = attached.recv() => {
                     served.channel = Some(attach.channel);
+                    // What was told last may not have come through.
+                    if let Some(words) = &mut served.words {
+                        words.begin_anew();
+                    }
                     served.decodes = attach.open.wanted != Wanted::Verify;
                     Event::Reopened(attach.open)
                 }
@@ -189,11 +209,16 @@ impl Sessions {
         }
     }
 
+    fn models_are_alike(&self) -> bool {
+        let own = self.target.identity.tokenizer;
+        (self.draft.as_ref()).is_some_and(|draft| draft.identity.tokenizer == own)
+    }
+
     fn seat(&self, open: &Open, inputs: &Arc<ModelInputs>) -> Opening {
         let on = |model: &Model, top_logprobs| seat_on(model, open, inputs, top_logprobs);
         let target = on(&self.target, open.top_logprobs);
         match (open.wanted, &self.draft) {
-            (Wanted::DecodeWithDraft, Some(draft)) => {
+            (Wanted::DecodeWithDraft, Some(draft)) if self.models_are_alike() => {
                 let (draft, reserve) = (on(draft, None), open.max_tokens as usize);
                 Box::pin(async move {
                     let (target, draft) = tokio::try_join!(target, draft)?;
@@ -213,6 +238,7 @@ fn seat_on(
     top_logprobs: Option<u32>,
 ) -> Opening {
     let (engine, inputs) = (Arc::clone(&model.engine), Arc::clone(inputs));
+    let waits = Arc::clone(&model.waits);
     let (params, reserve) = (open.sampling.clone(), open.max_tokens as usize);
     let (vocabulary, end_of_sequence) = (model.vocabulary(), model.ends().to_vec());
     Box::pin(async move {
@@ -229,6 +255,7 @@ fn seat_on(
                 confidence: false,
             },
         };
+        let _waits = waits.begin();
         engine.open(open).await
     })
 }
@@ -250,6 +277,11 @@ impl Served {
             Effect::Append { ids } => self.seat.give(Order::Append(ids)),
             Effect::Send(frame) => {
                 if let Some(channel) = &self.channel {
+                    if let (Frame::Verdict(verdict), Some(words)) = (&frame, &mut self.words) {
+                        for words in words.tell(verdict) {
+                            let _lost = channel.sender.send(Frame::Words(words));
+                        }
+                    }
                     let _lost = channel.sender.send(frame);
                 }
             }
@@ -280,10 +312,11 @@ impl Served {
 
     fn done(&mut self, done: Done) -> Event {
         match done {
-            Done::Ready { took_ms } => {
-                self.sessions
-                    .speeds()
-                    .prefilled(self.prompt_tokens, took_ms);
+            Done::Ready { waited_ms, took_ms } => {
+                let now_ms = self.sessions.clock.now_ms();
+                let mut speeds = self.sessions.speeds();
+                speeds.began(now_ms, waited_ms);
+                speeds.prefilled(self.prompt_tokens, took_ms);
                 Event::Ready
             }
             Done::Verified {

@@ -176,6 +176,7 @@ fn api(config: &NodeConfig) -> Checked {
         hash(format!("api.keys.{name}.sha256"), sha256)?;
     }
     within("api.body-mib", api.body_mib, 1, 1024)?;
+    within("api.bodies-mib", api.bodies_mib, api.body_mib, 1 << 20)?;
     within("api.body-within-s", api.body_within_s, 1, 3600)?;
     within("api.headers-within-s", api.headers_within_s, 1, 600)?;
     within("api.headers-kib", api.headers_kib, 8, 1024)?;
@@ -195,6 +196,8 @@ fn media(config: &NodeConfig) -> Checked {
     let media = &config.media;
     within("media.items", media.items, 0, 1024)?;
     within("media.mib", media.mib, 1, 1024)?;
+    within("media.decoded-mib", media.decoded_mib, 1, 1 << 16)?;
+    within("media.decoders", media.decoders, 0, 1024)?;
     within("media.frames", media.frames, 1, 4096)?;
     for (key, value, most) in [
         ("media.megapixels", media.megapixels, 1000.0),

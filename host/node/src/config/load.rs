@@ -162,6 +162,12 @@ impl NodeConfig {
         {
             own(path);
         }
+        let shapes = self.peers.iter_mut().filter_map(|peer| peer.shape.as_mut());
+        for trace in shapes.flat_map(|shape| [&mut shape.up.trace, &mut shape.down.trace]) {
+            if let Some(trace) = trace {
+                own(&mut trace.file);
+            }
+        }
     }
 }
 
@@ -188,8 +194,19 @@ fn set(table: &mut toml::Table, key: &str, value: Value) -> Result<(), String> {
         None => ("", key),
     };
     let mut here = table;
-    for section in sections.split('.').filter(|section| !section.is_empty()) {
-        let next = (here.entry(section)).or_insert_with(|| Value::Table(toml::Table::new()));
+    let mut names = sections.split('.').filter(|name| !name.is_empty());
+    while let Some(section) = names.next() {
+        let mut next = (here.entry(section)).or_insert_with(|| Value::Table(toml::Table::new()));
+        if let Value::Array(entries) = next {
+            // `peers.0.address`: of several, by their order.
+            let count = entries.len();
+            let place = names.next().and_then(|place| place.parse::<usize>().ok());
+            next = (place.and_then(|place| entries.get_mut(place))).ok_or_else(|| {
+                format!(
+                    "{section} has {count} entries: {key} must name one by its number, from 0 on"
+                )
+            })?;
+        }
         here = (next.as_table_mut())
             .ok_or_else(|| format!("{section} is no section: {key} cannot be set"))?;
     }

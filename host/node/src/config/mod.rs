@@ -174,6 +174,8 @@ pub struct Api {
     pub keys: BTreeMap<String, ApiKey>,
     /// Bytes of a body, MiB.
     pub body_mib: u32,
+    /// Bytes of the bodies of all requests under way, MiB; who finds no room gets 429.
+    pub bodies_mib: u32,
     /// A body must have come after so long, s.
     pub body_within_s: u32,
     /// A connection's header must have come after so long, s.
@@ -201,6 +203,7 @@ impl Default for Api {
             tls_key: None,
             keys: BTreeMap::new(),
             body_mib: 64,
+            bodies_mib: 1024,
             body_within_s: 30,
             headers_within_s: 10,
             headers_kib: 64,
@@ -248,6 +251,10 @@ pub struct Media {
     pub audio_s: f64,
     /// Frames a second that are looked at in clips, where the model's files say nothing.
     pub fps: f64,
+    /// Decoded size of all media of a request, MiB.
+    pub decoded_mib: u32,
+    /// Requests whose media are decoded at once; 0 for as many as there are cores.
+    pub decoders: u32,
 }
 
 impl Default for Media {
@@ -260,6 +267,8 @@ impl Default for Media {
             video_s: 120.0,
             audio_s: 300.0,
             fps: 2.0,
+            decoded_mib: 1024,
+            decoders: 0,
         }
     }
 }
@@ -368,6 +377,8 @@ pub struct Log {
     pub filter: String,
     /// One JSON object a line instead of text.
     pub json: bool,
+    /// A line as each phase of a request ends, with the time that it took.
+    pub phases: bool,
 }
 
 impl Default for Log {
@@ -375,6 +386,7 @@ impl Default for Log {
         Log {
             filter: "info".into(),
             json: false,
+            phases: false,
         }
     }
 }

@@ -2,18 +2,19 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::EXPECT;
 use hyper::{Request, Version};
 use msao_api::ApiError;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// A body that is sent.
 pub type Outgoing = UnsyncBoxBody<Bytes, Infallible>;
@@ -125,11 +126,45 @@ async fn throw_away(mut body: Incoming) {
     }
 }
 
+/// Why a body was not read.
+#[derive(Debug)]
+pub enum Unread {
+    /// What the client is told.
+    Refused(ApiError),
+    /// Bodies of other requests take all the room.
+    NoRoom,
+}
+
+impl From<ApiError> for Unread {
+    fn from(refused: ApiError) -> Unread {
+        Unread::Refused(refused)
+    }
+}
+
 /// Reads a body.
 ///
 /// # Errors
 /// 413 past `most` bytes, 408 past `within`, 400 where it breaks off.
 pub async fn read(body: Arriving, most: usize, within: Duration) -> Result<Bytes, ApiError> {
+    let room = Arc::new(Semaphore::new(most));
+    match read_into(body, most, within, &room).await {
+        Ok((body, _)) => Ok(body),
+        Err(Unread::Refused(error)) => Err(error),
+        // There is room for what it may have.
+        Err(Unread::NoRoom) => Err(ApiError::internal()),
+    }
+}
+
+/// Reads a body, and takes room for it out of `room`, a permit a byte, as it comes.
+///
+/// # Errors
+/// As [`read`], or there is no room.
+pub async fn read_into(
+    body: Arriving,
+    most: usize,
+    within: Duration,
+    room: &Arc<Semaphore>,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Unread> {
     let too_large = || {
         ApiError::too_large(
             None,
@@ -137,16 +172,55 @@ pub async fn read(body: Arriving, most: usize, within: Duration) -> Result<Bytes
         )
     };
     if body.size_hint().lower() > most as u64 {
-        return Err(too_large());
+        return Err(too_large().into());
     }
-    let read = Limited::new(body, most).collect();
-    match tokio::time::timeout(within, read).await {
-        Err(_) => Err(ApiError::slow_body(within.as_millis() as u64)),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => {
+    let expected = body.size_hint().lower() as usize;
+    let gathered = gather(body, expected, most, room);
+    match tokio::time::timeout(within, gathered).await {
+        Err(_) => Err(ApiError::slow_body(within.as_millis() as u64).into()),
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(Broken::TooLarge)) => Err(too_large().into()),
+        Ok(Err(Broken::NoRoom)) => Err(Unread::NoRoom),
+        Ok(Err(Broken::Off(error))) => {
             let why = format!("The body breaks off: {error}.");
-            Err(ApiError::invalid("invalid_body", None, why))
+            Err(ApiError::invalid("invalid_body", None, why).into())
         }
     }
+}
+
+enum Broken {
+    TooLarge,
+    NoRoom,
+    Off(hyper::Error),
+}
+
+/// A body that says how long it is gets its memory at once only up to this: whoever says it need not send it.
+const BELIEVED: usize = 1 << 20;
+
+async fn gather(
+    mut body: Arriving,
+    expected: usize,
+    most: usize,
+    room: &Arc<Semaphore>,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Broken> {
+    let mut bytes = BytesMut::with_capacity(expected.min(BELIEVED));
+    let mut taken: Option<OwnedSemaphorePermit> = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(Broken::Off)?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if bytes.len() + data.len() > most {
+            return Err(Broken::TooLarge);
+        }
+        // A body is far below what 32 bits hold, and so is a part of it.
+        let more = Arc::clone(room).try_acquire_many_owned(data.len() as u32);
+        let more = more.map_err(|_| Broken::NoRoom)?;
+        match &mut taken {
+            Some(taken) => taken.merge(more),
+            None => taken = Some(more),
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes.freeze(), taken))
 }

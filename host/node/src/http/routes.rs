@@ -12,8 +12,9 @@ use msao_api::{
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
-use super::body::{self, Arriving, Outgoing, Streamed};
+use super::body::{self, Arriving, Outgoing, Streamed, Unread};
 use super::respond::{error, json, response, text};
 use crate::chat::{self, Answering, Asked, Told};
 use crate::config::ApiKey;
@@ -22,6 +23,8 @@ use crate::node::Node;
 
 /// While nothing else is said, a client hears so often that the node is at it.
 const PING_EVERY: Duration = Duration::from_secs(5);
+/// A stream begins when there is something to say, or after so long.
+const HEAD_WITHIN: Duration = Duration::from_secs(2);
 /// Pieces of a stream that may wait for the socket.
 const AHEAD: usize = 16;
 
@@ -111,7 +114,8 @@ async fn handle(
             if request.method() != Method::POST {
                 return Err(ApiError::method_not_allowed("POST"));
             }
-            chat(node, request, id, arrived_ms).await
+            let span = tracing::info_span!("request", id);
+            chat(node, request, id, arrived_ms).instrument(span).await
         }
         _ => match path.strip_prefix("/v1/models/") {
             Some(name) => {
@@ -268,7 +272,11 @@ async fn chat(
         ..Limits::default()
     };
     let within = Duration::from_secs(u64::from(api.body_within_s));
-    let body = body::read(request.into_body(), most, within).await?;
+    let read = body::read_into(request.into_body(), most, within, &node.bodies).await;
+    let (body, room) = read.map_err(|error| match error {
+        Unread::Refused(error) => error,
+        Unread::NoRoom => ApiError::overloaded(node.retry_after_ms()),
+    })?;
     let mut request = ChatRequest::parse(&body, &limits)?;
     drop(body);
     request.exact |= forced_exact;
@@ -281,18 +289,26 @@ async fn chat(
         key,
         tenant,
         arrived_ms,
+        room: room.map(Arc::new),
     };
-    let answering = chat::answer(node, asked).await?;
-    match stream {
-        Some(streaming) => Ok(streamed(node, answering, n, streaming)),
-        None => collected(answering, n).await,
+    let mut answering = chat::answer(node, asked).await?;
+    let Some(streaming) = stream else {
+        return collected(answering, n).await;
+    };
+    // While nothing was said a refusal still has a status of its own: clients try again by that.
+    match tokio::time::timeout(HEAD_WITHIN, answering.told.recv()).await {
+        Ok(Some(Told::Failed(error))) => Err(error),
+        Ok(Some(first)) => Ok(streamed(node, answering, Some(first), n, streaming)),
+        Ok(None) => Err(ApiError::internal()),
+        Err(_) => Ok(streamed(node, answering, None, n, streaming)),
     }
 }
 
-/// An answer as events.
+/// An answer as events, `first` being what was told already.
 fn streamed(
     node: &Arc<Node>,
     answering: Answering,
+    first: Option<Told>,
     n: u32,
     streaming: Streaming,
 ) -> Response<Outgoing> {
@@ -302,6 +318,7 @@ fn streamed(
     tokio::spawn(async move {
         let mut events = Events {
             stream: ChunkStream::new(answering.head, n, streaming.include_usage),
+            first,
             told: answering.told,
             left: n,
             last: None,
@@ -340,6 +357,8 @@ fn streamed(
 /// What is told, as events.
 struct Events {
     stream: ChunkStream,
+    /// Comes before all that `told` has.
+    first: Option<Told>,
     told: mpsc::Receiver<Told>,
     /// Choices that have not ended.
     left: u32,
@@ -360,11 +379,13 @@ impl Events {
         if let Some(ready) = self.last.take() {
             return (ready, true);
         }
-        let told = match tokio::time::timeout(PING_EVERY, self.told.recv()).await {
-            Ok(told) => told,
-            Err(_) => return (sse::PING.to_owned(), true),
+        let mut told = match self.first.take() {
+            Some(first) => Some(first),
+            None => match tokio::time::timeout(PING_EVERY, self.told.recv()).await {
+                Ok(told) => told,
+                Err(_) => return (sse::PING.to_owned(), true),
+            },
         };
-        let mut told = told;
         let mut finished = None;
         loop {
             match told {

@@ -3,6 +3,7 @@
 mod engine;
 mod identity;
 mod orders;
+mod waits;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use thiserror::Error;
 
 pub use self::engine::{Awaited, Engine, Seat};
 pub use self::orders::{Done, Opening, Order, Orders};
+pub use self::waits::{Wait, Waits};
 use crate::config;
 
 /// Tokens that a block of an engine's cache holds.
@@ -73,6 +75,8 @@ pub struct Model {
     pub defaults: SamplingParams,
     /// How it is held, for people and fingerprints: `f32/none on cpu`.
     pub held: String,
+    /// Who waits for a seat.
+    pub waits: Arc<Waits>,
 }
 
 impl Model {
@@ -116,6 +120,7 @@ impl Model {
             processor: Arc::new(processor),
             identity,
             held: format!("{held} on {}", section.device),
+            waits: Arc::default(),
         })
     }
 

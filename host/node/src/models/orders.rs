@@ -40,7 +40,9 @@ pub enum Order {
 pub enum Done {
     /// The prompt has been read; told once, before any verdict.
     Ready {
-        /// From the beginning of the opening, in ms.
+        /// Time until there was a seat, in ms.
+        waited_ms: f64,
+        /// From there on, in ms.
         took_ms: f64,
     },
     /// A verdict.
@@ -144,11 +146,16 @@ async fn work(
     let began = Instant::now();
     let ms = |since: Instant| since.elapsed().as_secs_f64() * 1000.0;
     let seat = opening.await?;
+    let waited_ms = ms(began);
+    let began = Instant::now();
     if !known.is_empty() {
         seat.append(known).await?;
     }
     seat.read().await?;
-    let _nobody = outbox.send(Done::Ready { took_ms: ms(began) });
+    let _nobody = outbox.send(Done::Ready {
+        waited_ms,
+        took_ms: ms(began),
+    });
     loop {
         let order = match first.take() {
             Some(order) => order,

@@ -11,6 +11,7 @@ use msao_core::inputs::ModelInputs;
 use msao_media::{Limits, MediaError};
 use msao_processor::{DecodeError, Media, ProcessorError};
 use msao_session::frame::{self, Identity};
+use tokio_util::sync::CancellationToken;
 
 use crate::models::Model;
 
@@ -70,7 +71,8 @@ impl Prompt {
     }
 }
 
-/// Decodes a request's media and lays its prompt out. Slow: see the module.
+/// Decodes a request's media and lays its prompt out. Slow: see the module. Looks now and then whether the client has
+/// `gone`.
 ///
 /// # Errors
 /// 400, 413 or 415, with the field that it is about.
@@ -78,11 +80,19 @@ pub fn prepare(
     request: &mut ChatRequest,
     model: &Model,
     limits: &Limits,
+    gone: &CancellationToken,
 ) -> Result<Prompt, ApiError> {
     let processor = &model.processor;
+    // Those that were decoded count against what the next may be.
+    let mut limits = limits.clone();
+    let most = limits.max_decoded_bytes;
     let mut media = Vec::with_capacity(request.media.len());
     let mut decoded = Vec::with_capacity(request.media.len());
     for medium in &mut request.media {
+        if gone.is_cancelled() {
+            // Nobody hears it.
+            return Err(ApiError::internal());
+        }
         let bytes = match std::mem::replace(&mut medium.source, Source::Bytes(Vec::new())) {
             Source::Bytes(bytes) => Bytes::from(bytes),
             Source::Url(_) => {
@@ -91,8 +101,16 @@ pub fn prepare(
                 return Err(ApiError::invalid_media_url(&medium.field, why));
             }
         };
-        let one = processor.decode(medium.modality, &bytes, limits);
+        let one = processor.decode(medium.modality, &bytes, &limits);
         let one = one.map_err(|error| refused(&error, &medium.field))?;
+        let left = limits.max_decoded_bytes.checked_sub(decoded_bytes(&one));
+        limits.max_decoded_bytes = left.ok_or_else(|| {
+            let field = &medium.field;
+            let why = format!(
+                "{field}: with those before it, it takes more than {most} bytes once it is decoded (media.decoded-mib)."
+            );
+            ApiError::too_large(Some(field.clone()), why)
+        })?;
         media.push(described(medium.modality, bytes, &one));
         decoded.push(one);
     }
@@ -113,6 +131,21 @@ pub fn prepare(
     };
     prompt.content = prompt.for_peer().digest();
     Ok(prompt)
+}
+
+/// Memory that a decoded medium takes.
+fn decoded_bytes(media: &Media) -> u64 {
+    let pixels = |width: u32, height: u32| u64::from(width) * u64::from(height);
+    match media {
+        Media::Image(image) => 3 * pixels(image.width, image.height),
+        Media::Video(clip) => {
+            let frames = clip.frames.iter();
+            3 * frames
+                .map(|frame| pixels(frame.width, frame.height))
+                .sum::<u64>()
+        }
+        Media::Audio(sound) => (size_of::<f32>() * sound.samples.len()) as u64,
+    }
 }
 
 fn described(modality: Modality, bytes: Bytes, media: &Media) -> Medium {

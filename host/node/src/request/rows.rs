@@ -123,14 +123,16 @@ pub fn this_node(models: &Models, figures: Figures) -> offload::Node {
 }
 
 fn capabilities(models: &Models) -> u32 {
-    let mut can = capability::SAME_TOKENIZER;
-    if models.draft.is_some() {
-        can |= capability::DRAFT;
-    }
-    if models.target.is_some() {
-        can |= capability::TARGET | capability::VERIFY;
-    }
-    can
+    let alike = models.are_alike();
+    let bits = [
+        (alike, capability::SAME_TOKENIZER),
+        (models.draft.is_some(), capability::DRAFT),
+        (models.target.is_some(), capability::TARGET),
+        // Drafts of other ids cannot be verified.
+        (models.target.is_some() && alike, capability::VERIFY),
+    ];
+    let there = bits.into_iter().filter(|(there, _)| *there);
+    there.fold(0, |can, (_, bit)| can | bit)
 }
 
 /// The probe's report in the contract's words. What a model computed that is not finite becomes 0.
