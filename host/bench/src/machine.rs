@@ -75,6 +75,37 @@ impl Machine {
         Ok(share)
     }
 
+    /// Which shares of the limit, in percent, `work` reaches in so many turns; it tells what one of its steps took, in
+    /// seconds, which reads `bytes` and computes `flops`. Memory is read before and behind each turn, and a turn is held
+    /// against the mean of the two readings: on a machine that others use too the limit moves from one second to the next.
+    ///
+    /// # Errors
+    /// The memory cannot be had, or the work fails.
+    pub fn in_turns(
+        &self,
+        turns: usize,
+        (bytes, flops, bf16): (f64, f64, bool),
+        mut work: impl FnMut() -> Result<f64>,
+    ) -> Result<Shares> {
+        let read = || read_rate(self.place, self.threads);
+        let mut before = read()?;
+        let mut all = Shares::default();
+        for _ in 0..turns {
+            let seconds = work()?;
+            let behind = read()?;
+            let machine = Machine {
+                read_bytes_per_s: (before + behind) / 2.0,
+                ..*self
+            };
+            let share = 100.0 * machine.floor_s(bytes, flops, bf16) / seconds;
+            all.turns.push((share, machine.read_bytes_per_s));
+            before = behind;
+        }
+        all.turns
+            .sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        Ok(all)
+    }
+
     /// The limit of memory, in words.
     pub fn memory_limit(&self) -> String {
         format!(
@@ -124,9 +155,47 @@ impl Machine {
     }
 }
 
+/// Shares of the limit that were reached in turn.
+#[derive(Debug, Default)]
+pub struct Shares {
+    /// In percent, the least first, each with the bytes a second that memory gave beside it.
+    turns: Vec<(f64, f64)>,
+}
+
+impl Shares {
+    /// The one in the middle, in percent.
+    pub fn median(&self) -> f64 {
+        let middle = self.turns.get(self.turns.len() / 2);
+        middle.map_or(f64::NAN, |(share, _)| *share)
+    }
+
+    /// All of them, in words.
+    pub fn words(&self) -> String {
+        let shares = self.turns.iter().map(|(share, _)| format!("{share:.0}"));
+        let memory = self.turns.iter().map(|(_, memory)| memory / 1e9);
+        let slowest = memory.clone().fold(f64::INFINITY, f64::min);
+        let fastest = memory.fold(0.0, f64::max);
+        format!(
+            "the median of {} %; memory was read at {slowest:.1} to {fastest:.1} GB/s beside them",
+            shares.collect::<Vec<_>>().join(", ")
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_median_share_counts() {
+        let shares = Shares {
+            turns: vec![(70.0, 20e9), (85.0, 19e9), (90.0, 22e9)],
+        };
+        assert_eq!(shares.median(), 85.0);
+        let words = "the median of 70, 85, 90 %; memory was read at 19.0 to 22.0 GB/s beside them";
+        assert_eq!(shares.words(), words);
+        assert!(Shares::default().median().is_nan());
+    }
 
     #[test]
     fn the_slower_of_memory_and_arithmetic_is_the_floor() {

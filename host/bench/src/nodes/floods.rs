@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use msao_transport::pki::{self, Existing};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,6 +29,12 @@ const TINY: usize = 100_000;
 const HONEST: u64 = 2;
 /// An attack is over, or was ended, within.
 const LONGEST: Duration = Duration::from_secs(40);
+/// Requests of h2load.
+const LOADS: usize = 2000;
+/// Requests of an edge whose ids say something else.
+const OTHER_IDS: u64 = 5;
+/// The certificate that runs out is valid for so long.
+const SHORT_VALID: Duration = Duration::from_secs(12);
 /// What an attack may add to a node's memory, in MB.
 const MEMORY_MB: f64 = 256.0;
 
@@ -215,7 +222,9 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
             .collect(),
     ));
     drop(pair);
+    rows.push(h2load(places).await?);
     rows.push(another_tokenizer(places).await?);
+    rows.push(expired(places).await?);
     rows.push(full_disk(places).await?);
     Ok(rows)
 }
@@ -264,6 +273,14 @@ fn sum(number: u64) -> Value {
         "model": "demo", "messages": [{ "role": "user", "content": format!("{} + 4 = ?", number % 1000) }],
         "max_completion_tokens": 8,
     })
+}
+
+fn greedy(number: u64) -> Value {
+    let mut body = sum(number);
+    if let Some(body) = body.as_object_mut() {
+        body.insert("temperature".into(), json!(0));
+    }
+    body
 }
 
 /// Many connections that send a beginning, and then a byte each second, until they are hung up on. What they were told.
@@ -431,6 +448,40 @@ fn in_words(told: &[u8]) -> String {
     }
 }
 
+/// nghttp2's own client, which shares nothing with ours.
+async fn h2load(places: &Places) -> Result<Row> {
+    let name = format!("h2load: {LOADS} chats over 8 connections of HTTP/2, 16 at once on each");
+    let folder = tempfile::tempdir()?;
+    let body = folder.path().join("body.json");
+    std::fs::write(&body, greedy(3).to_string())?;
+    let pair = Pair::start(places, &Wanted::default()).await?;
+    pair.policy("fixed-speculate").await?;
+    let mut command = Command::new("h2load");
+    command
+        .args(["-n", &LOADS.to_string(), "-c", "8", "-m", "16"])
+        .args(["-H", "content-type: application/json", "-d"])
+        .arg(&body)
+        .arg(format!("http://{}/v1/chat/completions", pair.edge.api));
+    let ran = tokio::task::spawn_blocking(move || command.output()).await?;
+    let ran = match ran {
+        Ok(ran) => ran,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let why = "not tried: h2load is not there (Debian's nghttp2-client has it)";
+            return Ok(Row::told(name, f64::NAN, "").with_more(Some(why.into())));
+        }
+        Err(error) => return Err(error).context("h2load"),
+    };
+    let told = String::from_utf8_lossy(&ran.stdout);
+    let line = |begin: &str| told.lines().find(|line| line.starts_with(begin));
+    let requests = line("requests:").unwrap_or_default();
+    let good = requests.contains(&format!(
+        "{LOADS} succeeded, 0 failed, 0 errored, 0 timeout"
+    ));
+    let wrong = (!good).then(|| format!("{requests} {}", String::from_utf8_lossy(&ran.stderr)));
+    let more = line("finished in").map(str::to_owned);
+    Ok(Row::all(name, LOADS, wrong.into_iter().collect()).with_more(more))
+}
+
 /// An edge whose draft model has another tokenizer: nothing that it drafts can be verified, and the target answers.
 async fn another_tokenizer(places: &Places) -> Result<Row> {
     let folder = tempfile::tempdir()?;
@@ -441,16 +492,77 @@ async fn another_tokenizer(places: &Places) -> Result<Row> {
     };
     let pair = Pair::start(places, &wanted).await?;
     pair.policy("fixed-speculate").await?;
-    let answer = ask(pair.edge.api, &sum(7)).await?;
+    let cloud = pair.cloud.as_ref().context("the cloud")?;
     let mut wrong = Vec::new();
-    if !answer.is_whole() {
-        wrong.push(format!("{:?}", answer.error));
+    for number in 0..OTHER_IDS {
+        let answer = ask(pair.edge.api, &greedy(number)).await?;
+        let right = ask(cloud.api, &greedy(number)).await?;
+        if !answer.is_whole() {
+            wrong.push(format!("{:?}", answer.error));
+        } else if answer.report.get("route") != Some(&json!("cloud")) {
+            wrong.push(format!("it ran by {}", answer.report));
+        } else if answer.text != right.text {
+            wrong.push(format!("{:?} in place of {:?}", answer.text, right.text));
+        }
     }
-    if answer.report.get("route") != Some(&json!("cloud")) {
-        wrong.push(format!("it ran by {}", answer.report));
-    }
-    let name = "a draft model with another tokenizer: the target answers, without drafts";
-    Ok(Row::all(name, 1, wrong))
+    let name = "a draft model with another tokenizer: the target answers in its own words";
+    Ok(Row::all(name, OTHER_IDS as usize, wrong))
+}
+
+/// The edge's certificate runs out while both nodes run.
+async fn expired(places: &Places) -> Result<Row> {
+    let folder = tempfile::tempdir()?;
+    let [ca, own] = ["cloud", "edge"].map(|name| folder.path().join(name));
+    let host = ["127.0.0.1"];
+    pki::init(&ca, &host, Existing::Keep)?;
+    let issue = |existing, lasting| {
+        pki::issue_valid(&ca, &own, &host, existing, SystemTime::now(), lasting)
+    };
+    issue(Existing::Keep, SHORT_VALID)?;
+    let begun = Instant::now();
+    let wanted = Wanted {
+        tls: Some([ca.clone(), own.clone()]),
+        ..Wanted::default()
+    };
+    let mut pair = Pair::start(places, &wanted).await?;
+    pair.policy("fixed-speculate").await?;
+    let mut wrong = Vec::new();
+    let mut must = |good: bool, what: String| {
+        if !good {
+            wrong.push(what);
+        }
+    };
+    let before = ask(pair.edge.api, &sum(1)).await?;
+    must(has_target(&before), format!("before: {}", before.report));
+    tokio::time::sleep((SHORT_VALID + Duration::from_secs(1)).saturating_sub(begun.elapsed()))
+        .await;
+    // Connections that stand stay: only a new one is refused.
+    let nodes = pair.kill_cloud()?;
+    pair.restart_cloud(nodes)?;
+    let why = pair.why_down("expired").await?;
+    must(
+        why.is_some(),
+        "the edge does not say that its certificate has expired".into(),
+    );
+    let alone = ask(pair.edge.api, &sum(2)).await?;
+    must(
+        alone.is_whole() && !has_target(&alone),
+        format!("without the link: {}", alone.report),
+    );
+    let cloud = pair.cloud.as_ref().context("the cloud")?.api;
+    must(
+        ask(cloud, &sum(3)).await?.is_whole(),
+        "the cloud does not answer its own clients".into(),
+    );
+    issue(Existing::Replace, Duration::from_secs(3600))?;
+    pair.wait(true).await?;
+    let again = ask(pair.edge.api, &sum(4)).await?;
+    must(
+        has_target(&again),
+        format!("with a new certificate: {}", again.report),
+    );
+    let name = "a certificate that runs out: both nodes go on, and the link is back with a new one";
+    Ok(Row::all(name, 4, wrong).with_more(why.map(|why| format!("the edge said: {why}"))))
 }
 
 /// A copy of a model in whose tokenizer two ordinary entries have changed places.

@@ -37,6 +37,8 @@ pub struct Wanted {
     pub state: Option<PathBuf>,
     /// Keys of the edge's `[api]`.
     pub api: String,
+    /// The folders of the cloud's and of the edge's certificates; in the clear where there are none.
+    pub tls: Option<[PathBuf; 2]>,
 }
 
 /// Both of them.
@@ -72,9 +74,13 @@ impl Pair {
         let _ = write!(
             text,
             "[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n{}\n[operator]\nlisten = \"127.0.0.1:0\"\n[policy]\n\
-             allow-unsigned = true\nwarm = 2\n[records]\nsample = 0.0\n[[peers]]\nname = \"cloud\"\naddress = \"{nodes}\"\n",
+             allow-unsigned = true\nwarm = 2\n[records]\nsample = 0.0\n",
             wanted.api
         );
+        if let Some([_, own]) = &wanted.tls {
+            let _ = write!(text, "[sessions]\ntls = \"{}\"\n", own.display());
+        }
+        let _ = write!(text, "[[peers]]\nname = \"cloud\"\naddress = \"{nodes}\"\n");
         if !wanted.shape.is_empty() {
             text += &wanted.shape;
         }
@@ -123,18 +129,41 @@ impl Pair {
         Ok(nodes)
     }
 
-    /// Starts the cloud again where it was.
+    /// Starts the cloud again where it was, and waits until the edge reaches it.
     ///
     /// # Errors
     /// It does not come up.
     pub async fn revive_cloud(&mut self, nodes: SocketAddr) -> Result<()> {
-        self.cloud = Some(start_cloud(
-            &self.places,
-            &self.wanted,
-            self.work.path(),
-            &nodes.to_string(),
-        )?);
+        self.restart_cloud(nodes)?;
         self.wait(true).await
+    }
+
+    /// Starts the cloud again where it was, whether or not the edge reaches it.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn restart_cloud(&mut self, nodes: SocketAddr) -> Result<()> {
+        let address = nodes.to_string();
+        let work = self.work.path();
+        self.cloud = Some(start_cloud(&self.places, &self.wanted, work, &address)?);
+        Ok(())
+    }
+
+    /// Why the edge does not reach the cloud, once this is among the words; nothing if it never is.
+    ///
+    /// # Errors
+    /// The edge does not answer.
+    pub async fn why_down(&self, word: &str) -> Result<Option<String>> {
+        let end = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < end {
+            let state = operate(self.operator, "/v1/state", None).await?;
+            let why = state.pointer("/peers/0/why").and_then(Value::as_str);
+            if let Some(why) = why.filter(|why| why.contains(word)) {
+                return Ok(Some(why.to_owned()));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(None)
     }
 }
 
@@ -171,6 +200,9 @@ fn start_cloud(places: &Places, wanted: &Wanted, work: &Path, nodes: &str) -> Re
     text +=
         "[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n[operator]\nlisten = \"127.0.0.1:0\"\n";
     let _ = write!(text, "[sessions]\nlisten = \"{nodes}\"\n");
+    if let Some([own, _]) = &wanted.tls {
+        let _ = writeln!(text, "tls = \"{}\"", own.display());
+    }
     start(places, work, "cloud", &text, CLOUD_CORE)
 }
 

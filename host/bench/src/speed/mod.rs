@@ -31,6 +31,9 @@ const TURNS: usize = 2;
 const SPARE: f64 = 300e6;
 /// The share of the memory-bandwidth limit aimed at.
 const SHARE: f64 = 80.0;
+/// Answers by whose median it is judged, and answers where it is only told.
+const JUDGED_TURNS: usize = 9;
+const TOLD_TURNS: usize = 3;
 /// The twin that stands for 0.5B.
 const TWIN: &str = "0.5b";
 
@@ -116,11 +119,11 @@ const CASES: [Case; 5] = [
 
 /// All rows of the comparison, the machine's limits first.
 pub fn rows(options: &Options) -> Result<Vec<Row>> {
-    let mut machine = Machine::measure(options.place, options.threads)?;
+    let machine = Machine::measure(options.place, options.threads)?;
     let mut rows = machine.rows();
     for case in &CASES {
         if options.only.is_empty() || options.only.iter().any(|name| name == case.name) {
-            let measured = case.rows(options, &mut machine);
+            let measured = case.rows(options, &machine);
             rows.extend(measured.unwrap_or_else(|error| {
                 vec![Row::failed(case.title(), "measured", format!("{error:#}"))]
             }));
@@ -178,7 +181,7 @@ impl Case {
         format!("{} {}{int8}", self.name, self.precision)
     }
 
-    fn rows(&self, options: &Options, machine: &mut Machine) -> Result<Vec<Row>> {
+    fn rows(&self, options: &Options, machine: &Machine) -> Result<Vec<Row>> {
         let dir = directory(self.name, options)?;
         let config = ModelConfig::load(&dir)?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/generate_speed.py");
@@ -204,8 +207,6 @@ impl Case {
                 new_tokens: self.new_tokens,
                 repeats: 2,
             };
-            // On each side of the work, since others may use the machine too.
-            *machine = machine.again()?;
             rows.extend(self.decode_rows(&mut ours, &mut theirs, &request, &config, machine)?);
         }
         let request = Request {
@@ -234,7 +235,7 @@ impl Case {
         theirs: &mut Measurer,
         request: &Request,
         config: &ModelConfig,
-        machine: &mut Machine,
+        machine: &Machine,
     ) -> Result<Vec<Row>> {
         let batch = request.prompts.len();
         let what = format!("decode at batch {batch}");
@@ -262,17 +263,24 @@ impl Case {
         let mut rows = vec![decode];
         // A small model lies in the processor's caches: memory is no limit to it.
         if self.large {
-            let seconds = batch as f64 / us.decode_tokens_per_s;
-            let bf16 = self.precision == "bf16";
-            let share = machine.share(seconds, step.bytes, step.flops, bf16)?;
-            let name = format!("{}: share of the limit, {what}", self.title());
             // Batch 16 is judged by the rows on verification and batches; here the aim is for reading the weights.
-            let share = if batch == 1 && machine.place == Place::Cpu {
-                Row::between(name, share, SHARE, BELIEVABLE, " %")
-            } else {
-                Row::told(name, share, " %")
+            let judged = batch == 1 && machine.place == Place::Cpu;
+            let alone = Request {
+                repeats: 1,
+                ..request.cut(them.prompt_tokens, them.new_tokens)
             };
-            rows.push(share.with_details(vec![machine.memory_limit()]));
+            let work = (step.bytes, step.flops, self.precision == "bf16");
+            let turns = if judged { JUDGED_TURNS } else { TOLD_TURNS };
+            let shares = machine.in_turns(turns, work, || {
+                Ok(batch as f64 / ours.ask(&alone)?.decode_tokens_per_s)
+            })?;
+            let name = format!("{}: share of the limit, {what}", self.title());
+            let share = if judged {
+                Row::between(name, shares.median(), SHARE, BELIEVABLE, " %")
+            } else {
+                Row::told(name, shares.median(), " %")
+            };
+            rows.push(share.with_details(vec![shares.words()]));
         }
         if batch == 1 {
             rows.push(self.beside(
