@@ -93,6 +93,17 @@ struct ServingArgs {
     out: Option<PathBuf>,
 }
 
+impl ServingArgs {
+    /// Whether less is measured than the aims are for, though all parts may be.
+    fn is_cut(&self) -> bool {
+        let modes: Vec<&str> = self.reference_modes.split(',').collect();
+        !self.model.is_empty()
+            || self.minutes < 20.0
+            || self.reference_seconds < 30.0
+            || !["eager", "static"].iter().all(|mode| modes.contains(mode))
+    }
+}
+
 #[derive(clap::Args)]
 struct NodesArgs {
     /// Show these parts only: identity, link, paced, swaps, faults, floods, overload, overhead. May be given several times.
@@ -343,7 +354,7 @@ fn serving(args: &ServingArgs) -> Result<bool> {
         "serving",
         &parts,
         &args.only,
-        !args.model.is_empty() || args.minutes < 20.0,
+        args.is_cut(),
         args.out.as_deref(),
     )
 }

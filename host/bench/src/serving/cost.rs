@@ -72,6 +72,10 @@ pub fn rows(dir: &Path, place: Place, precision: Precision, threads: usize) -> R
     } else {
         Row::told(name, batch_share, " %")
     });
+    if place == Place::Cpu && !bf16 {
+        let why = "the aims are for bf16, which this processor has no instructions for";
+        rows.push(Row::failed("verify and batch", "judged", why));
+    }
     if place != Place::Cpu {
         // The same, each operation asked for by itself.
         let [step, verify, batch] = passes(dir, place, precision, Padding::Never)?.seconds;

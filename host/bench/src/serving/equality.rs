@@ -8,7 +8,7 @@ use msao_core::inputs::ModelInputs;
 use msao_core::sampling::{Sampler, SamplingParams, Scratch};
 use msao_engine::{
     Keep, Kernels, LoadOptions, Model, Needs, OpenOptions, Padding, Place, Precision, ProbeOptions,
-    Runner, RunnerOptions, SequenceId, Work, items,
+    Quantize, Runner, RunnerOptions, SequenceId, Work, items,
 };
 use msao_processor::Processor;
 
@@ -99,18 +99,112 @@ pub fn rows(models: &Path, place: Place) -> Result<Vec<Row>> {
             kernels: *kernels,
             ..Default::default()
         };
-        rows.extend(of_one(models, &dir, &options, *padding, name)?);
+        rows.extend(held_to_the_aim(models, &dir, &options, *padding, name)?);
+    }
+    let (padding, name) = match place {
+        Place::Cpu => (Padding::Auto, "own kernels"),
+        Place::Cuda(_) => (Padding::Auto, "cuda, graphs"),
+    };
+    for (quantize, held) in [(None, "bf16"), (Some(Quantize::Int8), "int8 and bf16")] {
+        let options = LoadOptions {
+            place,
+            precision: Precision::Bf16,
+            quantize,
+            ..Default::default()
+        };
+        rows.extend(divergence(
+            models,
+            &dir,
+            &options,
+            padding,
+            &format!("{name}, {held}"),
+        )?);
     }
     Ok(rows)
 }
 
-fn of_one(
+/// How often another token is chosen where numbers are coarse: told, as system.md has it.
+fn divergence(
     models: &Path,
     dir: &Path,
     options: &LoadOptions,
     padding: Padding,
     name: &str,
 ) -> Result<Vec<Row>> {
+    let (tallies, _) = all_ways(models, dir, options, padding)?;
+    let rows = tallies.into_iter().map(|(what, tally)| {
+        let share = 100.0 * tally.differing.len() as f64 / tally.rows.max(1) as f64;
+        let largest = tally.differing.iter().copied().fold(0.0, f64::max);
+        Row::told(format!("{name}: {what}, another token at temperature 1"), share, " %").with_details(vec![format!(
+            "{} of {}; largest difference of a logit {:.1e}, largest margin where the token was another {largest:.1e}",
+            tally.differing.len(),
+            tally.rows,
+            tally.worst,
+        )])
+    });
+    Ok(rows.collect())
+}
+
+fn held_to_the_aim(
+    models: &Path,
+    dir: &Path,
+    options: &LoadOptions,
+    padding: Padding,
+    name: &str,
+) -> Result<Vec<Row>> {
+    let (tallies, leaked) = all_ways(models, dir, options, padding)?;
+    // The noise is what batches show, as system.md has it: an error elsewhere must not excuse itself.
+    let noise = tallies
+        .iter()
+        .find(|(what, _)| *what == BATCHED)
+        .map_or(0.0, |(_, tally)| tally.worst);
+    let mut rows: Vec<Row> = tallies
+        .iter()
+        .map(|(what, tally)| {
+            Row::at_most(
+                format!(
+                    "{name}: {what}, largest difference of {} logit rows",
+                    tally.rows
+                ),
+                tally.worst,
+                AIM,
+                "",
+            )
+        })
+        .collect();
+    let differing = tallies.iter().flat_map(|(_, tally)| &tally.differing);
+    let (ties, real): (Vec<f64>, Vec<f64>) = differing.partition(|&&margin| margin < 2.0 * noise);
+    let checked: usize = tallies.iter().map(|(_, tally)| tally.rows).sum();
+    let failures = real
+        .iter()
+        .map(|margin| format!("another token where the margin is {margin:.2e}"))
+        .collect();
+    rows.push(Row::all(
+        format!("{name}: the same token at temperature 1, numerical ties apart"),
+        checked,
+        failures,
+    ));
+    rows.push(Row::told(
+        format!("{name}: numerical ties (margin below twice {noise:.1e})"),
+        ties.len() as f64,
+        "",
+    ));
+    rows.push(Row::at_most(
+        format!("{name}: cache blocks still held at the end"),
+        leaked as f64,
+        0.0,
+        "",
+    ));
+    Ok(rows)
+}
+
+/// Runs all ways; gives what each came to, and the cache blocks that are left over.
+fn all_ways(
+    models: &Path,
+    dir: &Path,
+    options: &LoadOptions,
+    padding: Padding,
+) -> Result<(Vec<(&'static str, Tally)>, usize)> {
     let processor = Processor::load(dir)?;
     let all = questions(models)?;
     let model = Model::load(dir, options)?;
@@ -178,50 +272,7 @@ fn of_one(
     ));
     runner.clear_caches();
     let leaked = leaked + runner.occupancy().held_blocks;
-
-    // The noise is what batches show, as system.md has it: an error elsewhere must not excuse itself.
-    let noise = tallies
-        .iter()
-        .find(|(what, _)| *what == BATCHED)
-        .map_or(0.0, |(_, tally)| tally.worst);
-    let mut rows: Vec<Row> = tallies
-        .iter()
-        .map(|(what, tally)| {
-            Row::at_most(
-                format!(
-                    "{name}: {what}, largest difference of {} logit rows",
-                    tally.rows
-                ),
-                tally.worst,
-                AIM,
-                "",
-            )
-        })
-        .collect();
-    let differing = tallies.iter().flat_map(|(_, tally)| &tally.differing);
-    let (ties, real): (Vec<f64>, Vec<f64>) = differing.partition(|&&margin| margin < 2.0 * noise);
-    let checked: usize = tallies.iter().map(|(_, tally)| tally.rows).sum();
-    let failures = real
-        .iter()
-        .map(|margin| format!("another token where the margin is {margin:.2e}"))
-        .collect();
-    rows.push(Row::all(
-        format!("{name}: the same token at temperature 1, numerical ties apart"),
-        checked,
-        failures,
-    ));
-    rows.push(Row::told(
-        format!("{name}: numerical ties (margin below twice {noise:.1e})"),
-        ties.len() as f64,
-        "",
-    ));
-    rows.push(Row::at_most(
-        format!("{name}: cache blocks still held at the end"),
-        leaked as f64,
-        0.0,
-        "",
-    ));
-    Ok(rows)
+    Ok((tallies, leaked))
 }
 
 /// Prefill at once, then token by token, with a cache of its own.

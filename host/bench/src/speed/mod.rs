@@ -282,15 +282,13 @@ impl Case {
             };
             rows.push(share.with_details(vec![shares.words()]));
         }
-        if batch == 1 {
-            rows.push(self.beside(
-                "first token, inverted",
-                (1e3 / us.first_token_ms, 1e3 / them.first_token_ms),
-                " /s",
-                1.0,
-                &them.modes.first,
-            ));
-        }
+        rows.push(self.beside(
+            &format!("first token at batch {batch}, inverted"),
+            (1e3 / us.first_token_ms, 1e3 / them.first_token_ms),
+            " /s",
+            1.0,
+            &them.modes.first,
+        ));
         // On a GPU the cache is set aside whole.
         let (what, cache, peak, theirs) = match machine.place {
             Place::Cpu => (
