@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use msao_core::digest::Digest;
 use msao_core::offload::manifest::Value;
-use msao_core::offload::{Decision, Outcome, Plan};
+use msao_core::offload::{Decision, Outcome, Plan, Status};
 use msao_registry::deployment::NotNow;
 use msao_registry::driver::{Driver, play};
 use msao_registry::proof::{Belongs, SwapFigures, SwapRun, observes, swaps};
@@ -726,6 +726,47 @@ fn requests_that_do_not_report_roll_a_canary_back() {
     let told = format!("{:?}", plugins.history(1)[0].event);
     assert!(told.contains("it is worse: errors"), "{told}");
     assert!(hanging.len() > 20);
+}
+
+#[test]
+fn a_canary_whose_clients_leave_without_a_token_is_rolled_back() {
+    let bench = Bench::new(QUICK);
+    let plugins = bench.plugins();
+    let stable = plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    plugins
+        .canary(Choice::policy(push(&plugins, "salt=2")))
+        .unwrap();
+    let mut tickets = Vec::new();
+    for scenario in Driver::new(1).take(400) {
+        let mut ticket = plugins.admit(&Arrival::new(&scenario.id, scenario.content));
+        ticket.plan(&scenario.request, &scenario.parts, &scenario.nodes);
+        tickets.push(ticket);
+    }
+    let waited = std::time::Duration::from_secs(5);
+    plugins.pass(waited);
+    for ticket in tickets {
+        let cancelled = ticket.side() == Some(Side::Candidate);
+        let status = if cancelled {
+            Status::Cancelled
+        } else {
+            Status::Answered
+        };
+        let none_if_cancelled = |time_ms| if cancelled { -1.0 } else { time_ms };
+        ticket.finish(Outcome {
+            status: status as u8,
+            ttft_ms: none_if_cancelled(100.0),
+            total_ms: none_if_cancelled(500.0),
+            ..Outcome::default()
+        });
+    }
+    until("the canary is dropped", || {
+        plugins.deployment().rollout.is_none()
+    });
+    assert_eq!(plugins.deployment().active.number, stable.number);
+    let told = format!("{:?}", plugins.history(1)[0].event);
+    assert!(told.contains("it is worse: cancelled: 100.00%"), "{told}");
 }
 
 #[test]

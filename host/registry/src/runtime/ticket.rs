@@ -34,6 +34,8 @@ pub struct Ticket {
     pub(super) inner: Arc<Inner>,
     pub(super) generation: Arc<Generation>,
     pub(super) number: u64,
+    /// On the clock of canaries.
+    pub(super) began_ms: u64,
     pub(super) id: String,
     pub(super) content: Digest,
     pub(super) arm: Option<Arm>,
@@ -105,9 +107,10 @@ impl Ticket {
     ) -> Ticket {
         generation.requests.fetch_add(1, Ordering::Relaxed);
         generation.in_flight.fetch_add(1, Ordering::Relaxed);
+        let began_ms = inner.now_ms();
         if let Some(arm) = &arm {
             let mut trial = arm.trial.lock().unwrap_or_else(PoisonError::into_inner);
-            trial.start(arm.side, number, content, inner.now_ms());
+            trial.start(arm.side, number, content, began_ms);
         }
         let wanted = (inner.records.as_ref()).map_or(Wanted::Nothing, |records| records.wanted(id));
         let policy = generation.policy.as_ref();
@@ -119,6 +122,7 @@ impl Ticket {
             inner,
             generation,
             number,
+            began_ms,
             id: id.to_owned(),
             content,
             arm,
