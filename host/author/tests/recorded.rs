@@ -200,6 +200,29 @@ fn the_recorded_scores_are_the_post_processors_to_the_bit() {
 }
 
 #[test]
+fn what_a_peer_refused_replays_to_the_bit() {
+    for name in SHIPPED {
+        let plugin = shipped(name);
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("refused.jsonl");
+        let (plugin, out) = (plugin.to_str().unwrap(), out.to_str().unwrap());
+        let traffic = ["--seed", "9", "--count", "60", "--refusals", "0.5"];
+        text(&run(
+            &[&["record", plugin, "--out", out], &traffic[..]].concat()
+        ));
+        let replanned = fs::read_to_string(out).unwrap();
+        let replanned = replanned.matches("\"replanned\":true").count();
+        // At the edge nobody refuses.
+        assert_eq!(replanned > 10, name != "edge-only", "{name}: {replanned}");
+        let report = json(&run(&["replay", out, plugin, "--json", "--same"]));
+        assert_eq!(report["verdicts"], json!({ "same": 60 }), "{name}");
+        assert_eq!(report["steps"]["calls"], report["steps"]["same"], "{name}");
+        assert_eq!(report["observes"]["calls"], json!(60), "{name}");
+        assert_eq!(report["observes"]["same"], json!(60), "{name}");
+    }
+}
+
+#[test]
 fn recording_anew_gives_the_same_bytes() {
     for name in SHIPPED {
         let plugin = shipped(name);

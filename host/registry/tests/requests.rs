@@ -144,6 +144,49 @@ fn a_policy_that_asks_gets_the_probe_and_everything_is_recorded() {
 }
 
 #[test]
+fn what_is_planned_again_is_recorded_from_there_on() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    let scorer = plugins.push(&plain::postprocessor("")).unwrap();
+    plugins
+        .activate(Choice {
+            policy: Pick::Take(push(&plugins, "ask")),
+            postprocessor: Pick::Take(scorer),
+        })
+        .unwrap();
+    let (parts, report) = image();
+    let mut nodes = nodes();
+    let mut ticket = plugins.admit(&arrival("a"));
+    let mut request = Request::default();
+    assert_eq!(ticket.plan(&request, &parts, &nodes), Decision::Probe);
+    let scores = ticket.score(&report, 0);
+    request.flags |= flag::PROBED;
+    let parts = with_scores(&parts, &scores);
+    ticket.plan(&request, &parts, &nodes);
+    ticket.step(&StepInput::default());
+    nodes[1].up = false;
+    request.deadline_ms = 700.0;
+    let Decision::Run(plan) = ticket.plan(&request, &parts, &nodes) else {
+        panic!("it asked for the probe again");
+    };
+    assert_eq!(plan.route, Route::Edge);
+    let last = StepInput {
+        committed: 1,
+        ..StepInput::default()
+    };
+    ticket.step(&last);
+    ticket.finish(Outcome::default());
+    bench.records.settle().unwrap();
+    let record = bench.records.get("a").unwrap().unwrap();
+    assert!(record.replanned && record.asked.is_none());
+    assert_eq!((&record.request, &record.nodes), (&request, &nodes));
+    let planned = Called::Answered(Decision::Run(plan.clone()));
+    assert_eq!((record.planned, record.ran), (Some(planned), plan));
+    let steps: Vec<StepInput> = record.steps.iter().map(|step| step.input).collect();
+    assert_eq!(steps, [last]);
+}
+
+#[test]
 fn each_export_has_its_fallback_and_the_request_is_answered() {
     for (fails, route, actions) in [
         ("plan", Route::Cloud, [Action::Draft, Action::Draft]),

@@ -45,6 +45,8 @@ struct Unprobed {
 struct Prepared<'a> {
     record: &'a DecisionRecord,
     approach: Approach,
+    /// The first answer may be *probe*.
+    may_ask: bool,
     unprobed: Option<Unprobed>,
     params: &'a [f64],
     calibration: Arc<Calibration>,
@@ -57,6 +59,14 @@ fn called<T>(answer: Result<T, Failure>) -> Called<T> {
     }
 }
 
+/// An answer as a node takes it: a policy that wants the probe where it may not has failed.
+fn asked(answer: Called<Decision>, may_ask: bool) -> Called<Decision> {
+    match answer {
+        Called::Answered(Decision::Probe) if !may_ask => Called::Failed("answer".to_owned()),
+        answer => answer,
+    }
+}
+
 fn prepare<'a>(
     record: &'a DecisionRecord,
     manifest: &Manifest,
@@ -65,7 +75,9 @@ fn prepare<'a>(
     calibration: Arc<Calibration>,
 ) -> Prepared<'a> {
     let probed = record.request.flags & flag::PROBED != 0;
-    let approach = Approach::new(manifest.probe, probed);
+    let approach = record.approach(manifest.probe);
+    let may_ask = manifest.probe == Probe::Ask && !record.replanned;
+    let may_ask = may_ask && (approach == Approach::UnprobedFirst || !probed);
     let first = matches!(approach, Approach::Unprobed | Approach::UnprobedFirst);
     let unprobed = first.then(|| {
         let (request, parts) = unprobed(&record.request, &record.parts);
@@ -80,6 +92,7 @@ fn prepare<'a>(
     Prepared {
         record,
         approach,
+        may_ask,
         unprobed,
         params,
         calibration,
@@ -115,7 +128,7 @@ impl Prepared<'_> {
             };
         }
         let input = self.input(calibration);
-        let first = called(policy.plan(input));
+        let first = asked(called(policy.plan(input)), self.may_ask);
         let again = self.approach == Approach::UnprobedFirst;
         if first == Called::Answered(Decision::Probe) && again {
             let input = PlanInput {
@@ -124,7 +137,7 @@ impl Prepared<'_> {
                 ..input
             };
             return Answered {
-                decision: called(policy.plan(input)),
+                decision: asked(called(policy.plan(input)), false),
                 calls: 2,
             };
         }
@@ -238,7 +251,8 @@ fn judge(
         && policy.manifest().probe == Probe::Ask
         && verdict == Verdict::Same
     {
-        let first = called(policy.plan(prepared.input(calibration)));
+        let first = policy.plan(prepared.input(calibration));
+        let first = asked(called(first), prepared.may_ask);
         verdict = decisions(asked, &first);
     }
     let (before, after) = (run(&recorded), run(decision));
