@@ -395,26 +395,17 @@ impl Ticket {
     pub fn explain(&mut self, request: &Request, parts: &[Part], nodes: &[Node]) -> Option<String> {
         let plan = self.plan.clone();
         let cells = Arc::clone(&self.policy_cells);
-        let part = self.generation.policy.as_ref()?;
+        let params = self.policy_params();
         let input = PlanInput {
             request,
             parts,
             nodes,
-            params: &part.params,
+            params: &params,
             calibration: cells.calibration(),
         };
-        // Words are no part of an answer: a failure is counted and kept, and charged to nothing.
-        let guard = self.generation.guard(Export::Explain);
-        guard.calls.fetch_add(1, Ordering::Relaxed);
-        match part.plugin.explain(input, &plan) {
-            Ok(words) => words,
-            Err(failure) => {
-                guard.failures.fetch_add(1, Ordering::Relaxed);
-                let case = || CaseInput::plan(input, Some(&plan));
-                (self.inner).keep_case(&self.generation, self.content, failure, case);
-                None
-            }
-        }
+        (self.inner)
+            .words(&self.generation, self.content, input, &plan)
+            .ok()
     }
 }
 
