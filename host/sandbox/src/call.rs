@@ -416,11 +416,31 @@ fn backtrace(error: &wasmtime::Error) -> Option<String> {
     let frames = all
         .split_once('\n')
         .map_or(all.as_str(), |(_, frames)| frames);
-    Some(frames.chars().take(MAX_BACKTRACE).collect())
+    Some(lines(frames))
+}
+
+/// Lines that hold names from inside a plug-in: bounded, and without what would steer a terminal.
+fn lines(from_inside: &str) -> String {
+    let bounded = from_inside.chars().take(MAX_BACKTRACE);
+    let plain = bounded.map(|c| if c.is_control() && c != '\n' { ' ' } else { c });
+    plain.collect()
 }
 
 /// What comes from inside a plug-in, fit for a log: one line, bounded.
 pub fn text(from_inside: &str) -> String {
     let line = from_inside.trim().chars().take(MAX_MESSAGE);
     line.map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_inside_steers_no_terminal() {
+        let name = "0: p.wasm!\x1b[2Jplan\r\n1: p.wasm!\u{9b}31m";
+        assert_eq!(lines(name), "0: p.wasm! [2Jplan \n1: p.wasm! 31m");
+        assert_eq!(text(name), "0: p.wasm! [2Jplan  1: p.wasm! 31m");
+        assert_eq!(lines(&"x".repeat(10_000)).len(), MAX_BACKTRACE);
+    }
 }

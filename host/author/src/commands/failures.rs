@@ -8,7 +8,7 @@ use msao_registry::{Case, CaseSummary};
 use msao_state::Redact;
 
 use crate::files;
-use crate::output::{Output, bytes, table};
+use crate::output::{Output, bytes, plain, table};
 
 /// The cases' folder within a node's plug-in folder.
 const CASES: &str = "cases";
@@ -120,13 +120,13 @@ pub fn run(args: &FailuresArgs, output: Output) -> anyhow::Result<bool> {
             let rows: Vec<Vec<String>> = (summaries.iter())
                 .map(|it| {
                     vec![
-                        it.id.clone(),
-                        it.plugin.clone(),
-                        it.export.clone(),
-                        it.kind.clone(),
+                        plain(&it.id),
+                        plain(&it.plugin),
+                        plain(&it.export),
+                        plain(&it.kind),
                         bytes(it.memory_peak),
                         format!("{:.1} ms", it.elapsed_ms),
-                        it.message.chars().take(80).collect(),
+                        plain(&it.message).chars().take(80).collect(),
                     ]
                 })
                 .collect();
@@ -157,10 +157,10 @@ pub fn run(args: &FailuresArgs, output: Output) -> anyhow::Result<bool> {
         let mut text = format!(
             "{}: {} {} failed ({}): {}\n",
             out.display(),
-            failure.plugin,
-            failure.export,
-            failure.kind,
-            failure.message
+            plain(&failure.plugin),
+            plain(&failure.export),
+            plain(&failure.kind),
+            plain(&failure.message)
         );
         if let Some(backtrace) = &failure.backtrace {
             text.push_str(&format!("{}\n", backtrace.trim_end()));
