@@ -62,6 +62,12 @@ impl Output {
         Ok(ExitCode::FAILURE)
     }
 
+    /// Prints a line that belongs to an answer without being part of it: on standard error, with `--json` too.
+    pub fn warn(self, text: impl std::fmt::Display) {
+        // As with a note.
+        let _ = writeln!(io::stderr().lock(), "{}", tame(&text.to_string()));
+    }
+
     /// Prints a line of progress for people: on standard error, so that answers can be piped.
     pub fn note(self, text: impl std::fmt::Display) {
         if !self.json {
