@@ -361,8 +361,17 @@ fn a_kept_failure_is_listed_pulled_and_run_again() {
     let listed = run(&["failures", "--node", at]);
     assert!(said(&listed).contains("left out: "), "{}", said(&listed));
     let listed = json(&run(&["failures", "--node", at, "--json"]));
-    assert_eq!(listed.as_array().unwrap().len(), 1);
-    assert_eq!(listed[0]["message"], "unreachable");
+    assert_eq!(listed["failures"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["failures"][0]["message"], "unreachable");
+    let unread = listed["unread"].as_array().unwrap();
+    assert_eq!(unread.len(), 1);
+    assert!(
+        unread[0]
+            .as_str()
+            .unwrap()
+            .contains("0000000000000000.json"),
+        "{unread:?}"
+    );
     assert!(
         said(&run(&["failures", "--node", at, "--pull", "77"])).contains("no failure's id begins")
     );
@@ -385,6 +394,19 @@ fn a_kept_failure_is_listed_pulled_and_run_again() {
         "--json",
     ]));
     assert_eq!(answer["route"], "cloud");
+    // It answers here, where it trapped on the node.
+    let (plugin, file) = (plugin.to_str().unwrap(), file.to_str().unwrap());
+    let warned = said(&run(&["run", plugin, file, "--json"]));
+    assert!(
+        warned.contains("on the node plan failed as trap after 1.5 ms; here it answers"),
+        "{warned}"
+    );
+    // Its own limits are in force: nothing keeps to this one.
+    let small = fs::read_to_string(file).unwrap();
+    let small = small.replace("\"memory-mib\":32", "\"memory-mib\":32,\"artifact-mib\":0");
+    fs::write(file, small).unwrap();
+    let refused = said(&run(&["run", plugin, file]));
+    assert!(refused.contains("artifact-mib"), "{refused}");
 }
 
 #[test]
