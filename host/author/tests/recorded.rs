@@ -162,7 +162,11 @@ fn without_digest(text: &str) -> String {
 fn the_recorded_scores_are_the_post_processors_to_the_bit() {
     let plugin = built(Path::new("plugins/mas-joint"));
     let file = recording("mas-joint");
-    for more in [&["--same"][..], &["--same", "--deterministic"]] {
+    for more in [
+        &["--same"][..],
+        &["--same", "--deterministic"],
+        &["--same", "--learn"],
+    ] {
         let fixed = [
             "replay",
             file.to_str().unwrap(),
@@ -174,6 +178,7 @@ fn the_recorded_scores_are_the_post_processors_to_the_bit() {
         assert!(output.status.success(), "{more:?}: {scored}");
         assert_eq!(scored["replayed"], json!(2), "{scored}");
         assert_eq!(scored["same"], json!(2), "{scored}");
+        assert_eq!(scored["learned"], json!(more.contains(&"--learn")));
     }
     // Recorded anew: a policy that has the probe run first.
     let (_folder, policy) = copied("cloud-only");

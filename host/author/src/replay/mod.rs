@@ -316,7 +316,10 @@ pub struct Scored {
     pub host_failed: u64,
     /// Lines of the file that could not be read and were left out.
     pub skipped_lines: u64,
-    /// Of them, answered as recorded, to the bit.
+    /// Whether it got what its own updates had made of the first calibration, instead of the recorded one. Only requests with
+    /// a report taught it: it has learned less than on the node, where others were scored as well.
+    pub learned: bool,
+    /// Of those replayed, answered as recorded, to the bit.
     pub same: u64,
     /// Ids of the first that were not.
     pub examples: Vec<String>,
@@ -336,9 +339,11 @@ pub fn postprocessor(
     let defaults = postprocessor.manifest().defaults();
     let mut scored = Scored {
         skipped_lines: recorded.skipped,
+        learned: options.learn,
         ..Scored::default()
     };
     let mut spent = Duration::ZERO;
+    let mut learned: Option<Folding> = None;
     postprocessor.warm(1)?;
     for record in &recorded.decisions {
         scored.decisions += 1;
@@ -360,11 +365,19 @@ pub fn postprocessor(
             None if scoring.given.params.len() == defaults.len() => &scoring.given.params,
             None => &defaults,
         };
+        // It begins with what was known when the first one was scored.
+        let learning = learned.get_or_insert_with(|| Folding::new(snapshot.calibration().clone()));
+        let seen = match options.learn {
+            true => learning.calibration(),
+            false => snapshot.calibration(),
+        };
         let started = Instant::now();
-        let answer =
-            postprocessor.score(given, record.request.seed, params, snapshot.calibration());
+        let answer = postprocessor.score(given, record.request.seed, params, seen);
         spent += started.elapsed();
         scored.replayed += 1;
+        if let (true, Ok(scores)) = (options.learn, &answer) {
+            learning.fold(&scores.updates);
+        }
         let answer = called(answer);
         // As JSON, numbers are told apart to the bit, a negative zero too.
         if serde_json::to_vec(&answer)? == serde_json::to_vec(&scoring.scores)? {
