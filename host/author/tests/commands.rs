@@ -260,6 +260,25 @@ fn figures_are_measured_and_held_against_a_budget() {
     let refused = json(&bench("speed=1ms"));
     let why = refused["error"].as_str().unwrap();
     assert!(why.contains("nothing is called speed"), "{why}");
+    // An input is measured as the call that it names, or not at all.
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("input.toml");
+    let of_input = |text: &str| {
+        fs::write(&input, text).unwrap();
+        let file = input.to_str().unwrap();
+        json(&run_in(
+            &plugin,
+            &["bench", "--json", "--seconds", "0.05", "--input", file],
+        ))
+    };
+    let step = of_input("call = \"step\"");
+    assert_eq!(step["figures"][0]["call"], "step", "{step}");
+    let refused = of_input("call = \"score\"");
+    let why = refused["error"].as_str().unwrap();
+    assert!(
+        why.contains("a offload-policy has no such function"),
+        "{why}"
+    );
 }
 
 #[test]
