@@ -61,7 +61,7 @@ pub fn record_set(
         reports,
         ..RecordConfig::default()
     };
-    let records = Arc::new(RecordRing::open(storage, config)?);
+    let records = Arc::new(RecordRing::open_salted(storage, config, Vec::new())?);
     let opened = Plugins::open(Options {
         folder: folder.path().to_owned(),
         config: PolicyConfig {
