@@ -15,7 +15,7 @@ use msao_core::digest::Digest;
 use msao_core::offload::manifest::Probe;
 use msao_core::offload::record::{Approach, Step, unprobed};
 use msao_core::offload::{Decision, Node, Outcome, Part, Plan, PlanInput, Report, Request, flag};
-use msao_sandbox::{Export, Failure, FailureKind};
+use msao_sandbox::{Export, Failure};
 use serde::Serialize;
 
 use crate::cases::CaseInput;
@@ -164,7 +164,7 @@ impl Shadow {
                 Ok(answer)
             }
             Err(failure) => {
-                let blame = failure.kind != FailureKind::Overloaded;
+                let blame = failure.kind.is_plugins_fault();
                 guard.failed(permit, blame, content, inner.now_ms(), breaker);
                 let words = failure.to_string();
                 if blame {

@@ -18,6 +18,7 @@ use crate::error::{Export, Failure, FailureKind, LoadError, OtherType};
 use crate::inspect::Inspection;
 use crate::instance::{self, Counts, Instance, State, Stillborn};
 use crate::pool::{Idle, Pool};
+use crate::scorers::NotRun;
 use crate::typed::{self, OtherTypes};
 
 /// Time in which an instance must be there when a plug-in is loaded or warmed, which no request waits for: a guest in
@@ -311,15 +312,28 @@ impl<F: Functions> Plug<F> {
         }
     }
 
-    /// The failure of a call for which there was no thread.
+    /// The failure of a call that a thread of its own did not run to its end.
     #[cold]
-    pub fn no_thread(&self, export: Export) -> Failure {
+    pub fn not_run(&self, export: Export, why: NotRun) -> Failure {
+        let (kind, message) = match why {
+            NotRun::Full => (
+                FailureKind::Overloaded,
+                "all `score-threads` are at work, and `score-queue` callers wait for them",
+            ),
+            NotRun::NoThread => (
+                FailureKind::Overloaded,
+                "the system gives no thread for `score-threads`",
+            ),
+            NotRun::Panicked => (
+                FailureKind::Host,
+                "the host's own code panicked during the call: a fault of this program, not of the plug-in",
+            ),
+        };
         Failure {
             plugin: Arc::clone(&self.name),
             export,
-            kind: FailureKind::Overloaded,
-            message: "all `score-threads` are at work, and `score-queue` callers wait for them"
-                .to_owned(),
+            kind,
+            message: message.to_owned(),
             backtrace: None,
             memory_peak: 0,
             elapsed: Duration::ZERO,

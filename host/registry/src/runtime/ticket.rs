@@ -201,7 +201,7 @@ impl Ticket {
                 Called::Answered(answer)
             }
             Err(failure) => {
-                let blame = failure.kind != FailureKind::Overloaded;
+                let blame = failure.kind.is_plugins_fault();
                 guard.failed(permit, blame, self.content, self.inner.now_ms(), breaker);
                 let kind = kind_of(&failure);
                 if blame {
