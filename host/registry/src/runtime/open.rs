@@ -191,36 +191,33 @@ impl Plugins {
     }
 }
 
+const UNSIGNED: &str = "Set policy.allow-unsigned again if it was activated without a signature; if its signature is lost, \
+                        put the file back into the folder signatures";
+const UNKNOWN_KEY: &str = "Put the key back into policy.keys, or list it in policy.revoked if what it signed is not to run \
+                           any more";
+const UNREADABLE: &str =
+    "Look at the disk and at who may read the folder, and start the node again";
+const OTHER_PROGRAM: &str =
+    "Start the version of this program that it ran under, and go back or turn plug-ins off there";
+
 /// What to do about a generation that ran before and cannot be run now. None: it is lost for good.
 fn how_to_mend(error: &Refused) -> Option<String> {
-    let signature = |error: &SignatureError| {
-        match error {
-        SignatureError::Unsigned => Some(
-            "Set policy.allow-unsigned again, under which it was activated, or push the release with a signature first"
-                .to_owned(),
-        ),
-        SignatureError::UnknownKey(_) => Some(
-            "Put the key back into policy.keys, or list it in policy.revoked if what it signed is not to run any more"
-                .to_owned(),
-        ),
-        _ => None,
-    }
-    };
-    match error {
-        Refused::Signature(error) => signature(error),
-        Refused::Store(StoreError::File(_)) => Some(
-            "Look at the disk and at who may read the folder, and start the node again".to_owned(),
-        ),
-        Refused::Store(StoreError::Manifest(..)) => Some(
-            "Start the version of this program that it ran under, and go back or turn plug-ins off there".to_owned(),
-        ),
+    let fixed = match error {
+        Refused::Signature(SignatureError::Unsigned) => UNSIGNED,
+        Refused::Signature(SignatureError::UnknownKey(_)) => UNKNOWN_KEY,
+        Refused::Store(StoreError::File(_)) => UNREADABLE,
+        Refused::Store(StoreError::Manifest(..)) => OTHER_PROGRAM,
         // Its bytes are those that were loaded before: what has changed is around it.
-        Refused::Load { name, .. } => Some(format!(
-            "See whether sandbox.plugins.{name}, sandbox.limits, sandbox.instances or policy.warm have changed since it was \
-             activated, and start the node again; where the program has changed, start the version before and go back there"
-        )),
-        _ => None,
-    }
+        Refused::Load { name, .. } => {
+            return Some(format!(
+                "See whether sandbox.plugins.{name}, sandbox.limits, sandbox.instances or policy.warm have changed since \
+                 it was activated, and start the node again; where the program has changed, start the version before and \
+                 go back there"
+            ));
+        }
+        _ => return None,
+    };
+    Some(fixed.to_owned())
 }
 
 fn boot(error: Refused) -> OpenError {
