@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-/// Bytes of any text that is read: manifests, cases, keys, inputs.
-pub const MAX_TEXT: u64 = 16 << 20;
+/// Bytes of any text that is read: manifests, cases, keys, inputs. A node keeps no failure that is longer.
+pub const MAX_TEXT: u64 = msao_registry::Cases::MAX_BYTES;
 
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {

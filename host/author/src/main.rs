@@ -28,7 +28,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("msao-policy: {error:#}");
+            let told = msao_author::output::tame(&format!("{error:#}"));
+            eprintln!("msao-policy: {told}");
             ExitCode::FAILURE
         }
     }

@@ -27,7 +27,7 @@ impl Output {
             serde_json::to_writer_pretty(&mut out, value)?;
             writeln!(out)?;
         } else {
-            out.write_all(text(value).as_bytes())?;
+            out.write_all(tame(&text(value)).as_bytes())?;
         }
         out.flush()
     }
@@ -42,7 +42,7 @@ impl Output {
             serde_json::to_writer(&mut out, value)?;
             writeln!(out)?;
         } else {
-            out.write_all(text(value).as_bytes())?;
+            out.write_all(tame(&text(value)).as_bytes())?;
         }
         out.flush()
     }
@@ -62,13 +62,32 @@ impl Output {
         Ok(ExitCode::FAILURE)
     }
 
+    /// Prints a line that belongs to an answer without being part of it: on standard error, with `--json` too.
+    pub fn warn(self, text: impl std::fmt::Display) {
+        // As with a note.
+        let _ = writeln!(io::stderr().lock(), "{}", tame(&text.to_string()));
+    }
+
     /// Prints a line of progress for people: on standard error, so that answers can be piped.
     pub fn note(self, text: impl std::fmt::Display) {
         if !self.json {
             // Progress that nobody can read is no reason to stop.
-            let _ = writeln!(io::stderr().lock(), "{text}");
+            let _ = writeln!(io::stderr().lock(), "{}", tame(&text.to_string()));
         }
     }
+}
+
+/// Text without what would steer a terminal: components, manifests and kept failures that somebody else has written have
+/// their words in it. Lines stay.
+pub fn tame(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
+        .collect()
+}
+
+/// The same on one line, for what is to be one: a cell of a table, a name.
+pub fn plain(text: &str) -> String {
+    tame(text).replace('\n', " ")
 }
 
 /// Whether whoever reads our output has had enough.
@@ -153,6 +172,8 @@ mod tests {
             table(&["export", "n"], &rows),
             "  export     n\n  plan       9\n  observe  123\n"
         );
+        assert_eq!(plain("a\n\x1bb"), "a  b");
+        assert_eq!(tame("a\tb\x1b[2J\u{9b}\nc"), "a b [2J \nc");
         assert_eq!(nanoseconds(1234.0), "1.2 us");
         assert_eq!(bytes(1536), "1.5 KiB");
     }

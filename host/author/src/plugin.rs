@@ -126,6 +126,18 @@ impl Project {
             .with_context(|| format!("{}", self.component.display()))
     }
 
+    /// Loads the component under the limits that it had on a node. Where its manifest has come to ask for more, it gets
+    /// that.
+    ///
+    /// # Errors
+    /// As [`Project::load`].
+    pub fn load_within(&self, limits: &Limits) -> anyhow::Result<Plugin> {
+        let sandbox = sandbox_within(&self.manifest, *limits, true)?;
+        sandbox
+            .load(&self.wasm()?, &self.manifest)
+            .with_context(|| format!("{}", self.component.display()))
+    }
+
     /// Loads a policy.
     ///
     /// # Errors
@@ -147,8 +159,17 @@ impl Project {
 /// # Errors
 /// When the engine cannot be set up.
 pub fn sandbox(manifest: &Manifest, deterministic: bool) -> anyhow::Result<Sandbox> {
+    sandbox_within(manifest, Limits::default(), deterministic)
+}
+
+/// The same with other limits than a node's defaults, raised where the manifest asks for more.
+fn sandbox_within(
+    manifest: &Manifest,
+    limits: Limits,
+    deterministic: bool,
+) -> anyhow::Result<Sandbox> {
     Ok(Sandbox::new(&SandboxConfig {
-        limits: granted(manifest),
+        limits: granted(manifest, limits),
         cache: compiled(),
         instances: 4,
         deterministic,
@@ -189,17 +210,17 @@ pub fn beyond_defaults(manifest: &Manifest, bytes: u64) -> Vec<(&'static str, u3
     .collect()
 }
 
-/// The default limits, raised where the manifest asks for more.
-fn granted(manifest: &Manifest) -> Limits {
-    let (own, default) = (&manifest.limits, Limits::default());
-    let higher = |own: Option<u32>, default: u32| own.unwrap_or(default).max(default);
+/// `limits`, raised where the manifest asks for more.
+fn granted(manifest: &Manifest, limits: Limits) -> Limits {
+    let own = &manifest.limits;
+    let higher = |own: Option<u32>, limit: u32| own.unwrap_or(limit).max(limit);
     Limits {
-        memory_mib: higher(own.memory_mib, default.memory_mib),
-        score_ms: higher(own.score_ms, default.score_ms),
-        plan_ms: higher(own.plan_ms, default.plan_ms),
-        step_ms: higher(own.step_ms, default.step_ms),
-        observe_ms: higher(own.observe_ms, default.observe_ms),
-        explain_ms: higher(own.explain_ms, default.explain_ms),
-        ..default
+        memory_mib: higher(own.memory_mib, limits.memory_mib),
+        score_ms: higher(own.score_ms, limits.score_ms),
+        plan_ms: higher(own.plan_ms, limits.plan_ms),
+        step_ms: higher(own.step_ms, limits.step_ms),
+        observe_ms: higher(own.observe_ms, limits.observe_ms),
+        explain_ms: higher(own.explain_ms, limits.explain_ms),
+        ..limits
     }
 }

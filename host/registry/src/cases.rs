@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -24,7 +25,6 @@ use crate::files::{FileError, at, prepare, read, write_whole};
 
 /// The version of [`Case`] that this program writes and reads.
 const VERSION: u32 = 1;
-const MAX_BYTES: u64 = 64 << 20;
 
 /// All arguments of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,6 +180,22 @@ impl Case {
     }
 }
 
+/// A case as JSON of at most `most` bytes, which is sure to be readable again: JSON has no infinite numbers.
+fn text_of(case: &Case, most: u64) -> io::Result<Vec<u8>> {
+    let fits = |bytes: &Vec<u8>| bytes.len() as u64 <= most;
+    let mut bytes = serde_json::to_vec_pretty(case)?;
+    if !fits(&bytes) {
+        // A probe's report has a number a line.
+        bytes = serde_json::to_vec(case)?;
+    }
+    if !fits(&bytes) {
+        let problem = format!("it would have more than the {most} bytes that are read again");
+        return Err(io::Error::other(problem));
+    }
+    serde_json::from_slice::<Case>(&bytes)?;
+    Ok(bytes)
+}
+
 /// Contents that are known to fail, at most; then it begins anew.
 const MAX_KNOWN: usize = 4096;
 
@@ -201,6 +217,9 @@ pub struct Cases {
 }
 
 impl Cases {
+    /// Bytes that a case's file has at most, wherever it is read.
+    pub const MAX_BYTES: u64 = 16 << 20;
+
     /// Opens the folder, or makes it. What cannot be read is left out.
     ///
     /// # Errors
@@ -284,15 +303,14 @@ impl Cases {
     /// Keeps a case. Nothing is written for one that is kept already. Slow: off a request's path.
     ///
     /// # Errors
-    /// [`FileError`].
+    /// [`FileError`]; also where what would be written could not be read again.
     pub fn keep(&self, case: &Case) -> Result<(), FileError> {
         let id = case.failure.id.clone();
         if self.config.keep == 0 || self.has(&id) {
             return Ok(());
         }
         let path = self.path(&id);
-        let bytes =
-            serde_json::to_vec_pretty(case).map_err(|error| at(&path, "written")(error.into()))?;
+        let bytes = text_of(case, Self::MAX_BYTES).map_err(at(&path, "written"))?;
         write_whole(&path, &bytes)?;
         let mut shelf = self.shelf();
         shelf.summaries.insert(id.clone(), case.failure.clone());
@@ -319,7 +337,7 @@ impl Cases {
         if id.len() != 16 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(None);
         }
-        let bytes = read(&self.path(id), MAX_BYTES)?;
+        let bytes = read(&self.path(id), Self::MAX_BYTES)?;
         let case = bytes.and_then(|bytes| serde_json::from_slice::<Case>(&bytes).ok());
         Ok(case.filter(|case| case.version == VERSION && case.failure.id == id))
     }
@@ -372,6 +390,27 @@ mod tests {
         assert!(cases.is_news(artifact, Export::Step, content));
         cases.forget(artifact, Export::Plan, content);
         assert!(cases.is_news(artifact, Export::Plan, content));
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let cases = Cases::open(folder.path(), CaseConfig::default()).unwrap();
+        let mut endless = case(1);
+        if let CaseInput::Step { input, .. } = &mut endless.input {
+            input.waited_ms = f64::INFINITY;
+        }
+        assert!(cases.keep(&endless).is_err());
+        assert_eq!(cases.list(), []);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        // What is too long with a number a line is written on one.
+        let whole = case(1);
+        let pretty = text_of(&whole, Cases::MAX_BYTES).unwrap();
+        let dense = text_of(&whole, pretty.len() as u64 - 1).unwrap();
+        assert!(dense.len() < pretty.len());
+        assert_eq!(serde_json::from_slice::<Case>(&dense).unwrap(), whole);
+        let error = text_of(&whole, dense.len() as u64 - 1).unwrap_err();
+        assert!(error.to_string().contains("more than the"), "{error}");
     }
 
     #[test]

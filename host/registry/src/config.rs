@@ -83,6 +83,10 @@ pub struct CanaryConfig {
     pub report_within_s: u32,
     /// How much larger the share of failed or lost requests may be: 0.01 is one of a hundred.
     pub errors: f64,
+    /// How much larger the share of requests may be whose client left before the answer's end.
+    pub cancelled: f64,
+    /// How much larger the share of requests may be that were refused after they were planned.
+    pub refused: f64,
     /// How much larger the share of requests may be that the host ran otherwise than planned.
     pub overrides: f64,
     /// How much longer the 95th percentile of time to first token and of total time may be: 0.1 is a tenth.
@@ -98,6 +102,8 @@ impl Default for CanaryConfig {
             min_samples: 200,
             report_within_s: 300,
             errors: 0.01,
+            cancelled: 0.02,
+            refused: 0.01,
             overrides: 0.05,
             latency: 0.1,
             cost: 0.1,
@@ -225,6 +231,8 @@ impl PolicyConfig {
         let canary = &self.canary;
         for (field, value) in [
             ("canary.errors", canary.errors),
+            ("canary.cancelled", canary.cancelled),
+            ("canary.refused", canary.refused),
             ("canary.overrides", canary.overrides),
             ("canary.latency", canary.latency),
             ("canary.cost", canary.cost),

@@ -15,7 +15,7 @@ use msao_core::digest::Digest;
 use msao_core::offload::manifest::Probe;
 use msao_core::offload::record::{Approach, Step, unprobed};
 use msao_core::offload::{Decision, Node, Outcome, Part, Plan, PlanInput, Report, Request, flag};
-use msao_sandbox::{Export, Failure, FailureKind};
+use msao_sandbox::{Export, Failure};
 use serde::Serialize;
 
 use crate::cases::CaseInput;
@@ -61,6 +61,7 @@ pub(crate) struct Job {
     pub(crate) nodes: Vec<Node>,
     pub(crate) probe: Option<(Report, u64)>,
     pub(crate) decision: Decision,
+    pub(crate) replanned: bool,
     pub(crate) reason: String,
     pub(crate) steps: Vec<Step>,
     pub(crate) outcome: Outcome,
@@ -163,7 +164,7 @@ impl Shadow {
                 Ok(answer)
             }
             Err(failure) => {
-                let blame = failure.kind != FailureKind::Overloaded;
+                let blame = failure.kind.is_plugins_fault();
                 guard.failed(permit, blame, content, inner.now_ms(), breaker);
                 let words = failure.to_string();
                 if blame {
@@ -208,7 +209,7 @@ impl Shadow {
         self.generation.requests.fetch_add(1, Ordering::Relaxed);
         let cells = policy.cells.snapshot();
         let probed = job.request.flags & flag::PROBED != 0;
-        let approach = Approach::new(policy.plugin.manifest().probe, probed);
+        let approach = Approach::new(policy.plugin.manifest().probe, probed).again(job.replanned);
         let plan = |request: &Request, parts: &[Part], may_ask: bool| {
             let input = PlanInput {
                 request,
@@ -228,7 +229,7 @@ impl Shadow {
                 || CaseInput::plan(input, None),
             )
         };
-        let asks = policy.plugin.manifest().probe == Probe::Ask;
+        let asks = policy.plugin.manifest().probe == Probe::Ask && !job.replanned;
         let (bare_request, bare_parts) = unprobed(&job.request, &job.parts);
         let decision = match approach {
             Approach::Unknown => return Ok(Some("probe")),

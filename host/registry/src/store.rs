@@ -139,9 +139,13 @@ impl Store {
         digest: Digest,
         most: u64,
     ) -> Result<Vec<u8>, StoreError> {
-        let bytes = read(path, most)?.ok_or(StoreError::Missing { what, digest })?;
-        if Digest::of(&bytes) == digest {
-            return Ok(bytes);
+        // What was written has at most so much: a longer file is no disk's error.
+        let too_long = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > most);
+        if !too_long {
+            let bytes = read(path, most)?.ok_or(StoreError::Missing { what, digest })?;
+            if Digest::of(&bytes) == digest {
+                return Ok(bytes);
+            }
         }
         let aside = path.with_extension("damaged");
         fs::rename(path, &aside).map_err(at(path, "renamed"))?;
@@ -278,6 +282,22 @@ mod tests {
         assert_eq!(store.push(&bundle(b"component")).unwrap(), release);
         assert_eq!(store.get(&release).unwrap().wasm, b"component");
         assert_eq!(store.artifacts().unwrap(), [release.artifact]);
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let release = store.push(&bundle(b"component")).unwrap();
+        let longer = vec![b'#'; MAX_TEXT as usize + 1];
+        fs::write(store.manifest_path(release.manifest), longer).unwrap();
+        assert!(matches!(
+            store.get(&release),
+            Err(StoreError::Damaged {
+                what: "the manifest",
+                ..
+            })
+        ));
     }
 
     #[test]

@@ -8,15 +8,15 @@ use std::fs;
 use std::sync::{Arc, Condvar, Mutex};
 
 use msao_core::digest::Digest;
-use msao_core::offload::manifest::Value;
-use msao_core::offload::{Decision, Outcome, Plan};
+use msao_core::offload::manifest::{Manifest, Value};
+use msao_core::offload::{Decision, Outcome, Plan, Status};
 use msao_registry::deployment::NotNow;
 use msao_registry::driver::{Driver, play};
 use msao_registry::proof::{Belongs, SwapFigures, SwapRun, observes, swaps};
 use msao_registry::state::{Batch, CalibrationStore, MemoryStorage, Storage, StorageError, Visit};
 use msao_registry::{
-    Arrival, Choice, GenerationStatus, Pick, Plugins, PublicKey, Receipt, Refused, ShadowStats,
-    Side, SignatureError, SigningKeyFile,
+    Arrival, Bundle, Choice, GenerationStatus, Loaded, Loader, Options, Pick, Plugins, PublicKey,
+    Receipt, Refused, ShadowStats, Side, SignatureError, SigningKeyFile,
 };
 
 use common::{Bench, plain, push, until};
@@ -316,6 +316,70 @@ fn a_damaged_component_gives_way_to_the_generation_before() {
     assert_eq!(opened.warnings.len(), 1);
     drop(opened);
     assert_eq!(bench.open().warnings, Vec::<String>::new());
+}
+
+/// A sandbox that has come to allow too little.
+struct NoRoom;
+
+impl Loader for NoRoom {
+    fn load(&self, _: &[u8], _: &Digest, _: &Manifest) -> Result<Loaded, String> {
+        Err("limits.plan-ms: the manifest asks for 20, the operator allows 5".into())
+    }
+}
+
+#[test]
+fn what_can_be_mended_keeps_the_node_from_starting_and_costs_no_generation() {
+    let key = SigningKeyFile::generate().unwrap();
+    let mut bench = Bench::new("");
+    bench.config.keys.insert("ops".into(), key.public());
+    let (signed, unsigned) = (plain::policy("salt=1"), plain::policy("salt=2"));
+    let signed = Bundle {
+        signature: Some(key.sign(signed.release(), 1)),
+        ..signed
+    };
+    for bundle in [&signed, &unsigned] {
+        let before = {
+            let plugins = bench.plugins();
+            let release = plugins.push(bundle).unwrap();
+            plugins.activate(Choice::policy(release)).unwrap();
+            (plugins.deployment(), plugins.history(100).len())
+        };
+        let refused = |options: Options| match Plugins::open(options) {
+            Ok(opened) => panic!("it started: {:?}", opened.warnings),
+            Err(error) => error.to_string(),
+        };
+        let options = || bench.options(&bench.registry());
+        let mut mistakes = Vec::new();
+        if bundle.signature.is_some() {
+            let mut without_key = options();
+            without_key.config.keys.clear();
+            mistakes.push((refused(without_key), "Put the key back into policy.keys"));
+        } else {
+            let mut strict = options();
+            strict.config.allow_unsigned = false;
+            mistakes.push((refused(strict), "Set policy.allow-unsigned again"));
+        }
+        let mut small = options();
+        small.loader = Arc::new(NoRoom);
+        mistakes.push((refused(small), "sandbox.plugins.patient"));
+        // A file that cannot be read, though nothing says that it is another one.
+        let manifest = format!("{}.toml", bundle.release().manifest);
+        let path = bench.registry().join("manifests").join(manifest);
+        let aside = path.with_extension("aside");
+        fs::rename(&path, &aside).unwrap();
+        fs::create_dir(&path).unwrap();
+        mistakes.push((refused(options()), "Look at the disk"));
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+        for (told, named) in mistakes {
+            let number = before.0.active.number;
+            let begins = format!("generation {number} is active and cannot be run: ");
+            assert!(told.starts_with(&begins) && told.contains(named), "{told}");
+        }
+        // Mended, it goes on as if nothing had been.
+        let plugins = bench.plugins();
+        assert_eq!((plugins.deployment(), plugins.history(100).len()), before);
+    }
 }
 
 #[test]
@@ -726,6 +790,47 @@ fn requests_that_do_not_report_roll_a_canary_back() {
     let told = format!("{:?}", plugins.history(1)[0].event);
     assert!(told.contains("it is worse: errors"), "{told}");
     assert!(hanging.len() > 20);
+}
+
+#[test]
+fn a_canary_whose_clients_leave_without_a_token_is_rolled_back() {
+    let bench = Bench::new(QUICK);
+    let plugins = bench.plugins();
+    let stable = plugins
+        .activate(Choice::policy(push(&plugins, "salt=1")))
+        .unwrap();
+    plugins
+        .canary(Choice::policy(push(&plugins, "salt=2")))
+        .unwrap();
+    let mut tickets = Vec::new();
+    for scenario in Driver::new(1).take(400) {
+        let mut ticket = plugins.admit(&Arrival::new(&scenario.id, scenario.content));
+        ticket.plan(&scenario.request, &scenario.parts, &scenario.nodes);
+        tickets.push(ticket);
+    }
+    let waited = std::time::Duration::from_secs(5);
+    plugins.pass(waited);
+    for ticket in tickets {
+        let cancelled = ticket.side() == Some(Side::Candidate);
+        let status = if cancelled {
+            Status::Cancelled
+        } else {
+            Status::Answered
+        };
+        let none_if_cancelled = |time_ms| if cancelled { -1.0 } else { time_ms };
+        ticket.finish(Outcome {
+            status: status as u8,
+            ttft_ms: none_if_cancelled(100.0),
+            total_ms: none_if_cancelled(500.0),
+            ..Outcome::default()
+        });
+    }
+    until("the canary is dropped", || {
+        plugins.deployment().rollout.is_none()
+    });
+    assert_eq!(plugins.deployment().active.number, stable.number);
+    let told = format!("{:?}", plugins.history(1)[0].event);
+    assert!(told.contains("it is worse: cancelled: 100.00%"), "{told}");
 }
 
 #[test]

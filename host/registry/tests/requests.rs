@@ -10,7 +10,7 @@ use msao_core::offload::{
     Action, Decision, Item, Node, Outcome, Part, Report, Request, Route, StepInput, capability,
     flag, modality, overrides,
 };
-use msao_registry::{Arrival, CaseInput, Choice, Pick, Plugins, with_scores};
+use msao_registry::{Arrival, CaseInput, Choice, NoWords, Pick, Plugins, with_scores};
 
 use msao_registry::state::{RecordConfig, Redact};
 
@@ -52,6 +52,12 @@ fn image() -> (Vec<Part>, Report) {
 
 fn arrival(id: &str) -> Arrival<'_> {
     Arrival::new(id, Digest::of(id.as_bytes()))
+}
+
+/// The policy's own words about the request called `id`, from its record.
+fn own_words(bench: &Bench, plugins: &Plugins, id: &str) -> Result<String, NoWords> {
+    bench.records.settle().unwrap();
+    plugins.explain(&bench.records.get(id).unwrap().unwrap())
 }
 
 /// One request with a few steps; returns its plan's route and the actions.
@@ -141,6 +147,49 @@ fn a_policy_that_asks_gets_the_probe_and_everything_is_recorded() {
         .unwrap()
         .unwrap();
     assert_eq!(seen.calibration().count, [1.0]);
+}
+
+#[test]
+fn what_is_planned_again_is_recorded_from_there_on() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    let scorer = plugins.push(&plain::postprocessor("")).unwrap();
+    plugins
+        .activate(Choice {
+            policy: Pick::Take(push(&plugins, "ask")),
+            postprocessor: Pick::Take(scorer),
+        })
+        .unwrap();
+    let (parts, report) = image();
+    let mut nodes = nodes();
+    let mut ticket = plugins.admit(&arrival("a"));
+    let mut request = Request::default();
+    assert_eq!(ticket.plan(&request, &parts, &nodes), Decision::Probe);
+    let scores = ticket.score(&report, 0);
+    request.flags |= flag::PROBED;
+    let parts = with_scores(&parts, &scores);
+    ticket.plan(&request, &parts, &nodes);
+    ticket.step(&StepInput::default());
+    nodes[1].up = false;
+    request.deadline_ms = 700.0;
+    let Decision::Run(plan) = ticket.plan(&request, &parts, &nodes) else {
+        panic!("it asked for the probe again");
+    };
+    assert_eq!(plan.route, Route::Edge);
+    let last = StepInput {
+        committed: 1,
+        ..StepInput::default()
+    };
+    ticket.step(&last);
+    ticket.finish(Outcome::default());
+    bench.records.settle().unwrap();
+    let record = bench.records.get("a").unwrap().unwrap();
+    assert!(record.replanned && record.asked.is_none());
+    assert_eq!((&record.request, &record.nodes), (&request, &nodes));
+    let planned = Called::Answered(Decision::Run(plan.clone()));
+    assert_eq!((record.planned, record.ran), (Some(planned), plan));
+    let steps: Vec<StepInput> = record.steps.iter().map(|step| step.input).collect();
+    assert_eq!(steps, [last]);
 }
 
 #[test]
@@ -458,4 +507,45 @@ fn explaining_is_asked_for_and_may_fail() {
         assert!(!ticket.failed());
         ticket.finish(Outcome::default());
     }
+}
+
+#[test]
+fn a_decision_that_is_over_is_explained_by_whom_decided() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    run(&plugins, "fallback", &Request::default());
+    assert_eq!(
+        own_words(&bench, &plugins, "fallback"),
+        Err(NoWords::Fallback)
+    );
+    let mut at = 0;
+    let mut decide = |words: &str| {
+        plugins
+            .activate(Choice::policy(push(&plugins, words)))
+            .unwrap();
+        at += 1;
+        let id = format!("request-{at}");
+        run(&plugins, &id, &Request::default());
+        id
+    };
+    let first = decide("salt=1");
+    let said = Ok("gamma is 4".to_owned());
+    assert_eq!(own_words(&bench, &plugins, &first), said);
+    // It is the one before now, and stays in memory.
+    let unplanned = decide("fail=plan");
+    assert_eq!(own_words(&bench, &plugins, &first), said);
+    assert_eq!(
+        own_words(&bench, &plugins, &unplanned),
+        Err(NoWords::NoPlan)
+    );
+    let speechless = decide("fail=explain");
+    assert_eq!(
+        own_words(&bench, &plugins, &speechless),
+        Err(NoWords::Failed("trap".into()))
+    );
+    assert_eq!(plugins.status().active.exports["explain"].failures, 1);
+    decide("salt=2");
+    until("the first is taken apart", || {
+        own_words(&bench, &plugins, &first) == Err(NoWords::Gone)
+    });
 }

@@ -26,6 +26,7 @@ use msao_core::digest::Digest;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::call::text;
 use crate::error::{LoadError, SandboxError};
 use crate::inspect::{CONTRACT, Inspection};
 
@@ -130,9 +131,9 @@ impl Cache {
     ) -> Result<Component, LoadError> {
         let code = engine
             .precompile_component(wasm)
-            .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+            .map_err(|error| LoadError::Compile(text(&format!("{error:#}"))))?;
         let _ = self.write(&self.name(digest), &code, inspection);
-        deserialize(engine, &code).map_err(|error| LoadError::Compile(format!("{error:#}")))
+        deserialize(engine, &code).map_err(|error| LoadError::Compile(text(&format!("{error:#}"))))
     }
 
     fn name(&self, digest: &Digest) -> String {
@@ -227,7 +228,8 @@ impl Cache {
 /// # Errors
 /// [`LoadError::Compile`].
 pub fn compile(engine: &Engine, wasm: &[u8]) -> Result<Component, LoadError> {
-    Component::from_binary(engine, wasm).map_err(|error| LoadError::Compile(format!("{error:#}")))
+    Component::from_binary(engine, wasm)
+        .map_err(|error| LoadError::Compile(text(&format!("{error:#}"))))
 }
 
 // The places in which code is read, and run, that wasmtime has not just compiled itself.

@@ -18,6 +18,7 @@ use crate::error::{Export, Failure, FailureKind, LoadError, OtherType};
 use crate::inspect::Inspection;
 use crate::instance::{self, Counts, Instance, State, Stillborn};
 use crate::pool::{Idle, Pool};
+use crate::scorers::NotRun;
 use crate::typed::{self, OtherTypes};
 
 /// Time in which an instance must be there when a plug-in is loaded or warmed, which no request waits for: a guest in
@@ -311,15 +312,28 @@ impl<F: Functions> Plug<F> {
         }
     }
 
-    /// The failure of a call for which there was no thread.
+    /// The failure of a call that a thread of its own did not run to its end.
     #[cold]
-    pub fn no_thread(&self, export: Export) -> Failure {
+    pub fn not_run(&self, export: Export, why: NotRun) -> Failure {
+        let (kind, message) = match why {
+            NotRun::Full => (
+                FailureKind::Overloaded,
+                "all `score-threads` are at work, and `score-queue` callers wait for them",
+            ),
+            NotRun::NoThread => (
+                FailureKind::Overloaded,
+                "the system gives no thread for `score-threads`",
+            ),
+            NotRun::Panicked => (
+                FailureKind::Host,
+                "the host's own code panicked during the call: a fault of this program, not of the plug-in",
+            ),
+        };
         Failure {
             plugin: Arc::clone(&self.name),
             export,
-            kind: FailureKind::Overloaded,
-            message: "all `score-threads` are at work, and `score-queue` callers wait for them"
-                .to_owned(),
+            kind,
+            message: message.to_owned(),
             backtrace: None,
             memory_peak: 0,
             elapsed: Duration::ZERO,
@@ -416,11 +430,31 @@ fn backtrace(error: &wasmtime::Error) -> Option<String> {
     let frames = all
         .split_once('\n')
         .map_or(all.as_str(), |(_, frames)| frames);
-    Some(frames.chars().take(MAX_BACKTRACE).collect())
+    Some(lines(frames))
+}
+
+/// Lines that hold names from inside a plug-in: bounded, and without what would steer a terminal.
+fn lines(from_inside: &str) -> String {
+    let bounded = from_inside.chars().take(MAX_BACKTRACE);
+    let plain = bounded.map(|c| if c.is_control() && c != '\n' { ' ' } else { c });
+    plain.collect()
 }
 
 /// What comes from inside a plug-in, fit for a log: one line, bounded.
 pub fn text(from_inside: &str) -> String {
     let line = from_inside.trim().chars().take(MAX_MESSAGE);
     line.map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_inside_steers_no_terminal() {
+        let name = "0: p.wasm!\x1b[2Jplan\r\n1: p.wasm!\u{9b}31m";
+        assert_eq!(lines(name), "0: p.wasm! [2Jplan \n1: p.wasm! 31m");
+        assert_eq!(text(name), "0: p.wasm! [2Jplan  1: p.wasm! 31m");
+        assert_eq!(lines(&"x".repeat(10_000)).len(), MAX_BACKTRACE);
+    }
 }

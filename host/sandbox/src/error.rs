@@ -229,6 +229,8 @@ pub enum FailureKind {
     Instantiate,
     /// All instances that the sandbox may have are in use. Not the plug-in's fault.
     Overloaded,
+    /// The host's own code failed. Not the plug-in's fault either.
+    Host,
 }
 
 impl FailureKind {
@@ -241,7 +243,13 @@ impl FailureKind {
             FailureKind::Answer(_) => "answer",
             FailureKind::Instantiate => "instantiate",
             FailureKind::Overloaded => "overloaded",
+            FailureKind::Host => "host",
         }
+    }
+
+    /// Whether the plug-in is to blame.
+    pub fn is_plugins_fault(&self) -> bool {
+        !matches!(self, FailureKind::Overloaded | FailureKind::Host)
     }
 }
 

@@ -7,6 +7,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use wasmparser::{Chunk, ComponentExternalKind, KnownCustom, Parser, Payload};
 
+use crate::call::text;
 use crate::config::required_export;
 use crate::error::LoadError;
 use crate::wasi;
@@ -106,7 +107,8 @@ fn kind(bytes: &[u8]) -> Result<(), LoadError> {
 }
 
 fn parse(bytes: &[u8], found: &mut Inspection) -> Result<(), LoadError> {
-    let damaged = |error: wasmparser::BinaryReaderError| LoadError::Damaged(error.to_string());
+    let damaged =
+        |error: wasmparser::BinaryReaderError| LoadError::Damaged(text(&error.to_string()));
     let mut parsers = Vec::new();
     let mut parser = Parser::new(0);
     let mut rest = bytes;
@@ -196,8 +198,9 @@ fn producers(
                 (name, "") => format!("{} {name}", field.name),
                 (name, version) => format!("{} {name} {version}", field.name),
             };
+            let line = short(&line);
             if into.len() < MAX_PRODUCERS && !into.contains(&line) {
-                into.push(short(&line));
+                into.push(line);
             }
         }
     }
@@ -215,8 +218,13 @@ fn list(into: &mut Vec<String>, what: &'static str, name: &str) -> Result<(), Lo
     Ok(())
 }
 
+/// A name as it is told: bounded, and without what would steer a terminal. One with such characters in it is none of the
+/// contract's and none of WASI's, before and after.
 fn short(name: &str) -> String {
-    name.chars().take(MAX_NAME).collect()
+    let short = name.chars().take(MAX_NAME);
+    short
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// `msao:offload/policy@0.1.0` as `policy` and its version.
@@ -360,6 +368,41 @@ mod tests {
         }
         let first = found.check(World::OffloadPolicy).unwrap_err().to_string();
         assert_eq!(first, told[0]);
+    }
+
+    fn sized(bytes: &[u8]) -> Vec<u8> {
+        // One byte of LEB128.
+        assert!(bytes.len() < 128);
+        [&[bytes.len() as u8], bytes].concat()
+    }
+
+    #[test]
+    fn names_in_a_hostile_file_steer_no_terminal() {
+        let producer = [
+            sized(b"producers").as_slice(),
+            &[1],
+            &sized(b"language"),
+            &[1],
+            &sized(b"Rust\x1b[2J"),
+            &sized(b"1.0\n\xc2\x9b31m"),
+        ]
+        .concat();
+        let import = [&[1, 0][..], &sized(b"own:thing/it\x1b]0;mine\x07"), &[1, 0]].concat();
+        let file = [
+            &b"\0asm\x0d\0\x01\0"[..],
+            &[0],
+            &sized(&producer),
+            &[10],
+            &sized(&import),
+        ]
+        .concat();
+        let found = inspect(&file).unwrap();
+        assert_eq!(found.producers, ["language Rust [2J 1.0  31m"]);
+        assert_eq!(found.imports, ["own:thing/it ]0;mine "]);
+        for problem in found.problems(World::OffloadPolicy) {
+            let told = problem.to_string();
+            assert!(!told.contains(char::is_control), "{told:?}");
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub use crate::postprocessor::PostProcessor;
 pub use crate::engine::settings as engine_settings;
 
 use crate::cache::{Cache, Compiled};
-use crate::call::Loaded;
+use crate::call::{Loaded, text};
 use crate::engine::Engines;
 
 /// Where plug-ins are loaded. A clone is the same sandbox.
@@ -248,7 +248,7 @@ impl Sandbox {
         let mut linker = Linker::new(engine);
         let pre = wasi::link(&mut linker, &component)
             .and_then(|()| linker.instantiate_pre(&component))
-            .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+            .map_err(|error| LoadError::Compile(text(&format!("{error:#}"))))?;
         let loaded = Loaded {
             engines: Arc::clone(&inner.engines),
             pre,

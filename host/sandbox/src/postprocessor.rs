@@ -87,7 +87,8 @@ impl PostProcessor {
     /// arguments are copied.
     ///
     /// # Errors
-    /// [`Failure`]; [`crate::FailureKind::Overloaded`] where `score-threads` are at work and `score-queue` callers wait already.
+    /// [`Failure`]; [`crate::FailureKind::Overloaded`] where `score-threads` are at work and `score-queue` callers wait already;
+    /// [`crate::FailureKind::Host`] where the host's own code failed.
     pub fn score(
         &self,
         report: &Report,
@@ -102,7 +103,7 @@ impl PostProcessor {
         engines
             .scorers()
             .run(move || score(&plug, &report, seed, &params, &calibration, None))
-            .unwrap_or_else(|| Err(self.plug.no_thread(Export::Score)))
+            .unwrap_or_else(|why| Err(self.plug.not_run(Export::Score, why)))
     }
 
     /// [`PostProcessor::score`] on the calling thread, telling what it used: for tools, which score one after the other.

@@ -15,6 +15,17 @@ use crate::priority;
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// Why a job was not run to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotRun {
+    /// All threads are at work, and enough callers wait.
+    Full,
+    /// The system gives no threads.
+    NoThread,
+    /// The job panicked.
+    Panicked,
+}
+
 /// Jobs that wait, behind a lock: who waits for one sleeps, whereas a channel's ends spin for each other.
 #[derive(Default)]
 struct Jobs {
@@ -80,12 +91,19 @@ impl Scorers {
         }
     }
 
-    /// Runs `job` on one of the threads and waits for it. None: there is no room, or no thread, or it panicked.
-    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let jobs = (self.jobs.get_or_init(|| start(self.threads))).as_ref()?;
+    /// Runs `job` on one of the threads and waits for it.
+    ///
+    /// # Errors
+    /// [`NotRun`].
+    pub fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NotRun> {
+        let jobs = self.jobs.get_or_init(|| start(self.threads));
+        let jobs = jobs.as_ref().ok_or(NotRun::NoThread)?;
         let room = |callers: u32| (callers < self.most).then_some(callers + 1);
         let order = Ordering::Relaxed;
-        (self.callers.fetch_update(order, order, room)).ok()?;
+        (self.callers.fetch_update(order, order, room)).map_err(|_| NotRun::Full)?;
         let callers = Arc::clone(&self.callers);
         let (done, result) = sync_channel(1);
         let job: Job = Box::new(move || {
@@ -96,7 +114,9 @@ impl Scorers {
         });
         // The threads are there as long as this is.
         jobs.put(job);
-        result.recv().ok()?
+        // A sender that is gone went with a thread that panicked outside the job.
+        let ran = result.recv().ok().flatten();
+        ran.ok_or(NotRun::Panicked)
     }
 }
 
@@ -144,7 +164,7 @@ mod tests {
                         busy.wait();
                         free.wait();
                     });
-                    assert!(ran.is_some());
+                    assert!(ran.is_ok());
                 });
             }
             busy.wait();
@@ -158,10 +178,10 @@ mod tests {
             assert!(!more.iter().all(|it| it.is_finished()));
             free.wait();
             let mut answers = more.map(|it| it.join().unwrap());
-            answers.sort_unstable();
-            assert_eq!(answers, [None, Some(7)]);
+            answers.sort_unstable_by_key(Result::is_err);
+            assert_eq!(answers, [Ok(7), Err(NotRun::Full)]);
         });
-        assert_eq!(scorers.run(|| 9), Some(9));
+        assert_eq!(scorers.run(|| 9), Ok(9));
     }
 
     #[test]
@@ -169,8 +189,8 @@ mod tests {
         let scorers = Scorers::new(1, 4);
         assert_eq!(
             scorers.run(|| -> u32 { panic!("a job of this test") }),
-            None
+            Err(NotRun::Panicked)
         );
-        assert_eq!(scorers.run(|| 1), Some(1));
+        assert_eq!(scorers.run(|| 1), Ok(1));
     }
 }

@@ -62,6 +62,7 @@ fn record(number: u32, snapshot: &Snapshot) -> DecisionRecord {
             }),
         }),
         asked: None,
+        replanned: false,
         planned: Some(Called::Answered(Decision::Run(Plan::plain(
             Route::Cloud,
             1,

@@ -1,7 +1,8 @@
 //! Calls the function that a situation names, and tells what came of it.
 
 use anyhow::bail;
-use msao_core::offload::{Decision, Outcome, Plan};
+use msao_core::offload::manifest::Manifest;
+use msao_core::offload::{Action, Decision, Outcome, Plan, Route, Scores, Update};
 use msao_sandbox::{Failure, Meter, Plugin, Policy};
 use serde_json::{Value, json};
 
@@ -57,8 +58,34 @@ fn memo(policy: &Policy, situation: &Situation, wanted_by: &str) -> anyhow::Resu
 /// A call that is ready to be made, again and again.
 pub struct Ready {
     memo: Vec<u8>,
-    plan: Option<Plan>,
+    plan: Plan,
     outcome: Outcome,
+}
+
+/// What a call answered, in the host's own types.
+pub enum Answer {
+    /// Of `plan`.
+    Decision(Decision),
+    /// Of `step`.
+    Action(Action),
+    /// Of `observe`.
+    Updates(Vec<Update>),
+    /// Of `explain`.
+    Words(Option<String>),
+    /// Of `score`.
+    Scores(Scores),
+}
+
+impl Answer {
+    fn to_json(&self, manifest: &Manifest) -> Value {
+        match self {
+            Answer::Decision(decision) => answer::decision(manifest, decision),
+            Answer::Action(action) => answer::action(*action),
+            Answer::Updates(updates) => answer::updates(updates),
+            Answer::Words(words) => json!(words),
+            Answer::Scores(scores) => answer::scores(scores),
+        }
+    }
 }
 
 impl Ready {
@@ -70,7 +97,7 @@ impl Ready {
         let call = situation.call;
         let mut ready = Ready {
             memo: Vec::new(),
-            plan: None,
+            plan: Plan::plain(Route::Cloud, 1),
             outcome: situation.outcome.clone(),
         };
         match (plugin, call) {
@@ -83,7 +110,7 @@ impl Ready {
                 };
             }
             (Plugin::Policy(policy), Call::Explain) => {
-                ready.plan = Some(plan(policy, situation, "explain")?);
+                ready.plan = plan(policy, situation, "explain")?;
             }
             (plugin, call) => bail!(
                 "call = \"{}\": a {} has no such function",
@@ -103,7 +130,7 @@ impl Ready {
         plugin: &Plugin,
         situation: &Situation,
         meter: Option<&mut Meter>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Answer, Failure> {
         let Situation {
             params,
             calibration,
@@ -118,26 +145,20 @@ impl Ready {
                     calibration,
                     meter,
                 )
-                .map(|scores| answer::scores(&scores)),
+                .map(Answer::Scores),
             Plugin::Policy(policy) => match situation.call {
                 Call::Step => policy
                     .step_metered(&situation.step, &self.memo, meter)
-                    .map(answer::action),
+                    .map(Answer::Action),
                 Call::Observe => policy
                     .observe_metered(&self.outcome, params, calibration, meter)
-                    .map(|updates| answer::updates(&updates)),
-                Call::Explain => {
-                    let plan = self
-                        .plan
-                        .clone()
-                        .unwrap_or(Plan::plain(msao_core::offload::Route::Cloud, 1));
-                    policy
-                        .explain_metered(situation.plan_input(), &plan, meter)
-                        .map(|text| json!(text))
-                }
+                    .map(Answer::Updates),
+                Call::Explain => policy
+                    .explain_metered(situation.plan_input(), &self.plan, meter)
+                    .map(Answer::Words),
                 _ => policy
                     .plan_metered(situation.plan_input(), meter)
-                    .map(|decision| answer::decision(policy.manifest(), &decision)),
+                    .map(Answer::Decision),
             },
         }
     }
@@ -149,5 +170,8 @@ impl Ready {
 /// As [`Ready::new`]; a call that fails is an answer.
 pub fn ask(plugin: &Plugin, situation: &Situation) -> anyhow::Result<Asked> {
     let ready = Ready::new(plugin, situation)?;
-    Ok(Asked::of(ready.call(plugin, situation, None)))
+    let answer = ready.call(plugin, situation, None);
+    Ok(Asked::of(
+        answer.map(|answer| answer.to_json(plugin.manifest())),
+    ))
 }

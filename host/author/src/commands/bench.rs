@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use msao_core::offload::{Item, Plan, Route, modality};
-use msao_sandbox::{Failure, Meter, Plugin};
+use msao_sandbox::{Meter, Plugin};
 use serde::Serialize;
 
 use super::Which;
+use super::ask::Ready;
 use super::run::situation_of;
 use crate::cases::situation::{Situation, default_part, default_peer, default_report};
 use crate::cases::{Call, Cell, calibration};
@@ -80,36 +81,6 @@ struct Benched {
     exceeded: Vec<Exceeded>,
 }
 
-/// The call that a situation names, without the way to JSON and back.
-fn call(
-    plugin: &Plugin,
-    it: &Situation,
-    plan: &Plan,
-    meter: Option<&mut Meter>,
-) -> Result<(), Failure> {
-    match plugin {
-        Plugin::PostProcessor(post) => post
-            .score_metered(
-                &it.report,
-                it.request.seed,
-                &it.params,
-                &it.calibration,
-                meter,
-            )
-            .map(drop),
-        Plugin::Policy(policy) => match it.call {
-            Call::Step => policy.step_metered(&it.step, &plan.memo, meter).map(drop),
-            Call::Observe => policy
-                .observe_metered(&it.outcome, &it.params, &it.calibration, meter)
-                .map(drop),
-            Call::Explain => policy
-                .explain_metered(it.plan_input(), plan, meter)
-                .map(drop),
-            _ => policy.plan_metered(it.plan_input(), meter).map(drop),
-        },
-    }
-}
-
 /// What the figures are made of where no input is given.
 fn standard(project: &Project) -> anyhow::Result<Situation> {
     let mut all = situation_of(None, &project.manifest)?;
@@ -140,7 +111,8 @@ fn standard(project: &Project) -> anyhow::Result<Situation> {
     Ok(all)
 }
 
-/// The plan that `step` and `explain` go on from.
+/// The plan that `step`, `observe` and `explain` go on from where no input says: the policy's own, if it has one for the
+/// standard request.
 fn planned(plugin: &Plugin, it: &Situation) -> Plan {
     let own = match plugin {
         Plugin::Policy(policy) => policy.plan(it.plan_input()).ok(),
@@ -155,24 +127,25 @@ fn planned(plugin: &Plugin, it: &Situation) -> Plan {
 fn measure(
     fast: &Plugin,
     metered: &Plugin,
-    mut it: Situation,
+    it: &Situation,
     seconds: f64,
 ) -> anyhow::Result<Figures> {
-    let plan = it.plan.clone().unwrap_or_else(|| planned(fast, &it));
-    if it.outcome.memo.is_empty() {
-        it.outcome.memo = plan.memo.clone();
-    }
+    let ready = Ready::new(fast, it)?;
     let failed = || format!("{} fails on this input", it.call.name());
+    let call = |plugin: &Plugin, meter: Option<&mut Meter>| {
+        let answer = ready.call(plugin, it, meter);
+        answer.map(drop).with_context(failed)
+    };
     let mut meter = Meter::default();
-    call(metered, &it, &plan, Some(&mut meter)).with_context(failed)?;
+    call(metered, Some(&mut meter))?;
     for _ in 0..WARM {
-        call(fast, &it, &plan, None).with_context(failed)?;
+        call(fast, None)?;
     }
     let until = Instant::now() + Duration::from_secs_f64(seconds);
     let mut times = Vec::with_capacity(65_536);
     while times.len() < MOST {
         let started = Instant::now();
-        call(fast, &it, &plan, None).with_context(failed)?;
+        call(fast, None)?;
         let ended = Instant::now();
         times.push((ended - started).as_nanos() as f64);
         if ended >= until {
@@ -283,7 +256,8 @@ pub fn run(args: &BenchArgs, output: Output) -> anyhow::Result<bool> {
     let situations = match &args.input {
         Some(path) => vec![situation_of(Some(path), &project.manifest)?],
         None => {
-            let all = standard(&project)?;
+            let mut all = standard(&project)?;
+            all.plan = Some(planned(&fast, &all));
             let calls = match &fast {
                 Plugin::PostProcessor(_) => vec![Call::Score],
                 Plugin::Policy(policy) => {
@@ -301,7 +275,7 @@ pub fn run(args: &BenchArgs, output: Output) -> anyhow::Result<bool> {
         }
     };
     let figures = (situations.into_iter())
-        .map(|it| measure(&fast, &metered, it, args.seconds))
+        .map(|it| measure(&fast, &metered, &it, args.seconds))
         .collect::<anyhow::Result<Vec<Figures>>>()?;
     let memory_peak = figures.iter().map(|it| it.memory_peak).max().unwrap_or(0);
     let benched = Benched {

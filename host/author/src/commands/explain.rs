@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Args;
 use msao_core::offload::manifest::Manifest;
-use msao_core::offload::{Decision, PlanInput};
+use msao_core::offload::record::{Approach, DecisionRecord, unprobed};
+use msao_core::offload::{Calibration, Decision, PlanInput};
 use msao_sandbox::Policy;
 use serde::Serialize;
 
@@ -60,20 +61,61 @@ struct Explained {
     words: Option<String>,
 }
 
+/// What is told of a policy that wants the probe first.
+fn wants_probe(manifest: &Manifest, why: &str) -> Explained {
+    Explained {
+        plan: answer::decision(manifest, &Decision::Probe),
+        reason: None,
+        reason_means: Some(why.to_owned()),
+        terms: Vec::new(),
+        words: None,
+    }
+}
+
+/// A recorded decision as this policy would have come to it: with the probe's scores only where it would have seen them.
+fn recorded(
+    policy: &Policy,
+    record: &DecisionRecord,
+    calibration: &Calibration,
+) -> anyhow::Result<Explained> {
+    let manifest = policy.manifest();
+    let as_it_was = PlanInput {
+        request: &record.request,
+        parts: &record.parts,
+        nodes: &record.nodes,
+        params: &record.given.params,
+        calibration,
+    };
+    let (request, parts) = unprobed(&record.request, &record.parts);
+    let before = PlanInput {
+        request: &request,
+        parts: &parts,
+        ..as_it_was
+    };
+    match record.approach(manifest.probe) {
+        Approach::AsItWas => explained(policy, as_it_was),
+        Approach::Unprobed => explained(policy, before),
+        // The scores are there: if it looks, it decides by what it sees.
+        Approach::UnprobedFirst => match policy.plan(before)? {
+            Decision::Probe => explained(policy, as_it_was),
+            Decision::Run(_) => explained(policy, before),
+        },
+        Approach::Unknown => Ok(wants_probe(
+            manifest,
+            "it wants the probe's scores before it decides, and the probe did not run for this request",
+        )),
+    }
+}
+
 fn explained(policy: &Policy, input: PlanInput) -> anyhow::Result<Explained> {
     let manifest: &Manifest = policy.manifest();
     let plan = match policy.plan(input)? {
         Decision::Run(plan) => plan,
         Decision::Probe => {
-            return Ok(Explained {
-                plan: answer::decision(manifest, &Decision::Probe),
-                reason: None,
-                reason_means: Some(
-                    "it wants the probe's scores before it decides: give a part its necessity and mas".to_owned(),
-                ),
-                terms: Vec::new(),
-                words: None,
-            });
+            return Ok(wants_probe(
+                manifest,
+                "it wants the probe's scores before it decides: give a part its necessity and mas",
+            ));
         }
     };
     let reason = manifest.reasons.get(plan.reason as usize);
@@ -136,12 +178,12 @@ pub fn run(args: &ExplainArgs, output: Output) -> anyhow::Result<bool> {
         (Some(path), Some(id)) => {
             let file =
                 File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let recorded = msao_state::read_jsonl(BufReader::new(file))
+            let all = msao_state::read_jsonl(BufReader::new(file))
                 .with_context(|| format!("{}", path.display()))?;
-            let record = (recorded.decisions.iter())
+            let record = (all.decisions.iter())
                 .find(|record| record.id == *id)
                 .with_context(|| format!("{} has no decision {id}", path.display()))?;
-            let snapshot = (recorded.snapshots.get(&record.given.calibration))
+            let snapshot = (all.snapshots.get(&record.given.calibration))
                 .context("the decision's calibration is not in the file")?;
             if record.given.params.len() != project.manifest.parameters.len() {
                 bail!(
@@ -151,14 +193,7 @@ pub fn run(args: &ExplainArgs, output: Output) -> anyhow::Result<bool> {
                     project.manifest.parameters.len()
                 );
             }
-            let input = PlanInput {
-                request: &record.request,
-                parts: &record.parts,
-                nodes: &record.nodes,
-                params: &record.given.params,
-                calibration: snapshot.calibration(),
-            };
-            explained(&policy, input)?
+            recorded(&policy, record, snapshot.calibration())?
         }
         _ => {
             let situation = situation_of(args.input.as_deref(), &project.manifest)?;

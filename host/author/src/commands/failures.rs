@@ -6,9 +6,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 use msao_registry::{Case, CaseSummary};
 use msao_state::Redact;
+use serde::Serialize;
 
 use crate::files;
-use crate::output::{Output, bytes, table};
+use crate::output::{Output, bytes, plain, table};
 
 /// The cases' folder within a node's plug-in folder.
 const CASES: &str = "cases";
@@ -16,7 +17,8 @@ const CASES: &str = "cases";
 /// List the inputs on which plug-ins have failed on a node, or pull one to replay it
 ///
 /// A node keeps each input that made a plug-in trap, run too long, eat memory or answer nonsense, once, however often it came.
-/// --pull writes one to a file, which `msao policy run` takes.
+/// --pull writes one to a file, which `msao policy run` takes. With --json: {"failures": [..], "unread": [what is wrong with a
+/// file that could not be read, ..]}.
 ///
 ///   msao policy failures --node /var/lib/msao/plugins
 ///   msao policy failures --node /var/lib/msao/plugins --pull 3f9a
@@ -44,6 +46,16 @@ pub fn read(path: &Path) -> anyhow::Result<Case> {
         .with_context(|| format!("{} is no failure that a node has kept", path.display()))
 }
 
+/// What there is.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Listed<'a> {
+    /// Newest first.
+    failures: Vec<&'a CaseSummary>,
+    /// What is wrong with the files that could not be read.
+    unread: Vec<String>,
+}
+
 /// Failures with their files, newest first.
 type Kept = Vec<(PathBuf, Case)>;
 
@@ -66,7 +78,7 @@ fn all(folder: &Path) -> anyhow::Result<(Kept, Vec<String>)> {
         if path.extension().is_some_and(|ending| ending == "json") {
             match read(&path) {
                 Ok(case) => cases.push((path, case)),
-                Err(error) => unread.push(format!("left out: {error:#}")),
+                Err(error) => unread.push(format!("{error:#}")),
             }
         }
     }
@@ -108,25 +120,28 @@ fn circumstances(failure: &CaseSummary) -> String {
 
 pub fn run(args: &FailuresArgs, output: Output) -> anyhow::Result<bool> {
     let (cases, unread) = all(&args.node)?;
-    for line in unread {
-        output.note(line);
+    for problem in &unread {
+        output.note(format_args!("left out: {problem}"));
     }
     let Some(id) = &args.pull else {
-        let summaries: Vec<&CaseSummary> = cases.iter().map(|(_, case)| &case.failure).collect();
-        output.answer(&summaries, |summaries| {
-            if summaries.is_empty() {
+        let listed = Listed {
+            failures: cases.iter().map(|(_, case)| &case.failure).collect(),
+            unread,
+        };
+        output.answer(&listed, |listed| {
+            if listed.failures.is_empty() {
                 return format!("no failure was kept in {}\n", args.node.display());
             }
-            let rows: Vec<Vec<String>> = (summaries.iter())
+            let rows: Vec<Vec<String>> = (listed.failures.iter())
                 .map(|it| {
                     vec![
-                        it.id.clone(),
-                        it.plugin.clone(),
-                        it.export.clone(),
-                        it.kind.clone(),
+                        plain(&it.id),
+                        plain(&it.plugin),
+                        plain(&it.export),
+                        plain(&it.kind),
                         bytes(it.memory_peak),
                         format!("{:.1} ms", it.elapsed_ms),
-                        it.message.chars().take(80).collect(),
+                        plain(&it.message).chars().take(80).collect(),
                     ]
                 })
                 .collect();
@@ -150,17 +165,18 @@ pub fn run(args: &FailuresArgs, output: Output) -> anyhow::Result<bool> {
     };
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => PathBuf::from(format!("{}.json", case.failure.id)),
+        // Not by the id that it gives itself: the file may come from anybody.
+        None => PathBuf::from(path.file_name().unwrap_or_default()),
     };
     files::write(&out, files::read_text(path)?.as_bytes())?;
     output.answer(&case.failure, |failure| {
         let mut text = format!(
             "{}: {} {} failed ({}): {}\n",
             out.display(),
-            failure.plugin,
-            failure.export,
-            failure.kind,
-            failure.message
+            plain(&failure.plugin),
+            plain(&failure.export),
+            plain(&failure.kind),
+            plain(&failure.message)
         );
         if let Some(backtrace) = &failure.backtrace {
             text.push_str(&format!("{}\n", backtrace.trim_end()));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use msao_core::offload::manifest::World;
-use msao_registry::driver::record_set;
+use msao_registry::driver::{Driver, record_set};
 use serde::Serialize;
 
 use super::Which;
@@ -43,6 +43,9 @@ pub struct RecordArgs {
     /// Share of the decisions whose probe report is recorded too, in [0, 1]; without it `score` is not replayed.
     #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
     reports: f64,
+    /// Share of the requests whose peer refuses them before the first token, so that they are planned again, in [0, 1].
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    refusals: f64,
     /// The file to write; standard output where it is left out.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -59,8 +62,10 @@ pub fn run(args: &RecordArgs, output: Output) -> anyhow::Result<bool> {
     if args.count == 0 || args.count > MAX_DECISIONS {
         bail!("--count is {}; allowed: 1 to {MAX_DECISIONS}", args.count);
     }
-    if !(0.0..=1.0).contains(&args.reports) {
-        bail!("--reports is {}; allowed: 0 to 1", args.reports);
+    for (name, share) in [("reports", args.reports), ("refusals", args.refusals)] {
+        if !(0.0..=1.0).contains(&share) {
+            bail!("--{name} is {share}; allowed: 0 to 1");
+        }
     }
     let project = Project::open(&args.which.path)?;
     if project.manifest.world != World::OffloadPolicy {
@@ -74,12 +79,13 @@ pub fn run(args: &RecordArgs, output: Output) -> anyhow::Result<bool> {
     let postprocessor = (args.postprocessor.as_ref())
         .map(|path| Project::open(path).map(|project| project.component))
         .transpose()?;
+    let traffic = Driver::new(args.seed).refusing(args.refusals);
     let record = |out: &mut dyn Write| {
         record_set(
             Arc::new(sandbox(&project.manifest, true)?),
             &project.component,
             postprocessor.as_deref(),
-            (args.seed, args.count as usize),
+            (traffic.clone(), args.count as usize),
             args.reports,
             out,
         )

@@ -34,7 +34,8 @@ use crate::replay::{self, Options};
 ///                with more than one round under way + n * (t_d + (1 - a) * L)
 ///
 /// With --learn the plug-in starts with the first decision's calibration and folds its own updates; where its plan differs
-/// from the recorded one nothing is learned, since what would have come of it is not known.
+/// from the recorded one nothing is learned, since what would have come of it is not known. A post-processor folds the
+/// updates of its own scores, of the decisions that have the probe's report.
 ///
 ///   msao policy replay decisions.jsonl
 ///   msao policy replay decisions.jsonl policies/patient --param rtt-limit=80
@@ -113,8 +114,12 @@ pub fn run(args: &ReplayArgs, output: Output) -> anyhow::Result<bool> {
         Plugin::PostProcessor(postprocessor) => {
             let scored = replay::postprocessor(&postprocessor, &recorded, &options)?;
             output.answer(&scored, |scored| {
+                let learned = match scored.learned {
+                    true => "it learned from its own scores, of these decisions alone\n",
+                    false => "",
+                };
                 format!(
-                    "{} of {} decisions have the probe's report; {} of them scored as recorded, to the bit ({:.0} scores/s)\n{}",
+                    "{} of {} decisions have the probe's report; {} of them scored as recorded, to the bit ({:.0} scores/s)\n{learned}{}",
                     scored.replayed,
                     scored.decisions,
                     scored.same,

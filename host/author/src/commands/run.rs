@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use msao_core::offload::manifest::Manifest;
-use msao_registry::{Case, CaseInput};
+use msao_registry::{Case, CaseInput, CaseSummary};
+use msao_sandbox::Plugin;
 use serde_json::{Map, Value};
 
 use super::Which;
-use super::ask::ask;
+use super::ask::{Asked, ask};
 use crate::cases::expect::flat;
 use crate::cases::situation::{Situation, situation};
 use crate::cases::{self, Call, Given};
@@ -21,7 +22,8 @@ use crate::plugin::Project;
 /// Give a plug-in one input and print its answer
 ///
 /// The input has the keys of a case but for name and expect, in TOML or JSON; a failing input that a node has kept
-/// (`msao policy failures --pull ID`) is one too. Without an input the defaults are given. Exit code 1 when the call fails.
+/// (`msao policy failures --pull ID`) is one too: it runs under the limits that it had there, and where it ends otherwise than
+/// there, that is said. Without an input the defaults are given. Exit code 1 when the call fails.
 ///
 ///   msao policy run                                      the defaults
 ///   msao policy run . slow.toml
@@ -67,18 +69,56 @@ fn read(path: Option<&Path>) -> anyhow::Result<Map<String, Value>> {
 /// # Errors
 /// Naming the file and what is wrong with it.
 pub fn situation_of(path: Option<&Path>, manifest: &Manifest) -> anyhow::Result<Situation> {
+    input_of(path, manifest).map(|(situation, _)| situation)
+}
+
+/// The same, and what a node has kept of a failure beside the input.
+fn input_of(
+    path: Option<&Path>,
+    manifest: &Manifest,
+) -> anyhow::Result<(Situation, Option<CaseSummary>)> {
     let mut map = read(path)?;
     let name = || path.map_or_else(String::new, |path| path.display().to_string());
     if map.contains_key("failure") && map.contains_key("input") {
         let case: Case = serde_json::from_value(Value::Object(map)).with_context(name)?;
-        return failed(case.input, &case.failure.export, manifest);
+        let situation = failed(case.input, &case.failure.export, manifest)?;
+        return Ok((situation, Some(case.failure)));
     }
     // A case is an input too.
     for key in ["name", "about", "expect"] {
         map.remove(key);
     }
     let given = cases::given(map).with_context(name)?;
-    situation(&given, manifest).with_context(name)
+    let situation = situation(&given, manifest).with_context(name)?;
+    Ok((situation, None))
+}
+
+/// The plug-in under the limits that a kept failure had, else under those that its manifest asks for.
+fn loaded(project: &Project, kept: Option<&CaseSummary>) -> anyhow::Result<Plugin> {
+    match kept.and_then(|kept| kept.limits.as_ref()) {
+        Some(limits) => project.load_within(limits),
+        None => project.load(true),
+    }
+}
+
+/// How the call ended otherwise than on the node that has kept it, if it did.
+fn otherwise(kept: &CaseSummary, asked: &Asked) -> Option<String> {
+    let here = match &asked.failure {
+        Some(failure) if failure.kind.name() == kept.kind => return None,
+        Some(failure) => format!("it fails as {}", failure.kind.name()),
+        None => "it answers".to_owned(),
+    };
+    let why = match kept.kind.as_str() {
+        "deadline" | "overloaded" | "breaker" => {
+            "; a node counts time, and this command instructions"
+        }
+        _ if !kept.redacted.is_empty() => "; a part of the input was left out there",
+        _ => "",
+    };
+    Some(format!(
+        "on the node {} failed as {} after {:.1} ms; here {here}{why}",
+        kept.export, kept.kind, kept.elapsed_ms
+    ))
 }
 
 /// The input on which a call failed.
@@ -149,16 +189,21 @@ fn shown(situation: &Situation) -> String {
 
 pub fn run(args: &RunArgs, output: Output) -> anyhow::Result<bool> {
     let project = Project::open(&args.which.path)?;
-    let mut situation = situation_of(args.input.as_deref(), &project.manifest)?;
+    let (mut situation, mut kept) = input_of(args.input.as_deref(), &project.manifest)?;
     if let Some(name) = &args.call {
         situation.call = call(name)?;
+        // Of another function nothing was kept.
+        kept = kept.filter(|kept| kept.export == *name);
     }
     if args.defaults {
         output.answer(&situation, shown)?;
         return Ok(true);
     }
-    let asked = ask(&project.load(true)?, &situation)?;
+    let asked = ask(&loaded(&project, kept.as_ref())?, &situation)?;
     output.answer(&asked.answer, lines)?;
+    if let Some(otherwise) = kept.and_then(|kept| otherwise(&kept, &asked)) {
+        output.warn(otherwise);
+    }
     if let Some(backtrace) = asked.failure.as_ref().and_then(|f| f.backtrace.as_ref()) {
         output.note(backtrace);
     }

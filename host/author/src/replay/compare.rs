@@ -26,7 +26,7 @@ pub enum Verdict {
 }
 
 /// Kinds of failures that are the host's or the moment's.
-const OF_THE_HOST: [&str; 3] = ["breaker", "overloaded", "deadline"];
+const OF_THE_HOST: [&str; 4] = ["breaker", "overloaded", "host", "deadline"];
 
 /// Whether a call was recorded as failed for a reason that a replay does not have.
 pub fn host_failed<T>(recorded: &Called<T>) -> bool {

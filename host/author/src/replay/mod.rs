@@ -45,6 +45,8 @@ struct Unprobed {
 struct Prepared<'a> {
     record: &'a DecisionRecord,
     approach: Approach,
+    /// The first answer may be *probe*.
+    may_ask: bool,
     unprobed: Option<Unprobed>,
     params: &'a [f64],
     calibration: Arc<Calibration>,
@@ -57,6 +59,14 @@ fn called<T>(answer: Result<T, Failure>) -> Called<T> {
     }
 }
 
+/// An answer as a node takes it: a policy that wants the probe where it may not has failed.
+fn asked(answer: Called<Decision>, may_ask: bool) -> Called<Decision> {
+    match answer {
+        Called::Answered(Decision::Probe) if !may_ask => Called::Failed("answer".to_owned()),
+        answer => answer,
+    }
+}
+
 fn prepare<'a>(
     record: &'a DecisionRecord,
     manifest: &Manifest,
@@ -65,7 +75,9 @@ fn prepare<'a>(
     calibration: Arc<Calibration>,
 ) -> Prepared<'a> {
     let probed = record.request.flags & flag::PROBED != 0;
-    let approach = Approach::new(manifest.probe, probed);
+    let approach = record.approach(manifest.probe);
+    let may_ask = manifest.probe == Probe::Ask && !record.replanned;
+    let may_ask = may_ask && (approach == Approach::UnprobedFirst || !probed);
     let first = matches!(approach, Approach::Unprobed | Approach::UnprobedFirst);
     let unprobed = first.then(|| {
         let (request, parts) = unprobed(&record.request, &record.parts);
@@ -80,6 +92,7 @@ fn prepare<'a>(
     Prepared {
         record,
         approach,
+        may_ask,
         unprobed,
         params,
         calibration,
@@ -115,7 +128,7 @@ impl Prepared<'_> {
             };
         }
         let input = self.input(calibration);
-        let first = called(policy.plan(input));
+        let first = asked(called(policy.plan(input)), self.may_ask);
         let again = self.approach == Approach::UnprobedFirst;
         if first == Called::Answered(Decision::Probe) && again {
             let input = PlanInput {
@@ -124,7 +137,7 @@ impl Prepared<'_> {
                 ..input
             };
             return Answered {
-                decision: called(policy.plan(input)),
+                decision: asked(called(policy.plan(input)), false),
                 calls: 2,
             };
         }
@@ -238,7 +251,8 @@ fn judge(
         && policy.manifest().probe == Probe::Ask
         && verdict == Verdict::Same
     {
-        let first = called(policy.plan(prepared.input(calibration)));
+        let first = policy.plan(prepared.input(calibration));
+        let first = asked(called(first), prepared.may_ask);
         verdict = decisions(asked, &first);
     }
     let (before, after) = (run(&recorded), run(decision));
@@ -302,7 +316,10 @@ pub struct Scored {
     pub host_failed: u64,
     /// Lines of the file that could not be read and were left out.
     pub skipped_lines: u64,
-    /// Of them, answered as recorded, to the bit.
+    /// Whether it got what its own updates had made of the first calibration, instead of the recorded one. Only requests with
+    /// a report taught it: it has learned less than on the node, where others were scored as well.
+    pub learned: bool,
+    /// Of those replayed, answered as recorded, to the bit.
     pub same: u64,
     /// Ids of the first that were not.
     pub examples: Vec<String>,
@@ -322,9 +339,11 @@ pub fn postprocessor(
     let defaults = postprocessor.manifest().defaults();
     let mut scored = Scored {
         skipped_lines: recorded.skipped,
+        learned: options.learn,
         ..Scored::default()
     };
     let mut spent = Duration::ZERO;
+    let mut learned: Option<Folding> = None;
     postprocessor.warm(1)?;
     for record in &recorded.decisions {
         scored.decisions += 1;
@@ -346,11 +365,19 @@ pub fn postprocessor(
             None if scoring.given.params.len() == defaults.len() => &scoring.given.params,
             None => &defaults,
         };
+        // It begins with what was known when the first one was scored.
+        let learning = learned.get_or_insert_with(|| Folding::new(snapshot.calibration().clone()));
+        let seen = match options.learn {
+            true => learning.calibration(),
+            false => snapshot.calibration(),
+        };
         let started = Instant::now();
-        let answer =
-            postprocessor.score(given, record.request.seed, params, snapshot.calibration());
+        let answer = postprocessor.score(given, record.request.seed, params, seen);
         spent += started.elapsed();
         scored.replayed += 1;
+        if let (true, Ok(scores)) = (options.learn, &answer) {
+            learning.fold(&scores.updates);
+        }
         let answer = called(answer);
         // As JSON, numbers are told apart to the bit, a negative zero too.
         if serde_json::to_vec(&answer)? == serde_json::to_vec(&scoring.scores)? {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use msao_core::digest::Digest;
 use msao_core::offload::manifest::Manifest;
 use msao_core::offload::{
     Calibration, Item, Node, Outcome, Part, Plan, PlanInput, Report, Request, Route, StepInput,
 };
 use msao_hostile::{Case, Expected, MANIFEST, corpus};
-use msao_registry::{Bundle, SignatureFile, SigningKeyFile, Trust};
+use msao_registry::{
+    Bundle, SignatureError, SignatureFile, SigningKeyFile, Store, StoreError, Trust,
+};
 use msao_sandbox::{Failure, LoadError, Plugin, Sandbox, SandboxConfig, inspect};
 
 use super::costs::policy;
@@ -162,10 +163,23 @@ fn precompiled(wasm: &[u8]) -> Result<Row> {
     })
 }
 
-/// A component with one bit flipped: it loads and answers, or fails with an error. A store refuses each by its digest.
+/// A component with one bit flipped: it loads and answers, or fails with an error. Before it comes to that a store finds it
+/// damaged, and a signature to be for another release.
 fn flipped(sandbox: &Sandbox, wasm: &[u8]) -> Result<Row> {
     const FLIPS: usize = 64;
+    let text = manifest_text("offload-policy");
     let manifest = manifest("offload-policy")?;
+    let whole = Bundle::new(wasm.to_vec(), text.clone(), None)?;
+    let release = whole.release();
+    let key = SigningKeyFile::generate()?;
+    let signature = key.sign(release, 1);
+    let trust = Trust {
+        keys: BTreeMap::from([("ops".to_owned(), key.public())]),
+        ..Trust::default()
+    };
+    let folder = tempfile::tempdir()?;
+    let store = Store::open(folder.path())?;
+    let kept = (folder.path().join("artifacts")).join(format!("{}.wasm", release.artifact));
     let (mut refused, mut slipped) = (0, Vec::new());
     for flip in 0..FLIPS {
         let at = flip * wasm.len() / FLIPS;
@@ -173,8 +187,18 @@ fn flipped(sandbox: &Sandbox, wasm: &[u8]) -> Result<Row> {
         if let Some(byte) = file.get_mut(at) {
             *byte ^= 1 << (flip % 8);
         }
-        if Digest::of(&file) == Digest::of(wasm) {
-            slipped.push(format!("byte {at}"));
+        store.push(&whole)?;
+        std::fs::write(&kept, &file)?;
+        match store.get(&release) {
+            Err(StoreError::Damaged { .. }) => {}
+            Err(error) => slipped.push(format!("byte {at}: the store says: {error}")),
+            Ok(_) => slipped.push(format!("byte {at}: the store takes it")),
+        }
+        let other = Bundle::new(file.clone(), text.clone(), None)?.release();
+        match trust.check(&other, Some(&signature)) {
+            Err(SignatureError::OtherRelease { .. }) => {}
+            Err(error) => slipped.push(format!("byte {at}: of the signature is said: {error}")),
+            Ok(_) => slipped.push(format!("byte {at}: the signature speaks for it")),
         }
         match sandbox.load(&file, &manifest) {
             Err(_) => refused += 1,
@@ -187,7 +211,8 @@ fn flipped(sandbox: &Sandbox, wasm: &[u8]) -> Result<Row> {
     }
     let mut row = Row::all("one bit flipped", FLIPS, slipped);
     row.details.push(format!(
-        "{refused} do not load; the rest answer or fail; all have another digest, by which a store refuses them"
+        "the store and the signature refuse all; handed to the sandbox all the same, {refused} do not load, and the rest answer \
+         or fail"
     ));
     Ok(row)
 }

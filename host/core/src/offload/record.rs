@@ -99,6 +99,10 @@ pub struct DecisionRecord {
     pub asked: Option<Called<Decision>>,
     /// The last `plan`; None where the first one ran.
     pub planned: Option<Called<Decision>>,
+    /// The peer refused before the first token, and the policy was asked again. All that is here is of that second time:
+    /// the nodes as they were seen then, `planned` its answer, `asked` None, as the policy may not ask for the probe again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replanned: bool,
     /// The plan that ran, after fallbacks and overrides.
     pub ran: Plan,
     /// Every `step`, in order.
@@ -134,6 +138,16 @@ impl Approach {
     }
 }
 
+impl Approach {
+    /// The same to a request that was planned before (`replanned`): nobody looks twice.
+    pub fn again(self, replanned: bool) -> Approach {
+        match self {
+            Approach::UnprobedFirst if replanned => Approach::AsItWas,
+            other => other,
+        }
+    }
+}
+
 /// A request as a policy sees it before the probe.
 pub fn unprobed(request: &Request, parts: &[Part]) -> (Request, Vec<Part>) {
     let request = Request {
@@ -150,6 +164,13 @@ pub fn unprobed(request: &Request, parts: &[Part]) -> (Request, Vec<Part>) {
 }
 
 impl DecisionRecord {
+    /// How a policy whose manifest says `probe` would have come to this request. Where it was planned again, what the probe
+    /// saw was known from the beginning.
+    pub fn approach(&self, probe: Probe) -> Approach {
+        let probed = self.request.flags & flag::PROBED != 0;
+        Approach::new(probe, probed).again(self.replanned)
+    }
+
     /// Parts as a policy sees them before the probe.
     pub fn unprobed_parts(&self) -> Vec<Part> {
         unprobed(&self.request, &self.parts).1

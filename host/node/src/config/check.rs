@@ -81,10 +81,23 @@ pub fn check(config: &NodeConfig) -> Checked {
         }
         error => wrong("sandbox", error.to_string()),
     })?;
+    warm(config)?;
     config
         .records
         .check()
         .or_else(|error| wrong("records", error.to_string()))
+}
+
+/// More instances made ahead than there may be would keep every generation from being loaded.
+fn warm(config: &NodeConfig) -> Checked {
+    let (warm, instances) = (config.policy.warm, config.sandbox.instances);
+    if warm <= instances {
+        return Ok(());
+    }
+    wrong(
+        "policy.warm",
+        format!("is {warm}; allowed: 0 to sandbox.instances, which is {instances}"),
+    )
 }
 
 fn node(config: &NodeConfig) -> Checked {

@@ -20,6 +20,7 @@
 //! inference API's.
 
 mod audit;
+mod own_words;
 mod routes;
 mod words;
 

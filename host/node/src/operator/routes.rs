@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::audit::{Audit, Entry};
+use super::own_words::own_words;
 use super::words::words;
 use crate::config::OperatorRole;
 use crate::http::{Arriving, Outgoing, body, respond};
@@ -164,7 +165,8 @@ fn look(node: &Node, path: &str, query: &str) -> Result<Response<Outgoing>, ApiE
         ["v1", "decisions", id, "words"] => {
             let record = decision(node, id)?;
             let manifest = record.generation.policy.and_then(|it| plugins.manifest(it));
-            return Ok(respond::text(words(&record, manifest.as_ref())));
+            let text = words(&record, manifest.as_ref()) + &own_words(plugins, &record);
+            return Ok(respond::text(text));
         }
         ["v1", "failures"] => json!({ "failures": plugins.failures() }),
         ["v1", "failures", id] => {

@@ -17,7 +17,7 @@ use crate::output::{ago, now_s, plain, table};
 ///
 ///   msao node decisions --last 50
 ///   msao node decisions --last 1000 --jsonl --out decisions.jsonl
-///   msao policy replay policies/patient decisions.jsonl
+///   msao policy replay decisions.jsonl policies/patient
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct DecisionsArgs {

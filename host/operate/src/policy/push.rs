@@ -10,8 +10,8 @@ use crate::plugin::Plugin;
 
 /// Bring a plug-in to a node, without using it yet
 ///
-/// The node checks the signature when the plug-in is to be used. Pushing what the node has already changes nothing. Needs a
-/// token of the role push.
+/// The node checks the signature and compiles the component first, and refuses what does not do. Pushing what the node has
+/// already changes nothing. Needs a token of the role push.
 ///
 ///   msao policy build policies/patient
 ///   msao policy push policies/patient

@@ -6,7 +6,7 @@ use msao_core::offload::manifest::Probe;
 use msao_core::offload::record::GenerationId;
 use msao_core::offload::{
     Action, BINS, Decision, Mode, Node, Outcome, Part, Plan, Route, Status, StepInput, flag, kind,
-    modality,
+    modality, overrides,
 };
 
 use super::random::Random;
@@ -49,17 +49,25 @@ pub fn play(plugins: &Plugins, scenario: &Scenario) -> Played {
     if ticket.probe() == Probe::Full {
         probe(&mut ticket, &mut parts, &mut request.flags);
     }
-    let mut decision = ticket.plan(&request, &parts, &scenario.nodes);
+    let mut nodes = scenario.nodes.clone();
+    let mut decision = ticket.plan(&request, &parts, &nodes);
     if decision == Decision::Probe {
         probe(&mut ticket, &mut parts, &mut request.flags);
-        decision = ticket.plan(&request, &parts, &scenario.nodes);
+        decision = ticket.plan(&request, &parts, &nodes);
     }
-    let plan = match decision {
-        Decision::Run(plan) => plan,
-        // Only a second probe could come here, which the ticket refuses.
-        Decision::Probe => Plan::plain(Route::Edge, 0),
-    };
-    let mut run = Run::new(scenario, &plan, probe_ms);
+    let mut plan = planned(decision);
+    let refused = scenario.world.refuses && plan.route != Route::Edge && plan.peer > 0;
+    if refused {
+        begin_in_vain(&mut ticket, scenario, &plan);
+        if let Some(peer) = nodes.get_mut(plan.peer as usize) {
+            peer.up = false;
+        }
+        plan = planned(ticket.plan(&request, &parts, &nodes));
+    }
+    let mut run = Run::new(scenario, &nodes, &plan, probe_ms);
+    if refused {
+        run.outcome.overrides |= overrides::PEER;
+    }
     match plan.route {
         Route::Cloud | Route::CloudDraft => run.cloud(&plan),
         Route::Edge | Route::Speculate => run.drafted(&mut ticket, &plan),
@@ -73,6 +81,34 @@ pub fn play(plugins: &Plugins, scenario: &Scenario) -> Played {
     };
     ticket.finish(outcome);
     played
+}
+
+fn planned(decision: Decision) -> Plan {
+    match decision {
+        Decision::Run(plan) => plan,
+        // Only a second probe could come here, which the ticket refuses.
+        Decision::Probe => Plan::plain(Route::Edge, 0),
+    }
+}
+
+/// The edge drafts a little before it hears that the peer does not take the request.
+fn begin_in_vain(ticket: &mut Ticket, scenario: &Scenario, plan: &Plan) {
+    if plan.route != Route::Speculate {
+        return;
+    }
+    let mut random = scenario.world.random.clone();
+    for unsent in 1..=3 {
+        ticket.step(&StepInput {
+            kind: kind::DRAFTED,
+            unsent,
+            ..draft(&mut random, scenario.world.ease)
+        });
+    }
+    ticket.step(&StepInput {
+        kind: kind::REFUSED,
+        unsent: 3,
+        ..StepInput::default()
+    });
 }
 
 struct Round {
@@ -105,10 +141,9 @@ fn count(list: &mut [u32], place: usize) {
 }
 
 impl Run {
-    fn new(scenario: &Scenario, plan: &Plan, probe_ms: f64) -> Run {
-        let here = scenario.nodes.first().cloned().unwrap_or_default();
-        let peer =
-            (scenario.nodes.get(plan.peer as usize).cloned()).unwrap_or_else(|| here.clone());
+    fn new(scenario: &Scenario, nodes: &[Node], plan: &Plan, probe_ms: f64) -> Run {
+        let here = nodes.first().cloned().unwrap_or_default();
+        let peer = (nodes.get(plan.peer as usize).cloned()).unwrap_or_else(|| here.clone());
         let media: f64 = (scenario.parts.iter())
             .filter(|part| part.modality != modality::TEXT)
             .map(|part| part.bytes)
@@ -214,7 +249,7 @@ impl Run {
         if !self.peer.up {
             // The host answers at the edge instead.
             self.outcome.route = Route::Edge as u8;
-            self.outcome.overrides |= msao_core::offload::overrides::ROUTE;
+            self.outcome.overrides |= overrides::ROUTE;
             self.rest(self.here.draft_tok_per_s);
             self.end(Status::Degraded);
             return;

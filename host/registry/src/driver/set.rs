@@ -39,9 +39,8 @@ pub enum RecordSetError {
     Failed(u64),
 }
 
-/// Has a policy, and a post-processor where it wants one, decide about the first `count` requests of the traffic of `seed`,
-/// and writes the decisions as JSON lines. The same plug-ins, seed and count give the same bytes, if `loader` is
-/// deterministic. Probe reports are kept for a share of `reports`.
+/// Has a policy, and a post-processor where it wants one, decide about the first `count` requests of `traffic`, and writes
+/// the decisions as JSON lines. The same plug-ins, traffic and count give the same bytes, if `loader` is deterministic. Probe reports are kept for a share of `reports`.
 ///
 /// # Errors
 /// [`RecordSetError`].
@@ -49,7 +48,7 @@ pub fn record_set(
     loader: Arc<dyn Loader>,
     policy: &Path,
     postprocessor: Option<&Path>,
-    (seed, count): (u64, usize),
+    (traffic, count): (Driver, usize),
     reports: f64,
     out: &mut dyn Write,
 ) -> Result<Exported, RecordSetError> {
@@ -62,7 +61,7 @@ pub fn record_set(
         reports,
         ..RecordConfig::default()
     };
-    let records = Arc::new(RecordRing::open(storage, config)?);
+    let records = Arc::new(RecordRing::open_salted(storage, config, Vec::new())?);
     let opened = Plugins::open(Options {
         folder: folder.path().to_owned(),
         config: PolicyConfig {
@@ -89,7 +88,7 @@ pub fn record_set(
         postprocessor,
     })?;
     let mut failed = 0;
-    for scenario in Driver::new(seed).take(count) {
+    for scenario in traffic.take(count) {
         failed += u64::from(play(&plugins, &scenario).failed);
         // Each request sees what those before it taught, whatever the threads do.
         calibration.settle();

@@ -16,6 +16,8 @@ pub struct World {
     pub ease: f64,
     /// Whether the link breaks while the answer runs, and after how many events.
     pub breaks_after: Option<u32>,
+    /// Whether the peer that the policy chooses first refuses, before the first token.
+    pub refuses: bool,
 }
 
 /// A request as it arrives.
@@ -42,6 +44,7 @@ pub struct Scenario {
 pub struct Driver {
     seed: u64,
     next: u64,
+    refusals: f64,
     /// The state of the link to each peer drifts from one request to the next.
     links: Vec<Link>,
     now_ms: f64,
@@ -77,8 +80,17 @@ impl Driver {
         Driver {
             seed,
             next: 0,
+            refusals: 0.0,
             links,
             now_ms: BEGIN_MS,
+        }
+    }
+
+    /// The same traffic, of which a share meets a peer that refuses: the policy is then asked again, without that peer.
+    pub fn refusing(self, share: f64) -> Driver {
+        Driver {
+            refusals: share,
+            ..self
         }
     }
 
@@ -191,6 +203,8 @@ impl Iterator for Driver {
         };
         let answer = random.whole(4, 120).min(request.max_tokens);
         let ease = random.between(0.3, 0.98);
+        // From a stream of its own: all else stays as it is without refusals.
+        let refuses = Random::fork(request.seed, 2).chance(self.refusals);
         let breaks_after = random.chance(0.02).then(|| random.whole(3, 60));
         Some(Scenario {
             id: format!("sim-{}-{number}", self.seed),
@@ -204,6 +218,7 @@ impl Iterator for Driver {
                 answer,
                 ease,
                 breaks_after,
+                refuses,
             },
         })
     }

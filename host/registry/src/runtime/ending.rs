@@ -9,7 +9,7 @@ use msao_sandbox::Export;
 use msao_state::Wanted;
 
 use super::ticket::Ticket;
-use crate::canary::Sample;
+use crate::canary::{End, Sample};
 use crate::cases::CaseInput;
 use crate::shadow::Job;
 
@@ -18,6 +18,7 @@ impl Ticket {
     /// after the answer. The memo and the fallback's bit are filled in here. Returns whether any of the request's calls
     /// failed, this last one included.
     pub fn finish(mut self, mut outcome: Outcome) -> bool {
+        let elapsed_ms = self.inner.now_ms().saturating_sub(self.began_ms) as f64;
         outcome.memo.clone_from(&self.plan.memo);
         if self.failed {
             outcome.overrides |= overrides::FALLBACK;
@@ -28,7 +29,7 @@ impl Ticket {
         }
         self.learn(updates.as_ref());
         self.finished = true;
-        self.report(Some(&outcome));
+        self.report(Some(sample(&outcome, self.blamed, elapsed_ms)));
         self.hand_on(outcome, updates);
         self.failed
     }
@@ -41,7 +42,7 @@ impl Ticket {
         let mut trial = arm.trial.lock().unwrap_or_else(PoisonError::into_inner);
         if self.blamed {
             let sample = Sample {
-                failed: true,
+                end: End::Failed,
                 ..Sample::default()
             };
             trial.report(arm.side, self.number, Some(sample));
@@ -79,20 +80,9 @@ impl Ticket {
         }
     }
 
-    /// Tells the canary.
-    fn report(&self, outcome: Option<&Outcome>) {
+    /// Tells the canary; None: the request was given up.
+    fn report(&self, sample: Option<Sample>) {
         let Some(arm) = &self.arm else { return };
-        let sample = outcome.map(|outcome| {
-            let answered = outcome.status <= Status::Degraded as u8;
-            let known = |time: f64| (answered && time >= 0.0).then_some(time);
-            Sample {
-                failed: self.blamed || outcome.status >= Status::Failed as u8,
-                overridden: outcome.overrides & !overrides::FALLBACK != 0,
-                ttft_ms: known(outcome.ttft_ms),
-                total_ms: known(outcome.total_ms),
-                cost: outcome.cost,
-            }
-        });
         let mut trial = arm.trial.lock().unwrap_or_else(PoisonError::into_inner);
         trial.report(arm.side, self.number, sample);
     }
@@ -119,6 +109,7 @@ impl Ticket {
                 nodes: nodes.clone(),
                 probe: report.zip(probed.as_ref().map(|it| it.seed)),
                 decision: self.last_decision(),
+                replanned: self.replanned,
                 reason: reason(self.plan.reason),
                 steps: steps.clone(),
                 outcome: outcome.clone(),
@@ -156,6 +147,7 @@ impl Ticket {
             scoring,
             asked: self.asked.take(),
             planned: self.planned.take(),
+            replanned: self.replanned,
             ran: self.plan.clone(),
             steps,
             outcome: Some(outcome),
@@ -173,11 +165,77 @@ impl Ticket {
     }
 }
 
+/// What a canary is told of a request that took `elapsed_ms` in all.
+fn sample(outcome: &Outcome, blamed: bool, elapsed_ms: f64) -> Sample {
+    let end = match outcome.status {
+        _ if blamed => End::Failed,
+        it if it <= Status::Degraded as u8 => End::Answered,
+        it if it == Status::Cancelled as u8 => End::Cancelled,
+        it if it == Status::Refused as u8 => End::Refused,
+        _ => End::Failed,
+    };
+    let cancelled = outcome.status == Status::Cancelled as u8;
+    let answered = outcome.status <= Status::Degraded as u8;
+    let ttft_ms = match outcome.ttft_ms {
+        known if known >= 0.0 => (answered || cancelled).then_some(known),
+        // The client had waited so long, and would have had to wait longer.
+        _ => cancelled.then_some(elapsed_ms),
+    };
+    Sample {
+        end,
+        overridden: outcome.overrides & !overrides::FALLBACK != 0,
+        ttft_ms,
+        total_ms: (answered && outcome.total_ms >= 0.0).then_some(outcome.total_ms),
+        cost: outcome.cost,
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.finished {
             self.report(None);
         }
         self.generation.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canary_is_told_how_a_request_ended_and_how_long_its_client_waited() {
+        let told = |status: u8, ttft_ms: f64, blamed: bool| {
+            let outcome = Outcome {
+                status,
+                ttft_ms,
+                total_ms: if ttft_ms < 0.0 { -1.0 } else { 300.0 },
+                ..Outcome::default()
+            };
+            let sample = sample(&outcome, blamed, 9000.0);
+            (sample.end, sample.ttft_ms, sample.total_ms)
+        };
+        let (answered, degraded) = (Status::Answered as u8, Status::Degraded as u8);
+        let (cancelled, refused) = (Status::Cancelled as u8, Status::Refused as u8);
+        let both = (Some(200.0), Some(300.0));
+        for (status, ttft_ms, blamed, expected) in [
+            (answered, 200.0, false, (End::Answered, both.0, both.1)),
+            (degraded, 200.0, false, (End::Answered, both.0, both.1)),
+            (answered, 200.0, true, (End::Failed, both.0, both.1)),
+            (cancelled, 200.0, false, (End::Cancelled, both.0, None)),
+            (cancelled, -1.0, false, (End::Cancelled, Some(9000.0), None)),
+            (cancelled, -1.0, true, (End::Failed, Some(9000.0), None)),
+            (refused, -1.0, false, (End::Refused, None, None)),
+            (
+                Status::Failed as u8,
+                200.0,
+                false,
+                (End::Failed, None, None),
+            ),
+            // A status that this program does not know is none that is good.
+            (250, 200.0, false, (End::Failed, None, None)),
+        ] {
+            assert_eq!(told(status, ttft_ms, blamed), expected, "status {status}");
+        }
     }
 }

@@ -14,6 +14,7 @@
 mod commit;
 mod deploy;
 mod ending;
+mod explaining;
 mod generation;
 mod keeper;
 mod leftovers;
@@ -40,6 +41,7 @@ use msao_sandbox::{Export, Failure};
 use msao_state::{CalibrationStore, RecordRing, Snapshot};
 use thiserror::Error;
 
+pub use self::explaining::NoWords;
 pub(crate) use self::generation::Generation;
 pub use self::open::{OpenError, Opened};
 pub use self::status::{GenerationStatus, RolloutStatus, Status};

@@ -24,7 +24,8 @@ use crate::files::{FileError, at, make};
 use crate::journal::{Damaged, Journal, JournalError};
 use crate::parameters::{PINS, Values};
 use crate::shadow;
-use crate::store::{Release, Store};
+use crate::signing::SignatureError;
+use crate::store::{Release, Store, StoreError};
 
 /// Notes that may wait for the keeper.
 const NOTES: usize = 256;
@@ -64,6 +65,18 @@ pub enum OpenError {
     /// The operator's pins do not fit what is active.
     #[error(transparent)]
     Pins(Box<Refused>),
+    /// What is active cannot be run as configuration, disk or program are now, which somebody can mend.
+    #[error(
+        "generation {number} is active and cannot be run: {problem}. {mend}. It stays the active one until then"
+    )]
+    Unready {
+        /// It.
+        number: u64,
+        /// Why.
+        problem: Box<Refused>,
+        /// What to do.
+        mend: String,
+    },
     /// No randomness for the salt.
     #[error("the system gives no random bytes: {0}")]
     Random(String),
@@ -81,12 +94,13 @@ pub struct Opened {
 }
 
 impl Plugins {
-    /// Opens the folder, and runs what was active when the last process stopped, however that was. What cannot be run any
-    /// more gives way to the generation before it, to `policy.boot`, or to the built-in fallback, in that order; the
-    /// journal and the warnings say so.
+    /// Opens the folder, and runs what was active when the last process stopped, however that was. What is lost for good
+    /// (damaged, missing, or signed by a revoked key) gives way to the generation before it, to `policy.boot`, or to the
+    /// built-in fallback, in that order; the journal and the warnings say so.
     ///
     /// # Errors
-    /// [`OpenError`]: a wrong configuration, no disk, or another process.
+    /// [`OpenError`]: a wrong configuration, no disk, or another process; and where what is active cannot be run for a
+    /// reason that can be mended, as a key or a limit that is missing in the configuration. Nothing has changed then.
     pub fn open(options: Options) -> Result<Opened, OpenError> {
         options.config.check()?;
         let folder = options.folder;
@@ -175,6 +189,35 @@ impl Plugins {
             warnings,
         })
     }
+}
+
+const UNSIGNED: &str = "Set policy.allow-unsigned again if it was activated without a signature; if its signature is lost, \
+                        put the file back into the folder signatures";
+const UNKNOWN_KEY: &str = "Put the key back into policy.keys, or list it in policy.revoked if what it signed is not to run \
+                           any more";
+const UNREADABLE: &str =
+    "Look at the disk and at who may read the folder, and start the node again";
+const OTHER_PROGRAM: &str =
+    "Start the version of this program that it ran under, and go back or turn plug-ins off there";
+
+/// What to do about a generation that ran before and cannot be run now. None: it is lost for good.
+fn how_to_mend(error: &Refused) -> Option<String> {
+    let fixed = match error {
+        Refused::Signature(SignatureError::Unsigned) => UNSIGNED,
+        Refused::Signature(SignatureError::UnknownKey(_)) => UNKNOWN_KEY,
+        Refused::Store(StoreError::File(_)) => UNREADABLE,
+        Refused::Store(StoreError::Manifest(..)) => OTHER_PROGRAM,
+        // Its bytes are those that were loaded before: what has changed is around it.
+        Refused::Load { name, .. } => {
+            return Some(format!(
+                "See whether sandbox.plugins.{name}, sandbox.limits, sandbox.instances or policy.warm have changed since \
+                 it was activated, and start the node again; where the program has changed, start the version before and \
+                 go back there"
+            ));
+        }
+        _ => return None,
+    };
+    Some(fixed.to_owned())
 }
 
 fn boot(error: Refused) -> OpenError {
@@ -311,7 +354,16 @@ impl Inner {
                 Err(Refused::Parameter(error)) if error.from == PINS => {
                     return Err(OpenError::Pins(Box::new(error.into())));
                 }
-                Err(error) => error.to_string(),
+                Err(error) => match how_to_mend(&error) {
+                    Some(mend) => {
+                        return Err(OpenError::Unready {
+                            number: spec.number,
+                            problem: Box::new(error),
+                            mend,
+                        });
+                    }
+                    None => error.to_string(),
+                },
             };
             warnings.push(format!(
                 "generation {} was active and cannot be run any more: {why}",

@@ -34,6 +34,8 @@ pub struct Ticket {
     pub(super) inner: Arc<Inner>,
     pub(super) generation: Arc<Generation>,
     pub(super) number: u64,
+    /// On the clock of canaries.
+    pub(super) began_ms: u64,
     pub(super) id: String,
     pub(super) content: Digest,
     pub(super) arm: Option<Arm>,
@@ -51,6 +53,8 @@ pub struct Ticket {
     pub(super) probed: Option<Probed>,
     pub(super) asked: Option<Called<Decision>>,
     pub(super) planned: Option<Called<Decision>>,
+    /// It was planned before, and what that led to is over.
+    pub(super) replanned: bool,
     pub(super) input: Option<(Request, Vec<Part>, Vec<Node>)>,
     pub(super) plan: Plan,
     /// `step` has failed: the rest of the answer is drafted by the fallback.
@@ -105,9 +109,10 @@ impl Ticket {
     ) -> Ticket {
         generation.requests.fetch_add(1, Ordering::Relaxed);
         generation.in_flight.fetch_add(1, Ordering::Relaxed);
+        let began_ms = inner.now_ms();
         if let Some(arm) = &arm {
             let mut trial = arm.trial.lock().unwrap_or_else(PoisonError::into_inner);
-            trial.start(arm.side, number, content, inner.now_ms());
+            trial.start(arm.side, number, content, began_ms);
         }
         let wanted = (inner.records.as_ref()).map_or(Wanted::Nothing, |records| records.wanted(id));
         let policy = generation.policy.as_ref();
@@ -119,6 +124,7 @@ impl Ticket {
             inner,
             generation,
             number,
+            began_ms,
             id: id.to_owned(),
             content,
             arm,
@@ -131,6 +137,7 @@ impl Ticket {
             probed: None,
             asked: None,
             planned: None,
+            replanned: false,
             input: None,
             plan: Plan::plain(Route::Edge, 0),
             stepless: false,
@@ -194,7 +201,7 @@ impl Ticket {
                 Called::Answered(answer)
             }
             Err(failure) => {
-                let blame = failure.kind != FailureKind::Overloaded;
+                let blame = failure.kind.is_plugins_fault();
                 guard.failed(permit, blame, self.content, self.inner.now_ms(), breaker);
                 let kind = kind_of(&failure);
                 if blame {
@@ -259,7 +266,13 @@ impl Ticket {
     /// Decides how the request runs. [`Decision::Probe`] comes only from a policy that may ask, and only once: run the
     /// probe, [`Self::score`] it, and ask again with [`flag::PROBED`] set and the parts from [`with_scores`]. Fallback:
     /// `cloud` if a peer with the target is up, else `edge`.
+    ///
+    /// Asked once more after it has planned, because what it planned cannot be, it begins anew: so does the record, which
+    /// tells of the last plan alone. It may not ask for the probe then.
     pub fn plan(&mut self, request: &Request, parts: &[Part], nodes: &[Node]) -> Decision {
+        if self.has_planned() {
+            self.begin_anew();
+        }
         if self.keeps() {
             self.input = Some((request.clone(), parts.to_vec(), nodes.to_vec()));
         }
@@ -269,7 +282,7 @@ impl Ticket {
         }
         let probed = request.flags & flag::PROBED != 0;
         let asks = self.probe() == Probe::Ask;
-        let may_ask = asks && !probed && self.asked.is_none();
+        let may_ask = asks && !probed && !self.replanned && self.asked.is_none();
         let cells = Arc::clone(&self.policy_cells);
         let called = self.call(
             Export::Plan,
@@ -310,7 +323,7 @@ impl Ticket {
                 Decision::Run(fallback_plan(request, parts, nodes))
             }
         };
-        if asks && !probed && self.asked.is_none() {
+        if asks && !probed && !self.replanned && self.asked.is_none() {
             self.asked = Some(called);
         } else {
             self.planned = Some(called);
@@ -319,6 +332,21 @@ impl Ticket {
             self.plan.clone_from(plan);
         }
         decision
+    }
+
+    /// Whether `plan` has led to a plan; that it asked for the probe is none.
+    fn has_planned(&self) -> bool {
+        let probes = Some(&Decision::Probe);
+        let asked = self.asked.as_ref();
+        self.planned.is_some() || asked.is_some_and(|called| called.answer() != probes)
+    }
+
+    /// What was asked and answered under a plan that is void would not replay together with the next one.
+    fn begin_anew(&mut self) {
+        self.replanned = true;
+        self.asked = None;
+        self.planned = None;
+        self.steps.clear();
     }
 
     /// Says what the host made of the plan, where it did otherwise than planned. The memo stays the policy's.
@@ -367,26 +395,17 @@ impl Ticket {
     pub fn explain(&mut self, request: &Request, parts: &[Part], nodes: &[Node]) -> Option<String> {
         let plan = self.plan.clone();
         let cells = Arc::clone(&self.policy_cells);
-        let part = self.generation.policy.as_ref()?;
+        let params = self.policy_params();
         let input = PlanInput {
             request,
             parts,
             nodes,
-            params: &part.params,
+            params: &params,
             calibration: cells.calibration(),
         };
-        // Words are no part of an answer: a failure is counted and kept, and charged to nothing.
-        let guard = self.generation.guard(Export::Explain);
-        guard.calls.fetch_add(1, Ordering::Relaxed);
-        match part.plugin.explain(input, &plan) {
-            Ok(words) => words,
-            Err(failure) => {
-                guard.failures.fetch_add(1, Ordering::Relaxed);
-                let case = || CaseInput::plan(input, Some(&plan));
-                (self.inner).keep_case(&self.generation, self.content, failure, case);
-                None
-            }
-        }
+        (self.inner)
+            .words(&self.generation, self.content, input, &plan)
+            .ok()
     }
 }
 

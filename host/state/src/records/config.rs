@@ -81,13 +81,13 @@ impl RecordConfig {
         Ok(())
     }
 
-    /// What of the request called `id` is wanted: a function of the id alone, so that both nodes of a request choose
-    /// alike.
-    pub fn wanted(&self, id: &str) -> Wanted {
+    /// What of the request called `id` is wanted, chosen by the id and `salt`: clients may name their requests, and whoever
+    /// knew the salt could choose which are recorded.
+    pub fn wanted(&self, salt: &[u8], id: &str) -> Wanted {
         if self.keep == 0 {
             return Wanted::Nothing;
         }
-        let Digest([a, b, c, d, e, f, g, h, ..]) = Digest::of(id.as_bytes());
+        let Digest([a, b, c, d, e, f, g, h, ..]) = Digest::of(&[salt, id.as_bytes()].concat());
         let coin = |bytes: [u8; 4]| f64::from(u32::from_le_bytes(bytes)) / 4_294_967_296.0;
         if coin([a, b, c, d]) >= self.sample {
             Wanted::Nothing
@@ -99,7 +99,7 @@ impl RecordConfig {
     }
 
     /// Takes out of `record` what is not kept.
-    pub(super) fn redact(&self, record: &mut DecisionRecord) {
+    pub(super) fn redact(&self, salt: &[u8], record: &mut DecisionRecord) {
         for what in &self.redact {
             match what {
                 Redact::Tenant => record.request.tenant = 0,
@@ -107,7 +107,7 @@ impl RecordConfig {
                 Redact::Steps => record.steps.clear(),
             }
         }
-        if self.wanted(&record.id) != Wanted::All
+        if self.wanted(salt, &record.id) != Wanted::All
             && let Some(scoring) = &mut record.scoring
         {
             scoring.report = None;
@@ -127,13 +127,30 @@ mod tests {
             ..RecordConfig::default()
         };
         let counted = |wanted| {
-            let ids = (0..20_000).map(|i| config.wanted(&format!("request-{i}")));
+            let ids = (0..20_000).map(|i| config.wanted(b"salt", &format!("request-{i}")));
             ids.filter(|found| *found == wanted).count() as f64 / 20_000.0
         };
         // Five standard deviations of 20,000 coins: 0.018 at most.
         assert!((counted(Wanted::Nothing) - 0.5).abs() < 0.018);
         assert!((counted(Wanted::All) - 0.1).abs() < 0.018);
         assert!((counted(Wanted::WithoutReport) - 0.4).abs() < 0.018);
+    }
+
+    #[test]
+    fn who_names_a_request_does_not_choose_whether_it_is_recorded() {
+        let config = RecordConfig {
+            sample: 0.5,
+            reports: 1.0,
+            ..RecordConfig::default()
+        };
+        // A name that is left out under one salt is as likely as any other under the next.
+        let left_out = |salt: &[u8], id: &str| config.wanted(salt, id) == Wanted::Nothing;
+        let names = (0..2000).map(|i| format!("request-{i}"));
+        let chosen: Vec<String> = names.filter(|id| left_out(b"known", id)).collect();
+        let still = chosen.iter().filter(|id| left_out(b"another", id)).count();
+        let share = still as f64 / chosen.len() as f64;
+        // Five standard deviations of some 1,000 coins: 0.08.
+        assert!((share - 0.5).abs() < 0.08, "{share}");
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub enum RecordError {
     /// The export cannot be written.
     #[error("the records cannot be written out: {0}")]
     Output(#[from] std::io::Error),
+    /// No randomness for the choice of what is sampled.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
     /// The ring is closed.
     #[error("the records are closed")]
     Closed,

@@ -67,6 +67,8 @@ struct Counts {
 /// A bounded ring of decision records.
 pub struct RecordRing {
     config: RecordConfig,
+    /// Which requests are sampled is chosen with it.
+    salt: Vec<u8>,
     shelf: Arc<Mutex<Shelf>>,
     counts: Arc<Counts>,
     writer: Putter<Message>,
@@ -74,13 +76,28 @@ pub struct RecordRing {
 }
 
 impl RecordRing {
-    /// Opens the ring that `storage` keeps.
+    /// Opens the ring that `storage` keeps. Which requests are sampled is drawn anew: nobody outside can know.
     ///
     /// # Errors
-    /// [`RecordError`]: a wrong configuration, or a database that fails.
+    /// [`RecordError`]: a wrong configuration, a database that fails, or a system without random bytes.
     pub fn open(
         storage: Arc<dyn Storage>,
         config: RecordConfig,
+    ) -> Result<RecordRing, RecordError> {
+        let mut salt = vec![0; 32];
+        getrandom::fill(&mut salt).map_err(|error| RecordError::Random(error.to_string()))?;
+        RecordRing::open_salted(storage, config, salt)
+    }
+
+    /// [`Self::open`] with a given salt, so that the same requests are sampled each time: for recordings that are to be the
+    /// same, byte by byte.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_salted(
+        storage: Arc<dyn Storage>,
+        config: RecordConfig,
+        salt: Vec<u8>,
     ) -> Result<RecordRing, RecordError> {
         config.check()?;
         let shelf = Shelf::open(storage, config.keep, config.mib << 20)?;
@@ -96,6 +113,7 @@ impl RecordRing {
         };
         Ok(RecordRing {
             config,
+            salt,
             shelf,
             counts,
             writer,
@@ -105,7 +123,7 @@ impl RecordRing {
 
     /// What of the request called `id` is to be recorded. Who records asks first, so that nothing is gathered in vain.
     pub fn wanted(&self, id: &str) -> Wanted {
-        self.config.wanted(id)
+        self.config.wanted(&self.salt, id)
     }
 
     /// Whether the operator wants `what` left out of everything that is kept of requests.
@@ -119,7 +137,7 @@ impl RecordRing {
         if self.wanted(&record.id) == Wanted::Nothing {
             return false;
         }
-        self.config.redact(&mut record);
+        self.config.redact(&self.salt, &mut record);
         if !all_finite(&record) {
             self.counts.failed.fetch_add(1, Ordering::Relaxed);
             return false;
