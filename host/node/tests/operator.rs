@@ -129,7 +129,15 @@ async fn the_history_tells_who_and_why() {
     let history = as_alice("/v1/history?last=4", None).await;
     let history = history["history"].as_array().unwrap();
     let by: Vec<&Value> = history.iter().map(|it| &it["by"]).collect();
-    assert_eq!(by, [&json!("alice"), &json!("alice"), &Value::Null, &json!("alice")]);
+    assert_eq!(
+        by,
+        [
+            &json!("alice"),
+            &json!("alice"),
+            &Value::Null,
+            &json!("alice")
+        ]
+    );
     assert_eq!(
         history[1]["event"]["activated"]["why"],
         "answers got slower"
@@ -142,10 +150,7 @@ async fn without_tokens_this_machine_alone_is_answered() {
     let bench = Bench::start("").await;
     let local = json!({ "name": "local", "role": "activate" });
     assert_eq!(bench.operate("/v1/whoami", None).await, (200, local));
-    for (name, value) in [
-        ("host", "evil.example"),
-        ("origin", "https://evil.example"),
-    ] {
+    for (name, value) in [("host", "evil.example"), ("origin", "https://evil.example")] {
         let mut request = Request::post("/v1/off").header("content-type", "application/json");
         if name != "host" {
             request = request.header("host", "localhost");

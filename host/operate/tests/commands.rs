@@ -77,10 +77,20 @@ fn a_change_can_be_bound_to_what_was_seen() {
         &["policy", "tune", "patient", "a=1"],
     ] {
         let error = wrong(&run(&node, &[line, &["--if-generation", "1"]].concat()));
-        assert!(error.contains("generation 1 alone, and 2"), "{line:?}: {error}");
+        assert!(
+            error.contains("generation 1 alone, and 2"),
+            "{line:?}: {error}"
+        );
     }
     assert_eq!(node.policy().unwrap(), "patient 0.1.0");
-    let back = ["policy", "rollback", "--why", "slow", "--if-generation", "2"];
+    let back = [
+        "policy",
+        "rollback",
+        "--why",
+        "slow",
+        "--if-generation",
+        "2",
+    ];
     text(&run(&node, &back));
     assert_eq!(
         node.body("/v1/rollback"),

@@ -119,7 +119,11 @@ fn local(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
 
 /// Whether `host`, with or without a port, is a loopback address or `localhost`.
 fn is_here(host: &str) -> bool {
-    let Some(authority) = host.parse::<Uri>().ok().and_then(|it| it.into_parts().authority) else {
+    let Some(authority) = host
+        .parse::<Uri>()
+        .ok()
+        .and_then(|it| it.into_parts().authority)
+    else {
         return false;
     };
     // Before an @ stands no host.
@@ -212,12 +216,7 @@ mod tests {
 
     #[test]
     fn without_tokens_no_page_of_another_host_is_answered() {
-        let with = |origin: &str| {
-            status(
-                "/v1/off",
-                &[(HOST, "localhost:8081"), (ORIGIN, origin)],
-            )
-        };
+        let with = |origin: &str| status("/v1/off", &[(HOST, "localhost:8081"), (ORIGIN, origin)]);
         assert_eq!(with("http://localhost:8081"), 200);
         for origin in [
             "https://evil.example",
@@ -235,7 +234,10 @@ mod tests {
             OperatorRole::Read,
         );
         let refused = refused.unwrap_err();
-        assert!(refused.message.contains("[operator.tokens.NAME]"), "{refused}");
+        assert!(
+            refused.message.contains("[operator.tokens.NAME]"),
+            "{refused}"
+        );
         assert!(refused.message.contains("'evil.example'"), "{refused}");
     }
 
@@ -265,7 +267,9 @@ mod tests {
         let refused = as_who("Bearer d", OperatorRole::Push).unwrap_err();
         assert_eq!(refused.status, 403);
         assert!(
-            refused.message.contains("its role is read, and push is needed")
+            refused
+                .message
+                .contains("its role is read, and push is needed")
                 && refused.message.contains("operator.tokens.dash.role"),
             "{refused}"
         );

@@ -429,7 +429,8 @@ fn apply(node: &Node, what: &str, path: &str, asked: Value) -> Result<Value, Api
         }
         "undrain" => {
             let Nothing {} = body_of(asked)?;
-            node.undrain().map_err(|error| not_now(format!("{error}.")))?;
+            node.undrain()
+                .map_err(|error| not_now(format!("{error}.")))?;
             Ok(json!({ "draining": false, "under-way": node.under_way() }))
         }
         _ => Err(ApiError::not_found(path)),
