@@ -167,7 +167,14 @@ fn an_operator_takes_a_policy_through_its_life() {
     node.said(&["policy", "rollback", "--why", "answers got slower"]);
     assert_eq!(node.route().0, "edge");
     let history = node.said(&["policy", "history"]);
-    assert!(history.contains("answers got slower"), "{history}");
+    assert!(
+        history.contains("answers got slower") && history.contains("local"),
+        "{history}"
+    );
+    assert_eq!(
+        node.json(&["node", "whoami"]),
+        json!({ "name": "local", "role": "activate" })
+    );
     node.said(&["policy", "off"]);
     let state = node.json(&["node", "state"]);
     assert!(state.to_string().contains("totals"), "{state}");
@@ -188,6 +195,8 @@ fn an_operator_takes_a_policy_through_its_life() {
         (status, &refused["error"]["code"]),
         (503, &json!("draining"))
     );
+    node.said(&["node", "drain", "--undo"]);
+    assert_eq!(node.ask().0, 200);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What is counted, for Prometheus: everything begins with `msao_`.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use msao_core::offload::{Outcome, Route, Status};
 use prometheus_client::encoding::text::encode;
@@ -98,6 +99,37 @@ pub struct Way<'a> {
 
 type Times = Family<ByRoute, Histogram, fn() -> Histogram>;
 
+/// Requests whose times are kept for percentiles.
+const RECENT: usize = 1024;
+
+/// The newest times of a kind, in ms.
+#[derive(Debug, Default)]
+struct Recent(VecDeque<f64>);
+
+impl Recent {
+    fn push(&mut self, ms: f64) {
+        if self.0.len() == RECENT {
+            self.0.pop_front();
+        }
+        self.0.push_back(ms);
+    }
+
+    /// The time within which 95% of them were; none before the first.
+    fn p95_ms(&self) -> Option<f64> {
+        let mut sorted: Vec<f64> = self.0.iter().copied().collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let rank = (sorted.len() * 95).div_ceil(100);
+        sorted.get(rank.checked_sub(1)?).copied()
+    }
+}
+
+/// Times of the newest requests that got a first token.
+#[derive(Debug, Default)]
+struct RecentTimes {
+    first_token: Recent,
+    total: Recent,
+}
+
 /// All of a node's metrics.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -124,6 +156,7 @@ pub struct Metrics {
     refused_connections: Counter,
     overridden: Counter,
     answered: Arc<AtomicU64>,
+    recent: Arc<Mutex<RecentTimes>>,
 }
 
 /// From 1 ms to some 65 s.
@@ -158,6 +191,7 @@ impl Default for Metrics {
             refused_connections: Counter::default(),
             overridden: Counter::default(),
             answered: Arc::default(),
+            recent: Arc::default(),
         };
         let mut registry = Registry::with_prefix("msao");
         registry.register(
@@ -290,6 +324,11 @@ impl Metrics {
             self.total
                 .get_or_create(&by)
                 .observe(outcome.total_ms / 1000.0);
+            {
+                let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+                recent.first_token.push(outcome.ttft_ms);
+                recent.total.push(outcome.total_ms);
+            }
             // The choices are answered side by side.
             let gaps = f64::from(outcome.tokens) / f64::from(choices.max(1)) - 1.0;
             if gaps > 0.0 {
@@ -370,7 +409,7 @@ impl Metrics {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// Sums for people.
+    /// Sums for people, and percentiles of the newest 1,024 requests that got a first token (null before there was one).
     pub fn totals(&self) -> serde_json::Value {
         let routes = [
             ("edge", RouteLabel::Edge),
@@ -391,6 +430,10 @@ impl Metrics {
             (name.to_owned(), counts.into())
         });
         let link = |direction| self.link.get_or_create(&ByDirection { direction }).get();
+        let (ttft_p95_ms, total_p95_ms) = {
+            let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            (recent.first_token.p95_ms(), recent.total.p95_ms())
+        };
         serde_json::json!({
             "routes": by_route.into_iter().collect::<serde_json::Map<String, serde_json::Value>>(),
             "drafted": self.drafted.get(),
@@ -400,6 +443,9 @@ impl Metrics {
             "link-up-bytes": link("up"),
             "link-down-bytes": link("down"),
             "connections": self.connections.get(),
+            "overridden": self.overridden.get(),
+            "ttft-p95-ms": ttft_p95_ms,
+            "total-p95-ms": total_p95_ms,
         })
     }
 
@@ -427,5 +473,48 @@ pub struct Connected(Gauge);
 impl Drop for Connected {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn took(metrics: &Metrics, ttft_ms: f64, total_ms: f64, overrides: u32) {
+        let outcome = Outcome {
+            ttft_ms,
+            total_ms,
+            overrides,
+            ..Outcome::default()
+        };
+        metrics.answered(Route::Edge, &outcome, 1);
+    }
+
+    #[test]
+    fn totals_tell_the_95th_percentile_of_the_newest_requests() {
+        let metrics = Metrics::default();
+        assert!(metrics.totals()["ttft-p95-ms"].is_null());
+        // A request without a first token has no times.
+        took(&metrics, -1.0, 9000.0, 0);
+        assert!(metrics.totals()["total-p95-ms"].is_null());
+        for ms in 1..=100 {
+            took(&metrics, f64::from(ms), f64::from(ms) * 10.0, 0);
+        }
+        let totals = metrics.totals();
+        assert_eq!(totals["ttft-p95-ms"], 95.0);
+        assert_eq!(totals["total-p95-ms"], 950.0);
+        // The old ones go.
+        for _ in 0..RECENT {
+            took(&metrics, 7.0, 70.0, 0);
+        }
+        assert_eq!(metrics.totals()["ttft-p95-ms"], 7.0);
+    }
+
+    #[test]
+    fn totals_count_requests_that_ran_otherwise_than_planned() {
+        let metrics = Metrics::default();
+        took(&metrics, 1.0, 2.0, 0);
+        took(&metrics, 1.0, 2.0, 4);
+        assert_eq!(metrics.totals()["overridden"], 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use msao_core::offload::{self, Route};
@@ -15,7 +15,7 @@ use msao_registry::{OpenError, Options, Plugins, Site};
 use msao_session::frame::Identity;
 use msao_transport::Status;
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::answer::Target;
 use crate::clock::{Clock, since_1970_ms};
@@ -145,6 +145,22 @@ pub struct Way {
     pub target: Arc<dyn Target>,
 }
 
+/// Whether a node takes requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    /// It does.
+    Open,
+    /// It does not, until an operator says so.
+    Closed,
+    /// It does not, and never will again: the process stops.
+    Stopping,
+}
+
+/// The process stops, so that the node takes requests no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the node is being stopped, and takes no requests again: start it anew")]
+pub struct Stops;
+
 /// Everything that a node is.
 pub struct Node {
     /// What it was told.
@@ -173,8 +189,9 @@ pub struct Node {
     pub bodies: Arc<Semaphore>,
     /// Who may decode media.
     pub decoders: Arc<Semaphore>,
-    /// Takes no more requests.
-    draining: AtomicBool,
+    door: Mutex<Door>,
+    /// Whether it takes no more requests, for whoever waits for a change of that. Follows `door`.
+    draining: watch::Sender<bool>,
     /// How long requests take, in ms.
     request_ms: Mutex<f64>,
     /// The draft model's speed.
@@ -254,24 +271,63 @@ impl Node {
             clock,
             metrics,
             started_s: (since_1970_ms() / 1000.0) as u64,
-            draining: AtomicBool::new(false),
+            door: Mutex::new(Door::Open),
+            draining: watch::Sender::new(false),
             request_ms: Mutex::new(0.0),
             speeds: Mutex::new(Speeds::new(&EstimateConfig::default())),
             next: AtomicU64::new(0),
         }))
     }
 
-    /// Takes no more requests; those under way go on.
+    /// Takes no more requests; those under way go on. Peers are told. [`Node::undrain`] undoes it.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-        if let Some(sessions) = &self.sessions {
-            sessions.drain();
+        self.turn(|door| match door {
+            Door::Open => Door::Closed,
+            other => other,
+        });
+    }
+
+    /// Takes requests again. Peers are told.
+    ///
+    /// # Errors
+    /// [`Stops`]: too late.
+    pub fn undrain(&self) -> Result<(), Stops> {
+        let now = self.turn(|door| match door {
+            Door::Closed => Door::Open,
+            other => other,
+        });
+        match now {
+            Door::Stopping => Err(Stops),
+            Door::Open | Door::Closed => Ok(()),
         }
     }
 
-    /// Whether it is about to stop.
+    /// Takes no more requests for good, because the process stops; those under way go on.
+    pub fn stop(&self) {
+        self.turn(|_| Door::Stopping);
+    }
+
+    /// Opens or closes the door, in one go with all that follows it.
+    fn turn(&self, next: impl FnOnce(Door) -> Door) -> Door {
+        let mut door = lock(&self.door);
+        *door = next(*door);
+        let draining = *door != Door::Open;
+        if let Some(sessions) = &self.sessions {
+            sessions.set_draining(draining);
+        }
+        self.draining
+            .send_if_modified(|was| std::mem::replace(was, draining) != draining);
+        *door
+    }
+
+    /// Whether it takes no more requests.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// The same, and every change of it.
+    pub fn watch_draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
     }
 
     /// Requests under way.

@@ -12,6 +12,7 @@ use msao_transport::{
     Handler, Listener, Local, MediaStore, Peer, PeerConfig, PeerInfo, ServerConfig, Stream,
     TlsIdentity, TransportError,
 };
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -382,11 +383,11 @@ impl Intake {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`, then lets sessions end.
-    pub async fn serve(self, stop: CancellationToken) {
-        let served = msao_transport::serve(self.listener, self.config, self.handler, async move {
-            stop.cancelled().await
-        });
+    /// Serves until `stop`, then lets sessions end. While `draining` says so no new ones are taken.
+    pub async fn serve(self, draining: watch::Receiver<bool>, stop: CancellationToken) {
+        let stopped = async move { stop.cancelled().await };
+        let (listener, config) = (self.listener, self.config);
+        let served = msao_transport::serve(listener, config, self.handler, draining, stopped);
         if let Err(error) = served.await {
             tracing::error!(%error, "sessions of other nodes are taken no more");
         }

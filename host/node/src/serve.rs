@@ -85,7 +85,8 @@ impl Running {
         let (stop, last) = (CancellationToken::new(), CancellationToken::new());
         let mut serving = vec![("clients", tokio::spawn(api.serve(stop.clone())))];
         if let Some(intake) = intake {
-            serving.push(("other nodes", tokio::spawn(intake.serve(stop.clone()))));
+            let serve = intake.serve(node.watch_draining(), stop.clone());
+            serving.push(("other nodes", tokio::spawn(serve)));
         }
         Ok(Running {
             operating: operators.map(|operators| tokio::spawn(operators.serve(last.clone()))),
@@ -99,7 +100,7 @@ impl Running {
 
     /// Takes no more requests, and returns when those under way are over or the time for that is.
     pub async fn drain(mut self) {
-        self.node.drain();
+        self.node.stop();
         self.stop.cancel();
         for (whom, serving) in std::mem::take(&mut self.serving) {
             if serving.await.is_err() {

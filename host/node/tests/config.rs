@@ -65,7 +65,7 @@ fn the_environment_lies_over_the_file() {
 #[test]
 fn what_is_wrong_is_told_with_its_key_its_line_and_what_is_allowed() {
     let with = |more: &str| format!("{GOOD}{more}");
-    let cases: [(String, &[&str]); 16] = [
+    let cases: [(String, &[&str]); 17] = [
         (with("\n[apo]\n"), &[":12:", "apo", "`api`"]),
         (
             with("\n[api]\nlisten = 8080\n"),

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::connect::Common;
@@ -26,18 +27,23 @@ pub struct ExplainArgs {
     common: Common,
 }
 
-/// The id as part of a path, if it can be one.
+/// What stands for itself in a part of a path.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// The id as part of a path.
 fn path_of(id: &str) -> anyhow::Result<String> {
-    // The node takes paths as they come and undoes no escapes.
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
-    match id.bytes().find(|byte| !fits(*byte)) {
-        _ if id.is_empty() || id == "." || id == ".." => bail!("\"{id}\" is no request's id"),
-        Some(byte) => bail!(
-            "the id has {:?}, which a node cannot be asked for; `msao node decisions --json` holds its decision too",
-            char::from(byte)
-        ),
-        None => Ok(format!("/v1/decisions/{id}")),
+    // Whoever hands paths on takes dots alone for steps between folders, escaped or not.
+    if ["", ".", ".."].contains(&id) {
+        bail!("\"{id}\" is no request's id");
     }
+    Ok(format!(
+        "/v1/decisions/{}",
+        utf8_percent_encode(id, ESCAPED)
+    ))
 }
 
 impl ExplainArgs {
@@ -75,9 +81,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_become_paths_or_are_refused() {
-        assert_eq!(path_of("req_3f-9:a").unwrap(), "/v1/decisions/req_3f-9:a");
-        for wrong in ["", "..", "a/b", "a b", "a?b", "a%20b", "é"] {
+    fn ids_become_paths() {
+        for (id, path) in [
+            ("req_3f-9.a", "req_3f-9.a"),
+            ("a/b", "a%2Fb"),
+            ("a b?c#d", "a%20b%3Fc%23d"),
+            ("a%20b", "a%2520b"),
+            ("\u{e9}", "%C3%A9"),
+        ] {
+            assert_eq!(path_of(id).unwrap(), format!("/v1/decisions/{path}"));
+        }
+        for wrong in ["", ".", ".."] {
             assert!(path_of(wrong).is_err(), "{wrong}");
         }
         assert_eq!(tame("a\n\u{1b}[2Jb"), "a\n [2Jb\n");

@@ -48,9 +48,80 @@ fn a_plugin_is_pushed_listed_activated_and_left() {
     assert_eq!(node.body("/v1/rollback"), json!({"why": "slow"}));
     let history = text(&run(&node, &["policy", "history"]));
     assert!(
-        history.contains("generation 3 was left: too slow"),
+        history.contains("generation 3 was left: too slow") && history.contains("alice"),
         "{history}"
     );
+}
+
+#[test]
+fn a_change_can_be_bound_to_what_was_seen() {
+    let node = Fake::start("edge-1");
+    let folder = tempfile::tempdir().unwrap();
+    let at = plugin(folder.path(), "patient", "0.1.0");
+    let at = at.to_str().unwrap();
+    text(&run(
+        &node,
+        &["policy", "activate", at, "--if-generation", "1"],
+    ));
+    let release = node.node().releases[0]["release"].clone();
+    assert_eq!(
+        node.body("/v1/activate"),
+        json!({ "policy": release, "generation": 1 })
+    );
+    for line in [
+        &["policy", "rollback", "--why", "slow"][..],
+        &["policy", "rollback", "--to", "patient"],
+        &["policy", "canary", "patient"],
+        &["policy", "shadow", "patient"],
+        &["policy", "off"],
+        &["policy", "tune", "patient", "a=1"],
+    ] {
+        let error = wrong(&run(&node, &[line, &["--if-generation", "1"]].concat()));
+        assert!(
+            error.contains("generation 1 alone, and 2"),
+            "{line:?}: {error}"
+        );
+    }
+    assert_eq!(node.policy().unwrap(), "patient 0.1.0");
+    let back = [
+        "policy",
+        "rollback",
+        "--why",
+        "slow",
+        "--if-generation",
+        "2",
+    ];
+    text(&run(&node, &back));
+    assert_eq!(
+        node.body("/v1/rollback"),
+        json!({ "why": "slow", "generation": 2 })
+    );
+    // A reason goes along with what is gone back to, too.
+    let to = ["policy", "rollback", "--to", "patient", "--why", "slow"];
+    text(&run(&node, &to));
+    assert_eq!(
+        node.body("/v1/rollback-to"),
+        json!({ "policy": release, "why": "slow" })
+    );
+}
+
+#[test]
+fn a_token_is_told_whose_it_is() {
+    let node = Fake::start("edge-1");
+    let told = text(&run(&node, &["node", "whoami"]));
+    assert!(told.starts_with("local, role activate, at http"), "{told}");
+    node.node().tokens = [("t".to_owned(), "read")].into();
+    let told = json_of(&run(&node, &["node", "whoami", "--token", "t", "--json"]));
+    assert_eq!(told["role"], "read");
+}
+
+#[test]
+fn a_refusal_that_is_not_about_the_role_is_told_as_it_is() {
+    let node = Fake::start("edge-1");
+    let why = "The request has the Host 'x'.".to_owned();
+    node.node().fault = Some(("/v1/state".into(), 403, why.clone()));
+    let error = wrong(&run(&node, &["node", "state"]));
+    assert!(error.contains(&why) && !error.contains("role"), "{error}");
 }
 
 #[test]
@@ -307,6 +378,11 @@ fn draining_waits_for_what_is_under_way() {
     let still = run(&node, &["node", "drain", "--wait", "--within", "0.1"]);
     assert_eq!(still.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&still.stdout).contains("still under way"));
+    assert_eq!(
+        text(&run(&node, &["node", "drain", "--undo"])),
+        "takes requests again\n"
+    );
+    assert!(!node.node().draining);
 }
 
 #[test]

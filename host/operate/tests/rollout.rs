@@ -240,6 +240,31 @@ fn what_somebody_else_has_changed_since_is_left_alone() {
 }
 
 #[test]
+fn two_rollouts_do_not_undo_each_other() {
+    let fleet = Fleet::start(2);
+    let mut running = fleet
+        .command(&["--wave", "1,2", "--watch", "3"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until(|| fleet.nodes[0].policy().as_deref() == Some("new 2.0.0"));
+    // Another rollout comes to the second node first.
+    let other = plugin(fleet.folder.path(), "other", "1.0.0");
+    let activate = ["policy", "activate", other.to_str().unwrap()];
+    text(&common::run(&fleet.nodes[1], &activate));
+    let mut out = String::new();
+    std::io::Read::read_to_string(&mut running.stdout.take().unwrap(), &mut out).unwrap();
+    running.wait().unwrap();
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(standings(&report), ["rolled-back", "refused"]);
+    assert_eq!(report["stopped"]["node"], "edge-2");
+    assert_eq!(fleet.policies(), ["old 1.0.0", "other 1.0.0"]);
+    // What it took back was its own, by number.
+    assert_eq!(fleet.nodes[0].body("/v1/rollback")["generation"], 3);
+}
+
+#[test]
 fn an_interrupted_rollout_stays_as_it_stands_and_goes_on_later() {
     let fleet = Fleet::start(3);
     let running = fleet

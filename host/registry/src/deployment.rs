@@ -143,6 +143,9 @@ pub enum Event {
         spec: Spec,
         /// Signed releases in it.
         claims: Vec<Claim>,
+        /// Why, where somebody said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// A candidate gets its first share.
     #[serde(rename_all = "kebab-case")]
@@ -392,7 +395,7 @@ impl Deployment {
                 next.rollout = None;
                 next.active = spec.clone();
             }
-            Event::Activated { spec, claims } => {
+            Event::Activated { spec, claims, .. } => {
                 next.no_canary()?;
                 next.take(spec, claims)?;
                 if spec.same_as(&self.active) {

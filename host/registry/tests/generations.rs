@@ -279,6 +279,69 @@ fn a_rollback_that_an_activation_overtook_says_what_is_active() {
 }
 
 #[test]
+fn a_change_that_is_meant_for_one_generation_leaves_any_other_alone() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    let releases = ["salt=1", "salt=2", "salt=3"].map(|salt| push(&plugins, salt));
+    let first = plugins.activate(Choice::policy(releases[0])).unwrap();
+    let second = plugins
+        .only_if(Some(first.number))
+        .activate(Choice::policy(releases[1]))
+        .unwrap();
+    let before = plugins.deployment();
+    let stale = plugins.only_if(Some(first.number));
+    let third = Choice::policy(releases[2]);
+    for refused in [
+        stale.rollback("to see"),
+        stale.off(),
+        stale.activate(third),
+        stale.canary(third),
+        stale.shadow(third),
+        stale.rollback_to(third, Some("to see".to_owned())),
+        stale.tune("patient", tuned(3), false),
+    ] {
+        let error = refused.unwrap_err();
+        assert!(
+            matches!(error, Refused::Changed { wanted, is, .. } if (wanted, is) == (first.number, second.number)),
+            "{error}"
+        );
+    }
+    assert_eq!(plugins.deployment(), before);
+    // With a canary under way a rollback is about that, and so is a promotion.
+    let seen = plugins.only_if(Some(second.number));
+    let canary = seen.canary(third).unwrap();
+    for refused in [seen.rollback("to see"), seen.promote()] {
+        let error = refused.unwrap_err();
+        assert!(
+            matches!(error, Refused::Changed { is, .. } if is == canary.number),
+            "{error}"
+        );
+    }
+    let begun = plugins.only_if(Some(canary.number));
+    begun.rollback("to see").unwrap();
+    assert_eq!(plugins.deployment().active, before.active);
+    seen.off().unwrap();
+    assert_eq!(plugins.deployment().active.policy, None);
+    // It was left: the number is nobody's any more.
+    assert!(matches!(seen.off(), Err(Refused::Changed { .. })));
+}
+
+#[test]
+fn a_manifest_is_known_as_long_as_its_release_is_here() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    let releases = ["salt=1", "salt=2", "salt=3"].map(|salt| push(&plugins, salt));
+    for release in releases {
+        plugins.activate(Choice::policy(release)).unwrap();
+    }
+    for release in releases {
+        let manifest = plugins.manifest(release.artifact);
+        assert_eq!(manifest.unwrap().name, "patient");
+    }
+    assert_eq!(plugins.manifest(Digest::of(b"never pushed")), None);
+}
+
+#[test]
 fn turning_off_waits_for_no_activation_and_wins() {
     let (plugins, _bench, activated, off) = during_an_activation(Plugins::off);
     off.unwrap();

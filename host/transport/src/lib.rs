@@ -6,7 +6,7 @@
 //!
 //! | request | what |
 //! |---|---|
-//! | `POST /node/v1/heartbeat` | HELLO each way, then HEARTBEATs as long as the connection lives |
+//! | `POST /node/v1/heartbeat` | HELLO each way, then HEARTBEATs as long as the connection lives; REFUSED when the node begins to drain, HELLO again when it drains no more |
 //! | `POST /node/v1/session` | the frames of one session, both ways at once |
 //! | `HEAD /node/v1/media/{sha256}` | whether a medium is there |
 //! | `PUT /node/v1/media/{sha256}` | a medium |

@@ -189,9 +189,9 @@ impl ApiError {
         Self::new(503, ErrorType::Server, "model_loading", message).retry_after(retry_after_ms)
     }
 
-    /// 503: the node takes no more requests, because it is about to stop.
+    /// 503: the node takes no more requests, because an operator wants it so or it is about to stop.
     pub fn draining(retry_after_ms: Option<u64>) -> Self {
-        let message = "The node is about to stop and takes no more requests; ask another one.";
+        let message = "The node is draining and takes no more requests; ask another one.";
         Self::new(503, ErrorType::Server, "draining", message).retry_after(retry_after_ms)
     }
 

@@ -247,13 +247,13 @@ fn judge(
     let recorded = prepared.recorded();
     let mut verdict = decisions(&recorded, decision);
     // With `ask` the first answer is a decision as well.
-    if let (Some(asked), Some(_)) = (&record.asked, &record.planned)
+    if let (Some(first_time), Some(_)) = (&record.asked, &record.planned)
         && policy.manifest().probe == Probe::Ask
         && verdict == Verdict::Same
     {
         let first = policy.plan(prepared.input(calibration));
         let first = asked(called(first), prepared.may_ask);
-        verdict = decisions(asked, &first);
+        verdict = decisions(first_time, &first);
     }
     let (before, after) = (run(&recorded), run(decision));
     let differing = match (before, after) {

@@ -85,7 +85,7 @@ pub struct Answering {
 /// Whether a request that comes now would find a place, so far as can be said before it is read.
 ///
 /// # Errors
-/// The node is about to stop, or has no place.
+/// The node drains, or has no place.
 pub fn may_enter(node: &Node) -> Result<(), ApiError> {
     if node.is_draining() {
         return Err(ApiError::draining(None));

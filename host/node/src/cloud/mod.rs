@@ -97,9 +97,9 @@ impl Sessions {
         tokio::spawn(Arc::clone(self).serve(channel, None));
     }
 
-    /// Takes no new sessions any more; those that are there go on.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+    /// Whether new sessions are refused; those that are there go on either way.
+    pub fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Relaxed);
     }
 
     /// Sessions that are there.
@@ -185,7 +185,7 @@ impl Sessions {
 
     fn let_in(&self, open: &Open) -> Result<(), (RefusedCode, f64, String)> {
         if self.draining.load(Ordering::Relaxed) {
-            let why = "the node is about to stop".to_owned();
+            let why = "the node takes no new sessions".to_owned();
             return Err((RefusedCode::Draining, 0.0, why));
         }
         if self.count() >= self.limits.most {

@@ -163,10 +163,9 @@ impl NodeConfig {
             own(path);
         }
         let shapes = self.peers.iter_mut().filter_map(|peer| peer.shape.as_mut());
-        for trace in shapes.flat_map(|shape| [&mut shape.up.trace, &mut shape.down.trace]) {
-            if let Some(trace) = trace {
-                own(&mut trace.file);
-            }
+        let traces = shapes.flat_map(|shape| [&mut shape.up.trace, &mut shape.down.trace]);
+        for trace in traces.flatten() {
+            own(&mut trace.file);
         }
     }
 }

@@ -170,7 +170,7 @@ fn metrics(node: &Node) -> Response<Outgoing> {
         ),
         (
             "draining",
-            "Whether the node is about to stop",
+            "Whether the node takes no more requests",
             f64::from(u8::from(node.is_draining())),
         ),
     ];

@@ -2,23 +2,33 @@
 //!
 //! | method and path | role | does |
 //! |---|---|---|
+//! | `GET /v1/whoami` | read | whose token it is: `{name, role}`; `local` and `activate` without tokens |
 //! | `GET /v1/state` | read | the node: requests, models, sessions, plug-ins |
 //! | `GET /v1/policies` | read | releases that are here, and what is active |
 //! | `POST /v1/policies` | push | brings a release: `{component (base64), manifest, signature?}` |
-//! | `POST /v1/activate`, `/v1/canary`, `/v1/shadow`, `/v1/rollback-to` | activate | `{policy?, postprocessor?}`, each a release, `"keep"` or `"nothing"` |
-//! | `POST /v1/promote`, `/v1/off`, `/v1/shadow-off` | activate | |
-//! | `POST /v1/rollback` | activate | `{why?}` |
-//! | `POST /v1/tune` | activate | `{plugin, values, gradually?}` |
-//! | `GET /v1/history` | read | the newest changes |
+//! | `POST /v1/activate`, `/v1/canary`, `/v1/shadow` | activate | `{policy?, postprocessor?, generation?}`, each of the first two a release, `"keep"` or `"nothing"` |
+//! | `POST /v1/rollback-to` | activate | the same, and `why?` |
+//! | `POST /v1/promote`, `/v1/off` | activate | `{generation?}` |
+//! | `POST /v1/shadow-off` | activate | |
+//! | `POST /v1/rollback` | activate | `{why?, generation?}` |
+//! | `POST /v1/tune` | activate | `{plugin, values, gradually?, generation?}` |
+//! | `GET /v1/history` | read | the newest changes, `?last=N`; each with who made it (`by`; null: the node itself) |
 //! | `GET /v1/decisions`, `/v1/decisions/ID`, `.../ID/words` | read | decisions, `?last=N`; `&as=jsonl` to replay them elsewhere |
 //! | `GET /v1/failures`, `/v1/failures/ID` | read | failing inputs |
 //! | `GET /v1/calibration` | read | what was learned |
 //! | `POST /v1/calibration/reset` | activate | `{plugin}` |
-//! | `POST /v1/drain` | activate | takes no more requests |
+//! | `POST /v1/drain` | activate | takes no more requests, and tells peers so |
+//! | `POST /v1/undrain` | activate | takes requests again; 409 once the process is being stopped |
 //!
-//! Whoever changes something is written down first, in `audit.jsonl` in the node's state. Errors have the form of the
-//! inference API's.
+//! `generation` is a number: the change is made only if the active generation still has it (for a promotion the canary, for a
+//! rollback whichever of the two would be left), and is else refused with 409. Parts of a path and values of a query may have
+//! percent-escapes.
+//!
+//! Whoever changes something is written down first, in `audit.jsonl` in the node's state. Without tokens only requests that
+//! name this machine are answered ([`admission`]). Errors have the form of the inference API's.
 
+mod address;
+mod admission;
 mod audit;
 mod own_words;
 mod routes;

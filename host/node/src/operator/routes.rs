@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
-use hyper::{HeaderMap, Method, Request, Response};
+use hyper::header::CONTENT_TYPE;
+use hyper::{Method, Request, Response};
 use msao_api::{ApiError, headers};
-use msao_core::digest::Digest;
 use msao_core::offload::manifest::Value as Tuned;
 use msao_registry::{Bundle, Choice, Pick, Receipt, Refused, Release, SignatureFile, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::address::{parameter, parts};
+use super::admission::{Operator, allow};
 use super::audit::{Audit, Entry};
 use super::own_words::own_words;
 use super::words::words;
@@ -27,11 +28,6 @@ const MOST: usize = 400 << 20;
 const WITHIN: Duration = Duration::from_secs(300);
 /// Decisions that one request lists at most.
 const MOST_LISTED: usize = 10_000;
-
-/// Whoever asks.
-struct Operator {
-    name: String,
-}
 
 /// Answers one request.
 pub async fn route(
@@ -52,16 +48,16 @@ async fn handle(
     let query = request.uri().query().unwrap_or_default().to_owned();
     match *request.method() {
         Method::GET => {
-            allow(node, request.headers(), OperatorRole::Read)?;
-            let (node, path) = (Arc::clone(node), path);
-            blocking(move || look(&node, &path, &query)).await
+            let who = admit(node, &request, OperatorRole::Read)?;
+            let (node, audit) = (Arc::clone(node), Arc::clone(audit));
+            blocking(move || look(&node, &audit, &who, &path, &query)).await
         }
         Method::POST => {
             let role = match path.as_str() {
                 "/v1/policies" => OperatorRole::Push,
                 _ => OperatorRole::Activate,
             };
-            let who = allow(node, request.headers(), role)?;
+            let who = admit(node, &request, role)?;
             let given = request.headers().get(CONTENT_TYPE);
             headers::require_json(given.and_then(|value| value.to_str().ok()))?;
             let body = body::read(request.into_body(), MOST, WITHIN).await?;
@@ -75,6 +71,15 @@ async fn handle(
     }
 }
 
+fn admit(
+    node: &Node,
+    request: &Request<Arriving>,
+    role: OperatorRole,
+) -> Result<Operator, ApiError> {
+    let config = &node.config.operator;
+    allow(config, request.uri(), request.headers(), role)
+}
+
 /// Runs what compiles or reads the disk where it holds nobody up.
 async fn blocking(
     work: impl FnOnce() -> Result<Response<Outgoing>, ApiError> + Send + 'static,
@@ -83,36 +88,15 @@ async fn blocking(
     done.unwrap_or_else(|_| Err(ApiError::internal()))
 }
 
-/// Who asks, if the token allows it. Without tokens, which only a loopback listener may be, everyone on this machine may.
-fn allow(node: &Node, given: &HeaderMap, needed: OperatorRole) -> Result<Operator, ApiError> {
-    let tokens = &node.config.operator.tokens;
-    if tokens.is_empty() {
-        return Ok(Operator {
-            name: "local".into(),
-        });
-    }
-    let shown = given
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
-    let digest = shown.map(|token| Digest::of(token.trim().as_bytes()).to_string());
-    let found = tokens
-        .iter()
-        .find(|(_, token)| Some(token.sha256.to_ascii_lowercase()) == digest);
-    let (name, token) = found.ok_or_else(ApiError::unauthorized)?;
-    if token.role < needed {
-        let what = format!(
-            "this: its role is {:?}, and {needed:?} is needed",
-            token.role
-        );
-        return Err(ApiError::forbidden(&what.to_lowercase()));
-    }
-    Ok(Operator { name: name.clone() })
-}
-
-fn look(node: &Node, path: &str, query: &str) -> Result<Response<Outgoing>, ApiError> {
+fn look(
+    node: &Node,
+    audit: &Audit,
+    who: &Operator,
+    path: &str,
+    query: &str,
+) -> Result<Response<Outgoing>, ApiError> {
     let plugins = &node.plugins;
-    let last = parameter(query, "last").map_or(Ok(20), |text| {
+    let last = parameter(query, "last")?.map_or(Ok(20), |text| {
         let count = text
             .parse()
             .ok()
@@ -121,8 +105,10 @@ fn look(node: &Node, path: &str, query: &str) -> Result<Response<Outgoing>, ApiE
             ApiError::invalid_value("last", &format!("expected 1 to {MOST_LISTED}."))
         })
     })?;
-    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let parts = parts(path)?;
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let value = match parts.as_slice() {
+        ["v1", "whoami"] => json!({ "name": who.name, "role": who.role }),
         ["v1", "state"] => state(node),
         ["v1", "policies"] => {
             let releases = plugins.releases().map_err(broken)?;
@@ -142,10 +128,17 @@ fn look(node: &Node, path: &str, query: &str) -> Result<Response<Outgoing>, ApiE
             })
         }
         ["v1", "history"] => {
-            let history = plugins.history(last);
-            json!({ "history": history })
+            let history = plugins.history(last).into_iter().map(|entry| {
+                let by = audit.author(entry.sequence, entry.at_ms);
+                let mut told = json!(entry);
+                if let Some(told) = told.as_object_mut() {
+                    told.insert("by".to_owned(), json!(by));
+                }
+                told
+            });
+            json!({ "history": history.collect::<Vec<_>>() })
         }
-        ["v1", "decisions"] if parameter(query, "as") == Some("jsonl") => {
+        ["v1", "decisions"] if parameter(query, "as")?.as_deref() == Some("jsonl") => {
             node.records.settle().map_err(broken)?;
             let mut text = Vec::new();
             node.records.export(&mut text, last).map_err(broken)?;
@@ -276,12 +269,29 @@ enum Picked {
 struct Chosen {
     policy: Option<Picked>,
     postprocessor: Option<Picked>,
+    generation: Option<u64>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Why {
+struct GoneBackTo {
+    policy: Option<Picked>,
+    postprocessor: Option<Picked>,
+    generation: Option<u64>,
     why: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Only {
+    generation: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct GoneBack {
+    why: Option<String>,
+    generation: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -291,6 +301,7 @@ struct Tune {
     values: BTreeMap<String, Option<Tuned>>,
     #[serde(default)]
     gradually: bool,
+    generation: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -316,6 +327,7 @@ fn change(
         what,
         with: told(&asked),
         became: None,
+        sequence: None,
     };
     audit.write(&entry).map_err(|error| {
         tracing::error!(%error, "the audit log cannot be written");
@@ -326,6 +338,9 @@ fn change(
         Ok(_) => "done".into(),
         Err(error) => format!("refused: {}", error.message),
     });
+    // 0 is no number of the journal's: another was faster to write the change down.
+    let sequence = done.as_ref().ok().and_then(|done| done.get("sequence"));
+    entry.sequence = sequence.and_then(Value::as_u64).filter(|it| *it > 0);
     if let Err(error) = audit.write(&entry) {
         // It is done, and that it was asked for is written.
         tracing::error!(%error, "the audit log cannot be written");
@@ -365,28 +380,41 @@ fn apply(node: &Node, what: &str, path: &str, asked: Value) -> Result<Value, Api
                 "version": bundle.manifest.version.to_string(),
             }))
         }
-        "activate" => told_of(plugins.activate(choice(asked)?)),
-        "canary" => told_of(plugins.canary(choice(asked)?)),
-        "shadow" => told_of(plugins.shadow(choice(asked)?)),
-        "rollback-to" => told_of(plugins.rollback_to(choice(asked)?)),
+        "activate" | "canary" | "shadow" => {
+            let chosen: Chosen = body_of(asked)?;
+            let choice = choice(chosen.policy, chosen.postprocessor)?;
+            let plugins = plugins.only_if(chosen.generation);
+            told_of(match what {
+                "activate" => plugins.activate(choice),
+                "canary" => plugins.canary(choice),
+                _ => plugins.shadow(choice),
+            })
+        }
+        "rollback-to" => {
+            let to: GoneBackTo = body_of(asked)?;
+            let choice = choice(to.policy, to.postprocessor)?;
+            told_of(plugins.only_if(to.generation).rollback_to(choice, to.why))
+        }
         "promote" => {
-            let Nothing {} = body_of(asked)?;
-            told_of(plugins.promote())
+            let Only { generation } = body_of(asked)?;
+            told_of(plugins.only_if(generation).promote())
         }
         "off" => {
-            let Nothing {} = body_of(asked)?;
-            told_of(plugins.off())
+            let Only { generation } = body_of(asked)?;
+            told_of(plugins.only_if(generation).off())
         }
         "shadow-off" => {
             let Nothing {} = body_of(asked)?;
             told_of(plugins.shadow_off())
         }
         "rollback" => {
-            let Why { why } = body_of(asked)?;
-            told_of(plugins.rollback(why.as_deref().unwrap_or("asked for by an operator")))
+            let GoneBack { why, generation } = body_of(asked)?;
+            let why = why.as_deref().unwrap_or("asked for by an operator");
+            told_of(plugins.only_if(generation).rollback(why))
         }
         "tune" => {
             let tune: Tune = body_of(asked)?;
+            let plugins = plugins.only_if(tune.generation);
             told_of(plugins.tune(&tune.plugin, tune.values, tune.gradually))
         }
         "calibration/reset" => {
@@ -401,12 +429,17 @@ fn apply(node: &Node, what: &str, path: &str, asked: Value) -> Result<Value, Api
             node.drain();
             Ok(json!({ "draining": true, "under-way": node.under_way() }))
         }
+        "undrain" => {
+            let Nothing {} = body_of(asked)?;
+            node.undrain()
+                .map_err(|error| not_now(format!("{error}.")))?;
+            Ok(json!({ "draining": false, "under-way": node.under_way() }))
+        }
         _ => Err(ApiError::not_found(path)),
     }
 }
 
-fn choice(asked: Value) -> Result<Choice, ApiError> {
-    let chosen: Chosen = body_of(asked)?;
+fn choice(policy: Option<Picked>, postprocessor: Option<Picked>) -> Result<Choice, ApiError> {
     let pick = |key: &str, picked: Option<Picked>| match picked {
         None => Ok(Pick::Keep),
         Some(Picked::Release(release)) => Ok(Pick::Take(release)),
@@ -417,8 +450,8 @@ fn choice(asked: Value) -> Result<Choice, ApiError> {
         },
     };
     Ok(Choice {
-        policy: pick("policy", chosen.policy)?,
-        postprocessor: pick("postprocessor", chosen.postprocessor)?,
+        policy: pick("policy", policy)?,
+        postprocessor: pick("postprocessor", postprocessor)?,
     })
 }
 
@@ -437,6 +470,13 @@ fn told_of(done: Result<Receipt, Refused>) -> Result<Value, ApiError> {
     }))
 }
 
+fn not_now(message: String) -> ApiError {
+    ApiError {
+        status: 409,
+        ..ApiError::invalid("not_now", None, message)
+    }
+}
+
 /// A change that the registry refuses: what to do stands in its words.
 fn refused(error: Refused) -> ApiError {
     let message = format!("{error}.");
@@ -447,9 +487,10 @@ fn refused(error: Refused) -> ApiError {
                 ..ApiError::internal()
             }
         }
-        Refused::NotNow(_) | Refused::Overtaken { .. } => ApiError {
+        Refused::NotNow(_) | Refused::Overtaken { .. } => not_now(message),
+        Refused::Changed { .. } => ApiError {
             status: 409,
-            ..ApiError::invalid("not_now", None, message)
+            ..ApiError::invalid("changed", None, message)
         },
         _ => ApiError::invalid("refused", None, message),
     }
@@ -458,11 +499,4 @@ fn refused(error: Refused) -> ApiError {
 fn broken(error: impl std::fmt::Display) -> ApiError {
     tracing::error!(%error, "the node's state cannot be read");
     ApiError::internal()
-}
-
-/// A parameter of a query. Ours need no escapes.
-fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let mut named = pairs.filter(|(key, _)| *key == name);
-    named.next().map(|(_, value)| value)
 }

@@ -18,7 +18,7 @@ use msao_hostile::build::{Core, Decision};
 use msao_node::config::load::parse;
 use msao_node::node::{Models, Node};
 use msao_node::serve::Running;
-use msao_registry::{Bundle, Choice};
+use msao_registry::{Bundle, Choice, Pick};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -106,6 +106,14 @@ impl Bench {
         }
     }
 
+    /// Brings a policy that always plans this; its release, as operators name it.
+    pub fn push(&self, decision: &Decision) -> Value {
+        match self.choice(decision, 0).policy {
+            Pick::Take(release) => json!(release),
+            other => panic!("{other:?} is no release"),
+        }
+    }
+
     fn choice(&self, decision: &Decision, step: u32) -> Choice {
         let core = Core {
             step: format!("(i32.const {step})"),
@@ -142,12 +150,7 @@ impl Bench {
 
     /// One request over a connection of its own.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .unwrap();
-        tokio::spawn(connection);
-        sender.send_request(request).await.unwrap()
+        send_to(self.address, request).await
     }
 
     /// The same over HTTP/2, known beforehand.
@@ -172,6 +175,27 @@ impl Bench {
         answer
     }
 
+    /// What the operators' listener answers: to a change where there is a body, else to a look.
+    pub async fn operate(&self, path: &str, body: Option<Value>) -> (u16, Value) {
+        let request = match &body {
+            Some(_) => Request::post(path),
+            None => Request::get(path),
+        };
+        let body = body.map_or_else(String::new, |body| body.to_string());
+        let request = request
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)));
+        self.ask_operators(request.unwrap()).await
+    }
+
+    /// The same for any request.
+    pub async fn ask_operators(&self, request: Request<Full<Bytes>>) -> (u16, Value) {
+        let address = self.running.addresses.operator.unwrap();
+        let (status, _, answer) = whole(send_to(address, request).await).await;
+        (status, answer)
+    }
+
     /// Waits until nothing of a request is left.
     pub async fn rest(&self) {
         let end = Instant::now() + Duration::from_secs(20);
@@ -187,6 +211,15 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+async fn send_to(address: SocketAddr, request: Request<Full<Bytes>>) -> Response<Incoming> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    sender.send_request(request).await.unwrap()
 }
 
 pub fn post(body: &Value) -> Request<Full<Bytes>> {

@@ -55,7 +55,8 @@ pub enum ClientError {
     },
     /// 403.
     #[error(
-        "the token may not do that at {url}: {message} Use a token of that role; each role includes those below it (read, push, activate)"
+        "the token may not do that at {url}: {message} Use a token of that role; each role includes those below it (read, push, \
+         activate), and `msao node whoami` tells which this one has"
     )]
     Role {
         /// Where.

@@ -271,6 +271,8 @@ impl Client {
             .and_then(|it| it.pointer("/error/message"))
             .and_then(Value::as_str);
         let known = message.is_some();
+        let code = value.as_ref().and_then(|it| it.pointer("/error/code"));
+        let code = code.and_then(Value::as_str);
         let message = crate::output::plain(message.unwrap_or(&body))
             .trim()
             .chars()
@@ -282,7 +284,7 @@ impl Client {
                 url,
                 had_token: self.token.is_some(),
             },
-            403 if known => ClientError::Role { url, message },
+            403 if code == Some("permission_denied") => ClientError::Role { url, message },
             409 => ClientError::NotNow { url, message },
             404 | 405 if everywhere || !known => ClientError::NotOperators { url },
             404 => ClientError::NotFound { message },

@@ -164,6 +164,20 @@ pub struct Arm {
     pub total_p95_ms: f64,
 }
 
+/// What a node makes of its canary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerdictKind {
+    /// It waits.
+    Hold,
+    /// It drops it.
+    Worse,
+    /// Nothing speaks against the next step.
+    Fine,
+    /// Not told.
+    #[default]
+    Unknown,
+}
+
 /// A canary.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Canary {
@@ -173,6 +187,8 @@ pub struct Canary {
     pub step: u64,
     /// Its share of sessions.
     pub share: f64,
+    /// What the node makes of it.
+    pub verdict_kind: VerdictKind,
     /// What it waits for, or what is wrong.
     pub verdict: String,
     /// The stable generation's figures at this step.
@@ -247,6 +263,10 @@ pub struct Glance {
     pub connections: u64,
     /// Requests that ran otherwise than planned, where that is told.
     pub overridden: Option<u64>,
+    /// Time within which 95% of the newest requests had their first token.
+    pub ttft_p95_ms: Option<f64>,
+    /// Likewise their last.
+    pub total_p95_ms: Option<f64>,
     /// Other nodes, where they are told.
     pub peers: Vec<Peer>,
     /// What plans requests.
@@ -266,6 +286,14 @@ pub struct Glance {
 }
 
 impl Glance {
+    /// How long requests took of late, in words; none where it is not told.
+    pub fn times(&self) -> Option<String> {
+        let (first, last) = (self.ttft_p95_ms?, self.total_p95_ms?);
+        Some(format!(
+            "95% within: first token {first:.0} ms, last {last:.0} ms"
+        ))
+    }
+
     /// All routes together.
     pub fn outcomes(&self) -> Outcomes {
         self.routes

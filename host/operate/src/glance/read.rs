@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Arm, Calls, Canary, Generation, Glance, Load, Outcomes, Peer, Shadow};
+use super::{Arm, Calls, Canary, Generation, Glance, Load, Outcomes, Peer, Shadow, VerdictKind};
 use crate::output::plain;
 
 fn count(value: &Value, at: &str) -> u64 {
@@ -151,6 +151,12 @@ fn canary(value: &Value) -> Canary {
             .unwrap_or_default(),
         step: count(value, "/step"),
         share: figure(value, "/share").unwrap_or(0.0),
+        verdict_kind: match value.pointer("/verdict-kind").and_then(Value::as_str) {
+            Some("hold") => VerdictKind::Hold,
+            Some("worse") => VerdictKind::Worse,
+            Some("fine") => VerdictKind::Fine,
+            _ => VerdictKind::Unknown,
+        },
         verdict: word(value, "/verdict"),
         stable_figures: arm(some(value, "/stable-figures")),
         candidate_figures: arm(some(value, "/candidate-figures")),
@@ -208,6 +214,8 @@ impl Glance {
             down_bytes: count(value, "/totals/link-down-bytes"),
             connections: count(value, "/totals/connections"),
             overridden: maybe_count(value, "/totals/overridden"),
+            ttft_p95_ms: figure(value, "/totals/ttft-p95-ms"),
+            total_p95_ms: figure(value, "/totals/total-p95-ms"),
             peers: peers(value),
             active: some(value, "/plugins/active").map(generation),
             previous: some(value, "/plugins/previous").map(generation),
@@ -256,6 +264,12 @@ mod tests {
         assert_eq!(active.error_budget, Some((1, 8)));
         let canary = glance.canary.unwrap();
         assert_eq!((canary.share, canary.candidate.number), (0.1, 8));
+        assert_eq!(canary.verdict_kind, VerdictKind::Hold);
+        assert_eq!(glance.overridden, Some(14));
+        assert_eq!(
+            (glance.ttft_p95_ms, glance.total_p95_ms),
+            (Some(182.0), Some(2140.0))
+        );
         assert_eq!(glance.shadow.unwrap().alike, (180, 20));
         // -1 says that something is not known.
         assert_eq!(glance.target_tok_per_s, None);

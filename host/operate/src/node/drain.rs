@@ -9,19 +9,24 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::connect::Common;
 use crate::interrupt::Interrupt;
+use crate::output::Output;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(500);
 
 /// Have a node take no more requests, and finish those that are under way
 ///
-/// It goes on running, and refuses new requests with 503; only a restart makes it take requests again. Needs a token of the
-/// role activate.
+/// It goes on running, refuses new requests with 503, and tells edge nodes so that they plan nothing onto it. --undo has it
+/// take requests again, unless it is being stopped. Needs a token of the role activate.
 ///
 ///   msao node drain --wait && systemctl restart msao
+///   msao node drain --undo
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct DrainArgs {
+    /// Take requests again.
+    #[arg(long, conflicts_with_all = ["wait", "within"])]
+    undo: bool,
     /// Return when no request is under way any more; exit code 1 if some still are after --within.
     #[arg(long)]
     wait: bool,
@@ -47,8 +52,17 @@ fn under_way(client: &Client) -> anyhow::Result<Option<u64>> {
     }
 }
 
+fn undo(client: &Client, output: Output) -> anyhow::Result<bool> {
+    let answer = client.post("/v1/undrain", &json!({}))?;
+    output.answer(&answer, |_| "takes requests again\n".to_owned())?;
+    Ok(true)
+}
+
 pub fn run(args: &DrainArgs) -> anyhow::Result<bool> {
     let (client, output) = (args.common.client()?, args.common.output());
+    if args.undo {
+        return undo(&client, output);
+    }
     let interrupt = Interrupt::watch()?;
     let answer = client.post("/v1/drain", &json!({}))?;
     let mut left = answer.get("under-way").and_then(Value::as_u64);

@@ -5,6 +5,7 @@ mod decisions;
 mod drain;
 mod failures;
 mod state;
+mod whoami;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ use crate::output::{Output, code};
 pub enum NodeCommands {
     State(state::StateArgs),
     Drain(drain::DrainArgs),
+    Whoami(whoami::WhoamiArgs),
     Decisions(decisions::DecisionsArgs),
     Calibration(calibration::CalibrationArgs),
     Failures(failures::FailuresArgs),
@@ -41,6 +43,7 @@ impl NodeCommands {
         match self {
             NodeCommands::State(args) => args.common.output(),
             NodeCommands::Drain(args) => args.common.output(),
+            NodeCommands::Whoami(args) => args.common.output(),
             NodeCommands::Decisions(args) => args.common.output(),
             NodeCommands::Calibration(args) => args.common.output(),
             NodeCommands::Failures(args) => args.common.output(),
@@ -51,6 +54,7 @@ impl NodeCommands {
         Ok(match self {
             NodeCommands::State(args) => state::run(&args)?,
             NodeCommands::Drain(args) => drain::run(&args)?,
+            NodeCommands::Whoami(args) => whoami::run(&args)?,
             NodeCommands::Decisions(args) => decisions::run(&args)?,
             NodeCommands::Calibration(args) => calibration::run(&args)?,
             NodeCommands::Failures(args) => failures::run(&args)?,

@@ -122,6 +122,9 @@ fn words(glance: &Glance, now_s: f64) -> String {
             &rows,
         ));
     }
+    if let Some(words) = glance.times() {
+        text.push_str(&format!("  {words}\n"));
+    }
     text.push_str(&format!(
         "  drafts: {} of {} accepted ({}) in {} rounds; {} tokens unverified\n",
         glance.accepted,

@@ -9,6 +9,25 @@ use crate::connect::Common;
 use crate::glance::{Canary, Glance};
 use crate::output::{Output, plain};
 
+/// A condition that changes have.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct Condition {
+    /// Only if that generation is still active, or, to promote or drop a canary, if it is still the canary; else nothing
+    /// changes and the exit code is 1. `msao policy list` tells the numbers.
+    #[arg(long, value_name = "N")]
+    if_generation: Option<u64>,
+}
+
+impl Condition {
+    /// A change's body with the condition in it.
+    pub fn on(self, mut body: Value) -> Value {
+        if let (Some(number), Some(body)) = (self.if_generation, body.as_object_mut()) {
+            body.insert("generation".to_owned(), json!(number));
+        }
+        body
+    }
+}
+
 /// Have a plug-in plan all requests from now on
 ///
 /// Requests that are under way keep what they began with. What was active stays warm: `msao policy rollback` goes back to it
@@ -21,6 +40,8 @@ use crate::output::{Output, plain};
 pub struct ActivateArgs {
     #[command(flatten)]
     chosen: Chosen,
+    #[command(flatten)]
+    condition: Condition,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -39,6 +60,8 @@ pub struct CanaryArgs {
     #[command(flatten)]
     chosen: Chosen,
     #[command(flatten)]
+    condition: Condition,
+    #[command(flatten)]
     pub(super) common: Common,
 }
 
@@ -48,6 +71,8 @@ pub struct CanaryArgs {
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct PromoteArgs {
+    #[command(flatten)]
+    condition: Condition,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -65,8 +90,10 @@ pub struct ShadowArgs {
     #[arg(value_name = "PLUG-IN", num_args = 1..=2, required_unless_present = "off")]
     releases: Vec<String>,
     /// End the shadow.
-    #[arg(long, conflicts_with = "releases")]
+    #[arg(long, conflicts_with_all = ["releases", "if_generation"])]
     off: bool,
+    #[command(flatten)]
+    condition: Condition,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -77,16 +104,19 @@ pub struct ShadowArgs {
 /// it first where it is not warm.
 ///
 ///   msao policy rollback --why "answers got slower"
-///   msao policy rollback --to patient@0.1.0
+///   msao policy rollback --to patient@0.1.0 --why "answers got slower"
+///   msao policy rollback --if-generation 7
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct RollbackArgs {
     /// The release to go back to, or two: a policy and a post-processor.
     #[arg(long, value_name = "PLUG-IN", num_args = 1..=2)]
     to: Vec<String>,
-    /// The reason, for the node's history; without --to.
-    #[arg(long, value_name = "TEXT", conflicts_with = "to")]
+    /// The reason, for the node's history.
+    #[arg(long, value_name = "TEXT")]
     why: Option<String>,
+    #[command(flatten)]
+    condition: Condition,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -100,6 +130,8 @@ pub struct RollbackArgs {
 #[command(verbatim_doc_comment)]
 pub struct OffArgs {
     #[command(flatten)]
+    condition: Condition,
+    #[command(flatten)]
     pub(super) common: Common,
 }
 
@@ -110,7 +142,7 @@ pub fn activate(args: &ActivateArgs) -> anyhow::Result<bool> {
         &client,
         output,
         "/v1/activate",
-        &choice.body,
+        &args.condition.on(choice.body),
         &format!("active: {}", choice.words),
     )
 }
@@ -122,14 +154,15 @@ pub fn canary(args: &CanaryArgs) -> anyhow::Result<bool> {
         &client,
         output,
         "/v1/canary",
-        &choice.body,
+        &args.condition.on(choice.body),
         &format!("a canary now: {}", choice.words),
     )
 }
 
 pub fn promote(args: &PromoteArgs) -> anyhow::Result<bool> {
     let (client, output) = (args.common.client()?, args.common.output());
-    tell(&client, output, "/v1/promote", &json!({}), "promoted")
+    let body = args.condition.on(json!({}));
+    tell(&client, output, "/v1/promote", &body, "promoted")
 }
 
 pub fn shadow(args: &ShadowArgs) -> anyhow::Result<bool> {
@@ -148,18 +181,21 @@ pub fn shadow(args: &ShadowArgs) -> anyhow::Result<bool> {
         &client,
         output,
         "/v1/shadow",
-        &choice.body,
+        &args.condition.on(choice.body),
         &format!("in the shadow: {}", choice.words),
     )
 }
 
 pub fn rollback(args: &RollbackArgs) -> anyhow::Result<bool> {
     let (client, output) = (args.common.client()?, args.common.output());
+    let with_why = |mut body: Value| {
+        if let (Some(why), Some(body)) = (&args.why, body.as_object_mut()) {
+            body.insert("why".to_owned(), json!(why));
+        }
+        args.condition.on(body)
+    };
     if args.to.is_empty() {
-        let body = match &args.why {
-            Some(why) => json!({ "why": why }),
-            None => json!({}),
-        };
+        let body = with_why(json!({}));
         return tell(&client, output, "/v1/rollback", &body, "gone back");
     }
     let choice = super::choice_of(&super::find(&args.to, &client, output)?, false)?;
@@ -167,7 +203,7 @@ pub fn rollback(args: &RollbackArgs) -> anyhow::Result<bool> {
         &client,
         output,
         "/v1/rollback-to",
-        &choice.body,
+        &with_why(choice.body),
         &format!("gone back to {}", choice.words),
     )
 }
@@ -178,7 +214,7 @@ pub fn off(args: &OffArgs) -> anyhow::Result<bool> {
         &client,
         output,
         "/v1/off",
-        &json!({}),
+        &args.condition.on(json!({})),
         "off: the built-in fallback plans everything",
     )
 }

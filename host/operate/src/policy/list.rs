@@ -24,7 +24,8 @@ pub struct ListArgs {
 
 /// Tell the newest changes of what is active on a node, newest first
 ///
-/// Who asked for each stands in audit.jsonl in the node's state folder.
+/// With who made each: an operator's token by name, or a dash for the node itself. What else they asked for stands in
+/// audit.jsonl in the node's state folder.
 ///
 ///   msao policy history --last 5
 #[derive(Args, Debug)]
@@ -165,7 +166,7 @@ fn change(value: &Value) -> String {
         "restarted" => {
             format!("the node started, with {generation} in place of what was active{why}")
         }
-        "activated" => format!("{generation} was activated"),
+        "activated" => format!("{generation} was activated{why}"),
         "canary-started" => format!("{generation} became a canary"),
         "canary-stepped" => {
             let step = with
@@ -199,11 +200,15 @@ pub fn history(args: &HistoryArgs) -> anyhow::Result<bool> {
                     number("/at-ms").map_or_else(|| "-".to_owned(), |it| ago(it, now_s)),
                     number("/state/active/number")
                         .map_or_else(|| "-".to_owned(), |it| format!("{it}")),
+                    entry
+                        .get("by")
+                        .and_then(Value::as_str)
+                        .map_or_else(|| "-".to_owned(), plain),
                     entry.get("event").map(change).unwrap_or_default(),
                 ]
             })
             .collect();
-        table(&["change", "when", "active then", "what"], &rows)
+        table(&["change", "when", "active then", "by", "what"], &rows)
     })?;
     Ok(true)
 }
@@ -221,6 +226,10 @@ mod tests {
             (
                 json!({"activated": {"spec": {"number": 3}, "claims": []}}),
                 "generation 3 was activated",
+            ),
+            (
+                json!({"activated": {"spec": {"number": 3}, "claims": [], "why": "too slow"}}),
+                "generation 3 was activated: too slow",
             ),
             (
                 json!({"canary-stepped": {"number": 4, "step": 1}}),

@@ -4,7 +4,7 @@ use clap::Args;
 use msao_core::offload::manifest::Value as Tuned;
 use serde_json::{Map, Value, json};
 
-use super::change::tell;
+use super::change::{Condition, tell};
 use crate::connect::Common;
 
 /// Change parameters of an active plug-in
@@ -26,6 +26,8 @@ pub struct TuneArgs {
     /// For a share of the sessions first, as a canary.
     #[arg(long)]
     gradually: bool,
+    #[command(flatten)]
+    condition: Condition,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -67,7 +69,7 @@ pub fn run(args: &TuneArgs) -> anyhow::Result<bool> {
         &client,
         output,
         "/v1/tune",
-        &body,
+        &args.condition.on(body),
         &format!("{}: {how}", args.plugin),
     )
 }

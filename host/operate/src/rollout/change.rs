@@ -228,7 +228,8 @@ pub fn go_back(client: &Client, ours: &Ours, why: &str) -> anyhow::Result<Away> 
             canary.candidate.words()
         );
     }
-    client.post("/v1/rollback", &json!({ "why": why }))?;
+    // Should it be changed between the look and this, the node refuses: what is left is ours or nothing.
+    client.post("/v1/rollback", &json!({ "why": why, "generation": number }))?;
     let after = client.get("/v1/state").map(|it| Glance::read(&it));
     Ok(Away::RolledBack(after.map_or_else(
         |_| "what was before".to_owned(),

@@ -24,6 +24,8 @@ pub struct Limits {
     pub overridden: f64,
     /// How much longer a canary's times may be: 0.25 is a quarter.
     pub slower: f64,
+    /// How much longer the node's own times may be than before: 1.0 is twice as long.
+    pub latency: f64,
     /// Share of the error budget that may be spent.
     pub budget: f64,
 }
@@ -127,7 +129,8 @@ pub fn judge(before: &Glance, now: &Glance, ours: &Ours, limits: &Limits) -> Res
             compare(canary, limits)?;
         }
     }
-    requests(before, now, limits)
+    requests(before, now, limits)?;
+    latency(before, now, limits)
 }
 
 /// How a plug-in itself fares.
@@ -194,6 +197,30 @@ fn share(
         guardrail,
         format!("{} of {} {what} ({:.1}%{was})", now.0, now.1, is * 100.0),
     )
+}
+
+/// How long the node's requests take, once enough of them are over since.
+fn latency(before: &Glance, now: &Glance, limits: &Limits) -> Result<(), Tripped> {
+    if now.outcomes().since(before.outcomes()).all() < FEWEST_REPORTED {
+        return Ok(());
+    }
+    for (what, is, was) in [
+        ("first token", now.ttft_p95_ms, before.ttft_p95_ms),
+        ("last token", now.total_p95_ms, before.total_p95_ms),
+    ] {
+        let Some((is, was)) = is.zip(was) else {
+            continue;
+        };
+        if was > 0.0 && is > was * (1.0 + limits.latency) {
+            return tripped(
+                "latency",
+                format!(
+                    "95% of the newest requests have their {what} within {is:.0} ms, before it was {was:.0} ms"
+                ),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// What became of the node's requests.

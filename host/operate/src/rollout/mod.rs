@@ -77,6 +77,10 @@ pub struct RolloutArgs {
     /// Guardrail: how much longer than the others' a canary's times may be.
     #[arg(long, value_name = "SHARE", default_value = "25%", value_parser = share, help_heading = "Guardrails")]
     max_slower: f64,
+    /// Guardrail: how much longer the node's newest requests may take than those before (95th percentiles; 100% is twice as
+    /// long).
+    #[arg(long, value_name = "SHARE", default_value = "100%", value_parser = share, help_heading = "Guardrails")]
+    max_latency: f64,
     /// Guardrail: how much of the error budget may be spent.
     #[arg(long, value_name = "SHARE", default_value = "50%", value_parser = share, help_heading = "Guardrails")]
     max_budget: f64,
@@ -131,6 +135,7 @@ pub(crate) fn run(args: &RolloutArgs) -> anyhow::Result<bool> {
             degraded: args.max_degraded,
             overridden: args.max_overridden,
             slower: args.max_slower,
+            latency: args.max_latency,
             budget: args.max_budget,
         },
     };

@@ -49,6 +49,8 @@ pub struct Place {
     pub ours: Ours,
     /// Requests that were over since.
     pub watched: u64,
+    /// What was active when the rollout began.
+    seen: Option<u64>,
     misses: u32,
 }
 
@@ -64,6 +66,7 @@ impl Place {
     pub fn new(member: Member, before: Glance, standing: Standing, ours: Ours) -> Place {
         Place {
             member,
+            seen: before.active.as_ref().map(|it| it.number),
             before,
             standing,
             ours,
@@ -101,7 +104,12 @@ impl Place {
         self.before = self
             .state()
             .map_err(|error| tripped("unreachable", error))?;
-        match change(&self.member.client, begin.path(), body, &self.ours) {
+        let mut body = body.clone();
+        // The rollout was to replace what was active when it began: what somebody else has activated since stays.
+        if let (Some(seen), Some(body)) = (self.seen, body.as_object_mut()) {
+            body.insert("generation".to_owned(), json!(seen));
+        }
+        match change(&self.member.client, begin.path(), &body, &self.ours) {
             Became::Done(generation) => {
                 self.ours.number = generation;
                 self.standing = begin.standing(generation);
@@ -135,7 +143,8 @@ impl Place {
             }
             Found::Gone => return Err(tripped("left", "the node has dropped the canary")),
         }
-        match change(&self.member.client, "/v1/promote", &json!({}), &self.ours) {
+        let body = json!({ "generation": self.ours.number });
+        match change(&self.member.client, "/v1/promote", &body, &self.ours) {
             Became::Done(generation) => {
                 self.standing = Standing::Active { generation };
                 Ok(())

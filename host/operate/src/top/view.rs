@@ -20,7 +20,7 @@ use ratatui::widgets::{Block, Paragraph, Sparkline, Widget};
 use self::parts::{bar, link_of, models_of, rate, routes_of};
 use super::app::App;
 use super::history::{RECENT_S, SHORT_S};
-use crate::glance::Glance;
+use crate::glance::{Glance, VerdictKind};
 use crate::output::{share, span};
 use crate::policy::canary_words;
 
@@ -45,9 +45,7 @@ impl Widget for View<'_> {
     fn render(self, area: Rect, buffer: &mut Buffer) {
         let nothing = Glance::default();
         let glance = self.app.history.latest().unwrap_or(&nothing);
-        let routes = glance
-            .routes
-            .len()
+        let routes = (glance.routes.len() + usize::from(glance.times().is_some()))
             .max(FEWEST_ROUTES)
             .max(glance.peers.len() + 3 + usize::from(glance.unverified > 0));
         let models = glance.draft.iter().chain(&glance.target).count().max(1)
@@ -216,7 +214,12 @@ impl View<'_> {
         }
         if let Some(canary) = canary {
             line("canary", canary_words(canary), plain);
-            line("", canary.verdict.clone(), plain);
+            let style = match canary.verdict_kind {
+                VerdictKind::Worse => BAD,
+                VerdictKind::Fine => GOOD,
+                VerdictKind::Hold | VerdictKind::Unknown => plain,
+            };
+            line("", canary.verdict.clone(), style);
             let (stable, candidate) = (canary.stable_figures, canary.candidate_figures);
             line(
                 "",

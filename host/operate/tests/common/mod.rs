@@ -162,7 +162,11 @@ fn answer(stream: TcpStream, node: &Mutex<Node>) {
 }
 
 fn error(status: u16, message: &str) -> (u16, &'static str, String) {
-    let body = json!({"error": {"message": message, "type": "x", "param": null, "code": "x"}});
+    error_of(status, message, "x")
+}
+
+fn error_of(status: u16, message: &str, code: &str) -> (u16, &'static str, String) {
+    let body = json!({"error": {"message": message, "type": "x", "param": null, "code": code}});
     (status, "application/json", body.to_string())
 }
 
@@ -186,27 +190,41 @@ impl Node {
                 _ => 2,
             };
             let Some(role) = token.and_then(|token| self.tokens.get(token)) else {
-                return error(401, "No valid API key was given.");
+                return error(401, "No valid operator token was given.");
             };
             let has = ["read", "push", "activate"]
                 .iter()
                 .position(|it| it == role);
             if has.unwrap() < needed {
                 let what = ["read", "push", "activate"][needed];
-                return error(
+                return error_of(
                     403,
                     &format!(
-                        "This API key does not allow this: its role is {role}, and {what} is needed."
+                        "This operator token does not allow this: its role is {role}, and {what} is needed."
                     ),
+                    "permission_denied",
+                );
+            }
+        }
+        if let Some(wanted) = body["generation"].as_u64() {
+            let is = self.about(path);
+            if wanted != is {
+                return error(
+                    409,
+                    &format!("it was asked for generation {wanted} alone, and {is} is there."),
                 );
             }
         }
         let value = match (method, path.split('?').next().unwrap()) {
+            ("GET", "/v1/whoami") => {
+                let role = token.and_then(|token| self.tokens.get(token));
+                Ok(json!({"name": "local", "role": role.unwrap_or(&"activate")}))
+            }
             ("GET", "/v1/state") => Ok(self.state()),
             ("GET", "/v1/policies") => Ok(self.policies()),
             ("GET", "/v1/history") => Ok(json!({"history": [
-                {"sequence": 2, "at-ms": 1.0e12, "event": {"left": {"number": 3, "why": "too slow"}}, "state": {"active": {"number": 2}}},
-                {"sequence": 1, "at-ms": 1.0e12, "event": "began", "state": {"active": {"number": 1}}}
+                {"sequence": 2, "at-ms": 1.0e12, "event": {"left": {"number": 3, "why": "too slow"}}, "state": {"active": {"number": 2}}, "by": "alice"},
+                {"sequence": 1, "at-ms": 1.0e12, "event": "began", "state": {"active": {"number": 1}}, "by": null}
             ]})),
             ("GET", "/v1/decisions") if path.ends_with("as=jsonl") => {
                 return (
@@ -241,6 +259,10 @@ impl Node {
                 self.draining = true;
                 Ok(json!({"draining": true, "under-way": self.under_way}))
             }
+            ("POST", "/v1/undrain") => {
+                self.draining = false;
+                Ok(json!({"draining": false, "under-way": self.under_way}))
+            }
             ("POST", "/v1/policies") => Ok(self.push(&body)),
             ("POST", "/v1/activate" | "/v1/rollback-to") => self.take(&body, false),
             ("POST", "/v1/canary") => self.take(&body, true),
@@ -255,6 +277,13 @@ impl Node {
             Ok(value) => (200, "application/json", value.to_string()),
             Err(message) => error(409, message),
         }
+    }
+
+    /// The generation that a change is about.
+    fn about(&self, path: &str) -> u64 {
+        let canary = matches!(path, "/v1/promote" | "/v1/rollback") && !self.canary.is_null();
+        let about = if canary { &self.canary } else { &self.active };
+        about["number"].as_u64().unwrap()
     }
 
     fn receipt(&self, number: u64) -> Value {
@@ -366,7 +395,7 @@ impl Node {
         let rollout = match &self.canary {
             Value::Null => Value::Null,
             canary => {
-                json!({"candidate": canary, "step": 0, "share": 0.01, "verdict": "it waits for requests"})
+                json!({"candidate": canary, "step": 0, "share": 0.01, "verdict-kind": "hold", "verdict": "it waits for requests"})
             }
         };
         json!({

@@ -244,6 +244,17 @@ pub enum Verdict {
     Fine,
 }
 
+impl Verdict {
+    /// Which it is, in a word for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Verdict::Hold(_) => "hold",
+            Verdict::Worse(_) => "worse",
+            Verdict::Fine => "fine",
+        }
+    }
+}
+
 /// The figures of one rollout.
 #[derive(Clone, Debug, Default)]
 pub struct Trial {

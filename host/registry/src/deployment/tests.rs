@@ -29,6 +29,7 @@ fn activate(state: &Deployment, policy: u8) -> Deployment {
     let event = Event::Activated {
         spec: spec(state, policy),
         claims: Vec::new(),
+        why: None,
     };
     state.advance(&event).unwrap()
 }
@@ -136,6 +137,7 @@ fn older_serials_are_refused() {
         state.advance(&Event::Activated {
             spec: spec(state, number),
             claims: vec![claim(serial, number)],
+            why: None,
         })
     };
     let state = activated(&start(), 1, 7).unwrap();
@@ -167,6 +169,7 @@ fn a_key_has_no_say_in_the_serials_of_another() {
         state.advance(&Event::Activated {
             spec: spec(state, u8::try_from(claim.serial % 100).unwrap()),
             claims: vec![claim],
+            why: None,
         })
     };
     let state = activated(&start(), claim(1, 7, 1)).unwrap();
@@ -209,6 +212,7 @@ fn a_change_of_parameters_is_a_new_revision() {
     let event = Event::Activated {
         spec: draft,
         claims: Vec::new(),
+        why: None,
     };
     let changed = state.advance(&event).unwrap();
     assert_ne!(changed.active.id(), state.active.id());
@@ -245,7 +249,11 @@ fn event(state: &Deployment, kind: u8, policy: u8, pick: u8) -> Event {
         key: key(1),
     }];
     match kind {
-        0 => Event::Activated { spec, claims },
+        0 => Event::Activated {
+            spec,
+            claims,
+            why: None,
+        },
         1 => Event::CanaryStarted { spec, claims },
         2 => Event::CanaryStepped {
             number,

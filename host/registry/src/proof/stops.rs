@@ -251,6 +251,7 @@ impl Changes<'_> {
         let activated = |now: &Deployment| Event::Activated {
             spec: spec(now),
             claims: Vec::new(),
+            why: None,
         };
         let begun = |now: &Deployment| Event::CanaryStarted {
             spec: spec(now),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use msao_core::offload::manifest::Value;
 
+use super::condition::Conditional;
 use super::load::{From, Half, Halves};
 use super::table::Table;
 use super::{Choice, Inner, Pick, Plugins, Receipt, Refused, Verbs};
@@ -129,15 +130,31 @@ enum Way {
     Shadow,
 }
 
-impl Plugins {
-    fn bring_in(
-        &self,
-        choice: Choice,
-        way: Way,
-        older: bool,
-        tune: Option<&Tune>,
-    ) -> Result<Receipt, Refused> {
-        let inner = &self.inner;
+/// What comes with a generation that is brought in, beside what it is made of.
+struct Bringing<'a> {
+    way: Way,
+    /// Whatever the serials.
+    older: bool,
+    tune: Option<&'a Tune>,
+    why: Option<String>,
+}
+
+impl Bringing<'_> {
+    fn by(way: Way) -> Bringing<'static> {
+        Bringing {
+            way,
+            older: false,
+            tune: None,
+            why: None,
+        }
+    }
+}
+
+impl Conditional<'_> {
+    fn bring_in(&self, choice: Choice, bringing: Bringing) -> Result<Receipt, Refused> {
+        let inner = &self.plugins.inner;
+        // What cannot be any more is not compiled first.
+        self.still_active()?;
         inner.leftovers.take_apart(Duration::ZERO);
         // Compiling and making instances come before the lock.
         let bring = inner.bring(choice)?;
@@ -152,14 +169,19 @@ impl Plugins {
             },
         })?;
         let mut verbs = inner.verbs();
+        self.still_active()?;
         let halves = inner.halves(&verbs, bring);
         halves.check()?;
-        let (spec, notes) = inner.draft(&verbs, &halves, tune);
-        let claims: Vec<Claim> = if older { Vec::new() } else { halves.claims() };
-        let (event, from) = match way {
+        let (spec, notes) = inner.draft(&verbs, &halves, bringing.tune);
+        let claims: Vec<Claim> = if bringing.older {
+            Vec::new()
+        } else {
+            halves.claims()
+        };
+        let (event, from) = match bringing.way {
             Way::Activate => {
-                let spec = spec.clone();
-                (Event::Activated { spec, claims }, From::Fork)
+                let (spec, why) = (spec.clone(), bringing.why);
+                (Event::Activated { spec, claims, why }, From::Fork)
             }
             Way::Canary => {
                 let spec = spec.clone();
@@ -192,43 +214,47 @@ impl Plugins {
         })
     }
 
-    /// Has a generation take over at once. The one before stays warm.
+    /// [`Plugins::activate`], if the active generation is still the one that was named.
     ///
     /// # Errors
-    /// [`Refused`]; nothing has changed then. Slow: compiles.
+    /// [`Refused::Changed`], and those of [`Plugins::activate`].
     pub fn activate(&self, choice: Choice) -> Result<Receipt, Refused> {
-        self.bring_in(choice, Way::Activate, false, None)
+        self.bring_in(choice, Bringing::by(Way::Activate))
     }
 
-    /// Has a generation take over step by step, as long as it is no worse.
+    /// [`Plugins::canary`], if the active generation is still the one that was named.
     ///
     /// # Errors
-    /// [`Refused`]; nothing has changed then. Slow: compiles.
+    /// [`Refused::Changed`], and those of [`Plugins::canary`].
     pub fn canary(&self, choice: Choice) -> Result<Receipt, Refused> {
-        self.bring_in(choice, Way::Canary, false, None)
+        self.bring_in(choice, Bringing::by(Way::Canary))
     }
 
-    /// Has a generation run beside, without effect; it takes the place of an earlier shadow.
+    /// [`Plugins::shadow`], if the active generation is still the one that was named.
     ///
     /// # Errors
-    /// [`Refused`]; nothing has changed then. Slow: compiles.
+    /// [`Refused::Changed`], and those of [`Plugins::shadow`].
     pub fn shadow(&self, choice: Choice) -> Result<Receipt, Refused> {
-        self.bring_in(choice, Way::Shadow, false, None)
+        self.bring_in(choice, Bringing::by(Way::Shadow))
     }
 
-    /// Goes back to releases that the operator names, whatever their serial.
+    /// [`Plugins::rollback_to`], if the active generation is still the one that was named. `why` goes into the journal.
     ///
     /// # Errors
-    /// [`Refused`]; nothing has changed then. Slow: compiles, where [`Self::rollback`] does not.
-    pub fn rollback_to(&self, choice: Choice) -> Result<Receipt, Refused> {
-        self.bring_in(choice, Way::Activate, true, None)
+    /// [`Refused::Changed`], and those of [`Plugins::rollback_to`].
+    pub fn rollback_to(&self, choice: Choice, why: Option<String>) -> Result<Receipt, Refused> {
+        let bringing = Bringing {
+            older: true,
+            why,
+            ..Bringing::by(Way::Activate)
+        };
+        self.bring_in(choice, bringing)
     }
 
-    /// Changes tuned values of a plug-in's parameters (None: back to the default), as a new revision: at once, or step by
-    /// step.
+    /// [`Plugins::tune`], if the active generation is still the one that was named.
     ///
     /// # Errors
-    /// [`Refused::Parameter`] names what the manifest does not allow; a pinned parameter keeps its pin.
+    /// [`Refused::Changed`], and those of [`Plugins::tune`].
     pub fn tune(
         &self,
         plugin: &str,
@@ -241,42 +267,48 @@ impl Plugins {
             Way::Activate
         };
         let tune = (plugin.to_owned(), changes);
-        self.bring_in(Choice::default(), way, false, Some(&tune))
+        let bringing = Bringing {
+            tune: Some(&tune),
+            ..Bringing::by(way)
+        };
+        self.bring_in(Choice::default(), bringing)
     }
 
-    /// Has the candidate take over now.
+    /// [`Plugins::promote`], if the canary is still the one that was named.
     ///
     /// # Errors
-    /// [`Refused`]: there is no canary, or the journal cannot be written.
+    /// [`Refused::Changed`], and those of [`Plugins::promote`].
     pub fn promote(&self) -> Result<Receipt, Refused> {
-        let mut verbs = self.inner.verbs();
+        let inner = &self.plugins.inner;
+        let mut verbs = inner.verbs();
         let rollout = verbs.deployment.rollout.as_ref();
         let number = rollout.map(|it| it.candidate.number);
         let number = number.ok_or(NotNow::NoCanary)?;
-        let done = (self.inner).commit(&mut verbs, Event::Promoted { number }, true)?;
+        self.is("the canary", number)?;
+        let done = inner.commit(&mut verbs, Event::Promoted { number }, true)?;
         Ok(receipt(&verbs, done))
     }
 
-    /// Goes back at once: a canary is dropped; without one, the generation before the active one takes over, or the
-    /// built-in fallback. Takes effect within microseconds, and returns when it is on the disk.
+    /// [`Plugins::rollback`], if what it would leave, the canary or else the active generation, is still the one that was
+    /// named. No slower for that: the very generation that is compared is the one that is left.
     ///
     /// # Errors
-    /// [`Refused::NotDurable`] where it has taken effect but is not on the disk; [`Refused::Overtaken`] where an activation
-    /// that was under way has put another generation in its place; [`NotNow::NothingBefore`].
+    /// [`Refused::Changed`], and those of [`Plugins::rollback`].
     pub fn rollback(&self, why: &str) -> Result<Receipt, Refused> {
-        let inner = &self.inner;
+        let inner = &self.plugins.inner;
         let table = inner.table.load_full();
-        let left = match &table.canary {
-            Some(canary) => &canary.generation,
-            None => &table.stable,
+        let (what, left) = match &table.canary {
+            Some(canary) => ("the canary, which would be left,", &canary.generation),
+            None => ("the active one", &table.stable),
         };
+        let number = left.spec.number;
+        self.is(what, number)?;
         if left.policy.is_none() && left.postprocessor.is_none() && table.previous.is_none() {
             return Err(NotNow::NothingBefore.into());
         }
         inner.retreat(left, why.to_owned());
         let effective = Instant::now();
         let mut verbs = inner.verbs();
-        let number = left.spec.number;
         let event = Event::Left {
             number,
             why: why.to_owned(),
@@ -298,15 +330,19 @@ impl Plugins {
         Ok(receipt(&verbs, (effective, sequence)))
     }
 
-    /// Has the built-in fallback plan everything, and ends canary and shadow. Takes effect within microseconds, whatever
-    /// is under way, and returns when it is on the disk. [`Self::rollback`] brings back what was active, neither canary
-    /// nor shadow.
+    /// [`Plugins::off`], if the active generation is still the one that was named; where one was, it waits for an activation
+    /// that is under way, to see what that makes active.
     ///
     /// # Errors
-    /// [`Refused::NotDurable`] where it has taken effect but is not on the disk; [`NotNow::SameAsActive`] where nothing but
-    /// the fallback runs.
+    /// [`Refused::Changed`], and those of [`Plugins::off`].
     pub fn off(&self) -> Result<Receipt, Refused> {
-        let inner = &self.inner;
+        let inner = &self.plugins.inner;
+        if self.is_named() {
+            let mut verbs = inner.verbs();
+            self.still_active()?;
+            let done = inner.commit(&mut verbs, Event::Off, false)?;
+            return Ok(receipt(&verbs, done));
+        }
         inner.off.store(true, Ordering::SeqCst);
         inner.table.rcu(|table| inner.allowed(Table::clone(table)));
         let effective = Instant::now();
@@ -319,6 +355,83 @@ impl Plugins {
         }
         let (_, sequence) = inner.commit(&mut verbs, Event::Off, false)?;
         Ok(receipt(&verbs, (effective, sequence)))
+    }
+}
+
+impl Plugins {
+    /// Has a generation take over at once. The one before stays warm.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then. Slow: compiles.
+    pub fn activate(&self, choice: Choice) -> Result<Receipt, Refused> {
+        self.only_if(None).activate(choice)
+    }
+
+    /// Has a generation take over step by step, as long as it is no worse.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then. Slow: compiles.
+    pub fn canary(&self, choice: Choice) -> Result<Receipt, Refused> {
+        self.only_if(None).canary(choice)
+    }
+
+    /// Has a generation run beside, without effect; it takes the place of an earlier shadow.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then. Slow: compiles.
+    pub fn shadow(&self, choice: Choice) -> Result<Receipt, Refused> {
+        self.only_if(None).shadow(choice)
+    }
+
+    /// Goes back to releases that the operator names, whatever their serial.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then. Slow: compiles, where [`Self::rollback`] does not.
+    pub fn rollback_to(&self, choice: Choice) -> Result<Receipt, Refused> {
+        self.only_if(None).rollback_to(choice, None)
+    }
+
+    /// Changes tuned values of a plug-in's parameters (None: back to the default), as a new revision: at once, or step by
+    /// step.
+    ///
+    /// # Errors
+    /// [`Refused::Parameter`] names what the manifest does not allow; a pinned parameter keeps its pin.
+    pub fn tune(
+        &self,
+        plugin: &str,
+        changes: BTreeMap<String, Option<Value>>,
+        gradually: bool,
+    ) -> Result<Receipt, Refused> {
+        self.only_if(None).tune(plugin, changes, gradually)
+    }
+
+    /// Has the candidate take over now.
+    ///
+    /// # Errors
+    /// [`Refused`]: there is no canary, or the journal cannot be written.
+    pub fn promote(&self) -> Result<Receipt, Refused> {
+        self.only_if(None).promote()
+    }
+
+    /// Goes back at once: a canary is dropped; without one, the generation before the active one takes over, or the
+    /// built-in fallback. Takes effect within microseconds, and returns when it is on the disk.
+    ///
+    /// # Errors
+    /// [`Refused::NotDurable`] where it has taken effect but is not on the disk; [`Refused::Overtaken`] where an activation
+    /// that was under way has put another generation in its place; [`NotNow::NothingBefore`].
+    pub fn rollback(&self, why: &str) -> Result<Receipt, Refused> {
+        self.only_if(None).rollback(why)
+    }
+
+    /// Has the built-in fallback plan everything, and ends canary and shadow. Takes effect within microseconds, whatever
+    /// is under way, and returns when it is on the disk. [`Self::rollback`] brings back what was active, neither canary
+    /// nor shadow.
+    ///
+    /// # Errors
+    /// [`Refused::NotDurable`] where it has taken effect but is not on the disk; [`NotNow::SameAsActive`] where nothing but
+    /// the fallback runs.
+    pub fn off(&self) -> Result<Receipt, Refused> {
+        self.only_if(None).off()
     }
 
     /// Ends the shadow.

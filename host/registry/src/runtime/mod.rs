@@ -12,6 +12,7 @@
 //! a change is not on the disk, [`Status::not_durable`] says so, and the keeper tries again.
 
 mod commit;
+mod condition;
 mod deploy;
 mod ending;
 mod explaining;
@@ -41,6 +42,7 @@ use msao_sandbox::{Export, Failure};
 use msao_state::{CalibrationStore, RecordRing, Snapshot};
 use thiserror::Error;
 
+pub use self::condition::Conditional;
 pub use self::explaining::NoWords;
 pub(crate) use self::generation::Generation;
 pub use self::open::{OpenError, Opened};
@@ -227,6 +229,19 @@ pub enum Refused {
         left: u64,
         /// What is active now.
         active: u64,
+    },
+    /// Another generation than the one that the change was meant for: nothing has changed.
+    #[error(
+        "nothing has changed: it was asked for generation {wanted} alone, and {what} is generation {is}; look again before \
+         changing it"
+    )]
+    Changed {
+        /// What the change was meant for.
+        wanted: u64,
+        /// Whose number is compared.
+        what: &'static str,
+        /// What is there.
+        is: u64,
     },
     /// The journal could not be written after the change had taken effect.
     #[error(
@@ -489,8 +504,22 @@ impl Plugins {
         Some(snapshot.calibration().len())
     }
 
-    /// The manifest of a component of the active generation, the one before it, or a candidate.
+    /// The manifest of a component: of the active generation, the one before it, a candidate, or else of a release that was
+    /// pushed here. None: it is not here, or with several manifests of which none is in use. May read the disk.
     pub fn manifest(&self, artifact: Digest) -> Option<Manifest> {
+        self.manifest_in_use(artifact)
+            .or_else(|| self.manifest_in_store(artifact))
+    }
+
+    fn manifest_in_store(&self, artifact: Digest) -> Option<Manifest> {
+        let releases = self.releases().ok()?.into_iter();
+        let mut found = releases.filter(|(release, ..)| release.artifact == artifact);
+        let (_, manifest, _) = found.next()?;
+        // Which of several the component ran under is not known, and the wrong one would name the wrong reasons.
+        found.next().is_none().then_some(manifest)
+    }
+
+    fn manifest_in_use(&self, artifact: Digest) -> Option<Manifest> {
         let table = self.inner.table.load_full();
         let canary = table.canary.as_ref().map(|it| &it.generation);
         let held = [Some(&table.stable), table.previous.as_ref(), canary];

@@ -333,6 +333,7 @@ impl Inner {
         let event = Event::Activated {
             spec: spec.clone(),
             claims: halves.claims(),
+            why: None,
         };
         verbs.deployment.advance(&event)?;
         let generation = self.assemble(spec.clone(), halves, From::Fork)?;

@@ -60,6 +60,8 @@ pub struct RolloutStatus {
     pub step: usize,
     /// Its share of sessions.
     pub share: f64,
+    /// `hold`: it waits; `worse`: it is to be dropped; `fine`: nothing speaks against the next step.
+    pub verdict_kind: &'static str,
     /// What it waits for, or what is wrong.
     pub verdict: String,
     /// Figures of the stable generation at this step.
@@ -132,11 +134,13 @@ impl Plugins {
         let rollout = table.canary.as_ref().map(|canary| {
             let trial = canary.trial.lock().unwrap_or_else(PoisonError::into_inner);
             let (stable_figures, candidate_figures) = trial.figures();
+            let verdict = trial.judge(&inner.config.canary);
             RolloutStatus {
                 candidate: generation(&canary.generation, self),
                 step: trial.step(),
                 share: canary.share,
-                verdict: match trial.judge(&inner.config.canary) {
+                verdict_kind: verdict.kind(),
+                verdict: match verdict {
                     Verdict::Hold(why) | Verdict::Worse(why) => why,
                     Verdict::Fine => "nothing speaks against the next step".into(),
                 },

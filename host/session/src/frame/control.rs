@@ -36,7 +36,8 @@ pub struct Identity {
     pub processor: Digest,
 }
 
-/// The first frame of either side: which versions it speaks and what it has.
+/// The first frame of either side: which versions it speaks and what it has. A node that has told its peers that it drains
+/// sends the same one again when it drains no more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The oldest version spoken.
@@ -83,7 +84,7 @@ pub struct Close {
 pub enum RefusedCode {
     /// No room; see `retry_after_ms`.
     Overloaded,
-    /// The node is going down.
+    /// The node drains: it takes nothing new, for now or because it goes down.
     Draining,
     /// No common version.
     Version,

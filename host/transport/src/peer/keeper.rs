@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::line::{Bound, Line};
+use super::status::Status;
 use super::{Inner, bulk};
 use crate::error::TransportError;
 use crate::figures::to_heartbeat;
@@ -187,6 +188,13 @@ impl Inner {
                     Some(Frame::Refused(refused)) => {
                         tracing::warn!(peer = %self.config.name, message = %refused.message, "peer takes no new sessions");
                         self.status.send_modify(|status| status.drains(&refused.message));
+                    }
+                    Some(Frame::Hello(theirs)) => {
+                        let again = |status: &mut Status| status.serves_again(&theirs);
+                        if !self.status.send_if_modified(again) {
+                            return Err(odd(&Frame::Hello(theirs)));
+                        }
+                        tracing::info!(peer = %self.config.name, "peer takes sessions again");
                     }
                     Some(other) => return Err(odd(&other)),
                     None => return Ok(()),

@@ -12,7 +12,7 @@ use crate::error::TransportError;
 pub struct Status {
     /// Whether sessions can be opened.
     pub up: bool,
-    /// Whether it goes down: running sessions go on, and it takes no new ones.
+    /// Whether it drains: running sessions go on, and it takes no new ones, for now or because it goes down.
     pub draining: bool,
     /// What may be done with it; of the last connection, if there is none now.
     pub agreement: Option<Agreement>,
@@ -53,6 +53,17 @@ impl Status {
         self.up = false;
         self.draining = true;
         self.why = Some(message.into());
+    }
+
+    /// It drains no more. False: it did not, or says another thing of itself than when it was connected to.
+    pub(super) fn serves_again(&mut self, hello: &Hello) -> bool {
+        if !self.draining || self.hello.as_deref() != Some(hello) {
+            return false;
+        }
+        self.up = true;
+        self.draining = false;
+        self.why = None;
+        true
     }
 
     /// Why no session can be opened.

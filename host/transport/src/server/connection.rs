@@ -214,7 +214,7 @@ impl Connection {
             return refuse(
                 StatusCode::SERVICE_UNAVAILABLE,
                 refusal::DRAINING,
-                "the node is going down and takes no new sessions",
+                "the node is draining and takes no new sessions",
             );
         }
         let Ok(place) = Arc::clone(&self.server.places).try_acquire_owned() else {

@@ -98,22 +98,26 @@ impl Pulse {
             hello: theirs,
             agreement,
         }));
-        self.go_on(stream).await
+        self.go_on(stream, &ours).await
     }
 
-    async fn go_on(&self, stream: &mut Stream) -> Result<(), TransportError> {
+    async fn go_on(&self, stream: &mut Stream, ours: &Hello) -> Result<(), TransportError> {
         let mut phase = self.connection.server.phase.subscribe();
         let mut told = Phase::Serving;
         loop {
             let changes = async {
-                let changed = phase.wait_for(|phase| *phase > told).await;
+                let changed = phase.wait_for(|phase| *phase != told).await;
                 changed.map_or(Phase::Closing, |phase| *phase)
             };
             let frame = tokio::select! {
                 frame = self.next(stream) => frame?,
                 now = changes => {
-                    if told == Phase::Serving {
-                        stream.send(&draining()).await?;
+                    match (told, now) {
+                        // The same HELLO as at the beginning: a peer that does not know it as an answer to draining
+                        // connects anew, and so finds out as well.
+                        (_, Phase::Serving) => stream.send(&Frame::Hello(ours.clone())).await?,
+                        (Phase::Serving, _) => stream.send(&draining()).await?,
+                        _ => {}
                     }
                     if now == Phase::Closing {
                         return Ok(());
@@ -164,12 +168,12 @@ fn odd(frame: &Frame) -> TransportError {
     TransportError::Lost(format!("a {} frame came among heartbeats", frame.kind()))
 }
 
-/// What a node that goes down says on the stream of heartbeats. It is of no session, whose number is therefore 0.
+/// What a node that takes no new sessions says on the stream of heartbeats. It is of no session, whose number is therefore 0.
 fn draining() -> Frame {
     Frame::Refused(Refused {
         session: SessionId([0; 16]),
         code: RefusedCode::Draining,
         retry_after_ms: 0.0,
-        message: "the node is going down and takes no new sessions".into(),
+        message: "the node is draining and takes no new sessions".into(),
     })
 }

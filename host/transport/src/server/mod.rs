@@ -70,19 +70,33 @@ pub(crate) struct Server {
     pub(crate) quiet: Quiet,
 }
 
-/// How far shutting down is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Whether sessions are taken, and how far shutting down is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Everything is taken.
     Serving,
-    /// Running sessions go on; no new ones are taken.
+    /// Running sessions go on; no new ones are taken. Whoever drains may serve again, as long as no shutdown has begun.
     Draining,
     /// Connections are being closed.
     Closing,
 }
 
+impl Phase {
+    /// Before a shutdown.
+    fn before_the_end(draining: bool) -> Phase {
+        if draining {
+            Phase::Draining
+        } else {
+            Phase::Serving
+        }
+    }
+}
+
 /// Takes connections until `shutdown` is there; then no new ones and no new sessions, and returns when the running ones
 /// have ended, after [`ServerConfig::drain_within`] at the latest.
+///
+/// While `draining` is true no new sessions are taken, but connections are, and go on: peers are told that the node drains, and
+/// told again when it does not any more. A sender that is gone leaves it as it was last.
 ///
 /// # Errors
 /// [`ServeError`], before anything is taken: a limit that may not be, or a listener without TLS that other machines can
@@ -91,6 +105,7 @@ pub async fn serve(
     mut listener: Listener,
     config: ServerConfig,
     handler: Arc<dyn Handler>,
+    mut draining: watch::Receiver<bool>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     config.check()?;
@@ -99,25 +114,33 @@ pub async fn serve(
         return Err(ServeError::PlainBeyondLoopback(address));
     }
     let instance = crate::pki::Token::draw().map(|token| token.sha256().short());
+    let phase = Phase::before_the_end(*draining.borrow_and_update());
     let server = Arc::new(Server {
         places: Arc::new(Semaphore::new(config.sessions)),
         handler,
         clock: Clock::new(),
         // Without random bytes peers cannot see a restart, and find out as media are asked for.
         instance: instance.unwrap_or_default(),
-        phase: watch::Sender::new(Phase::Serving),
+        phase: watch::Sender::new(phase),
         quiet: Quiet::default(),
         config,
     });
     let connections = Arc::new(Semaphore::new(server.config.connections));
     let mut tasks = JoinSet::new();
+    // Whether anybody can still connect.
+    let mut open = true;
     tokio::pin!(shutdown);
     tracing::info!(%address, tls = server.config.tls.is_some(), "taking sessions of other nodes");
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
             Some(_) = tasks.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            Ok(()) = draining.changed() => {
+                let phase = Phase::before_the_end(*draining.borrow_and_update());
+                server.turn_to(phase);
+                continue;
+            }
+            accepted = listener.accept(), if open => accepted,
         };
         match accepted {
             Some(Ok((stream, address))) => {
@@ -142,10 +165,7 @@ pub async fn serve(
                 sleep(ACCEPT_AGAIN).await;
             }
             // Nobody can connect any more; what is connected goes on.
-            None => {
-                (&mut shutdown).await;
-                break;
-            }
+            None => open = false,
         }
     }
     drop(listener);
@@ -154,6 +174,20 @@ pub async fn serve(
 }
 
 impl Server {
+    /// An operator has the node drain, or serve again.
+    fn turn_to(&self, phase: Phase) {
+        let changed = self.phase.send_if_modified(|was| {
+            let changed = *was != phase;
+            *was = phase;
+            changed
+        });
+        if changed && phase == Phase::Draining {
+            tracing::info!("no new sessions of other nodes are taken; running ones go on");
+        } else if changed {
+            tracing::info!("sessions of other nodes are taken again");
+        }
+    }
+
     async fn drain(&self, tasks: &mut JoinSet<()>) {
         self.phase.send_replace(Phase::Draining);
         let running = self.config.sessions - self.places.available_permits();

@@ -1,4 +1,4 @@
-//! A node that goes down lets running sessions end.
+//! A node that drains lets running sessions end, and may serve again; one that goes down does not.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use msao_session::frame::RefusedCode;
 use msao_transport::TransportError;
 use tokio::time::timeout;
 
-use super::support::{Cloud, LONG, connected, down_with, peer_config, small, until};
+use super::support::{Cloud, LONG, connected, down_with, peer_config, small, start, until};
 
 #[tokio::test]
 async fn running_sessions_go_on_and_no_new_ones_begin() {
@@ -54,6 +54,46 @@ async fn running_sessions_go_on_and_no_new_ones_begin() {
         peer.open().unwrap_err(),
         TransportError::Down { .. }
     ));
+}
+
+#[tokio::test]
+async fn an_operator_has_it_drain_and_serve_again() {
+    let mut cloud = Cloud::plain().await;
+    let peer = connected(peer_config(cloud.address)).await;
+    let stream = peer.open().unwrap();
+    let (mut there, _) = cloud.session().await;
+    cloud.drain(true);
+    let status = until(&peer, |status| status.draining).await;
+    assert!(!status.up);
+    assert!(matches!(
+        peer.open().unwrap_err(),
+        TransportError::Refused {
+            code: RefusedCode::Draining,
+            ..
+        }
+    ));
+    // Who connects meanwhile is told as well.
+    let late = start(peer_config(cloud.address));
+    until(&late, |status| status.draining).await;
+    cloud.drain(false);
+    for peer in [&peer, &late] {
+        let status = until(peer, |status| status.up).await;
+        assert!(!status.draining && status.why.is_none(), "{status:?}");
+    }
+    // It was the same connection all the time: the session that ran goes on, and a new one begins.
+    stream.send(&small(1)).await.unwrap();
+    assert_eq!(there.recv().await, Some(Ok(small(1))));
+    let another = peer.open().unwrap();
+    another.send(&small(2)).await.unwrap();
+    let (mut begun, _) = cloud.session().await;
+    assert_eq!(begun.recv().await, Some(Ok(small(2))));
+    // And again, to the end.
+    cloud.drain(true);
+    until(&peer, |status| status.draining).await;
+    drop((stream, there, another, begun));
+    cloud.stop();
+    cloud.stopped().await;
+    until(&peer, |status| !status.up && !status.draining).await;
 }
 
 #[tokio::test]

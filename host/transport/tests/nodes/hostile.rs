@@ -228,7 +228,9 @@ async fn as_many_connections_as_allowed_and_no_more() {
 async fn without_certificates_only_this_machine_is_served() {
     let serving = |listener, config| async {
         let handler: Arc<dyn Handler> = node("cloud").0;
-        serve(listener, config, handler, std::future::pending::<()>()).await
+        let draining = tokio::sync::watch::Sender::new(false).subscribe();
+        let never = std::future::pending::<()>();
+        serve(listener, config, handler, draining, never).await
     };
     let listener = Listener::bind("0.0.0.0:0").await.unwrap();
     let refused = serving(listener, ServerConfig::new(MediaStore::new(1)))

@@ -13,7 +13,7 @@ use msao_transport::{
     Status, Stream, TlsIdentity, pki, serve,
 };
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -69,6 +69,7 @@ pub struct Cloud {
     pub node: Arc<Node>,
     pub media: MediaStore,
     sessions: mpsc::UnboundedReceiver<(Stream, PeerInfo)>,
+    draining: watch::Sender<bool>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), ServeError>>,
 }
@@ -108,6 +109,8 @@ impl Cloud {
         let (node, sessions) = node("cloud");
         let (stop, stopped) = oneshot::channel::<()>();
         let handler: Arc<dyn Handler> = node.clone();
+        let draining = watch::Sender::new(false);
+        let drains = draining.subscribe();
         let shutdown = async {
             let _ = stopped.await;
         };
@@ -116,13 +119,19 @@ impl Cloud {
             node,
             media,
             sessions,
+            draining,
             stop: Some(stop),
-            task: tokio::spawn(serve(listener, config, handler, shutdown)),
+            task: tokio::spawn(serve(listener, config, handler, drains, shutdown)),
         }
     }
 
     pub async fn session(&mut self) -> (Stream, PeerInfo) {
         timeout(LONG, self.sessions.recv()).await.unwrap().unwrap()
+    }
+
+    /// Has it take no new sessions, or take them again.
+    pub fn drain(&self, draining: bool) {
+        self.draining.send_replace(draining);
     }
 
     /// Begins to shut down.

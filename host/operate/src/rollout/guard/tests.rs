@@ -9,6 +9,7 @@ const LIMITS: Limits = Limits {
     degraded: 0.05,
     overridden: 0.1,
     slower: 0.25,
+    latency: 0.5,
     budget: 0.5,
 };
 
@@ -116,6 +117,24 @@ fn overrides_count_where_a_node_tells_them() {
         judge(&with(10, 410), &with(15, 510), &ours(), &LIMITS),
         Ok(())
     );
+}
+
+#[test]
+fn the_nodes_own_times_count_once_enough_requests_are_over() {
+    let told = |key: &str, ms: Value, answered: u64| {
+        told(|it| {
+            it["totals"][key] = ms;
+            it["totals"]["routes"]["edge"]["answered"] = json!(410 + answered);
+        })
+    };
+    // 182 ms to the first token before, 2140 to the last.
+    assert_eq!(told("ttft-p95-ms", json!(270.0), 100), "fine");
+    assert_eq!(told("ttft-p95-ms", json!(280.0), 100), "latency");
+    assert_eq!(told("total-p95-ms", json!(3300.0), 100), "latency");
+    // Too few to say.
+    assert_eq!(told("ttft-p95-ms", json!(280.0), 19), "fine");
+    // A node of another version does not tell it.
+    assert_eq!(told("ttft-p95-ms", Value::Null, 100), "fine");
 }
 
 #[test]

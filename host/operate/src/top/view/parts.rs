@@ -26,7 +26,7 @@ pub fn bar(part: f64) -> String {
     format!("[{}{}]", "#".repeat(full), ".".repeat(BAR - full))
 }
 
-/// Counts and rates by route.
+/// Counts and rates by route, and how long requests took.
 pub fn routes_of<'a>(glance: &'a Glance, history: &'a History) -> Vec<Line<'a>> {
     // What matters most comes first: a narrow terminal cuts the rest.
     let head = format!(
@@ -54,6 +54,7 @@ pub fn routes_of<'a>(glance: &'a Glance, history: &'a History) -> Vec<Line<'a>> 
             Span::raw(format!("{degraded:>6}{cancelled:>6}{refused:>5}")),
         ])
     }));
+    lines.extend(glance.times().map(Line::from));
     lines
 }
 

@@ -1,0 +1,263 @@
+//! The operators' API, over sockets, on the demo's models.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use msao_hostile::build::Decision;
+use serde_json::{Value, json};
+
+use common::{Bench, asking};
+
+const EDGE: u8 = 0;
+const CLOUD: u8 = 1;
+
+fn by(route: u8) -> Decision {
+    Decision {
+        route,
+        ..Decision::default()
+    }
+}
+
+/// A change that must be done: its receipt.
+async fn done(bench: &Bench, path: &str, body: Value) -> Value {
+    let (status, answer) = bench.operate(path, Some(body)).await;
+    assert_eq!(status, 200, "{path}: {answer}");
+    answer
+}
+
+/// A change that is refused with 409: why.
+async fn refused(bench: &Bench, path: &str, body: Value) -> String {
+    let (status, answer) = bench.operate(path, Some(body)).await;
+    assert_eq!(status, 409, "{path}: {answer}");
+    answer["error"]["message"].as_str().unwrap().to_owned()
+}
+
+fn number(receipt: &Value) -> u64 {
+    receipt["number"].as_u64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_made_to_the_generation_that_was_seen_or_not_at_all() {
+    let bench = Bench::start("").await;
+    let (here, there) = (bench.push(&by(EDGE)), bench.push(&by(CLOUD)));
+    let first = number(&done(&bench, "/v1/activate", json!({ "policy": here })).await);
+    let stale = first - 1;
+    let active = || bench.node.plugins.status().active.number;
+    for (path, body) in [
+        ("/v1/activate", json!({ "policy": there })),
+        ("/v1/rollback-to", json!({ "policy": there })),
+        ("/v1/canary", json!({ "policy": there })),
+        ("/v1/shadow", json!({ "policy": there })),
+        ("/v1/off", json!({})),
+        ("/v1/rollback", json!({ "why": "to see" })),
+    ] {
+        let mut body = body;
+        body["generation"] = json!(stale);
+        let why = refused(&bench, path, body).await;
+        for told in [format!("generation {stale}"), format!("generation {first}")] {
+            assert!(why.contains(&told), "{path}: {why}");
+        }
+        assert_eq!(active(), first, "{path}");
+    }
+    let status = bench.node.plugins.status();
+    assert!(status.rollout.is_none() && status.shadow.is_none());
+
+    // A promotion is of the canary that was seen, and a rollback drops that one alone.
+    let canary = json!({ "policy": there, "generation": first });
+    let candidate = number(&done(&bench, "/v1/canary", canary).await);
+    for path in ["/v1/promote", "/v1/rollback"] {
+        let why = refused(&bench, path, json!({ "generation": first })).await;
+        assert!(why.contains(&format!("generation {candidate}")), "{why}");
+    }
+    assert!(bench.node.plugins.status().rollout.is_some());
+    done(&bench, "/v1/rollback", json!({ "generation": candidate })).await;
+    assert_eq!(active(), first);
+    let canary = json!({ "policy": there, "generation": first });
+    let candidate = number(&done(&bench, "/v1/canary", canary).await);
+    done(&bench, "/v1/promote", json!({ "generation": candidate })).await;
+    assert_eq!(active(), candidate);
+    done(&bench, "/v1/off", json!({ "generation": candidate })).await;
+    assert_eq!(bench.node.plugins.status().active.policy, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_history_tells_who_and_why() {
+    // SHA-256 of "secret".
+    let bench = Bench::start(
+        "[operator]\n[operator.tokens.alice]\nrole = \"activate\"\n\
+         sha256 = \"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\"\n",
+    )
+    .await;
+    let as_alice = async |path: &str, body: Option<Value>| {
+        let request = Request::builder()
+            .method(if body.is_some() { "POST" } else { "GET" })
+            .uri(path)
+            // With tokens no name is asked for.
+            .header("host", "edge.example")
+            .header("authorization", "Bearer secret")
+            .header("content-type", "application/json");
+        let body = body.map_or_else(String::new, |body| body.to_string());
+        let request = request.body(Full::new(Bytes::from(body))).unwrap();
+        let (status, answer) = bench.ask_operators(request).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        answer
+    };
+    assert_eq!(
+        as_alice("/v1/whoami", None).await,
+        json!({ "name": "alice", "role": "activate" })
+    );
+    let (status, answer) = bench.operate("/v1/whoami", None).await;
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert_eq!(status, 401);
+    assert!(
+        message.contains("operator token") && message.contains("operator.tokens"),
+        "{message}"
+    );
+
+    let (here, there) = (bench.push(&by(EDGE)), bench.push(&by(CLOUD)));
+    as_alice("/v1/activate", Some(json!({ "policy": here }))).await;
+    // Not by an operator: no token made this one.
+    bench.plan(&by(CLOUD), 0);
+    let back = json!({ "policy": here, "why": "answers got slower" });
+    as_alice("/v1/rollback-to", Some(back)).await;
+    as_alice("/v1/shadow", Some(json!({ "policy": there }))).await;
+    let history = as_alice("/v1/history?last=4", None).await;
+    let history = history["history"].as_array().unwrap();
+    let by: Vec<&Value> = history.iter().map(|it| &it["by"]).collect();
+    assert_eq!(
+        by,
+        [
+            &json!("alice"),
+            &json!("alice"),
+            &Value::Null,
+            &json!("alice")
+        ]
+    );
+    assert_eq!(
+        history[1]["event"]["activated"]["why"],
+        "answers got slower"
+    );
+    assert!(history[3]["event"]["activated"].get("why").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_tokens_this_machine_alone_is_answered() {
+    let bench = Bench::start("").await;
+    let local = json!({ "name": "local", "role": "activate" });
+    assert_eq!(bench.operate("/v1/whoami", None).await, (200, local));
+    for (name, value) in [("host", "evil.example"), ("origin", "https://evil.example")] {
+        let mut request = Request::post("/v1/off").header("content-type", "application/json");
+        if name != "host" {
+            request = request.header("host", "localhost");
+        }
+        let request = request.header(name, value).body(Full::default()).unwrap();
+        let (status, answer) = bench.ask_operators(request).await;
+        assert_eq!(status, 403, "{name}: {answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(
+            message.contains(value) && message.contains("operator.tokens"),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_explained_whatever_its_id_and_long_after() {
+    let bench = Bench::start("").await;
+    bench.plan(&by(EDGE), 0);
+    let body = asking("Hello", json!({ "max_tokens": 2 }));
+    let (_, headers, _) = bench.chat(&body).await;
+    let id = headers["x-request-id"].to_str().unwrap();
+    // A policy that is neither active nor before it any more is still known by its manifest.
+    for route in [CLOUD, 2, 3] {
+        bench.plan(&by(route), 0);
+    }
+    let escaped: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    for id in [id, escaped.as_str()] {
+        let (status, words) = bench
+            .operate(&format!("/v1/decisions/{id}/words"), None)
+            .await;
+        let words = words.as_str().unwrap();
+        assert_eq!(status, 200, "{words}");
+        let name = &bench.node.plugins.status().active.policy.unwrap();
+        assert!(words.contains(name.as_str()), "no {name} in\n{words}");
+    }
+    let (status, _) = bench.operate("/v1/history?l%61st=2", None).await;
+    assert_eq!(status, 200);
+    let (status, _) = bench.operate("/v1/decisions/%ff", None).await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn totals_tell_times_and_overrides() {
+    let bench = Bench::with("edge", &["draft"], "").await;
+    // The target is planned on, and is not there.
+    bench.plan(&by(CLOUD), 0);
+    bench
+        .answer(&asking("Hello", json!({ "max_tokens": 2 })))
+        .await;
+    bench.rest().await;
+    let (_, state) = bench.operate("/v1/state", None).await;
+    let totals = &state["totals"];
+    assert_eq!(totals["overridden"], 1, "{totals}");
+    let (first, last) = (
+        totals["ttft-p95-ms"].as_f64().unwrap(),
+        totals["total-p95-ms"].as_f64().unwrap(),
+    );
+    assert!(0.0 < first && first <= last, "{totals}");
+}
+
+/// Waits until the edge's peer is so.
+async fn peer(edge: &Bench, up: bool, draining: bool) {
+    let mut status = edge.node.peers[0].peer().watch();
+    let seen = status.wait_for(|status| (status.up, status.draining) == (up, draining));
+    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
+    seen.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_hear_of_a_drain_and_of_its_end() {
+    let cloud = Bench::with("cloud", &["draft", "target"], "").await;
+    let address = cloud.running.addresses.nodes.unwrap();
+    let peers = format!("[[peers]]\nname = \"cloud\"\naddress = \"{address}\"\n");
+    let edge = Bench::with("edge", &["draft"], &peers).await;
+    peer(&edge, true, false).await;
+    let decision = Decision {
+        route: CLOUD,
+        peer: 1,
+        ..Decision::default()
+    };
+    edge.plan(&decision, 0);
+    let route = async || {
+        let body = asking("Hello", json!({ "max_tokens": 2 }));
+        edge.answer(&body).await["msao"]["route"].clone()
+    };
+    assert_eq!(route().await, "cloud");
+
+    let drained = done(&cloud, "/v1/drain", json!({})).await;
+    assert_eq!(drained["draining"], true);
+    peer(&edge, false, true).await;
+    assert_eq!(route().await, "edge");
+    let hello = asking("Hello", json!({ "max_tokens": 2 }));
+    assert_eq!(cloud.chat(&hello).await.0, 503);
+
+    let again = done(&cloud, "/v1/undrain", json!({})).await;
+    assert_eq!(again["draining"], false);
+    peer(&edge, true, false).await;
+    assert_eq!(route().await, "cloud");
+    assert_eq!(cloud.chat(&hello).await.0, 200);
+    // Twice is no mistake.
+    done(&cloud, "/v1/undrain", json!({})).await;
+
+    // Once it is being stopped it is too late.
+    cloud.node.stop();
+    peer(&edge, false, true).await;
+    let why = refused(&cloud, "/v1/undrain", json!({})).await;
+    assert!(why.contains("being stopped"), "{why}");
+    assert!(cloud.node.is_draining());
+}
