@@ -48,7 +48,7 @@ async fn a_change_is_made_to_the_generation_that_was_seen_or_not_at_all() {
     let first = number(&done(&bench, "/v1/activate", json!({ "policy": here })).await);
     let stale = first - 1;
     let active = || bench.node.plugins.status().active.number;
-    for (path, body) in [
+    for (path, mut body) in [
         ("/v1/activate", json!({ "policy": there })),
         ("/v1/rollback-to", json!({ "policy": there })),
         ("/v1/canary", json!({ "policy": there })),
@@ -56,7 +56,6 @@ async fn a_change_is_made_to_the_generation_that_was_seen_or_not_at_all() {
         ("/v1/off", json!({})),
         ("/v1/rollback", json!({ "why": "to see" })),
     ] {
-        let mut body = body;
         body["generation"] = json!(stale);
         let why = refused(&bench, path, body).await;
         for told in [format!("generation {stale}"), format!("generation {first}")] {

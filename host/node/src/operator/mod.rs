@@ -25,7 +25,7 @@
 //! percent-escapes.
 //!
 //! Whoever changes something is written down first, in `audit.jsonl` in the node's state. Without tokens only requests that
-//! name this machine are answered ([`admission`]). Errors have the form of the inference API's.
+//! name this machine are answered (`admission.rs`). Errors have the form of the inference API's.
 
 mod address;
 mod admission;
