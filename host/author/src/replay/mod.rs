@@ -60,7 +60,7 @@ fn called<T>(answer: Result<T, Failure>) -> Called<T> {
 }
 
 /// An answer as a node takes it: a policy that wants the probe where it may not has failed.
-fn asked(answer: Called<Decision>, may_ask: bool) -> Called<Decision> {
+fn as_taken(answer: Called<Decision>, may_ask: bool) -> Called<Decision> {
     match answer {
         Called::Answered(Decision::Probe) if !may_ask => Called::Failed("answer".to_owned()),
         answer => answer,
@@ -128,7 +128,7 @@ impl Prepared<'_> {
             };
         }
         let input = self.input(calibration);
-        let first = asked(called(policy.plan(input)), self.may_ask);
+        let first = as_taken(called(policy.plan(input)), self.may_ask);
         let again = self.approach == Approach::UnprobedFirst;
         if first == Called::Answered(Decision::Probe) && again {
             let input = PlanInput {
@@ -137,7 +137,7 @@ impl Prepared<'_> {
                 ..input
             };
             return Answered {
-                decision: asked(called(policy.plan(input)), false),
+                decision: as_taken(called(policy.plan(input)), false),
                 calls: 2,
             };
         }
@@ -247,13 +247,13 @@ fn judge(
     let recorded = prepared.recorded();
     let mut verdict = decisions(&recorded, decision);
     // With `ask` the first answer is a decision as well.
-    if let (Some(first_time), Some(_)) = (&record.asked, &record.planned)
+    if let (Some(asked), Some(_)) = (&record.asked, &record.planned)
         && policy.manifest().probe == Probe::Ask
         && verdict == Verdict::Same
     {
         let first = policy.plan(prepared.input(calibration));
-        let first = asked(called(first), prepared.may_ask);
-        verdict = decisions(first_time, &first);
+        let first = as_taken(called(first), prepared.may_ask);
+        verdict = decisions(asked, &first);
     }
     let (before, after) = (run(&recorded), run(decision));
     let differing = match (before, after) {

@@ -617,7 +617,7 @@ mod tests {
                 trial.start(Side::Candidate, id, content(id), 0);
                 let sample = Sample {
                     end: End::Cancelled,
-                    ttft_ms: Some(waited_ms),
+                    ttft_ms: Some(waited_ms + id as f64),
                     ..Sample::default()
                 };
                 trial.report(Side::Candidate, id, Some(sample));
@@ -633,7 +633,7 @@ mod tests {
             panic!("two hundred cancelled requests were not seen");
         };
         assert!(
-            late.contains("cancelled") && late.contains("time to first token: p95 10000.0 ms"),
+            late.contains("cancelled") && late.contains("time to first token: p95 10189.0 ms"),
             "{late}"
         );
         assert!(matches!(seen(200, 1.0), Verdict::Worse(why) if why.contains("cancelled")));

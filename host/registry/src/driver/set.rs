@@ -40,7 +40,8 @@ pub enum RecordSetError {
 }
 
 /// Has a policy, and a post-processor where it wants one, decide about the first `count` requests of `traffic`, and writes
-/// the decisions as JSON lines. The same plug-ins, traffic and count give the same bytes, if `loader` is deterministic. Probe reports are kept for a share of `reports`.
+/// the decisions as JSON lines. The same plug-ins, traffic and count give the same bytes, if `loader` is deterministic.
+/// Probe reports are kept for a share of `reports`.
 ///
 /// # Errors
 /// [`RecordSetError`].
