@@ -76,6 +76,12 @@ impl Default for RunnerOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SequenceId(u64);
 
+#[cfg(test)]
+impl SequenceId {
+    /// Of the first sequence of a runner.
+    pub(crate) const FIRST: SequenceId = SequenceId(0);
+}
+
 /// How a prompt is read.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {

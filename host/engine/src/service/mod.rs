@@ -111,6 +111,20 @@ pub enum ServiceError {
     /// The engine refused.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Something went wrong earlier, which has ended the session.
+    #[error("the session is over: {0}")]
+    Over(EngineError),
+}
+
+impl ServiceError {
+    /// Whether it is only for want of room, so that the same may succeed later.
+    pub fn is_want_of_room(&self) -> bool {
+        match self {
+            ServiceError::Overloaded { .. } => true,
+            ServiceError::Engine(error) | ServiceError::Over(error) => error.is_want_of_room(),
+            ServiceError::TooLarge { .. } | ServiceError::Stopped => false,
+        }
+    }
 }
 
 /// What a session is opened with.
@@ -432,7 +446,7 @@ impl Service {
     fn lost(&self) -> ServiceError {
         match self.send(Command::Look) {
             Err(ServiceError::Stopped) => ServiceError::Stopped,
-            _ => EngineError::request("the session has ended by a panic of the engine").into(),
+            _ => EngineError::Panicked("a request was lost in it".into()).into(),
         }
     }
 
@@ -510,8 +524,8 @@ impl Session {
 
     /// Generates up to `most` tokens. The receiver gets each as it is chosen and an end; dropping it stops early.
     pub fn generate(&self, most: usize) -> Result<mpsc::Receiver<Event>, ServiceError> {
-        let (events, receiver) = mpsc::channel(self.service.unread_tokens);
-        self.order(Order::Generate { most, events })?;
+        let (order, receiver) = Order::generate(most, self.service.unread_tokens)?;
+        self.order(order)?;
         Ok(receiver)
     }
 

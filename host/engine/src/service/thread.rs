@@ -79,7 +79,7 @@ struct Engine {
 /// A session that an error has ended.
 struct Failed {
     gone: Arc<AtomicBool>,
-    why: String,
+    why: EngineError,
 }
 
 /// Loads the model, says so, and serves until nobody can send any more.
@@ -276,10 +276,7 @@ impl Engine {
                 };
                 match self.stranger(tokens).or_else(|| self.too_long(&order)) {
                     // The session goes on: nothing of the order has been done.
-                    Some(error) => {
-                        let said = error.to_string();
-                        order.refuse(|| EngineError::request(said.clone()).into());
-                    }
+                    Some(error) => order.refuse(|| error.into()),
                     None => self.queue(id, order),
                 }
             }
@@ -315,12 +312,12 @@ impl Engine {
             self.shared.ended.store(true, Ordering::Relaxed);
         }
         if let Some(client) = self.clients.get_mut(&id) {
+            client.fail(&error);
             let failed = Failed {
                 gone: Arc::clone(&client.gone),
-                why: error.to_string(),
+                why: error,
             };
             self.failed.insert(id, failed);
-            client.fail(error);
         }
         self.end(id);
     }

@@ -33,14 +33,10 @@ impl Engine {
                 let limit = "orders that wait on one session";
                 order.refuse(|| ServiceError::Overloaded { limit, most });
             }
-            None => {
-                let why = self
-                    .failed
-                    .get(&id)
-                    .map(|failed| format!(": {}", failed.why));
-                let said = format!("the session is over{}", why.unwrap_or_default());
-                order.refuse(|| EngineError::request(said.clone()).into());
-            }
+            None => order.refuse(|| match self.failed.get(&id) {
+                Some(failed) => ServiceError::Over(failed.why.again()),
+                None => EngineError::request("the session is over").into(),
+            }),
         }
     }
 

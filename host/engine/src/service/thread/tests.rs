@@ -266,6 +266,29 @@ fn want_of_device_memory_ends_nobody_whom_another_try_serves() {
 }
 
 #[test]
+fn whoever_asks_a_session_that_failed_is_told_why() {
+    let said = || "on purpose".to_owned();
+    let mut driven = Driven::new(options());
+    for (error, room) in [
+        (EngineError::DeviceFull { said: said() }, true),
+        (EngineError::Panicked(said()), false),
+    ] {
+        let session = driven.read(&text(30, 0));
+        let expected = std::mem::discriminant(&error);
+        driven.engine.fail(session.ticket.id, error);
+        for _ in 0..2 {
+            let told = driven.ask(session.output()).unwrap_err();
+            assert_eq!(told.is_want_of_room(), room, "{told}");
+            match told {
+                ServiceError::Over(why) => assert_eq!(std::mem::discriminant(&why), expected),
+                other => panic!("{other}"),
+            }
+        }
+    }
+    driven.assert_empty();
+}
+
+#[test]
 fn a_panic_in_an_encoder_ends_its_session_and_no_other() {
     let mut driven = Driven::new(options());
     let good = text(30, 0);
