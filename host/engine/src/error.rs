@@ -141,7 +141,9 @@ impl EngineError {
                 path: path.clone(),
                 source: std::io::Error::new(source.kind(), source.to_string()),
             },
-            EngineError::Checkpoint { path, problem } => EngineError::checkpoint(path, problem.as_str()),
+            EngineError::Checkpoint { path, problem } => {
+                EngineError::checkpoint(path, problem.as_str())
+            }
             EngineError::UnknownFamily { path, found } => EngineError::UnknownFamily {
                 path: path.clone(),
                 found: found.clone(),

@@ -14,7 +14,7 @@ use crate::cuda::{Graph, GraphPool};
 use crate::error::Result;
 use crate::language::LanguageModel;
 use crate::nn::Work;
-use crate::paged::{Heads, sdpa};
+use crate::paged::{GATHERED, Heads, sdpa};
 use crate::pass::{Input, Part};
 use crate::pool::{BLOCK, Region};
 
@@ -24,8 +24,6 @@ const ROWS: [usize; 6] = [1, 2, 3, 5, 9, 17];
 const SEQUENCES: [usize; 12] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
 /// Blocks of cache of the longest sequence, at least.
 const FEWEST_BLOCKS: usize = 16;
-/// Bytes of keys that are gathered in a layer, at most: longer contexts of many sequences go without padding.
-const GATHERED: usize = 64 << 20;
 /// Shapes that are remembered.
 const SHAPES: usize = 48;
 
@@ -152,6 +150,7 @@ impl Shapes {
             self.made.insert(shape, Made::new(plan));
         }
         let Some(made) = self.made.get_mut(&shape) else {
+        // Longer contexts of many sequences go without padding.
             return Ok(None);
         };
         made.used = self.passes;
