@@ -560,6 +560,13 @@ impl Runner {
     }
 }
 
+/// Has kept prefixes give way until each region has as many free blocks as are wanted, as far as that helps.
+fn give_way(prefixes: &mut PrefixCache, pool: &mut Pool, wanted: impl Fn(&Pool) -> [usize; 2]) {
+    while let Some(region) = pool.short_of(wanted(pool))
+        && prefixes.evict_from(pool, region)
+    {}
+}
+
 fn unknown(id: SequenceId) -> EngineError {
     EngineError::request(format!(
         "there is no sequence {} here, or it is in the batch twice",
