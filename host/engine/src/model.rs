@@ -1,6 +1,8 @@
 //! A loaded model and the sequences it runs.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use msao_core::chat::Modality;
@@ -165,14 +167,28 @@ const LAYOUTS: [Names; 3] = [
 impl Model {
     /// Loads the checkpoint in `dir`.
     pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
-        tch::no_grad(|| Self::load_inner(dir, options))
+        Self::load_until(dir, options, None)
     }
 
-    fn load_inner(dir: &Path, options: &LoadOptions) -> Result<Self> {
+    /// As [`Model::load`], giving up between two tensors once `stop` is true.
+    pub(crate) fn load_until(
+        dir: &Path,
+        options: &LoadOptions,
+        stop: Option<Arc<AtomicBool>>,
+    ) -> Result<Self> {
+        tch::no_grad(|| Self::load_inner(dir, options, stop))
+    }
+
+    fn load_inner(
+        dir: &Path,
+        options: &LoadOptions,
+        stop: Option<Arc<AtomicBool>>,
+    ) -> Result<Self> {
         let config = ModelConfig::load(dir)?;
         let weights = Weights::open(dir)?;
         let kind = options.precision.kind(weights.stored_kind());
         let mut weights = weights.target(kind, options.place.device()?);
+        weights.stop_with(stop);
         let layout = LAYOUTS
             .iter()
             .find(|names| {

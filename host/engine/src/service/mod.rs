@@ -5,18 +5,18 @@
 //! ([`Session::verify`]), given tokens are read ([`Session::append`]), tokens are taken back ([`Session::roll_back`])
 //! and answers split off ([`Session::fork`]). Dropping a session ends it within one pass.
 //!
-//! All channels are bounded and no method blocks: what the thread has no room for is refused at once
+//! All channels are bounded, and neither methods nor drops block: what the thread has no room for is refused at once
 //! ([`ServiceError::Overloaded`]), and a client that reads its tokens slowly holds up nobody but itself.
 
 mod choose;
 mod client;
+mod ending;
 mod thread;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use msao_core::inputs::ModelInputs;
@@ -33,6 +33,7 @@ use crate::media_cache::MediaKeys;
 use crate::model::LoadOptions;
 use crate::runner::{OpenOptions, RunnerOptions};
 use client::Order;
+use ending::Thread;
 use thread::{Command, Started, Waiting};
 
 /// Limits of a service.
@@ -255,7 +256,8 @@ impl Drop for MediaBytes {
     }
 }
 
-/// A model on its own thread. Clones speak to the same one, which ends when the last of them and of its sessions is gone.
+/// A model on its own thread. Clones speak to the same one, which ends when the last of them and of its sessions is gone:
+/// soon after, and before the process does. [`Service::close`] waits for it.
 #[derive(Clone, Debug)]
 pub struct Service {
     commands: Arc<Line>,
@@ -272,7 +274,8 @@ pub struct Service {
 #[derive(Debug)]
 struct Line {
     commands: Option<SyncSender<Command>>,
-    thread: Option<JoinHandle<()>>,
+    /// `None` where the caller is the thread.
+    thread: Option<Thread>,
 }
 
 impl Line {
@@ -285,12 +288,11 @@ impl Line {
 }
 
 impl Drop for Line {
-    /// Waits for the thread, a pass at most: a process that ends while a thread is still at work on a GPU crashes.
+    /// Has the thread end, within a pass, and waits for nothing.
     fn drop(&mut self) {
         drop(self.commands.take());
         if let Some(thread) = self.thread.take() {
-            // It catches what panics, and what it left behind is nobody's any more.
-            let _ended = thread.join();
+            thread.let_go();
         }
     }
 }
@@ -316,18 +318,28 @@ impl Service {
         let shared = Arc::new(Shared::default());
         let (loaded, started) = oneshot::channel();
         let for_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("msao-engine".into())
-            .spawn(move || thread::run(&dir, &load, &options, inbox, for_thread, loaded))
-            .map_err(|e| {
-                EngineError::request(format!("no thread could be started for the model: {e}"))
-            })?;
+        let thread = Thread::start(move |stop| {
+            thread::run(&dir, &load, &options, inbox, for_thread, loaded, stop);
+        })
+        .map_err(|e| {
+            EngineError::request(format!("no thread could be started for the model: {e}"))
+        })?;
         let line = Line {
             commands: Some(commands),
             thread: Some(thread),
         };
         let started = started.await.map_err(|_| ServiceError::Stopped)??;
         Ok(Service::new(line, shared, started, &options))
+    }
+
+    /// Lets go of this handle and waits until the thread has ended and given back its memory, which takes until the other
+    /// handles and all sessions are gone as well.
+    pub async fn close(self) {
+        let ended = self.commands.thread.as_ref().map(Thread::ended);
+        drop(self);
+        if let Some(ended) = ended {
+            ended.await;
+        }
     }
 
     fn new(line: Line, shared: Arc<Shared>, started: Started, options: &ServiceOptions) -> Self {

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::client::{Client, Order, Rows};
+use super::ending::wait_at_exit;
 use super::{COMMANDS, ServiceError, ServiceOptions, Shared};
 use crate::config::ModelConfig;
 use crate::error::{EngineError, Result};
@@ -82,7 +83,7 @@ struct Failed {
     why: EngineError,
 }
 
-/// Loads the model, says so, and serves until nobody can send any more.
+/// Loads the model, says so, and serves until nobody can send any more. Loading ends early once `stop` is true.
 pub(super) fn run(
     dir: &Path,
     load: &LoadOptions,
@@ -90,11 +91,13 @@ pub(super) fn run(
     inbox: Receiver<Command>,
     shared: Arc<Shared>,
     started: oneshot::Sender<Result<Started, ServiceError>>,
+    stop: Arc<AtomicBool>,
 ) {
     if let Some(threads) = options.threads {
         crate::set_threads(threads);
     }
-    let runner = Model::load(dir, load).and_then(|model| Runner::new(model, &options.runner));
+    let runner = Model::load_until(dir, load, Some(stop))
+        .and_then(|model| Runner::new(model, &options.runner));
     let runner = match runner {
         Ok(runner) => runner,
         Err(error) => {
@@ -102,6 +105,8 @@ pub(super) fn run(
             return;
         }
     };
+    // A GPU's libraries have been opened by now.
+    wait_at_exit();
     let mut engine = Engine::new(runner, options, shared);
     if started.send(Ok(engine.started())).is_ok() {
         engine.serve(&inbox);
