@@ -10,7 +10,7 @@ use msao_core::probe::ProbeReport;
 use msao_core::sampling::{Pick, Sampler, Scratch};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Event, ServiceError, Tell, Ticket, Verdict};
+use super::{Event, MediaBytes, ServiceError, Tell, Ticket, Verdict};
 use crate::error::{EngineError, Result};
 use crate::generate::{Step, Stop};
 use crate::keep::Keep;
@@ -115,6 +115,8 @@ pub(crate) struct Client {
     reserve: usize,
     /// When it was last given a verdict, as long as it has ordered nothing since.
     pub served: Option<Instant>,
+    /// Its media's share of what may wait, until they have been encoded.
+    pub media: Option<MediaBytes>,
     /// Whether it ordered again so soon after its last verdict that the next pass may wait for it.
     pub quick: bool,
 }
@@ -141,6 +143,7 @@ impl Client {
             chosen: 0,
             reserve,
             served: None,
+            media: None,
             quick: false,
         };
         (client, gone)

@@ -45,8 +45,8 @@ pub struct ServiceOptions {
     pub threads: Option<usize>,
     /// Most prompts that wait for room in the cache; more are refused.
     pub waiting: usize,
-    /// Most bytes of pixels and sounds that prompts bring along while they are hashed or wait for room; whose media
-    /// would go beyond is refused. One prompt's are always taken.
+    /// Most bytes of pixels and sounds that prompts bring along until they have been encoded, whether they are hashed, wait
+    /// for room or for the encoder; whose media would go beyond is refused. One prompt's are always taken.
     pub waiting_bytes: u64,
     /// Most rows of decoding and verifying in one pass.
     pub decode_rows: usize,
@@ -188,7 +188,7 @@ pub struct Load {
     pub sessions: usize,
     /// Prompts that wait for room.
     pub waiting: usize,
-    /// Bytes of media that came with prompts that are hashed or wait.
+    /// Bytes of media that came with prompts and have not been encoded yet.
     pub waiting_bytes: u64,
     /// Cache blocks held, prefixes kept for later included.
     pub held_blocks: usize,
@@ -420,7 +420,7 @@ impl Service {
             tokens,
             keys,
             reply,
-            _held: held,
+            held,
         }))?;
         let id = opened.await.map_err(|_| self.lost())??;
         Ok(Session::new(id, self))

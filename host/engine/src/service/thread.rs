@@ -366,10 +366,13 @@ impl Engine {
                 Ok(None) => continue,
                 Err(error) => Err(error),
             };
-            let Some(client) = self.clients.get(&id) else {
+            let Some(client) = self.clients.get_mut(&id) else {
                 continue;
             };
             let sequence = client.sequence;
+            if !matches!(needs, Ok(Needs::Encoding)) {
+                client.media = None;
+            }
             match needs {
                 Err(error) => self.fail(id, error),
                 Ok(Needs::Encoding) => readers.push((id, sequence, None)),

@@ -394,13 +394,42 @@ fn media_that_wait_are_bounded_by_their_bytes() {
     assert_eq!(driven.load().waiting_bytes, one);
     drop(inside);
     let first = driven.ask(opening.pop().unwrap()).unwrap();
-    assert_eq!(driven.load().waiting_bytes, 0);
     drop(first);
     drop(driven.ask(words_too).unwrap());
     driven.assert_empty();
     // One is always taken.
     driven.service.waiting_bytes = 0;
     drop(driven.open(&seen));
+}
+
+#[test]
+fn media_count_until_they_have_been_encoded() {
+    let mut driven = Driven::new(ServiceOptions {
+        prompt_rows: 32,
+        ..options()
+    });
+    let mut seen = picture(&driven, 8);
+    seen.input_ids.extend((0..400).map(|n| 3 + n % 50));
+    let bytes = 4 * seen.images.as_ref().unwrap().values.data.len() as u64;
+    let _steady = Steady::begin(&mut driven);
+    let opening = open(&seen);
+    let pixels = Arc::downgrade(&opening.inputs);
+    let service = driven.service.clone();
+    let session = driven.ask(service.open(opening)).unwrap();
+    let id = sequence(&driven, &session);
+    while driven.engine.runner.needs(id).unwrap() == Needs::Encoding {
+        assert_eq!(driven.load().waiting_bytes, bytes);
+        assert!(pixels.strong_count() > 0);
+        driven.step();
+    }
+    // Long before the prompt has been read they are let go.
+    driven.step();
+    assert!(matches!(
+        driven.engine.runner.needs(id),
+        Ok(Needs::Reading(_))
+    ));
+    assert_eq!(driven.load().waiting_bytes, 0);
+    assert_eq!(pixels.strong_count(), 0);
 }
 
 /// Somebody who is answered all the while.
