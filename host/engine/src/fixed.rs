@@ -125,6 +125,11 @@ impl Shapes {
         Self::without_graphs(None)
     }
 
+    /// Whether passes become graphs.
+    pub fn have_graphs(&self) -> bool {
+        self.memory.is_some()
+    }
+
     /// Runs all layers over the parts, whose slots are reserved, if they fit a shape.
     pub fn run(
         &mut self,

@@ -208,6 +208,11 @@ impl Runner {
         &self.model
     }
 
+    /// Whether passes over a few tokens become CUDA graphs.
+    pub fn has_graphs(&self) -> bool {
+        self.pool.shapes.as_ref().is_some_and(Shapes::have_graphs)
+    }
+
     /// Tokens that the cache can hold in all.
     pub fn capacity(&self) -> usize {
         self.pool.capacity_tokens()

@@ -200,6 +200,11 @@ pub struct Load {
     pub passes: u64,
     /// Rows that went through them.
     pub rows: u64,
+    /// What computes the language model's layers: `avx512` or `avx2` for our own kernels, or `libtorch`. Empty where nobody
+    /// says.
+    pub kernels: &'static str,
+    /// Whether passes over a few tokens become CUDA graphs.
+    pub graphs: bool,
     /// Nothing is computed any more: the device was lost, and only a new process gets it back.
     pub ended: bool,
 }
@@ -264,6 +269,8 @@ pub struct Service {
     shared: Arc<Shared>,
     config: Arc<ModelConfig>,
     capacity: usize,
+    kernels: &'static str,
+    graphs: bool,
     unread_tokens: usize,
     waiting_bytes: u64,
     /// `None` where nobody wants hashes.
@@ -348,6 +355,8 @@ impl Service {
             shared,
             config: Arc::new(started.config),
             capacity: started.capacity,
+            kernels: started.kernels,
+            graphs: started.graphs,
             unread_tokens: options.unread_tokens.max(1),
             waiting_bytes: options.waiting_bytes,
             hashing: started.hashes.then(|| {
@@ -383,6 +392,8 @@ impl Service {
             logits_bytes: shared.logits_bytes.load(Ordering::Relaxed),
             passes: shared.passes.load(Ordering::Relaxed),
             rows: shared.rows.load(Ordering::Relaxed),
+            kernels: self.kernels,
+            graphs: self.graphs,
             ended: shared.ended.load(Ordering::Relaxed),
         }
     }

@@ -56,6 +56,10 @@ pub(super) struct Started {
     pub capacity: usize,
     /// Whether media must be hashed.
     pub hashes: bool,
+    /// What computes: see [`Model::kernels`].
+    pub kernels: &'static str,
+    /// Whether passes become CUDA graphs.
+    pub graphs: bool,
 }
 
 struct Engine {
@@ -155,6 +159,8 @@ impl Engine {
             config: self.runner.model().config().clone(),
             capacity: self.runner.capacity(),
             hashes: self.runner.wants_hashes(),
+            kernels: self.runner.model().kernels(),
+            graphs: self.runner.has_graphs(),
         }
     }
 
