@@ -2,7 +2,7 @@
 
 use msao_core::meter::Phase;
 
-use super::{Piece, Runner, Running, SequenceId, Work, give_way, unknown};
+use super::{Piece, Runner, Running, SequenceId, Task, Work, give_way, unknown};
 use crate::error::{EngineError, Result};
 use crate::logits::Logits;
 use crate::pass::{Input, Part};
@@ -77,6 +77,7 @@ impl Runner {
             let tables = taken.iter().map(|(_, running)| &running.state.tables);
             pool.blocks_for_all(tables.zip(more.iter().copied()))
         });
+        self.check_memory(Task::Pass)?;
         if taken.iter().any(|(_, running)| running.probing()) {
             return match (taken, pieces.as_slice()) {
                 ([(_, running)], [Some(piece)]) => self.run_probing(running, piece),
@@ -113,12 +114,6 @@ impl Runner {
                     return Err(EngineError::request("a piece of a prompt went missing"));
                 }
             });
-        }
-        #[cfg(test)]
-        if let Some(left) = self.full.checked_sub(1) {
-            self.full = left;
-            let said = "CUDA out of memory. Tried to allocate on purpose".into();
-            return Err(tch::TchError::Torch(said).into());
         }
         let logits = self.model.pass(&mut self.pool, &mut parts)?;
         drop(parts);

@@ -117,6 +117,8 @@ pub(crate) struct Client {
     pub served: Option<Instant>,
     /// Its media's share of what may wait, until they have been encoded.
     pub media: Option<MediaBytes>,
+    /// Whether what is done for it piece by piece was begun anew for want of device memory.
+    pub begun_anew: bool,
     /// Whether it ordered again so soon after its last verdict that the next pass may wait for it.
     pub quick: bool,
 }
@@ -144,6 +146,7 @@ impl Client {
             reserve,
             served: None,
             media: None,
+            begun_anew: false,
             quick: false,
         };
         (client, gone)
@@ -161,6 +164,11 @@ impl Client {
 
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+
+    /// Whether the order at the front is for what the probe saw, and somebody still waits for it.
+    pub fn waits_for_report(&self) -> bool {
+        matches!(self.orders.front(), Some(Order::Probed(reply)) if !reply.is_closed())
     }
 
     /// The prompt has been read: `logits` follow it.

@@ -56,8 +56,10 @@ pub struct ServiceOptions {
     pub prompt_slice: Duration,
     /// Most rows of prompts in a pass in which nobody decodes.
     pub idle_prompt_rows: usize,
-    /// Longest that a medium is encoded between two passes while others are being answered. A block of the encoder that
-    /// has begun is finished.
+    /// How long such a pass may take, about: who comes or leaves waits for its end. Again 16 rows at least.
+    pub idle_prompt_slice: Duration,
+    /// Longest that a medium is encoded between two passes while others are being answered, and that what a probe saw is
+    /// worked out. A block of the encoder, or of some rows of text, that has begun is finished.
     pub encode_slice: Duration,
     /// Most bytes of logits that open sessions keep, two rows each; who would go beyond waits as for room in the cache.
     /// One session is always let in.
@@ -77,6 +79,7 @@ impl Default for ServiceOptions {
             prompt_rows: 128,
             prompt_slice: Duration::from_millis(100),
             idle_prompt_rows: 512,
+            idle_prompt_slice: Duration::from_millis(500),
             encode_slice: Duration::from_millis(20),
             logits_bytes: 256 << 20,
             unread_tokens: 64,

@@ -1,9 +1,9 @@
 //! The loop of the thread that owns a model.
 //!
 //! Each turn: take in what was sent, end what was dropped, let in what waits as far as there is room, go on with one medium
-//! by some blocks of its encoder, then one pass over whatever is ready. Decoding and verifying come first, and prompts are
-//! read in chunks beside them. Media come here hashed. What still makes others wait, for milliseconds, is embedding a
-//! newcomer's text and one block of an encoder.
+//! by some blocks of its encoder and with one probe's report by some rows of its text, then one pass over whatever is
+//! ready. Decoding and verifying come first, and prompts are read in chunks beside them. Media come here hashed. What
+//! still makes others wait, for milliseconds, is embedding a newcomer's text, one block of an encoder, and one of a report.
 
 mod admission;
 mod orders;
@@ -75,7 +75,8 @@ struct Engine {
     turn: u64,
     /// How long the last pass took.
     took: Duration,
-    /// How long a row of a prompt takes, in seconds, learned from passes with prompts; 0 before the first.
+    /// How long a row of a prompt takes through all layers, in seconds, learned from passes with prompts; 0 before the
+    /// first.
     row_seconds: f64,
     /// The device does nothing any more.
     lost: bool,
@@ -275,6 +276,22 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::guarded`]; where the device has no memory for it and it may be tried again, once more when what is
+    /// kept for later has been given up: that goes before anybody does.
+    fn with_room<T>(
+        &mut self,
+        again: bool,
+        mut work: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        match self.guarded(&mut work) {
+            Err(EngineError::DeviceFull { .. }) if again => {
+                self.runner.make_room();
+                self.guarded(work)
+            }
+            done => done,
+        }
+    }
+
     fn take(&mut self, command: Command) {
         match command {
             Command::Look => {}
@@ -358,6 +375,7 @@ impl Engine {
         let mut ready: Vec<(u64, SequenceId, Rows)> = Vec::new();
         let mut rows_left = self.options.decode_rows;
         let mut skipped = None;
+        let mut reported: Option<(u64, SequenceId)> = None;
         for id in ids {
             let needs = self.guarded(|engine| {
                 worked |= engine.settle(id);
@@ -383,7 +401,11 @@ impl Engine {
                 Err(error) => self.fail(id, error),
                 Ok(Needs::Encoding) => readers.push((id, sequence, None)),
                 Ok(Needs::Reading(left)) => readers.push((id, sequence, Some(left))),
-                Ok(Needs::Keeping) => {}
+                Ok(Needs::Keeping) => {
+                    if client.waits_for_report() && reported.is_none_or(|(first, _)| id < first) {
+                        reported = Some((id, sequence));
+                    }
+                }
                 Ok(Needs::Nothing) => {
                     held_up |= client.held_up();
                     if rows_left > 0
@@ -410,6 +432,10 @@ impl Engine {
         if let Some((id, sequence)) = encoding {
             worked = true;
             self.encode(id, sequence, ready.is_empty());
+        }
+        if let Some((id, sequence)) = reported {
+            worked = true;
+            self.report(id, sequence, ready.is_empty());
         }
         worked |= self.pass(&ready, &reading);
         if worked {
@@ -449,6 +475,40 @@ impl Engine {
 
     /// Goes on with one medium: to its end if nobody waits for a pass, else for a while.
     fn encode(&mut self, id: u64, sequence: SequenceId, alone: bool) {
+        let done = self.piece_by_piece(id, alone, |runner| runner.encode_on(sequence));
+        if let Err(error) = done {
+            self.fail(id, error);
+        }
+    }
+
+    /// Goes on with what a probe saw, likewise.
+    fn report(&mut self, id: u64, sequence: SequenceId, alone: bool) {
+        let done = self.piece_by_piece(id, alone, |runner| {
+            runner.report_on(sequence)?;
+            Ok(runner.report(sequence)?.is_some())
+        });
+        match done {
+            Ok(()) => {}
+            Err(error @ (EngineError::Panicked(_) | EngineError::Device(_))) => {
+                self.fail(id, error);
+            }
+            // The session goes on: what is kept may be said all the same.
+            Err(error) => {
+                let client = self.clients.get_mut(&id);
+                if let Some(order) = client.and_then(|client| client.orders.pop_front()) {
+                    order.refuse(|| error.into());
+                }
+            }
+        }
+    }
+
+    /// Goes on with a session's work piece by piece, until it is done or has taken as long as it may.
+    fn piece_by_piece(
+        &mut self,
+        id: u64,
+        alone: bool,
+        mut piece: impl FnMut(&mut Runner) -> Result<bool>,
+    ) -> Result<()> {
         let started = Instant::now();
         let slice = if alone {
             ENCODE_ALONE
@@ -456,19 +516,23 @@ impl Engine {
             self.options.encode_slice
         };
         loop {
-            let done = self.guarded(|engine| engine.runner.encode_on(sequence));
-            // Who leaves is not worked for any longer.
-            let wanted = self
+            // What fails is begun anew, so that it could fail for ever.
+            let again = self
                 .clients
                 .get(&id)
-                .is_some_and(|client| !client.is_gone());
-            match done {
-                Ok(false) if wanted && started.elapsed() < slice => {}
-                Ok(_) => return,
-                Err(error) => {
-                    self.fail(id, error);
-                    return;
-                }
+                .is_some_and(|client| !client.begun_anew);
+            let mut tries = 0;
+            let done = self.with_room(again, |engine| {
+                tries += 1;
+                piece(&mut engine.runner)
+            })?;
+            let Some(client) = self.clients.get_mut(&id) else {
+                return Ok(());
+            };
+            client.begun_anew = !done && (client.begun_anew || tries > 1);
+            // Who leaves is not worked for any longer.
+            if done || client.is_gone() || started.elapsed() >= slice {
+                return Ok(());
             }
         }
     }

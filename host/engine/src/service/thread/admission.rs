@@ -53,9 +53,9 @@ impl Engine {
                 end_of_sequence,
                 tell,
             } = *open;
-            let opened = self.guarded(|engine| {
-                let runner = &mut engine.runner;
-                runner.open_hashed(inputs, keys, reserve, &options)
+            let opened = self.with_room(true, |engine| {
+                let (inputs, keys) = (Arc::clone(&inputs), keys.clone());
+                engine.runner.open_hashed(inputs, keys, reserve, &options)
             });
             match opened {
                 Err(error) => drop(reply.send(Err(error.into()))),

@@ -82,6 +82,10 @@ impl Engine {
             }
             let now = match client.orders.front() {
                 None | Some(Order::Generate { .. } | Order::Verify { .. }) => false,
+                // What the probe saw takes a while to work out: that is done beside others' passes.
+                Some(Order::Probed(_)) if seen && client.waits_for_report() => {
+                    !matches!(self.runner.report(client.sequence), Ok(None))
+                }
                 Some(Order::Probed(_) | Order::Keep(..)) => seen || read,
                 Some(Order::Meter(_) | Order::Output(_)) => true,
                 Some(_) => read,
@@ -105,6 +109,7 @@ impl Engine {
         };
         let sequence = client.sequence;
         match order {
+            Order::Probed(reply) if reply.is_closed() => {}
             Order::Probed(reply) => {
                 let report = self.runner.probed(sequence);
                 let _gone = reply.send(report.map_err(ServiceError::from));
