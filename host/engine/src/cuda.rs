@@ -53,6 +53,10 @@ fn functions() -> Option<&'static Functions> {
 
 fn load() -> std::result::Result<Option<Functions>, String> {
     if IMAGE.is_empty() {
+        tracing::warn!(
+            "this build has no CUDA graphs, since CUDA's headers were not there when it was made: steps on a GPU take \
+             several times as long (`cargo xtask setup --cuda` fetches the headers)"
+        );
         return Ok(None);
     }
     let said = |error: &dyn std::fmt::Display| format!("the engine's own CUDA library: {error}");

@@ -97,6 +97,14 @@ fn first_lines(error: &tch::TchError) -> String {
     said.trim().replace('\n', " ")
 }
 
+/// What libtorch's own code throws keeps its kind; of the rest, which tch finds by itself, only the text.
+fn torch_again(error: &tch::TchError) -> tch::TchError {
+    match error {
+        tch::TchError::Torch(said) => tch::TchError::Torch(said.clone()),
+        other => tch::TchError::Torch(other.to_string()),
+    }
+}
+
 impl From<tch::TchError> for EngineError {
     fn from(error: tch::TchError) -> Self {
         let said = first_lines(&error);
@@ -124,6 +132,40 @@ impl EngineError {
             self,
             EngineError::CacheFull { .. } | EngineError::DeviceFull { .. }
         )
+    }
+
+    /// The same error once more, for another who is to be told of it.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            EngineError::Read { path, source } => EngineError::Read {
+                path: path.clone(),
+                source: std::io::Error::new(source.kind(), source.to_string()),
+            },
+            EngineError::Checkpoint { path, problem } => {
+                EngineError::checkpoint(path, problem.as_str())
+            }
+            EngineError::UnknownFamily { path, found } => EngineError::UnknownFamily {
+                path: path.clone(),
+                found: found.clone(),
+            },
+            EngineError::Request(said) => EngineError::Request(said.clone()),
+            &EngineError::TooLong { tokens, limit } => EngineError::TooLong { tokens, limit },
+            &EngineError::CacheFull {
+                wanted,
+                free,
+                limit,
+            } => EngineError::CacheFull {
+                wanted,
+                free,
+                limit,
+            },
+            EngineError::Device(said) => EngineError::Device(said.clone()),
+            EngineError::DeviceFull { said } => EngineError::DeviceFull { said: said.clone() },
+            EngineError::Torch(error) => EngineError::Torch(torch_again(error)),
+            EngineError::Kernels(error) => EngineError::Kernels(error.clone()),
+            EngineError::Panicked(said) => EngineError::Panicked(said.clone()),
+            EngineError::Sampling(error) => EngineError::Sampling(*error),
+        }
     }
 
     pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {

@@ -11,10 +11,10 @@ use msao_core::meter::{Meter, Phase};
 use tch::{Device, Kind, Tensor};
 
 use crate::cuda::{Graph, GraphPool};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::language::LanguageModel;
 use crate::nn::Work;
-use crate::paged::{Heads, sdpa};
+use crate::paged::{GATHERED, Heads, sdpa};
 use crate::pass::{Input, Part};
 use crate::pool::{BLOCK, Region};
 
@@ -24,10 +24,14 @@ const ROWS: [usize; 6] = [1, 2, 3, 5, 9, 17];
 const SEQUENCES: [usize; 12] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
 /// Blocks of cache of the longest sequence, at least.
 const FEWEST_BLOCKS: usize = 16;
-/// Bytes of keys that are gathered in a layer, at most: longer contexts of many sequences go without padding.
-const GATHERED: usize = 64 << 20;
 /// Shapes that are remembered.
 const SHAPES: usize = 48;
+
+/// The pass of a shape in which its graph is made: the first has libtorch and cuBLAS make what they make once, which cannot
+/// be noted.
+const FIRST_GRAPH: u64 = 2;
+/// Passes of a shape until a graph that there was no memory for is tried again.
+const PATIENCE: u64 = 256;
 
 /// To what a pass is padded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,9 +80,10 @@ struct Made {
     plan: Tensor,
     /// The graph and the hidden states that it writes.
     graph: Option<(Graph, Tensor)>,
-    /// Passes so far; whether no graph can be made.
+    /// Passes so far.
     passes: u64,
-    refused: bool,
+    /// The pass in which a graph is made; `None` once it has turned out that none can be.
+    graph_in: Option<u64>,
     /// When it was last used.
     used: u64,
     flops: u64,
@@ -127,6 +132,11 @@ impl Shapes {
         Self::without_graphs(None)
     }
 
+    /// Whether passes become graphs.
+    pub fn have_graphs(&self) -> bool {
+        self.memory.is_some()
+    }
+
     /// Runs all layers over the parts, whose slots are reserved, if they fit a shape.
     pub fn run(
         &mut self,
@@ -140,6 +150,7 @@ impl Shapes {
         let (kind, device) = language.cache_place();
         let heads = language.heads();
         let token = (heads.kv_heads * heads.dim) as usize * kind.elt_size_in_bytes();
+        // Longer contexts of many sequences go without padding.
         if shape.sequences * shape.blocks * BLOCK * token > GATHERED {
             return Ok(None);
         }
@@ -151,12 +162,13 @@ impl Shapes {
             let plan = Tensor::f_zeros([shape.numbers() as i64], (Kind::Int64, device))?;
             self.made.insert(shape, Made::new(plan));
         }
+        let memory = self.graph_memory();
         let Some(made) = self.made.get_mut(&shape) else {
             return Ok(None);
         };
         made.used = self.passes;
         made.plan.f_copy_(&Tensor::f_from_slice(&numbers)?)?;
-        let hidden = made.run(shape, language, regions, self.memory)?;
+        let hidden = made.run(shape, language, regions, memory)?;
         let (all, rows) = (shape.all() as u64, places.len() as u64);
         Ok(Some(Given {
             hidden,
@@ -165,6 +177,21 @@ impl Shapes {
             activation_bytes: made.activation_bytes * rows / all,
             places,
         }))
+    }
+
+    /// Forgets all shapes, with what their graphs hold. They are met anew.
+    pub fn clear(&mut self) {
+        self.made.clear();
+    }
+
+    /// Where a graph may be begun. Memory whose last graph has gone is on its way out, and libtorch lets no other in: then
+    /// it is other memory.
+    fn graph_memory(&mut self) -> Option<GraphPool> {
+        if self.made.values().all(|made| made.graph.is_none()) {
+            let fresh = |old| GraphPool::new().unwrap_or(old);
+            self.memory = self.memory.map(fresh);
+        }
+        self.memory
     }
 
     /// Makes place for a shape: the one that was not used for longest goes.
@@ -185,7 +212,7 @@ impl Made {
             plan,
             graph: None,
             passes: 0,
-            refused: false,
+            graph_in: Some(FIRST_GRAPH),
             used: 0,
             flops: 0,
             activation_bytes: 0,
@@ -204,16 +231,16 @@ impl Made {
             graph.replay()?;
             return Ok(hidden.shallow_clone());
         }
+        let numbers = self.plan.shallow_clone();
         let body = |meter: &mut Meter| {
             let mut work = Work {
                 meter,
                 phase: Phase::Decode,
             };
-            let plan = Plan::of(&self.plan, shape)?;
+            let plan = Plan::of(&numbers, shape)?;
             language.run_fixed(&plan, regions, &mut work)
         };
-        // The first pass of a shape has libtorch and cuBLAS make what they make once, which cannot be noted.
-        if let (Some(memory), false, true) = (memory, self.refused, self.passes > 1) {
+        if let Some(memory) = memory.filter(|_| self.wants_graph()) {
             match Graph::of(memory, || body(&mut Meter::new())) {
                 Ok((graph, hidden)) => {
                     graph.replay()?;
@@ -221,8 +248,8 @@ impl Made {
                     self.graph = Some((graph, hidden));
                     return Ok(given);
                 }
-                // For want of memory, most likely: then one operation at a time, which takes less.
-                Err(_) => self.refused = true,
+                // Then one operation at a time, which takes less memory; what is wrong with the device shows there too.
+                Err(error) => self.has_no_graph(shape, &error),
             }
         }
         let mut meter = Meter::new();
@@ -230,6 +257,27 @@ impl Made {
         let cost = meter.cost(Phase::Decode);
         (self.flops, self.activation_bytes) = (cost.flops, cost.activation_bytes);
         Ok(hidden)
+    }
+}
+
+impl Made {
+    fn wants_graph(&self) -> bool {
+        self.graph.is_none() && self.graph_in.is_some_and(|pass| self.passes >= pass)
+    }
+
+    /// Notes that no graph could be made in this pass. Want of memory passes; anything else stays as it is.
+    fn has_no_graph(&mut self, shape: Shape, error: &EngineError) {
+        self.graph_in = if error.is_want_of_room() {
+            Some(self.passes + PATIENCE)
+        } else {
+            let Shape {
+                sequences,
+                rows,
+                blocks,
+            } = shape;
+            tracing::warn!(%error, sequences, rows, blocks, "passes of this shape go without a CUDA graph");
+            None
+        };
     }
 }
 
@@ -446,6 +494,38 @@ impl<'a> Attention<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn want_of_memory_puts_a_graph_off_and_anything_else_does_without() {
+        let shape = Shape::of(1, 1, 1).unwrap();
+        let full = EngineError::DeviceFull {
+            said: "CUDA out of memory".into(),
+        };
+        let broken = EngineError::Device("CUDA error: operation not permitted".into());
+        // The passes in which a graph is tried, where each try ends like this.
+        for (error, tries) in [
+            (
+                &full,
+                vec![
+                    FIRST_GRAPH,
+                    FIRST_GRAPH + PATIENCE,
+                    FIRST_GRAPH + 2 * PATIENCE,
+                ],
+            ),
+            (&broken, vec![FIRST_GRAPH]),
+        ] {
+            let mut made = Made::new(Tensor::new());
+            let mut tried = Vec::new();
+            for pass in 1..=FIRST_GRAPH + 2 * PATIENCE {
+                made.passes = pass;
+                if made.wants_graph() {
+                    tried.push(pass);
+                    made.has_no_graph(shape, error);
+                }
+            }
+            assert_eq!(tried, tries, "{error}");
+        }
+    }
 
     #[test]
     fn a_shape_holds_what_it_was_chosen_for_and_little_more() {

@@ -183,7 +183,7 @@ impl LanguageModel {
             return native::run(self, layers, x, angles, region, spans, tap, work);
         }
         let (cos, sin) = self.rope.angles(axes, self.kind)?;
-        let mut paged = Paged::new(spans, self.heads(), self.device)?;
+        let mut paged = Paged::new(spans, self.heads(), self.cache_place())?;
         let start = work.hold(x.shallow_clone());
         let last = region.layers().end - 1;
         work.stack(

@@ -1,12 +1,14 @@
 //! A loaded model and the sequences it runs.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use msao_core::chat::Modality;
 use msao_core::inputs::{Array, ModelInputs};
 use msao_core::meter::{Meter, Phase};
-use msao_kernels::Format;
+use msao_kernels::{Format, Instructions};
 use tch::{Kind, Tensor};
 
 use crate::audio::{AudioEncoder, AudioRun};
@@ -85,6 +87,26 @@ impl LoadOptions {
     }
 }
 
+/// What computes the layers, by name. Says so where it is not what was hoped for.
+fn kernels_in_use(dir: &Path, options: &LoadOptions, holding: Holding, kind: Kind) -> &'static str {
+    match (holding, msao_kernels::instructions()) {
+        (Holding::Packed(_), Some(Instructions::Avx512)) => "avx512",
+        (Holding::Packed(_), Some(Instructions::Avx2)) => "avx2",
+        (_, instructions) => {
+            if options.place == Place::Cpu && options.kernels == Kernels::Best {
+                tracing::warn!(
+                    model = %dir.display(),
+                    precision = kind_name(kind),
+                    instructions = instructions.is_some(),
+                    "libtorch computes this model's layers, several times slower than our own kernels, which need AVX2 \
+                     with FMA and F16C or AVX-512 with VBMI and BF16, and f32 or bf16"
+                );
+            }
+            "libtorch"
+        }
+    }
+}
+
 /// A checkpoint in memory, ready to run.
 #[derive(Debug)]
 pub struct Model {
@@ -95,6 +117,7 @@ pub struct Model {
     weight_bytes: u64,
     kind: Kind,
     place: Place,
+    kernels: &'static str,
 }
 
 /// One conversation's state with a cache of its own: what the model has read and written so far, and what that cost.
@@ -165,14 +188,28 @@ const LAYOUTS: [Names; 3] = [
 impl Model {
     /// Loads the checkpoint in `dir`.
     pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
-        tch::no_grad(|| Self::load_inner(dir, options))
+        Self::load_until(dir, options, None)
     }
 
-    fn load_inner(dir: &Path, options: &LoadOptions) -> Result<Self> {
+    /// As [`Model::load`], giving up between two tensors once `stop` is true.
+    pub(crate) fn load_until(
+        dir: &Path,
+        options: &LoadOptions,
+        stop: Option<Arc<AtomicBool>>,
+    ) -> Result<Self> {
+        tch::no_grad(|| Self::load_inner(dir, options, stop))
+    }
+
+    fn load_inner(
+        dir: &Path,
+        options: &LoadOptions,
+        stop: Option<Arc<AtomicBool>>,
+    ) -> Result<Self> {
         let config = ModelConfig::load(dir)?;
         let weights = Weights::open(dir)?;
         let kind = options.precision.kind(weights.stored_kind());
         let mut weights = weights.target(kind, options.place.device()?);
+        weights.stop_with(stop);
         let layout = LAYOUTS
             .iter()
             .find(|names| {
@@ -227,6 +264,7 @@ impl Model {
             weight_bytes: weights.taken_bytes(),
             kind,
             place: options.place,
+            kernels: kernels_in_use(dir, options, weights.holding(), kind),
             config,
         })
     }
@@ -250,6 +288,12 @@ impl Model {
     /// The precision held: `f32`, `bf16` or `f16`.
     pub fn precision(&self) -> &'static str {
         kind_name(self.kind)
+    }
+
+    /// What computes the language model's layers: our own kernels, by the instructions that they use (`avx512`, `avx2`), or
+    /// `libtorch`.
+    pub fn kernels(&self) -> &'static str {
+        self.kernels
     }
 
     /// Where the model is held.

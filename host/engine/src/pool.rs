@@ -204,6 +204,13 @@ impl Region {
         theirs.iter().filter(alone).count()
     }
 
+    /// Whether only tables kept for later hold one of this table's blocks.
+    fn only_keeps(&self, table: &Table) -> bool {
+        let holders = |block: &u32| self.holders.get(*block as usize);
+        let mut held = table.blocks.iter().filter_map(holders);
+        held.any(|holders| holders.only_kept())
+    }
+
     /// Blocks that `more` tokens behind the table's would newly take.
     pub fn blocks_for(&self, table: &Table, more: usize) -> usize {
         let filled = table.slots.len() % BLOCK;
@@ -511,6 +518,38 @@ impl Pool {
         let each = self.regions.iter().zip(tables).zip(more);
         let blocks = each.map(|((region, table), more)| region.blocks_for(table, more));
         blocks.max().unwrap_or(0)
+    }
+
+    /// Blocks that these tables together would newly take for so many more tokens each, by region.
+    pub fn blocks_for_all<'a>(
+        &self,
+        growing: impl Iterator<Item = (&'a [Table; 2], [usize; 2])>,
+    ) -> [usize; 2] {
+        let [lower, upper] = &self.regions;
+        growing.fold(
+            [0, 0],
+            |[below, above], ([low, up], [more_low, more_up])| {
+                [
+                    below + lower.blocks_for(low, more_low),
+                    above + upper.blocks_for(up, more_up),
+                ]
+            },
+        )
+    }
+
+    /// The first region that has fewer free blocks than are wanted of it.
+    pub fn short_of(&self, wanted: [usize; 2]) -> Option<usize> {
+        let mut regions = self.regions.iter().zip(wanted);
+        regions.position(|(region, wanted)| region.free_blocks() < wanted)
+    }
+
+    /// Whether giving up these tables, which are kept for later, brings a block of a region nearer to being free: nobody
+    /// but other kept ones holds it.
+    pub fn only_keeps(&self, tables: &[Table; 2], region: usize) -> bool {
+        match (self.regions.get(region), tables.get(region)) {
+            (Some(region), Some(table)) => region.only_keeps(table),
+            _ => false,
+        }
     }
 
     /// Tokens' worth of blocks that may still be taken.

@@ -173,10 +173,25 @@ impl PrefixCache {
 
     /// Drops the least recently used prompt; false if there is none.
     pub fn evict(&mut self, pool: &mut Pool) -> bool {
+        self.evict_where(pool, |_, _| true)
+    }
+
+    /// Drops the least recently used prompt of those whose going helps to free blocks of a region: what is shared with a
+    /// sequence that runs would free nothing. False if there is none.
+    pub fn evict_from(&mut self, pool: &mut Pool, region: usize) -> bool {
+        self.evict_where(pool, |pool, tables| pool.only_keeps(tables, region))
+    }
+
+    fn evict_where(
+        &mut self,
+        pool: &mut Pool,
+        may_go: impl Fn(&Pool, &[Table; 2]) -> bool,
+    ) -> bool {
         let oldest = self
             .entries
             .iter()
             .enumerate()
+            .filter(|(_, entry)| may_go(pool, &entry.tables))
             .min_by_key(|(_, entry)| entry.used);
         match oldest.map(|(index, _)| index) {
             Some(index) => {
@@ -305,6 +320,37 @@ mod tests {
         let on = prompt(header, 'c', 30) + "x";
         assert_eq!(kept.ask(&on), header + 30);
         assert_eq!(kept.has(&[&c, &d, &e]), [89, header, 89]);
+    }
+
+    #[test]
+    fn who_shares_all_with_those_that_run_makes_no_room_by_going() {
+        let mut kept = Kept::new(4, 64);
+        let [a, b, c] = ['a', 'b', 'c'].map(|own| prompt(0, own, 40));
+        for prompt in [&a, &b, &c] {
+            kept.ask(prompt);
+        }
+        // The oldest is in use to its last block, and another by its first block alone.
+        let mut running: [[Table; 2]; 2] = Default::default();
+        for (tables, (entry, tokens)) in running.iter_mut().zip([(0, 40), (1, 16)]) {
+            let [lower, upper] = &mut kept.pool.regions;
+            let [low, up] = &kept.cache.entries[entry].tables;
+            *tables = [lower.share(low, tokens), upper.share(up, tokens)];
+        }
+        for region in [0, 1] {
+            let held = kept.pool.held_blocks();
+            assert!(kept.cache.evict_from(&mut kept.pool, region));
+            // What of it is not in use has come free, in both regions.
+            let freed = held - kept.pool.held_blocks();
+            assert_eq!(freed, 2 * if region == 0 { 2 } else { 3 });
+        }
+        assert!(!kept.cache.evict_from(&mut kept.pool, 0));
+        assert_eq!(kept.has(&[&a, &b, &c]), [39, 0, 0]);
+        // Once nobody uses it, it can go.
+        for tables in &mut running {
+            kept.pool.release(tables);
+        }
+        assert!(kept.cache.evict_from(&mut kept.pool, 1));
+        assert_eq!(kept.pool.held_blocks(), 0);
     }
 
     #[test]

@@ -64,6 +64,39 @@ pub(crate) struct Probe {
     /// What looking has cost so far beyond the prefill.
     seconds: f64,
     flops: u64,
+    report: Report,
+}
+
+/// What is said of it all, once it is asked for: worked out some rows of text at a time, and kept.
+#[derive(Debug)]
+enum Report {
+    Unasked,
+    Begun(Begun),
+    Ready(ProbeReport),
+}
+
+/// A report that is being worked out.
+#[derive(Debug)]
+struct Begun {
+    next: Next,
+    /// What is known of the items so far.
+    items: Vec<ItemReport>,
+    seconds: f64,
+    flops: u64,
+}
+
+/// What comes next in a report.
+#[derive(Debug)]
+enum Next {
+    /// What the text saw is gathered.
+    Text,
+    /// The text pays.
+    TextPays(Paying),
+    /// The content-free text is read.
+    Nothing,
+    /// The content-free text pays.
+    NothingPays(Paying),
+    Over,
 }
 
 impl Probe {
@@ -113,6 +146,7 @@ impl Probe {
                 .collect(),
             seconds: 0.0,
             flops: 0,
+            report: Report::Unasked,
         })
     }
 
@@ -222,74 +256,139 @@ impl Probe {
         self.places.iter().any(|places| places.contains(&place))
     }
 
-    /// What was seen. Runs the content-free text; may be asked for again.
-    pub fn report(
-        &mut self,
-        model: &Model,
-        pool: &mut Pool,
-        state: &mut State,
-        prompt: &Prompt,
-    ) -> Result<ProbeReport> {
+    /// What was seen, if it has been worked out. May be asked for while what is kept is waited for.
+    pub fn report(&self) -> Result<Option<&ProbeReport>> {
         if self.stage != Stage::Waiting {
             return Err(EngineError::request(
                 "the probe reports once it has seen the whole prompt and before what is kept is said",
             ));
         }
-        let started = Instant::now();
-        let before = state.meter.cost(Phase::Prefill).flops;
-        let items: Vec<Range<usize>> = prompt
-            .items
-            .iter()
-            .map(|item| item.places.clone())
-            .collect();
-        let (paid, paid_by_nothing) = tch::no_grad(|| -> Result<_> {
-            let paid = match self.queries.as_slice() {
-                [] => None,
-                queries => {
-                    let queries = Tensor::f_cat(queries, 0)?;
-                    let [table, _] = &state.tables;
-                    let attention = Attention::new(model, pool, table)?;
-                    charge(model, &mut state.meter, self.text.len(), table.tokens());
-                    Some(attention.paid(&queries, &self.text, &items)?)
-                }
-            };
-            let last = with_tokens(prompt).map(|item| item.places.end).max();
-            let nothing = &self.options.content_free;
-            let by_nothing = match last {
-                Some(last) if !nothing.is_empty() => {
-                    let (queries, mut table) =
-                        self.read_nothing(model, pool, state, prompt, last)?;
-                    let places: Vec<usize> = (last..last + nothing.len()).collect();
-                    let paid = Attention::new(model, pool, &table)
-                        .and_then(|attention| attention.paid(&queries, &places, &items));
-                    charge(model, &mut state.meter, places.len(), table.tokens());
-                    if let Some(region) = pool.regions.first_mut() {
-                        region.truncate(&mut table, 0);
-                    }
-                    Some(paid?)
-                }
-                _ => None,
-            };
-            Ok((paid, by_nothing))
-        })?;
-        for (report, paid) in self.seen.iter_mut().zip(paid.into_iter().flatten()) {
-            report.relevance = paid;
-        }
-        for (report, paid) in self
-            .seen
-            .iter_mut()
-            .zip(paid_by_nothing.into_iter().flatten())
-        {
-            report.relevance_of_nothing = paid;
-        }
-        let spent = self.seconds + started.elapsed().as_secs_f64();
-        let [lower, _] = &pool.regions;
-        Ok(ProbeReport {
-            items: self.seen.clone(),
-            layers: lower.layers().len(),
-            extra_flops: self.flops + state.meter.cost(Phase::Prefill).flops - before,
-            extra_seconds: spent,
+        Ok(match &self.report {
+            Report::Ready(report) => Some(report),
+            Report::Unasked | Report::Begun(_) => None,
         })
+    }
+
+    /// Goes on working out the report by one block of rows of text, or by a pass over the content-free text. When it
+    /// fails it is begun anew the next time.
+    pub fn report_on(
+        &mut self,
+        model: &Model,
+        pool: &mut Pool,
+        state: &mut State,
+        prompt: &Prompt,
+    ) -> Result<()> {
+        if self.report()?.is_some() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let mut begun = match std::mem::replace(&mut self.report, Report::Unasked) {
+            Report::Begun(begun) => begun,
+            Report::Unasked | Report::Ready(_) => Begun {
+                next: Next::Text,
+                items: self.seen.clone(),
+                seconds: 0.0,
+                flops: 0,
+            },
+        };
+        let before = state.meter.cost(Phase::Prefill).flops;
+        tch::no_grad(|| self.step(&mut begun, model, pool, state, prompt))?;
+        begun.flops += state.meter.cost(Phase::Prefill).flops - before;
+        begun.seconds += started.elapsed().as_secs_f64();
+        self.report = match begun.next {
+            Next::Over => {
+                let [lower, _] = &pool.regions;
+                Report::Ready(ProbeReport {
+                    items: begun.items,
+                    layers: lower.layers().len(),
+                    extra_flops: self.flops + begun.flops,
+                    extra_seconds: self.seconds + begun.seconds,
+                })
+            }
+            _ => Report::Begun(begun),
+        };
+        Ok(())
+    }
+
+    fn step(
+        &self,
+        begun: &mut Begun,
+        model: &Model,
+        pool: &mut Pool,
+        state: &mut State,
+        prompt: &Prompt,
+    ) -> Result<()> {
+        let items = self.places.as_slice();
+        begun.next = match std::mem::replace(&mut begun.next, Next::Over) {
+            Next::Text => match self.text_pays(model, pool, state)? {
+                Some(paying) => Next::TextPays(paying),
+                None => Next::Nothing,
+            },
+            Next::TextPays(mut paying) => {
+                if paying.pay(items)? {
+                    let paid = paying.averages(items);
+                    for (report, paid) in begun.items.iter_mut().zip(paid) {
+                        report.relevance = paid;
+                    }
+                    Next::Nothing
+                } else {
+                    Next::TextPays(paying)
+                }
+            }
+            Next::Nothing => match self.nothing_pays(model, pool, state, prompt)? {
+                Some(paying) => Next::NothingPays(paying),
+                None => Next::Over,
+            },
+            Next::NothingPays(mut paying) => {
+                if paying.pay(items)? {
+                    let paid = paying.averages(items);
+                    for (report, paid) in begun.items.iter_mut().zip(paid) {
+                        report.relevance_of_nothing = paid;
+                    }
+                    Next::Over
+                } else {
+                    Next::NothingPays(paying)
+                }
+            }
+            Next::Over => Next::Over,
+        };
+        Ok(())
+    }
+
+    /// What the text is to pay, if there is any behind an item.
+    fn text_pays(&self, model: &Model, pool: &Pool, state: &mut State) -> Result<Option<Paying>> {
+        if self.queries.is_empty() {
+            return Ok(None);
+        }
+        let queries = Tensor::f_cat(&self.queries, 0)?;
+        let [table, _] = &state.tables;
+        let attention = Attention::new(model, pool, table)?;
+        charge(model, &mut state.meter, self.text.len(), table.tokens());
+        let text = self.text.clone();
+        Ok(Some(Paying::new(attention, queries, text, &self.places)))
+    }
+
+    /// What the content-free text is to pay, if there is any and an item before it.
+    fn nothing_pays(
+        &self,
+        model: &Model,
+        pool: &mut Pool,
+        state: &mut State,
+        prompt: &Prompt,
+    ) -> Result<Option<Paying>> {
+        let last = with_tokens(prompt).map(|item| item.places.end).max();
+        let nothing = self.options.content_free.len();
+        let Some(last) = last.filter(|_| nothing > 0) else {
+            return Ok(None);
+        };
+        let (queries, mut table) = self.read_nothing(model, pool, state, prompt, last)?;
+        let places: Vec<usize> = (last..last + nothing).collect();
+        let attention = Attention::new(model, pool, &table);
+        charge(model, &mut state.meter, places.len(), table.tokens());
+        if let Some(region) = pool.regions.first_mut() {
+            region.truncate(&mut table, 0);
+        }
+        Ok(Some(Paying::new(attention?, queries, places, &self.places)))
     }
 
     /// Reads the content-free text behind the last item in the first layers. Returns its queries and the table of what it
@@ -352,6 +451,7 @@ impl Probe {
         self.stage = Stage::GoingOn;
         self.queries.clear();
         self.hidden.clear();
+        self.report = Report::Unasked;
         Ok(hidden)
     }
 }
@@ -359,7 +459,80 @@ impl Probe {
 /// Rows of text whose attention is computed together.
 const ROWS_AT_ONCE: usize = 64;
 
+/// What rows of text pay to each item, taken in some rows at a time: long texts behind long prompts would make matrices
+/// of gigabytes, and keep everybody else waiting.
+#[derive(Debug)]
+struct Paying {
+    attention: Attention,
+    /// `[rows, heads, d]`, of rows at `places`, which rise.
+    queries: Tensor,
+    places: Vec<usize>,
+    /// Rows taken in so far.
+    done: usize,
+    /// For each token of each item the sum over these rows and all heads.
+    paid: Vec<Vec<f32>>,
+}
+
+impl Paying {
+    fn new(
+        attention: Attention,
+        queries: Tensor,
+        places: Vec<usize>,
+        items: &[Range<usize>],
+    ) -> Self {
+        Paying {
+            attention,
+            queries,
+            places,
+            done: 0,
+            paid: items.iter().map(|item| vec![0.0; item.len()]).collect(),
+        }
+    }
+
+    /// Takes in the next rows, of which those behind an item pay to it. True once there are no more.
+    fn pay(&mut self, items: &[Range<usize>]) -> Result<bool> {
+        let left = self.places.get(self.done..).unwrap_or_default();
+        let rows = left.chunks(ROWS_AT_ONCE).next().unwrap_or_default();
+        if rows.is_empty() {
+            return Ok(true);
+        }
+        let first = self.done as i64;
+        let queries = self.queries.f_narrow(0, first, rows.len() as i64)?;
+        let weights = self.attention.weights(&queries, rows)?;
+        for (paid, item) in self.paid.iter_mut().zip(items) {
+            let before = rows.partition_point(|&place| place < item.end);
+            let behind = rows.len() - before;
+            if behind == 0 || item.is_empty() {
+                continue;
+            }
+            let here = weights
+                .f_narrow(0, before as i64, behind as i64)?
+                .f_narrow(1, item.start as i64, item.len() as i64)?
+                .f_sum_dim_intlist([0].as_slice(), false, Kind::Float)?;
+            for (sum, weight) in paid.iter_mut().zip(floats(&here)?) {
+                *sum += weight;
+            }
+        }
+        self.done += rows.len();
+        Ok(self.done == self.places.len())
+    }
+
+    /// For each item what is paid to its tokens by those rows that stand behind it, averaged over rows and heads; zeros
+    /// where none does.
+    fn averages(mut self, items: &[Range<usize>]) -> Vec<Vec<f32>> {
+        for (paid, item) in self.paid.iter_mut().zip(items) {
+            let before = self.places.partition_point(|&place| place < item.end);
+            let all = (self.places.len() - before) as i64 * self.attention.heads.heads;
+            for sum in paid {
+                *sum /= all.max(1) as f32;
+            }
+        }
+        self.paid
+    }
+}
+
 /// Attention in the last of the first layers, which rows of text pay to what they saw.
+#[derive(Debug)]
 struct Attention {
     heads: Heads,
     /// `[kv heads, d, tokens]` in f32.
@@ -387,44 +560,6 @@ impl Attention {
             tokens: Tensor::f_arange(slots.len() as i64, (Kind::Int64, device))?,
             window: model.config().text.windows.get(layer).copied().flatten(),
         })
-    }
-
-    /// For each item what is paid to its tokens by those rows that stand behind it, averaged over rows and heads; zeros
-    /// where none does. `queries`: `[rows, heads, d]`, of rows at `places`, which rise.
-    fn paid(
-        &self,
-        queries: &Tensor,
-        places: &[usize],
-        items: &[Range<usize>],
-    ) -> Result<Vec<Vec<f32>>> {
-        let mut paid: Vec<Vec<f32>> = items.iter().map(|item| vec![0.0; item.len()]).collect();
-        // Some rows at a time: long texts behind long prompts would make matrices of gigabytes.
-        for (block, rows) in places.chunks(ROWS_AT_ONCE).enumerate() {
-            let first = (block * ROWS_AT_ONCE) as i64;
-            let weights = self.weights(&queries.f_narrow(0, first, rows.len() as i64)?, rows)?;
-            for (paid, item) in paid.iter_mut().zip(items) {
-                let before = rows.partition_point(|&place| place < item.end);
-                let behind = rows.len() - before;
-                if behind == 0 || item.is_empty() {
-                    continue;
-                }
-                let here = weights
-                    .f_narrow(0, before as i64, behind as i64)?
-                    .f_narrow(1, item.start as i64, item.len() as i64)?
-                    .f_sum_dim_intlist([0].as_slice(), false, Kind::Float)?;
-                for (sum, weight) in paid.iter_mut().zip(floats(&here)?) {
-                    *sum += weight;
-                }
-            }
-        }
-        for (paid, item) in paid.iter_mut().zip(items) {
-            let before = places.partition_point(|&place| place < item.end);
-            let all = (places.len() - before) as i64 * self.heads.heads;
-            for sum in paid {
-                *sum /= all.max(1) as f32;
-            }
-        }
-        Ok(paid)
     }
 
     /// What each of some rows pays to each token, `[rows, tokens]`, summed over heads.
@@ -590,7 +725,13 @@ mod tests {
             window: None,
         };
         let rows = Tensor::from_slice(&queries).reshape([places.len() as i64, 4, 8]);
-        let paid = attention.paid(&rows, &places, &items).unwrap();
+        let mut paying = Paying::new(attention, rows, places.clone(), &items);
+        let mut blocks = 1;
+        while !paying.pay(&items).unwrap() {
+            blocks += 1;
+        }
+        assert_eq!(blocks, places.len().div_ceil(ROWS_AT_ONCE));
+        let paid = paying.averages(&items);
         assert_eq!(paid.len(), items.len());
         for (item, paid) in items.iter().zip(&paid) {
             let expected = word_by_word(&heads, (&queries, &keys), &places, item);

@@ -76,6 +76,12 @@ impl Default for RunnerOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SequenceId(u64);
 
+#[cfg(test)]
+impl SequenceId {
+    /// Of the first sequence of a runner.
+    pub(crate) const FIRST: SequenceId = SequenceId(0);
+}
+
 /// How a prompt is read.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
@@ -161,9 +167,18 @@ pub struct Runner {
     /// Work on this sequence panics half way.
     #[cfg(test)]
     pub(crate) trip: Option<SequenceId>,
-    /// So many passes find no memory on the device.
+    /// Whether this kind of work finds no memory on the device, time after time.
     #[cfg(test)]
-    pub(crate) full: usize,
+    pub(crate) full: (Task, std::collections::VecDeque<bool>),
+}
+
+/// Work that takes memory on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    Open,
+    Encode,
+    Pass,
+    Report,
 }
 
 impl Runner {
@@ -187,19 +202,38 @@ impl Runner {
             #[cfg(test)]
             trip: None,
             #[cfg(test)]
-            full: 0,
+            full: (Task::Pass, Default::default()),
         })
     }
 
-    /// Gives back device memory that only makes things faster: encoded media that are kept for later.
+    /// Gives back device memory that only makes things faster: encoded media that are kept for later, and the graphs of
+    /// passes, which are made anew as their shapes come again. Kept prefixes stay: the cache's memory was taken at once.
     pub(crate) fn make_room(&mut self) {
         self.media.clear();
+        if let Some(shapes) = &mut self.pool.shapes {
+            shapes.clear();
+        }
         crate::cuda::release();
+    }
+
+    /// Fails where a test has taken the device's memory away.
+    fn check_memory(&mut self, _task: Task) -> Result<()> {
+        #[cfg(test)]
+        if self.full.0 == _task && self.full.1.pop_front() == Some(true) {
+            let said = "CUDA out of memory. Tried to allocate on purpose".into();
+            return Err(tch::TchError::Torch(said).into());
+        }
+        Ok(())
     }
 
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// Whether passes over a few tokens become CUDA graphs.
+    pub fn has_graphs(&self) -> bool {
+        self.pool.shapes.as_ref().is_some_and(Shapes::have_graphs)
     }
 
     /// Tokens that the cache can hold in all.
@@ -267,6 +301,7 @@ impl Runner {
         reserve: usize,
         options: &OpenOptions,
     ) -> Result<SequenceId> {
+        self.check_memory(Task::Open)?;
         let tokens = inputs.input_ids.len();
         if reserve > self.capacity() {
             return Err(EngineError::request(format!(
@@ -396,6 +431,7 @@ impl Runner {
     pub fn encode_on(&mut self, id: SequenceId) -> Result<bool> {
         #[cfg(test)]
         assert!(self.trip != Some(id), "on purpose");
+        self.check_memory(Task::Encode)?;
         let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
         let Some(reading) = &mut running.reading else {
             return Ok(true);
@@ -437,21 +473,43 @@ impl Runner {
 
     /// What the probe saw, once all of the prompt has been looked at ([`Needs::Keeping`]).
     pub fn probed(&mut self, id: SequenceId) -> Result<ProbeReport> {
-        let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
-        match &mut running.reading {
-            Some(Reading {
-                probe: Some(probe),
-                prompt,
-                ..
-            }) => {
-                let blocks = probe.beside().div_ceil(BLOCK) + 1;
-                while self.pool.free_blocks() < blocks && self.prefixes.evict(&mut self.pool) {}
-                probe.report(&self.model, &mut self.pool, &mut running.state, prompt)
+        loop {
+            if let Some(report) = self.report(id)? {
+                return Ok(report.clone());
             }
-            _ => Err(EngineError::request(
-                "this sequence was opened without a probe",
-            )),
+            self.report_on(id)?;
         }
+    }
+
+    /// What the probe saw, if that has been worked out ([`Runner::report_on`]).
+    pub fn report(&self, id: SequenceId) -> Result<Option<&ProbeReport>> {
+        let probe = self.get(id)?.reading.as_ref();
+        match probe.and_then(|reading| reading.probe.as_ref()) {
+            Some(probe) => probe.report(),
+            None => Err(unprobed()),
+        }
+    }
+
+    /// Goes on working out what the probe saw, by some rows of the text. When it fails it is begun anew the next time.
+    pub fn report_on(&mut self, id: SequenceId) -> Result<()> {
+        self.check_memory(Task::Report)?;
+        let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;
+        let Some(Reading {
+            probe: Some(probe),
+            prompt,
+            ..
+        }) = &mut running.reading
+        else {
+            return Err(unprobed());
+        };
+        // What rides along shares the block in which the item ends, and so copies it.
+        let blocks = match probe.beside() {
+            0 => 0,
+            tokens => tokens.div_ceil(BLOCK) + 1,
+        };
+        let (pool, prefixes) = (&mut self.pool, &mut self.prefixes);
+        give_way(prefixes, pool, |_| [blocks, 0]);
+        probe.report_on(&self.model, pool, &mut running.state, prompt)
     }
 
     /// Goes on behind the probe with what is to be kept: the layers after the probe's see these tokens only. When it
@@ -484,6 +542,24 @@ impl Runner {
     /// Whether a sequence's prompt is read with a probe, in batches of its own.
     pub fn is_probed(&self, id: SequenceId) -> bool {
         self.sequences.get(&id).is_some_and(Running::probing)
+    }
+
+    /// The share of the model's layers that the next piece of a prompt goes through: those of one region where a probe
+    /// is in it.
+    pub fn share_of_layers(&self, id: SequenceId) -> f64 {
+        let [lower, upper] = self
+            .pool
+            .regions
+            .each_ref()
+            .map(|region| region.layers().len());
+        let probe = |running: &Running| {
+            let probe = running.reading.as_ref()?.probe.as_ref()?;
+            Some(if probe.going_on() { upper } else { lower })
+        };
+        match self.sequences.get(&id).and_then(probe) {
+            Some(layers) => layers as f64 / (lower + upper).max(1) as f64,
+            None => 1.0,
+        }
     }
 
     /// Tokens that a sequence has in the cache.
@@ -552,6 +628,17 @@ impl Runner {
     fn get(&self, id: SequenceId) -> Result<&Running> {
         self.sequences.get(&id).ok_or_else(|| unknown(id))
     }
+}
+
+/// Has kept prefixes give way until each region has as many free blocks as are wanted, as far as that helps.
+fn give_way(prefixes: &mut PrefixCache, pool: &mut Pool, wanted: impl Fn(&Pool) -> [usize; 2]) {
+    while let Some(region) = pool.short_of(wanted(pool))
+        && prefixes.evict_from(pool, region)
+    {}
+}
+
+fn unprobed() -> EngineError {
+    EngineError::request("this sequence was opened without a probe")
 }
 
 fn unknown(id: SequenceId) -> EngineError {

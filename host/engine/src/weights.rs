@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use memmap2::Mmap;
 use msao_kernels::{Element, Format, PackedMatrix};
@@ -52,6 +54,8 @@ pub struct Weights {
     holding: Holding,
     taken: u64,
     index_path: PathBuf,
+    /// Set once nobody wants the rest.
+    stop: Option<Arc<AtomicBool>>,
 }
 
 /// The name, type and shape of a stored tensor.
@@ -86,6 +90,7 @@ impl Weights {
             holding: Holding::Plain,
             taken: 0,
             index_path,
+            stop: None,
         };
         for file in files {
             weights.add(dir.join(file))?;
@@ -194,6 +199,11 @@ impl Weights {
         (self.kind, self.device)
     }
 
+    /// Nothing is taken any more once this is true.
+    pub(crate) fn stop_with(&mut self, stop: Option<Arc<AtomicBool>>) {
+        self.stop = stop;
+    }
+
     /// How matrices are held from now on.
     pub(crate) fn hold(&mut self, holding: Holding) {
         self.holding = holding;
@@ -211,6 +221,10 @@ impl Weights {
 
     /// The entries of tensors that make up one of `shape`, stacked along the first axis.
     fn find(&self, names: &[&str], shape: &[usize]) -> Result<Vec<&Entry>> {
+        let stop = self.stop.as_ref();
+        if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            return Err(EngineError::request("loading the model was given up"));
+        }
         let [rows, row_shape @ ..] = shape else {
             return Err(EngineError::checkpoint(
                 &self.index_path,

@@ -660,3 +660,23 @@ fn a_directory_without_a_model_is_an_error_and_no_service() {
         assert!(error.to_string().contains("no-such-model"), "{error}");
     });
 }
+
+#[test]
+fn closing_waits_for_all_that_still_use_the_model() {
+    let (name, cases) = chosen();
+    let case = &cases[0];
+    block_on(async {
+        let service = Service::start(dir(&name), f32_options(), ServiceOptions::default());
+        let service = service.await.unwrap();
+        let vocabulary = service.config().text.vocab_size;
+        let opening = service.open(open(case, sampler(case, vocabulary, 1, 0)));
+        let session = opening.await.unwrap();
+        let closing = tokio::spawn(service.clone().close());
+        drop(service);
+        session.read().await.unwrap();
+        assert!(!closing.is_finished());
+        // Letting go of the last comes back while the thread is still there.
+        drop(session);
+        closing.await.unwrap();
+    });
+}

@@ -1,9 +1,11 @@
 //! Why a matrix could not be made or filled.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 /// Why a matrix could not be made or filled. The operations themselves cannot fail.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum KernelError {
     /// The CPU lacks the instructions.
     #[error(
@@ -24,7 +26,7 @@ pub enum KernelError {
         /// Bytes asked for.
         bytes: usize,
         /// What the system said.
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
     /// Rows that the matrix does not have.
     #[error("rows {first} to {end} of a matrix that has {outputs}")]

@@ -80,7 +80,10 @@ impl PackedMatrix {
         let memory = MmapOptions::new()
             .len(bytes + spare)
             .map_anon()
-            .map_err(|source| KernelError::Memory { bytes, source })?;
+            .map_err(|source| KernelError::Memory {
+                bytes,
+                source: source.into(),
+            })?;
         let start = if spare > 0 {
             // A wish: without huge pages the matrix works as well, only slower.
             let _ = memory.advise(Advice::HugePage);

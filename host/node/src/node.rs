@@ -130,7 +130,11 @@ impl Models {
         ] {
             if let Some(section) = section {
                 tracing::info!(role, path = %section.path.display(), "loading a model");
-                *place = Some(Model::load(role, section, fps).await?);
+                let model = Model::load(role, section, fps).await?;
+                let load = model.engine.load();
+                let (kernels, graphs) = (load.kernels, load.graphs);
+                tracing::info!(role, kernels, graphs, "the model is there");
+                *place = Some(model);
             }
         }
         Ok(models)

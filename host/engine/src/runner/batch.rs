@@ -2,11 +2,10 @@
 
 use msao_core::meter::Phase;
 
-use super::{Piece, Runner, Running, SequenceId, Work, unknown};
+use super::{Piece, Runner, Running, SequenceId, Task, Work, give_way, unknown};
 use crate::error::{EngineError, Result};
 use crate::logits::Logits;
 use crate::pass::{Input, Part};
-use crate::pool::BLOCK;
 
 impl Runner {
     /// Runs one pass over a batch, in which no sequence is named twice. Returns for each entry the logits after its
@@ -37,15 +36,9 @@ impl Runner {
     ) -> Result<Logits> {
         // Pieces of prompts: rows and their positions, made before any state is borrowed.
         let mut pieces = Vec::with_capacity(batch.len());
-        let mut wanted_blocks = 0;
         for ((_, running), (id, work)) in taken.iter().zip(batch) {
-            let rows = match (work, &running.reading) {
-                (Work::Read(most), Some(reading)) => {
-                    let piece = reading.piece(*most)?;
-                    let rows = piece.rows;
-                    pieces.push(Some(piece));
-                    rows
-                }
+            match (work, &running.reading) {
+                (Work::Read(most), Some(reading)) => pieces.push(Some(reading.piece(*most)?)),
                 (Work::Extend(tokens) | Work::Append(tokens), None) if !tokens.is_empty() => {
                     self.model
                         .check_room(running.state.tokens() + tokens.len(), 0)?;
@@ -58,7 +51,6 @@ impl Runner {
                         )));
                     }
                     pieces.push(None);
-                    tokens.len()
                 }
                 (Work::Extend(_) | Work::Append(_), None) => {
                     return Err(EngineError::request("no tokens to go on with"));
@@ -75,10 +67,17 @@ impl Runner {
                         id.0
                     )));
                 }
-            };
-            wanted_blocks += rows.div_ceil(BLOCK) + 1;
+            }
         }
-        while self.pool.free_blocks() < wanted_blocks && self.prefixes.evict(&mut self.pool) {}
+        let more: Vec<[usize; 2]> = (taken.iter().zip(batch).zip(&pieces))
+            .map(|(((_, running), (_, work)), piece)| running.adds(work, piece.as_ref()))
+            .collect();
+        // Counted anew as prefixes give way: a block that nobody else holds any more need not be copied.
+        give_way(&mut self.prefixes, &mut self.pool, |pool| {
+            let tables = taken.iter().map(|(_, running)| &running.state.tables);
+            pool.blocks_for_all(tables.zip(more.iter().copied()))
+        });
+        self.check_memory(Task::Pass)?;
         if taken.iter().any(|(_, running)| running.probing()) {
             return match (taken, pieces.as_slice()) {
                 ([(_, running)], [Some(piece)]) => self.run_probing(running, piece),
@@ -115,12 +114,6 @@ impl Runner {
                     return Err(EngineError::request("a piece of a prompt went missing"));
                 }
             });
-        }
-        #[cfg(test)]
-        if let Some(left) = self.full.checked_sub(1) {
-            self.full = left;
-            let said = "CUDA out of memory. Tried to allocate on purpose".into();
-            return Err(tch::TchError::Torch(said).into());
         }
         let logits = self.model.pass(&mut self.pool, &mut parts)?;
         drop(parts);
@@ -177,5 +170,25 @@ impl Runner {
                 .put(chain, &mut self.pool, &running.state.tables);
         }
         running.reading = None;
+    }
+}
+
+impl Running {
+    /// Tokens that its work adds in each region.
+    fn adds(&self, work: &Work, piece: Option<&Piece>) -> [usize; 2] {
+        let rows = match (work, piece) {
+            (Work::Read(_), Some(piece)) => piece.rows,
+            (Work::Read(_), None) => 0,
+            (Work::Extend(tokens) | Work::Append(tokens), _) => tokens.len(),
+        };
+        let probe = self
+            .reading
+            .as_ref()
+            .and_then(|reading| reading.probe.as_ref());
+        match probe {
+            Some(probe) if probe.going_on() => [0, rows],
+            Some(_) => [rows, 0],
+            None => [rows; 2],
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::prompt::Prompt;
 
 #[derive(Debug)]
 pub(super) struct Reading {
+    /// Its media until they have been encoded.
     pub inputs: Arc<ModelInputs>,
     pub prompt: Prompt,
     /// Hashes of its media, where anything is kept.
@@ -70,6 +71,24 @@ impl Reading {
         if self.skip.get(self.prompt.encoded) == Some(&true) {
             self.encoding = None;
         }
+        self.let_go_of_media();
+    }
+
+    /// Drops its share in pixels and sounds once no encoder needs them any more: a prompt may wait for long to be read.
+    fn let_go_of_media(&mut self) {
+        let ModelInputs {
+            images,
+            videos,
+            audio,
+            ..
+        } = self.inputs.as_ref();
+        let any = images.is_some() || videos.is_some() || audio.is_some();
+        if any && self.needs() != Needs::Encoding {
+            self.inputs = Arc::new(ModelInputs {
+                input_ids: self.inputs.input_ids.clone(),
+                ..ModelInputs::default()
+            });
+        }
     }
 
     /// The chain of a prompt that has been read, if others may go on from it: nothing was dropped behind a probe.
@@ -113,6 +132,7 @@ impl Reading {
         while self.skip.get(self.prompt.encoded).is_some_and(|&skip| skip) {
             self.prompt.encoded += 1;
         }
+        self.let_go_of_media();
     }
 
     pub fn needs(&self) -> Needs {

@@ -96,3 +96,55 @@ fn spoil(runner: &mut Runner, id: SequenceId) {
     let reading = runner.sequences.get_mut(&id).unwrap().reading.as_mut();
     reading.unwrap().probe.as_mut().unwrap().spoil();
 }
+
+#[test]
+fn going_on_in_blocks_that_are_there_throws_out_no_kept_prompt() {
+    let model = load();
+    let text = &model.config().text;
+    let token = 2 * 4 * text.layers * text.kv_heads * text.head_dim;
+    let options = RunnerOptions {
+        cache_bytes: (16 * BLOCK * token) as u64,
+        media_cache_bytes: 0,
+        prefixes: 8,
+        ..Default::default()
+    };
+    let mut runner = Runner::new(model, &options).unwrap();
+    let open = |runner: &mut Runner, tokens: u32, salt: u32| {
+        let inputs = ModelInputs {
+            input_ids: (0..tokens).map(|n| 3 + (7 * n + salt) % 50).collect(),
+            ..Default::default()
+        };
+        let options = OpenOptions::default();
+        runner.open(Arc::new(inputs), 40, &options).unwrap()
+    };
+    let kept = open(&mut runner, 40, 0);
+    read(&mut runner, kept, 40);
+    runner.close(kept).unwrap();
+    // Three blocks are kept. Four prompts take two each, and copy their last to go on: one block is left.
+    let running: Vec<SequenceId> = (1..5)
+        .map(|salt| {
+            let id = open(&mut runner, 17, salt);
+            read(&mut runner, id, 17);
+            id
+        })
+        .collect();
+    let step = |runner: &mut Runner| {
+        let batch: Vec<_> = running.iter().map(|id| (*id, Work::Append(&[9]))).collect();
+        runner.run(&batch).unwrap();
+    };
+    for _ in 0..5 {
+        step(&mut runner);
+    }
+    assert_eq!(runner.pool.short_of([1, 1]), None);
+    assert_eq!(runner.pool.short_of([2, 2]), Some(0));
+    let again = open(&mut runner, 40, 0);
+    assert_eq!(runner.needs(again).unwrap(), Needs::Reading(1));
+    runner.close(again).unwrap();
+    // Of 17 + 15 tokens the next takes each a block: as many come free as are wanted, of those used least recently.
+    for _ in 5..16 {
+        step(&mut runner);
+    }
+    assert_eq!(runner.pool.short_of([1, 1]), Some(0));
+    let again = open(&mut runner, 40, 0);
+    assert_eq!(runner.needs(again).unwrap(), Needs::Reading(1));
+}

@@ -10,11 +10,14 @@ use msao_core::probe::ProbeReport;
 use msao_core::sampling::{Pick, Sampler, Scratch};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Event, ServiceError, Tell, Ticket, Verdict};
+use super::{Event, MediaBytes, ServiceError, Tell, Ticket, Verdict};
 use crate::error::{EngineError, Result};
 use crate::generate::{Step, Stop};
 use crate::keep::Keep;
 use crate::runner::SequenceId;
+
+/// Events that an answer's channel can hold at all.
+const MOST_UNREAD: usize = tokio::sync::Semaphore::MAX_PERMITS;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ServiceError>>;
 
@@ -26,6 +29,8 @@ pub(crate) enum Order {
     Generate {
         most: usize,
         events: mpsc::Sender<Event>,
+        /// The place of a failure among the events, which is told however far behind the reader is.
+        failure: mpsc::OwnedPermit<Event>,
     },
     Verify {
         drafts: Vec<u32>,
@@ -48,8 +53,23 @@ pub(crate) enum Order {
 }
 
 impl Order {
+    /// To generate up to `most` tokens, of which `unread` may wait for their reader.
+    pub fn generate(most: usize, unread: usize) -> Result<(Order, mpsc::Receiver<Event>)> {
+        let (events, receiver) = mpsc::channel(unread.saturating_add(1).min(MOST_UNREAD));
+        let failure = events
+            .clone()
+            .try_reserve_owned()
+            .map_err(|_| EngineError::request("an answer's channel has no place"))?;
+        let order = Order::Generate {
+            most,
+            events,
+            failure,
+        };
+        Ok((order, receiver))
+    }
+
     /// Tells whoever waits for this order that it will not be done.
-    pub fn refuse(self, why: impl Fn() -> ServiceError) {
+    pub fn refuse(self, why: impl FnOnce() -> ServiceError) {
         // Nobody waits any more where sending fails.
         match self {
             Order::Probed(reply) => drop(reply.send(Err(why()))),
@@ -57,7 +77,7 @@ impl Order {
             Order::Append { reply, .. } | Order::RollBack { reply, .. } => {
                 drop(reply.send(Err(why())));
             }
-            Order::Generate { events, .. } => drop(events.try_send(Event::Failed(why()))),
+            Order::Generate { failure, .. } => drop(failure.send(Event::Failed(why()))),
             Order::Verify { reply, .. } => drop(reply.send(Err(why()))),
             Order::Fork { reply, .. } => drop(reply.send(Err(why()))),
             Order::Output(reply) => drop(reply.send(Err(why()))),
@@ -95,6 +115,10 @@ pub(crate) struct Client {
     reserve: usize,
     /// When it was last given a verdict, as long as it has ordered nothing since.
     pub served: Option<Instant>,
+    /// Its media's share of what may wait, until they have been encoded.
+    pub media: Option<MediaBytes>,
+    /// Whether what is done for it piece by piece was begun anew for want of device memory.
+    pub begun_anew: bool,
     /// Whether it ordered again so soon after its last verdict that the next pass may wait for it.
     pub quick: bool,
 }
@@ -121,6 +145,8 @@ impl Client {
             chosen: 0,
             reserve,
             served: None,
+            media: None,
+            begun_anew: false,
             quick: false,
         };
         (client, gone)
@@ -138,6 +164,11 @@ impl Client {
 
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+
+    /// Whether the order at the front is for what the probe saw, and somebody still waits for it.
+    pub fn waits_for_report(&self) -> bool {
+        matches!(self.orders.front(), Some(Order::Probed(reply)) if !reply.is_closed())
     }
 
     /// The prompt has been read: `logits` follow it.
@@ -317,8 +348,7 @@ impl Client {
                 Ok(pick) => pick,
                 Err(error) => {
                     // Whoever waits for the verdict is told why there is none.
-                    let said = EngineError::request(error.to_string());
-                    let _gone = reply.send(Err(said.into()));
+                    let _gone = reply.send(Err(error.again().into()));
                     return Err(error);
                 }
             };
@@ -380,7 +410,7 @@ impl Client {
             self.judge(&[], 1, scratch)?;
             return Ok(true);
         }
-        let Some(Order::Generate { most, events }) = self.orders.front() else {
+        let Some(Order::Generate { most, events, .. }) = self.orders.front() else {
             return Ok(false);
         };
         let (most, events) = (*most, events.clone());
@@ -410,7 +440,7 @@ impl Client {
     /// Chooses the next token by logits if an answer is being generated and its reader has room. False if nothing has
     /// become of the logits.
     fn choose_by(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<bool> {
-        let Some(Order::Generate { most, events }) = self.orders.front() else {
+        let Some(Order::Generate { most, events, .. }) = self.orders.front() else {
             return Ok(false);
         };
         if self.chosen >= *most || self.room() == 0 {
@@ -458,16 +488,110 @@ impl Client {
         self.chosen = 0;
     }
 
-    /// Tells everyone who waits that the session is over.
-    pub fn fail(&mut self, error: EngineError) {
-        let said = error.to_string();
-        let mut first = Some(error);
+    /// Tells everyone who waits why the session is over.
+    pub fn fail(&mut self, error: &EngineError) {
         for order in self.orders.drain(..) {
-            match (order, first.take()) {
-                (Order::Generate { events, .. }, Some(error)) => {
-                    let _ = events.try_send(Event::Failed(error.into()));
+            order.refuse(|| error.again().into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::discriminant;
+
+    use msao_core::sampling::SamplingParams;
+
+    use super::*;
+
+    /// Reads what one who waits was told.
+    type Told = Box<dyn FnOnce() -> ServiceError>;
+
+    fn asked<T: 'static>(order: impl FnOnce(Reply<T>) -> Order) -> (Order, Told) {
+        let (reply, mut answer) = oneshot::channel();
+        let told = move || match answer.try_recv() {
+            Ok(Err(error)) => error,
+            Ok(Ok(_)) => panic!("it was done"),
+            Err(error) => panic!("nothing was told: {error}"),
+        };
+        (order(reply), Box::new(told))
+    }
+
+    /// An order to generate, whose reader has not read what fills its channel.
+    fn unread() -> (Order, Told) {
+        let (order, mut receiver) = Order::generate(9, 1).unwrap();
+        if let Order::Generate { events, .. } = &order {
+            events.try_send(Event::End(Stop::Length)).unwrap();
+            assert!(events.try_reserve().is_err());
+        }
+        let told = move || {
+            assert!(matches!(receiver.try_recv(), Ok(Event::End(_))));
+            match receiver.try_recv() {
+                Ok(Event::Failed(error)) => error,
+                other => panic!("{other:?}"),
+            }
+        };
+        (order, Box::new(told))
+    }
+
+    fn sampler() -> Sampler {
+        Sampler::new(SamplingParams::default(), 16, &[]).unwrap()
+    }
+
+    /// One order of every kind.
+    fn all() -> Vec<(Order, Told)> {
+        vec![
+            asked(Order::Probed),
+            asked(|reply| Order::Keep(Keep::default(), reply)),
+            asked(Order::Read),
+            unread(),
+            asked(|reply| Order::Verify {
+                drafts: vec![1],
+                reply,
+            }),
+            asked(|reply| Order::Append {
+                tokens: vec![1],
+                reply,
+            }),
+            asked(|reply| Order::RollBack { tokens: 0, reply }),
+            asked(|reply| Order::Fork {
+                sampler: Box::new(sampler()),
+                reply,
+            }),
+            asked(Order::Output),
+            asked(Order::Meter),
+        ]
+    }
+
+    #[test]
+    fn whoever_waits_is_told_the_error_itself() {
+        let said = || "on purpose".to_owned();
+        for error in [
+            EngineError::DeviceFull { said: said() },
+            EngineError::Panicked(said()),
+            EngineError::Device(said()),
+        ] {
+            // Each kind of order waits first once, and behind all others.
+            for first in 0..all().len() {
+                let mut orders = all();
+                orders.rotate_left(first);
+                let (mut client, _gone) =
+                    Client::new(SequenceId::FIRST, sampler(), Vec::new(), Tell::default(), 8);
+                let mut waiting = Vec::new();
+                for (order, told) in orders {
+                    client.orders.push_back(order);
+                    waiting.push(told);
                 }
-                (order, _) => order.refuse(|| EngineError::request(said.clone()).into()),
+                client.fail(&error);
+                for told in waiting {
+                    match told() {
+                        ServiceError::Engine(told) => {
+                            assert_eq!(discriminant(&told), discriminant(&error), "{told}");
+                            assert_eq!(told.to_string(), error.to_string());
+                        }
+                        other => panic!("{other}"),
+                    }
+                }
             }
         }
     }

@@ -5,18 +5,18 @@
 //! ([`Session::verify`]), given tokens are read ([`Session::append`]), tokens are taken back ([`Session::roll_back`])
 //! and answers split off ([`Session::fork`]). Dropping a session ends it within one pass.
 //!
-//! All channels are bounded and no method blocks: what the thread has no room for is refused at once
+//! All channels are bounded, and neither methods nor drops block: what the thread has no room for is refused at once
 //! ([`ServiceError::Overloaded`]), and a client that reads its tokens slowly holds up nobody but itself.
 
 mod choose;
 mod client;
+mod ending;
 mod thread;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use msao_core::inputs::ModelInputs;
@@ -33,6 +33,7 @@ use crate::media_cache::MediaKeys;
 use crate::model::LoadOptions;
 use crate::runner::{OpenOptions, RunnerOptions};
 use client::Order;
+use ending::Thread;
 use thread::{Command, Started, Waiting};
 
 /// Limits of a service.
@@ -44,8 +45,8 @@ pub struct ServiceOptions {
     pub threads: Option<usize>,
     /// Most prompts that wait for room in the cache; more are refused.
     pub waiting: usize,
-    /// Most bytes of pixels and sounds that prompts bring along while they are hashed or wait for room; whose media
-    /// would go beyond is refused. One prompt's are always taken.
+    /// Most bytes of pixels and sounds that prompts bring along until they have been encoded, whether they are hashed, wait
+    /// for room or for the encoder; whose media would go beyond is refused. One prompt's are always taken.
     pub waiting_bytes: u64,
     /// Most rows of decoding and verifying in one pass.
     pub decode_rows: usize,
@@ -55,8 +56,10 @@ pub struct ServiceOptions {
     pub prompt_slice: Duration,
     /// Most rows of prompts in a pass in which nobody decodes.
     pub idle_prompt_rows: usize,
-    /// Longest that a medium is encoded between two passes while others are being answered. A block of the encoder that
-    /// has begun is finished.
+    /// How long such a pass may take, about: who comes or leaves waits for its end. Again 16 rows at least.
+    pub idle_prompt_slice: Duration,
+    /// Longest that a medium is encoded between two passes while others are being answered, and that what a probe saw is
+    /// worked out. A block of the encoder, or of some rows of text, that has begun is finished.
     pub encode_slice: Duration,
     /// Most bytes of logits that open sessions keep, two rows each; who would go beyond waits as for room in the cache.
     /// One session is always let in.
@@ -76,6 +79,7 @@ impl Default for ServiceOptions {
             prompt_rows: 128,
             prompt_slice: Duration::from_millis(100),
             idle_prompt_rows: 512,
+            idle_prompt_slice: Duration::from_millis(500),
             encode_slice: Duration::from_millis(20),
             logits_bytes: 256 << 20,
             unread_tokens: 64,
@@ -111,6 +115,20 @@ pub enum ServiceError {
     /// The engine refused.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Something went wrong earlier, which has ended the session.
+    #[error("the session is over: {0}")]
+    Over(EngineError),
+}
+
+impl ServiceError {
+    /// Whether it is only for want of room, so that the same may succeed later.
+    pub fn is_want_of_room(&self) -> bool {
+        match self {
+            ServiceError::Overloaded { .. } => true,
+            ServiceError::Engine(error) | ServiceError::Over(error) => error.is_want_of_room(),
+            ServiceError::TooLarge { .. } | ServiceError::Stopped => false,
+        }
+    }
 }
 
 /// What a session is opened with.
@@ -173,7 +191,7 @@ pub struct Load {
     pub sessions: usize,
     /// Prompts that wait for room.
     pub waiting: usize,
-    /// Bytes of media that came with prompts that are hashed or wait.
+    /// Bytes of media that came with prompts and have not been encoded yet.
     pub waiting_bytes: u64,
     /// Cache blocks held, prefixes kept for later included.
     pub held_blocks: usize,
@@ -185,6 +203,11 @@ pub struct Load {
     pub passes: u64,
     /// Rows that went through them.
     pub rows: u64,
+    /// What computes the language model's layers: `avx512` or `avx2` for our own kernels, or `libtorch`. Empty where nobody
+    /// says.
+    pub kernels: &'static str,
+    /// Whether passes over a few tokens become CUDA graphs.
+    pub graphs: bool,
     /// Nothing is computed any more: the device was lost, and only a new process gets it back.
     pub ended: bool,
 }
@@ -241,13 +264,16 @@ impl Drop for MediaBytes {
     }
 }
 
-/// A model on its own thread. Clones speak to the same one, which ends when the last of them and of its sessions is gone.
+/// A model on its own thread. Clones speak to the same one, which ends when the last of them and of its sessions is gone:
+/// soon after, and before the process does. [`Service::close`] waits for it.
 #[derive(Clone, Debug)]
 pub struct Service {
     commands: Arc<Line>,
     shared: Arc<Shared>,
     config: Arc<ModelConfig>,
     capacity: usize,
+    kernels: &'static str,
+    graphs: bool,
     unread_tokens: usize,
     waiting_bytes: u64,
     /// `None` where nobody wants hashes.
@@ -258,7 +284,8 @@ pub struct Service {
 #[derive(Debug)]
 struct Line {
     commands: Option<SyncSender<Command>>,
-    thread: Option<JoinHandle<()>>,
+    /// `None` where the caller is the thread.
+    thread: Option<Thread>,
 }
 
 impl Line {
@@ -271,12 +298,11 @@ impl Line {
 }
 
 impl Drop for Line {
-    /// Waits for the thread, a pass at most: a process that ends while a thread is still at work on a GPU crashes.
+    /// Has the thread end, within a pass, and waits for nothing.
     fn drop(&mut self) {
         drop(self.commands.take());
         if let Some(thread) = self.thread.take() {
-            // It catches what panics, and what it left behind is nobody's any more.
-            let _ended = thread.join();
+            thread.let_go();
         }
     }
 }
@@ -302,12 +328,12 @@ impl Service {
         let shared = Arc::new(Shared::default());
         let (loaded, started) = oneshot::channel();
         let for_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("msao-engine".into())
-            .spawn(move || thread::run(&dir, &load, &options, inbox, for_thread, loaded))
-            .map_err(|e| {
-                EngineError::request(format!("no thread could be started for the model: {e}"))
-            })?;
+        let thread = Thread::start(move |stop| {
+            thread::run(&dir, &load, &options, inbox, for_thread, loaded, stop);
+        })
+        .map_err(|e| {
+            EngineError::request(format!("no thread could be started for the model: {e}"))
+        })?;
         let line = Line {
             commands: Some(commands),
             thread: Some(thread),
@@ -316,12 +342,24 @@ impl Service {
         Ok(Service::new(line, shared, started, &options))
     }
 
+    /// Lets go of this handle and waits until the thread has ended and given back its memory, which takes until the other
+    /// handles and all sessions are gone as well.
+    pub async fn close(self) {
+        let ended = self.commands.thread.as_ref().map(Thread::ended);
+        drop(self);
+        if let Some(ended) = ended {
+            ended.await;
+        }
+    }
+
     fn new(line: Line, shared: Arc<Shared>, started: Started, options: &ServiceOptions) -> Self {
         Service {
             commands: Arc::new(line),
             shared,
             config: Arc::new(started.config),
             capacity: started.capacity,
+            kernels: started.kernels,
+            graphs: started.graphs,
             unread_tokens: options.unread_tokens.max(1),
             waiting_bytes: options.waiting_bytes,
             hashing: started.hashes.then(|| {
@@ -357,6 +395,8 @@ impl Service {
             logits_bytes: shared.logits_bytes.load(Ordering::Relaxed),
             passes: shared.passes.load(Ordering::Relaxed),
             rows: shared.rows.load(Ordering::Relaxed),
+            kernels: self.kernels,
+            graphs: self.graphs,
             ended: shared.ended.load(Ordering::Relaxed),
         }
     }
@@ -394,7 +434,7 @@ impl Service {
             tokens,
             keys,
             reply,
-            _held: held,
+            held,
         }))?;
         let id = opened.await.map_err(|_| self.lost())??;
         Ok(Session::new(id, self))
@@ -432,7 +472,7 @@ impl Service {
     fn lost(&self) -> ServiceError {
         match self.send(Command::Look) {
             Err(ServiceError::Stopped) => ServiceError::Stopped,
-            _ => EngineError::request("the session has ended by a panic of the engine").into(),
+            _ => EngineError::Panicked("a request was lost in it".into()).into(),
         }
     }
 
@@ -510,8 +550,8 @@ impl Session {
 
     /// Generates up to `most` tokens. The receiver gets each as it is chosen and an end; dropping it stops early.
     pub fn generate(&self, most: usize) -> Result<mpsc::Receiver<Event>, ServiceError> {
-        let (events, receiver) = mpsc::channel(self.service.unread_tokens);
-        self.order(Order::Generate { most, events })?;
+        let (order, receiver) = Order::generate(most, self.service.unread_tokens)?;
+        self.order(order)?;
         Ok(receiver)
     }
 

@@ -1,9 +1,9 @@
 //! The loop of the thread that owns a model.
 //!
 //! Each turn: take in what was sent, end what was dropped, let in what waits as far as there is room, go on with one medium
-//! by some blocks of its encoder, then one pass over whatever is ready. Decoding and verifying come first, and prompts are
-//! read in chunks beside them. Media come here hashed. What still makes others wait, for milliseconds, is embedding a
-//! newcomer's text and one block of an encoder.
+//! by some blocks of its encoder and with one probe's report by some rows of its text, then one pass over whatever is
+//! ready. Decoding and verifying come first, and prompts are read in chunks beside them. Media come here hashed. What
+//! still makes others wait, for milliseconds, is embedding a newcomer's text, one block of an encoder, and one of a report.
 
 mod admission;
 mod orders;
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::client::{Client, Order, Rows};
+use super::ending::wait_at_exit;
 use super::{COMMANDS, ServiceError, ServiceOptions, Shared};
 use crate::config::ModelConfig;
 use crate::error::{EngineError, Result};
@@ -55,6 +56,10 @@ pub(super) struct Started {
     pub capacity: usize,
     /// Whether media must be hashed.
     pub hashes: bool,
+    /// What computes: see [`Model::kernels`].
+    pub kernels: &'static str,
+    /// Whether passes become CUDA graphs.
+    pub graphs: bool,
 }
 
 struct Engine {
@@ -70,7 +75,8 @@ struct Engine {
     turn: u64,
     /// How long the last pass took.
     took: Duration,
-    /// How long a row of a prompt takes, in seconds, learned from passes with prompts; 0 before the first.
+    /// How long a row of a prompt takes through all layers, in seconds, learned from passes with prompts; 0 before the
+    /// first.
     row_seconds: f64,
     /// The device does nothing any more.
     lost: bool,
@@ -79,10 +85,10 @@ struct Engine {
 /// A session that an error has ended.
 struct Failed {
     gone: Arc<AtomicBool>,
-    why: String,
+    why: EngineError,
 }
 
-/// Loads the model, says so, and serves until nobody can send any more.
+/// Loads the model, says so, and serves until nobody can send any more. Loading ends early once `stop` is true.
 pub(super) fn run(
     dir: &Path,
     load: &LoadOptions,
@@ -90,11 +96,13 @@ pub(super) fn run(
     inbox: Receiver<Command>,
     shared: Arc<Shared>,
     started: oneshot::Sender<Result<Started, ServiceError>>,
+    stop: Arc<AtomicBool>,
 ) {
     if let Some(threads) = options.threads {
         crate::set_threads(threads);
     }
-    let runner = Model::load(dir, load).and_then(|model| Runner::new(model, &options.runner));
+    let runner = Model::load_until(dir, load, Some(stop))
+        .and_then(|model| Runner::new(model, &options.runner));
     let runner = match runner {
         Ok(runner) => runner,
         Err(error) => {
@@ -102,6 +110,8 @@ pub(super) fn run(
             return;
         }
     };
+    // A GPU's libraries have been opened by now.
+    wait_at_exit();
     let mut engine = Engine::new(runner, options, shared);
     if started.send(Ok(engine.started())).is_ok() {
         engine.serve(&inbox);
@@ -150,6 +160,8 @@ impl Engine {
             config: self.runner.model().config().clone(),
             capacity: self.runner.capacity(),
             hashes: self.runner.wants_hashes(),
+            kernels: self.runner.model().kernels(),
+            graphs: self.runner.has_graphs(),
         }
     }
 
@@ -264,6 +276,22 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::guarded`]; where the device has no memory for it and it may be tried again, once more when what is
+    /// kept for later has been given up: that goes before anybody does.
+    fn with_room<T>(
+        &mut self,
+        again: bool,
+        mut work: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        match self.guarded(&mut work) {
+            Err(EngineError::DeviceFull { .. }) if again => {
+                self.runner.make_room();
+                self.guarded(work)
+            }
+            done => done,
+        }
+    }
+
     fn take(&mut self, command: Command) {
         match command {
             Command::Look => {}
@@ -276,10 +304,7 @@ impl Engine {
                 };
                 match self.stranger(tokens).or_else(|| self.too_long(&order)) {
                     // The session goes on: nothing of the order has been done.
-                    Some(error) => {
-                        let said = error.to_string();
-                        order.refuse(|| EngineError::request(said.clone()).into());
-                    }
+                    Some(error) => order.refuse(|| error.into()),
                     None => self.queue(id, order),
                 }
             }
@@ -315,12 +340,12 @@ impl Engine {
             self.shared.ended.store(true, Ordering::Relaxed);
         }
         if let Some(client) = self.clients.get_mut(&id) {
+            client.fail(&error);
             let failed = Failed {
                 gone: Arc::clone(&client.gone),
-                why: error.to_string(),
+                why: error,
             };
             self.failed.insert(id, failed);
-            client.fail(error);
         }
         self.end(id);
     }
@@ -350,6 +375,7 @@ impl Engine {
         let mut ready: Vec<(u64, SequenceId, Rows)> = Vec::new();
         let mut rows_left = self.options.decode_rows;
         let mut skipped = None;
+        let mut reported: Option<(u64, SequenceId)> = None;
         for id in ids {
             let needs = self.guarded(|engine| {
                 worked |= engine.settle(id);
@@ -364,15 +390,22 @@ impl Engine {
                 Ok(None) => continue,
                 Err(error) => Err(error),
             };
-            let Some(client) = self.clients.get(&id) else {
+            let Some(client) = self.clients.get_mut(&id) else {
                 continue;
             };
             let sequence = client.sequence;
+            if !matches!(needs, Ok(Needs::Encoding)) {
+                client.media = None;
+            }
             match needs {
                 Err(error) => self.fail(id, error),
                 Ok(Needs::Encoding) => readers.push((id, sequence, None)),
                 Ok(Needs::Reading(left)) => readers.push((id, sequence, Some(left))),
-                Ok(Needs::Keeping) => {}
+                Ok(Needs::Keeping) => {
+                    if client.waits_for_report() && reported.is_none_or(|(first, _)| id < first) {
+                        reported = Some((id, sequence));
+                    }
+                }
                 Ok(Needs::Nothing) => {
                     held_up |= client.held_up();
                     if rows_left > 0
@@ -399,6 +432,10 @@ impl Engine {
         if let Some((id, sequence)) = encoding {
             worked = true;
             self.encode(id, sequence, ready.is_empty());
+        }
+        if let Some((id, sequence)) = reported {
+            worked = true;
+            self.report(id, sequence, ready.is_empty());
         }
         worked |= self.pass(&ready, &reading);
         if worked {
@@ -438,6 +475,40 @@ impl Engine {
 
     /// Goes on with one medium: to its end if nobody waits for a pass, else for a while.
     fn encode(&mut self, id: u64, sequence: SequenceId, alone: bool) {
+        let done = self.piece_by_piece(id, alone, |runner| runner.encode_on(sequence));
+        if let Err(error) = done {
+            self.fail(id, error);
+        }
+    }
+
+    /// Goes on with what a probe saw, likewise.
+    fn report(&mut self, id: u64, sequence: SequenceId, alone: bool) {
+        let done = self.piece_by_piece(id, alone, |runner| {
+            runner.report_on(sequence)?;
+            Ok(runner.report(sequence)?.is_some())
+        });
+        match done {
+            Ok(()) => {}
+            Err(error @ (EngineError::Panicked(_) | EngineError::Device(_))) => {
+                self.fail(id, error);
+            }
+            // The session goes on: what is kept may be said all the same.
+            Err(error) => {
+                let client = self.clients.get_mut(&id);
+                if let Some(order) = client.and_then(|client| client.orders.pop_front()) {
+                    order.refuse(|| error.into());
+                }
+            }
+        }
+    }
+
+    /// Goes on with a session's work piece by piece, until it is done or has taken as long as it may.
+    fn piece_by_piece(
+        &mut self,
+        id: u64,
+        alone: bool,
+        mut piece: impl FnMut(&mut Runner) -> Result<bool>,
+    ) -> Result<()> {
         let started = Instant::now();
         let slice = if alone {
             ENCODE_ALONE
@@ -445,19 +516,23 @@ impl Engine {
             self.options.encode_slice
         };
         loop {
-            let done = self.guarded(|engine| engine.runner.encode_on(sequence));
-            // Who leaves is not worked for any longer.
-            let wanted = self
+            // What fails is begun anew, so that it could fail for ever.
+            let again = self
                 .clients
                 .get(&id)
-                .is_some_and(|client| !client.is_gone());
-            match done {
-                Ok(false) if wanted && started.elapsed() < slice => {}
-                Ok(_) => return,
-                Err(error) => {
-                    self.fail(id, error);
-                    return;
-                }
+                .is_some_and(|client| !client.begun_anew);
+            let mut tries = 0;
+            let done = self.with_room(again, |engine| {
+                tries += 1;
+                piece(&mut engine.runner)
+            })?;
+            let Some(client) = self.clients.get_mut(&id) else {
+                return Ok(());
+            };
+            client.begun_anew = !done && (client.begun_anew || tries > 1);
+            // Who leaves is not worked for any longer.
+            if done || client.is_gone() || started.elapsed() >= slice {
+                return Ok(());
             }
         }
     }

@@ -295,12 +295,9 @@ pub fn opening(
 /// What a client is told where a model fails.
 pub fn failed(node: &Node, error: &ServiceError) -> ApiError {
     match error {
-        ServiceError::Overloaded { .. } => ApiError::overloaded(node.retry_after_ms()),
+        error if error.is_want_of_room() => ApiError::overloaded(node.retry_after_ms()),
         ServiceError::TooLarge { tokens, capacity } => {
             ApiError::context_length_exceeded(*tokens, 0, *capacity)
-        }
-        ServiceError::Engine(error) if error.is_want_of_room() => {
-            ApiError::overloaded(node.retry_after_ms())
         }
         ServiceError::Engine(EngineError::TooLong { tokens, limit }) => {
             ApiError::context_length_exceeded(*tokens, 1, *limit)

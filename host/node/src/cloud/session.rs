@@ -339,16 +339,12 @@ impl Served {
             Done::Failed(error) => {
                 self.set_busy(false);
                 let (code, retry_after_ms) = match &error {
-                    ServiceError::Overloaded { .. } => {
-                        (RefusedCode::Overloaded, self.sessions.retry_after_ms())
-                    }
-                    ServiceError::Engine(error) if error.is_want_of_room() => {
+                    error if error.is_want_of_room() => {
                         (RefusedCode::Overloaded, self.sessions.retry_after_ms())
                     }
                     ServiceError::TooLarge { .. }
-                    | ServiceError::Engine(EngineError::Request(_) | EngineError::TooLong { .. }) => {
-                        (RefusedCode::Request, 0.0)
-                    }
+                    | ServiceError::Engine(EngineError::Request(_) | EngineError::TooLong { .. })
+                    | ServiceError::Over(EngineError::Request(_)) => (RefusedCode::Request, 0.0),
                     _ => (RefusedCode::Failed, 0.0),
                 };
                 Event::Failed {

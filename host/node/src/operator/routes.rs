@@ -198,6 +198,8 @@ pub fn state(node: &Node) -> Value {
             let load = model.engine.load();
             json!({
                 "held": model.held,
+                "kernels": load.kernels,
+                "graphs": load.graphs,
                 "model": model.identity.model.short(),
                 "sessions": load.sessions,
                 "waiting": load.waiting,

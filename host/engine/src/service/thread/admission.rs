@@ -19,8 +19,8 @@ pub(in crate::service) struct Waiting {
     /// The hashes of its media where the cache wants them.
     pub keys: Option<MediaKeys>,
     pub reply: Reply<Ticket>,
-    /// Its media's share of `waiting_bytes`, until it is let in or refused.
-    pub _held: MediaBytes,
+    /// Its media's share of `waiting_bytes`, until they have been encoded or it is refused.
+    pub held: MediaBytes,
 }
 
 impl Engine {
@@ -39,7 +39,11 @@ impl Engine {
                 break;
             };
             let Waiting {
-                open, keys, reply, ..
+                open,
+                keys,
+                reply,
+                held,
+                ..
             } = waiting;
             let Open {
                 inputs,
@@ -49,15 +53,16 @@ impl Engine {
                 end_of_sequence,
                 tell,
             } = *open;
-            let opened = self.guarded(|engine| {
-                let runner = &mut engine.runner;
-                runner.open_hashed(inputs, keys, reserve, &options)
+            let opened = self.with_room(true, |engine| {
+                let (inputs, keys) = (Arc::clone(&inputs), keys.clone());
+                engine.runner.open_hashed(inputs, keys, reserve, &options)
             });
             match opened {
                 Err(error) => drop(reply.send(Err(error.into()))),
                 Ok(sequence) => {
-                    let (client, gone) =
+                    let (mut client, gone) =
                         Client::new(sequence, sampler, end_of_sequence, tell, reserve);
+                    client.media = Some(held);
                     let ticket = self.enter(client, gone);
                     // Where nobody takes the ticket its drop ends the session.
                     let _gone = reply.send(Ok(ticket));

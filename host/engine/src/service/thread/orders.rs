@@ -33,14 +33,10 @@ impl Engine {
                 let limit = "orders that wait on one session";
                 order.refuse(|| ServiceError::Overloaded { limit, most });
             }
-            None => {
-                let why = self
-                    .failed
-                    .get(&id)
-                    .map(|failed| format!(": {}", failed.why));
-                let said = format!("the session is over{}", why.unwrap_or_default());
-                order.refuse(|| EngineError::request(said.clone()).into());
-            }
+            None => order.refuse(|| match self.failed.get(&id) {
+                Some(failed) => ServiceError::Over(failed.why.again()),
+                None => EngineError::request("the session is over").into(),
+            }),
         }
     }
 
@@ -86,6 +82,10 @@ impl Engine {
             }
             let now = match client.orders.front() {
                 None | Some(Order::Generate { .. } | Order::Verify { .. }) => false,
+                // What the probe saw takes a while to work out: that is done beside others' passes.
+                Some(Order::Probed(_)) if seen && client.waits_for_report() => {
+                    !matches!(self.runner.report(client.sequence), Ok(None))
+                }
                 Some(Order::Probed(_) | Order::Keep(..)) => seen || read,
                 Some(Order::Meter(_) | Order::Output(_)) => true,
                 Some(_) => read,
@@ -109,6 +109,7 @@ impl Engine {
         };
         let sequence = client.sequence;
         match order {
+            Order::Probed(reply) if reply.is_closed() => {}
             Order::Probed(reply) => {
                 let report = self.runner.probed(sequence);
                 let _gone = reply.send(report.map_err(ServiceError::from));

@@ -16,6 +16,26 @@ pub(super) const FEWEST_ROWS: usize = 16;
 /// Weight of a new pass in how long a row takes.
 const ROW_WEIGHT: f64 = 0.3;
 
+/// How much of prompts a pass may read.
+pub(super) struct Allowance {
+    /// Rows, through however many layers.
+    rows: usize,
+    /// Rows through all layers that there is time for.
+    whole: f64,
+}
+
+impl Allowance {
+    /// Rows of a prompt whose rows go through this share of the layers.
+    pub fn rows(&self, share: f64) -> usize {
+        ((self.whole / share) as usize).min(self.rows)
+    }
+
+    fn take(&mut self, rows: usize, share: f64) {
+        self.rows = self.rows.saturating_sub(rows);
+        self.whole -= rows as f64 * share;
+    }
+}
+
 impl Engine {
     /// One pass over what is ready and as much of the prompts as may go with it. True if there was anything to run.
     pub(super) fn pass(
@@ -31,20 +51,17 @@ impl Engine {
             };
             batch.push((*sequence, work));
         }
-        let mut prompt_rows = if ready.is_empty() {
-            self.options.idle_prompt_rows
-        } else {
-            self.rows_beside()
-        }
-        .max(1);
+        let mut allowance = self.allowance(ready.is_empty());
         let mut chunks = Vec::new();
         let mut probed = Vec::new();
         for &(id, sequence, left) in reading {
-            if prompt_rows == 0 {
+            let share = self.runner.share_of_layers(sequence);
+            let most = allowance.rows(share);
+            if most == 0 {
                 break;
             }
-            let rows = left.min(prompt_rows);
-            prompt_rows -= rows;
+            let rows = left.min(most);
+            allowance.take(rows, share);
             if self.runner.is_probed(sequence) {
                 probed.push((id, sequence, rows));
             } else {
@@ -63,16 +80,25 @@ impl Engine {
         any
     }
 
-    /// Most rows of prompts in a pass that also decodes.
-    pub(super) fn rows_beside(&self) -> usize {
-        let slice = self.options.prompt_slice.as_secs_f64();
-        match self.row_seconds {
-            seconds if seconds > 0.0 => {
-                let rows = (slice / seconds) as usize;
-                rows.max(FEWEST_ROWS).min(self.options.prompt_rows)
-            }
-            // No prompt has been read yet.
-            _ => self.options.prompt_rows,
+    /// How much of prompts the next pass may read; `idle`: nobody decodes in it.
+    pub(super) fn allowance(&self, idle: bool) -> Allowance {
+        let options = &self.options;
+        let (slice, most) = if idle {
+            (options.idle_prompt_slice, options.idle_prompt_rows)
+        } else {
+            (options.prompt_slice, options.prompt_rows)
+        };
+        let (rows, whole) = if self.row_seconds > 0.0 {
+            let whole = slice.as_secs_f64() / self.row_seconds;
+            (most, whole.max(FEWEST_ROWS as f64))
+        } else {
+            // No prompt has been read yet: nobody knows how long a row takes.
+            let first = options.prompt_rows.max(FEWEST_ROWS);
+            (most.min(first), f64::INFINITY)
+        };
+        Allowance {
+            rows: rows.max(1),
+            whole,
         }
     }
 
@@ -93,13 +119,12 @@ impl Engine {
             .sum();
         self.shared.passes.fetch_add(1, Ordering::Relaxed);
         self.shared.rows.fetch_add(rows as u64, Ordering::Relaxed);
-        let began = Instant::now();
-        let mut done = self.guarded(|engine| engine.runner.run(batch));
-        if let Err(EngineError::DeviceFull { .. }) = done {
-            // What is kept for later goes before anybody does.
-            self.runner.make_room();
-            done = self.guarded(|engine| engine.runner.run(batch));
-        }
+        let read = self.read_by(batch);
+        let mut began = Instant::now();
+        let done = self.with_room(true, |engine| {
+            began = Instant::now();
+            engine.runner.run(batch)
+        });
         let done = match done {
             Ok(logits) => self.guarded(|engine| {
                 engine.hand_out(owners, ready, &logits);
@@ -108,20 +133,8 @@ impl Engine {
             Err(error) => Err(error),
         };
         self.took = began.elapsed();
-        let read = batch.iter().map(|(_, work)| match work {
-            Work::Read(rows) => *rows,
-            _ => 0,
-        });
-        match read.sum::<usize>() {
-            // A few rows cost what the weights cost, and say nothing of a row.
-            read if read >= FEWEST_ROWS => {
-                let seconds = self.took.as_secs_f64() / read as f64;
-                self.row_seconds = match self.row_seconds {
-                    0.0 => seconds,
-                    known => known + ROW_WEIGHT * (seconds - known),
-                };
-            }
-            _ => {}
+        if done.is_ok() {
+            self.learn(&read);
         }
         for (id, _, _) in ready {
             if let Some(client) = self.clients.get_mut(id) {
@@ -142,6 +155,30 @@ impl Engine {
                 }
             },
         }
+    }
+
+    /// The pieces of prompts in a batch: rows, and the share of the layers that they go through.
+    fn read_by(&self, batch: &[(SequenceId, Work)]) -> Vec<(usize, f64)> {
+        let pieces = batch.iter().filter_map(|(id, work)| match work {
+            Work::Read(rows) => Some((*rows, self.runner.share_of_layers(*id))),
+            Work::Extend(_) | Work::Append(_) => None,
+        });
+        pieces.collect()
+    }
+
+    /// Learns from the last pass, which read these pieces, how long a row takes.
+    fn learn(&mut self, read: &[(usize, f64)]) {
+        let rows: usize = read.iter().map(|(rows, _)| rows).sum();
+        let whole: f64 = read.iter().map(|(rows, share)| *rows as f64 * share).sum();
+        // A few rows cost what the weights cost, and say nothing of a row.
+        if rows < FEWEST_ROWS || whole <= 0.0 {
+            return;
+        }
+        let seconds = self.took.as_secs_f64() / whole;
+        self.row_seconds = match self.row_seconds {
+            0.0 => seconds,
+            known => known + ROW_WEIGHT * (seconds - known),
+        };
     }
 
     /// Gives every owner the logits of its entry and takes back what it read in vain.

@@ -13,7 +13,9 @@ use super::passes::FEWEST_ROWS;
 use super::*;
 use crate::device::Precision;
 use crate::generate::{Step, Stop};
-use crate::runner::{OpenOptions, RunnerOptions};
+use crate::keep::Keep;
+use crate::probe::ProbeOptions;
+use crate::runner::{OpenOptions, RunnerOptions, Task};
 use crate::service::{Event, Line, Load, Open, Service, Session, Tell};
 
 const ANSWER: usize = 20;
@@ -247,13 +249,13 @@ fn want_of_device_memory_ends_nobody_whom_another_try_serves() {
         .each_ref()
         .map(|session| session.generate(ANSWER).unwrap());
     // Both together, and once more when what is kept has been given up; then each alone.
-    driven.engine.runner.full = 2;
+    driven.engine.runner.full = (Task::Pass, [true; 2].into());
     let tokens = answers.each_mut().map(|events| driven.tokens(events));
     assert_eq!(tokens, expected);
     // Who finds none alone either is told so.
     let alone = driven.read(&first);
     let mut events = alone.generate(ANSWER).unwrap();
-    driven.engine.runner.full = 2;
+    driven.engine.runner.full = (Task::Pass, [true; 2].into());
     driven.step();
     match there(&mut events).as_slice() {
         [Event::Token(_), Event::Failed(error)] => {
@@ -262,6 +264,135 @@ fn want_of_device_memory_ends_nobody_whom_another_try_serves() {
         other => panic!("{other:?}"),
     }
     drop((sessions, alone));
+    driven.assert_empty();
+}
+
+#[test]
+fn loading_ends_once_nobody_waits_for_it() {
+    let dir = root().join("models/qwen25-vl-windows");
+    let load = |stop: bool| {
+        let stop = Arc::new(AtomicBool::new(stop));
+        Model::load_until(&dir, &LoadOptions::default(), Some(stop))
+    };
+    assert!(load(false).is_ok());
+    let error = load(true).unwrap_err().to_string();
+    assert!(error.contains("given up"), "{error}");
+}
+
+#[test]
+fn whatever_finds_no_device_memory_is_tried_once_more() {
+    let mut driven = Driven::new(options());
+    let seen = picture(&driven, 8);
+    let expected = driven.alone(&seen);
+    let probing = Open {
+        options: OpenOptions {
+            keep: None,
+            probe: Some(ProbeOptions {
+                content_free: vec![4, 5],
+                seed: 1,
+            }),
+        },
+        ..open(&seen)
+    };
+    let keep = || Keep { items: vec![None] };
+    // All that is done for one who looks, keeps all and answers, as far as it goes.
+    let answer = |driven: &mut Driven| -> Result<Vec<u32>, ServiceError> {
+        let service = driven.service.clone();
+        let session = driven.ask(service.open(probing.clone()))?;
+        driven.ask(session.probed())?;
+        driven.ask(session.keep(keep()))?;
+        driven.ask(session.read())?;
+        let mut events = session.generate(ANSWER)?;
+        Ok(driven.tokens(&mut events))
+    };
+    let tries = [Task::Open, Task::Encode, Task::Report, Task::Pass];
+    let often = tries.map(|task| (task, vec![true, true]));
+    for task in tries {
+        driven.engine.runner.full = (task, [true].into());
+        assert_eq!(answer(&mut driven).unwrap(), expected, "{task:?}");
+        assert!(driven.engine.runner.full.1.is_empty());
+    }
+    // What is begun anew may not fail for ever, however far it gets.
+    let anew =
+        [Task::Encode, Task::Report].map(|task| (task, vec![false, true, false, false, true]));
+    for (task, fails) in often.into_iter().chain(anew) {
+        driven.engine.runner.full = (task, fails.clone().into());
+        let error = answer(&mut driven).unwrap_err();
+        assert!(error.is_want_of_room(), "{task:?} {fails:?}: {error}");
+    }
+    driven.assert_empty();
+}
+
+#[test]
+fn a_report_is_worked_out_between_passes_and_only_once() {
+    let mut driven = Driven::new(options());
+    // More rows of text than are taken together, behind the picture.
+    let mut seen = picture(&driven, 8);
+    seen.input_ids.extend((0..400).map(|n| 3 + n % 50));
+    let probing = Open {
+        options: OpenOptions {
+            keep: None,
+            probe: Some(ProbeOptions {
+                content_free: vec![4, 5],
+                seed: 1,
+            }),
+        },
+        ..open(&seen)
+    };
+    let mut steady = Steady::begin(&mut driven);
+    let service = driven.service.clone();
+    let session = driven.ask(service.open(probing)).unwrap();
+    let id = sequence(&driven, &session);
+    while driven.engine.runner.needs(id).unwrap() != Needs::Keeping {
+        driven.step();
+    }
+    there(&mut steady.events);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut asked = Box::pin(session.probed());
+    let mut turns = 0;
+    let report = loop {
+        match asked.as_mut().poll(&mut context) {
+            Poll::Ready(report) => break report.unwrap(),
+            Poll::Pending => driven.step(),
+        };
+        steady.got_one();
+        turns += 1;
+    };
+    // The text's blocks, what they need, the content-free text, and the turn in which the report is handed over.
+    let blocks = 402usize.div_ceil(64);
+    assert!(turns > blocks, "{turns}");
+    // The runner by itself says the same, and asking again costs nothing.
+    let flops = driven.engine.runner.meter(id).unwrap().flops();
+    let again = driven.ask(session.probed()).unwrap();
+    assert_eq!(again, report);
+    assert_eq!(driven.engine.runner.meter(id).unwrap().flops(), flops);
+    // Who does not wait for it any longer does not hold up what comes behind.
+    driven
+        .ask(session.keep(Keep { items: vec![None] }))
+        .unwrap();
+    driven.ask(session.read()).unwrap();
+}
+
+#[test]
+fn whoever_asks_a_session_that_failed_is_told_why() {
+    let said = || "on purpose".to_owned();
+    let mut driven = Driven::new(options());
+    for (error, room) in [
+        (EngineError::DeviceFull { said: said() }, true),
+        (EngineError::Panicked(said()), false),
+    ] {
+        let session = driven.read(&text(30, 0));
+        let expected = std::mem::discriminant(&error);
+        driven.engine.fail(session.ticket.id, error);
+        for _ in 0..2 {
+            let told = driven.ask(session.output()).unwrap_err();
+            assert_eq!(told.is_want_of_room(), room, "{told}");
+            match told {
+                ServiceError::Over(why) => assert_eq!(std::mem::discriminant(&why), expected),
+                other => panic!("{other}"),
+            }
+        }
+    }
     driven.assert_empty();
 }
 
@@ -371,13 +502,42 @@ fn media_that_wait_are_bounded_by_their_bytes() {
     assert_eq!(driven.load().waiting_bytes, one);
     drop(inside);
     let first = driven.ask(opening.pop().unwrap()).unwrap();
-    assert_eq!(driven.load().waiting_bytes, 0);
     drop(first);
     drop(driven.ask(words_too).unwrap());
     driven.assert_empty();
     // One is always taken.
     driven.service.waiting_bytes = 0;
     drop(driven.open(&seen));
+}
+
+#[test]
+fn media_count_until_they_have_been_encoded() {
+    let mut driven = Driven::new(ServiceOptions {
+        prompt_rows: 32,
+        ..options()
+    });
+    let mut seen = picture(&driven, 8);
+    seen.input_ids.extend((0..400).map(|n| 3 + n % 50));
+    let bytes = 4 * seen.images.as_ref().unwrap().values.data.len() as u64;
+    let _steady = Steady::begin(&mut driven);
+    let opening = open(&seen);
+    let pixels = Arc::downgrade(&opening.inputs);
+    let service = driven.service.clone();
+    let session = driven.ask(service.open(opening)).unwrap();
+    let id = sequence(&driven, &session);
+    while driven.engine.runner.needs(id).unwrap() == Needs::Encoding {
+        assert_eq!(driven.load().waiting_bytes, bytes);
+        assert!(pixels.strong_count() > 0);
+        driven.step();
+    }
+    // Long before the prompt has been read they are let go.
+    driven.step();
+    assert!(matches!(
+        driven.engine.runner.needs(id),
+        Ok(Needs::Reading(_))
+    ));
+    assert_eq!(driven.load().waiting_bytes, 0);
+    assert_eq!(pixels.strong_count(), 0);
 }
 
 /// Somebody who is answered all the while.
@@ -557,16 +717,72 @@ fn a_pass_reads_as_much_of_prompts_as_its_slice_has_time_for() {
     let mut driven = Driven::new(ServiceOptions {
         prompt_rows: 128,
         prompt_slice: Duration::from_millis(100),
+        idle_prompt_rows: 512,
+        idle_prompt_slice: Duration::from_millis(500),
         ..options()
     });
-    for (row_seconds, rows) in [
-        (0.0, 128),
-        (1e-9, 128),
-        (0.001, 100),
-        (0.01, FEWEST_ROWS),
-        (f64::INFINITY, FEWEST_ROWS),
+    // Rows beside answers, with nobody else there, and through an eighth of the layers.
+    for (row_seconds, beside, idle, looked_at) in [
+        (0.0, 128, 128, 128),
+        (1e-9, 128, 512, 512),
+        (0.001, 100, 500, 512),
+        (0.007, FEWEST_ROWS, 71, 512),
+        (0.01, FEWEST_ROWS, 50, 400),
+        (f64::INFINITY, FEWEST_ROWS, FEWEST_ROWS, 8 * FEWEST_ROWS),
     ] {
         driven.engine.row_seconds = row_seconds;
-        assert_eq!(driven.engine.rows_beside(), rows, "{row_seconds}");
+        let (busy, quiet) = (
+            driven.engine.allowance(false),
+            driven.engine.allowance(true),
+        );
+        assert_eq!(busy.rows(1.0), beside, "{row_seconds}");
+        assert_eq!(quiet.rows(1.0), idle, "{row_seconds}");
+        assert_eq!(quiet.rows(0.125), looked_at, "{row_seconds}");
     }
+}
+
+#[test]
+fn passes_through_some_of_the_layers_say_what_a_row_takes_through_all() {
+    let mut driven = Driven::new(options());
+    let layers = driven.service.config().text.layers;
+    let looked_at = (layers / 8).max(1);
+    assert!(looked_at < layers);
+    let share = |layers_run: usize| layers_run as f64 / layers as f64;
+    let prompt = text(64, 1);
+    let probing = Open {
+        options: OpenOptions {
+            keep: None,
+            probe: Some(ProbeOptions::default()),
+        },
+        ..open(&prompt)
+    };
+    let service = driven.service.clone();
+    let session = driven.ask(service.open(probing)).unwrap();
+    let learned = |driven: &Driven, layers_run: usize| {
+        let expected = driven.engine.took.as_secs_f64() / (64.0 * share(layers_run));
+        let known = driven.engine.row_seconds;
+        assert!(expected > 0.0 && (known / expected - 1.0).abs() < 1e-9);
+    };
+    // The first layers have run over all of it.
+    assert_eq!(
+        driven
+            .engine
+            .runner
+            .needs(sequence(&driven, &session))
+            .unwrap(),
+        Needs::Keeping
+    );
+    learned(&driven, looked_at);
+    // And the others, of which nothing is known any more.
+    driven.engine.row_seconds = 0.0;
+    driven.ask(session.keep(Keep::default())).unwrap();
+    driven.ask(session.read()).unwrap();
+    learned(&driven, layers - looked_at);
+    // A pass that fails says nothing.
+    let known = driven.engine.row_seconds;
+    driven.engine.runner.full = (Task::Pass, [true; 2].into());
+    let failing = driven.open(&prompt);
+    let error = driven.ask(failing.read()).unwrap_err();
+    assert!(error.is_want_of_room(), "{error}");
+    assert_eq!(driven.engine.row_seconds.to_bits(), known.to_bits());
 }
