@@ -495,11 +495,6 @@ impl Pool {
             .sum()
     }
 
-    /// Blocks that may still be taken in both regions.
-    pub fn free_blocks(&self) -> usize {
-        self.free_tokens() / BLOCK
-    }
-
     /// Blocks that may still be taken in both regions once all kept prefixes have given way.
     pub fn blocks_to_be_had(&self) -> usize {
         let regions = self.regions.iter();
@@ -550,12 +545,6 @@ impl Pool {
             (Some(region), Some(table)) => region.only_keeps(table),
             _ => false,
         }
-    }
-
-    /// Tokens' worth of blocks that may still be taken.
-    pub fn free_tokens(&self) -> usize {
-        let free = self.regions.iter().map(Region::free_blocks);
-        free.min().unwrap_or(0) * BLOCK
     }
 
     /// Blocks, of both regions together, that only tables kept for later hold.
