@@ -1,7 +1,7 @@
 //! `msao serve`: a node.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -9,13 +9,14 @@ use msao_engine::Place;
 use msao_node::config::{Log, NodeConfig, load};
 use msao_node::serve::Addresses;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 /// Run a node: answer OpenAI clients, by this node's models or together with other nodes.
 ///
 /// Ctrl-C or SIGTERM ends it: no more requests are taken, those under way are finished (node.drain-s); a second time ends it
-/// at once. The first line on standard output says where clients connect.
+/// at once. SIGHUP has it read clients' keys, operators' tokens and the certificate for clients anew. The first line on standard output says where clients connect.
 ///
 ///   msao serve --config configs/single.toml
 ///   curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' \
@@ -47,13 +48,33 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         .enable_all()
         .build()
         .context("the runtime")?;
-    let served = runtime.block_on(serve(config, args.json));
+    let served = runtime.block_on(serve(config, args));
     // What still runs has had its time.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(config: NodeConfig, json: bool) -> Result<()> {
+/// What the file says now, each time that the process is told to look.
+fn anew(file: &Path) -> Result<mpsc::Receiver<NodeConfig>> {
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    let (sender, receiver) = mpsc::channel(1);
+    let file = file.to_owned();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match load(&file, crate::config::environment()) {
+                Ok(loaded) => {
+                    // A node that is ending needs nothing new.
+                    let _ending = sender.send(loaded.config).await;
+                }
+                Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+async fn serve(config: NodeConfig, args: &ServeArgs) -> Result<()> {
+    let anew = anew(&args.config)?;
     let name = config.node.name.clone();
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
@@ -79,7 +100,8 @@ async fn serve(config: NodeConfig, json: bool) -> Result<()> {
         async {
             let _never = ended.await;
         },
-        |addresses| up(&name, addresses, json),
+        anew,
+        |addresses| up(&name, addresses, args.json),
     );
     Ok(serving.await?)
 }

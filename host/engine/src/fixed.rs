@@ -258,9 +258,7 @@ impl Made {
         (self.flops, self.activation_bytes) = (cost.flops, cost.activation_bytes);
         Ok(hidden)
     }
-}
 
-impl Made {
     fn wants_graph(&self) -> bool {
         self.graph.is_none() && self.graph_in.is_some_and(|pass| self.passes >= pass)
     }

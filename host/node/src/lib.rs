@@ -6,6 +6,7 @@
 //! Read first: [`config::NodeConfig`], [`node::Node`], [`chat::answer`], [`answer::drive`].
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod answer;
 pub mod chat;
 pub mod clock;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use msao_core::offload::{self, Route};
 use msao_link::estimate::{EstimateConfig, Figures, Speeds};
 use msao_registry::sandbox::{Sandbox, SandboxError};
@@ -17,6 +18,7 @@ use msao_transport::Status;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
+use crate::access::Access;
 use crate::answer::Target;
 use crate::clock::{Clock, since_1970_ms};
 use crate::cloud::{Here, Media, SessionLimits, Sessions};
@@ -169,6 +171,8 @@ pub struct Stops;
 pub struct Node {
     /// What it was told.
     pub config: NodeConfig,
+    /// Who may ask, as was told last.
+    pub access: ArcSwap<Access>,
     /// Its models.
     pub models: Models,
     /// Its plug-ins.
@@ -263,6 +267,7 @@ impl Node {
         });
         Ok(Arc::new(Node {
             places: Arc::new(Semaphore::new(config.api.requests as usize)),
+            access: ArcSwap::from_pointee(Access::of(&config)),
             bodies: Arc::new(Semaphore::new((config.api.bodies_mib as usize) << 20)),
             decoders: Arc::new(Semaphore::new(decoders(&config.media))),
             config,

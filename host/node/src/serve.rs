@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use msao_transport::MediaStore;
+use thiserror::Error;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Unguarded;
 use crate::cloud::Media;
 use crate::config::NodeConfig;
 use crate::http;
@@ -28,12 +31,28 @@ pub struct Addresses {
     pub nodes: Option<SocketAddr>,
 }
 
+/// Why a node goes on with the keys, tokens and certificate that it has.
+#[derive(Debug, Error)]
+pub enum RenewError {
+    /// The operators' listener would be open to everybody.
+    #[error(transparent)]
+    Unguarded(#[from] Unguarded),
+    /// The certificate.
+    #[error(transparent)]
+    Certificate(#[from] StartError),
+    /// A certificate where there was none, or the other way round.
+    #[error("api.tls-cert: whether clients speak TLS can only be changed by starting the node anew")]
+    Encryption,
+}
+
 /// A node that is up.
 pub struct Running {
     /// It.
     pub node: Arc<Node>,
     /// Where it listens.
     pub addresses: Addresses,
+    /// How clients' connections are encrypted.
+    tls: Option<http::Tls>,
     /// Takes nothing new, and lets go on what is under way.
     stop: CancellationToken,
     /// Takes no operators either.
@@ -77,11 +96,12 @@ impl Running {
             api: api
                 .address()
                 .map_err(unknown("api.listen", config.api.listen))?,
-            tls: api.is_tls(),
+            tls: api.tls().is_some(),
             operator: (operator.transpose())
                 .map_err(unknown("operator.listen", config.api.listen))?,
             nodes: nodes.map_err(unknown("sessions.listen", config.sessions.listen))?,
         };
+        let tls = api.tls().cloned();
         let (stop, last) = (CancellationToken::new(), CancellationToken::new());
         let mut serving = vec![("clients", tokio::spawn(api.serve(stop.clone())))];
         if let Some(intake) = intake {
@@ -92,10 +112,27 @@ impl Running {
             operating: operators.map(|operators| tokio::spawn(operators.serve(last.clone()))),
             node,
             addresses,
+            tls,
             stop,
             last,
             serving,
         })
+    }
+
+    /// Takes clients' keys, operators' tokens and the certificate for clients from a configuration that was read anew. All
+    /// else needs a new start. Certificates for other nodes are looked at all the time.
+    ///
+    /// # Errors
+    /// One of them cannot be used: then nothing has changed.
+    pub fn renew(&self, config: &NodeConfig) -> Result<(), RenewError> {
+        let access = self.node.access.load().renewed(config)?;
+        match (&self.tls, http::certificate(&config.api)) {
+            (Some(tls), Some(certificate)) => tls.renew(certificate)?,
+            (None, None) => {}
+            _ => return Err(RenewError::Encryption),
+        }
+        self.node.access.store(Arc::new(access));
+        Ok(())
     }
 
     /// Takes no more requests, and returns when those under way are over or the time for that is.
@@ -126,19 +163,29 @@ impl Drop for Running {
 }
 
 /// Runs a node until `ended`: then it takes no more requests, and returns when those under way are over or the time for
-/// that is. `up` is told once, when clients may come.
+/// that is. `up` is told once, when clients may come. What comes through `anew` is for [`Running::renew`].
 ///
 /// # Errors
 /// [`StartError`]: it has not come up.
 pub async fn serve(
     config: NodeConfig,
     ended: impl Future<Output = ()>,
+    mut anew: mpsc::Receiver<NodeConfig>,
     up: impl FnOnce(&Addresses),
 ) -> Result<(), StartError> {
     let models = Models::load(&config).await?;
     let running = Running::start(config, models).await?;
     up(&running.addresses);
-    ended.await;
+    let mut ended = std::pin::pin!(ended);
+    loop {
+        tokio::select! {
+            () = &mut ended => break,
+            Some(config) = anew.recv() => match running.renew(&config) {
+                Ok(()) => tracing::info!("keys, tokens and the certificate for clients are renewed"),
+                Err(error) => tracing::error!(%error, "keys, tokens and certificate stay as they were"),
+            },
+        }
+    }
     tracing::info!("no more requests are taken; those under way go on");
     running.drain().await;
     Ok(())

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -68,10 +69,34 @@ pub struct Certificate<'a> {
 /// A listener for HTTP/1.1 and HTTP/2.
 pub struct Server {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     limits: Limits,
     metrics: Metrics,
     handler: Handler,
+}
+
+/// How connections are encrypted; new ones by what was read last.
+#[derive(Clone)]
+pub struct Tls(Arc<ArcSwap<ServerConfig>>);
+
+impl Tls {
+    fn read(certificate: Certificate<'_>) -> Result<Tls, StartError> {
+        let config = server_config(certificate)?;
+        Ok(Tls(Arc::new(ArcSwap::from_pointee(config))))
+    }
+
+    /// Reads the certificate anew.
+    ///
+    /// # Errors
+    /// It cannot be used: the one before stays.
+    pub fn renew(&self, certificate: Certificate<'_>) -> Result<(), StartError> {
+        self.0.store(Arc::new(server_config(certificate)?));
+        Ok(())
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.0.load_full())
+    }
 }
 
 impl Server {
@@ -87,7 +112,7 @@ impl Server {
         metrics: Metrics,
         handler: Handler,
     ) -> Result<Server, StartError> {
-        let tls = certificate.map(acceptor).transpose()?;
+        let tls = certificate.map(Tls::read).transpose()?;
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|error| StartError::Listen {
             key,
@@ -111,9 +136,9 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Whether clients have to speak TLS.
-    pub fn is_tls(&self) -> bool {
-        self.tls.is_some()
+    /// How connections are encrypted, if they are.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Serves until `stop`, then lets what is under way end, for as long as the limits say.
@@ -139,7 +164,8 @@ impl Server {
                 continue;
             };
             let connected = self.metrics.connected();
-            let (handler, tls, limits) = (Arc::clone(&self.handler), self.tls.clone(), self.limits);
+            let (handler, limits) = (Arc::clone(&self.handler), self.limits);
+            let tls = self.tls.as_ref().map(Tls::acceptor);
             let watcher = graceful.watcher();
             tokio::spawn(async move {
                 if let Err(error) = serve_one(handler, stream, tls, limits, watcher).await {
@@ -160,7 +186,7 @@ impl Server {
     }
 }
 
-fn acceptor(certificate: Certificate) -> Result<TlsAcceptor, StartError> {
+fn server_config(certificate: Certificate<'_>) -> Result<ServerConfig, StartError> {
     let Certificate { chain, key } = certificate;
     let wrong = |(key, path): (&'static str, &Path)| {
         let path = path.to_owned();
@@ -183,7 +209,7 @@ fn acceptor(certificate: Certificate) -> Result<TlsAcceptor, StartError> {
         .map_err(|error| wrong(chain)(error.to_string()));
     let mut config = config?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(config)
 }
 
 async fn serve_one(

@@ -12,8 +12,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::body::{Arriving, Outgoing};
-pub use self::connection::{Certificate, Handler, Limits, Server};
+pub use self::connection::{Certificate, Handler, Limits, Server, Tls};
+use crate::config::Api;
 use crate::node::{Node, StartError};
+
+/// Where the certificate for clients lies.
+pub fn certificate(api: &Api) -> Option<Certificate<'_>> {
+    let (chain, key) = api.tls_cert.as_deref().zip(api.tls_key.as_deref())?;
+    Some(Certificate {
+        chain: ("api.tls-cert", chain),
+        key: ("api.tls-key", key),
+    })
+}
 
 /// Opens the port for clients.
 ///
@@ -21,11 +31,7 @@ use crate::node::{Node, StartError};
 /// The address cannot be listened on, or certificate and key cannot be used.
 pub async fn bind(node: &Arc<Node>) -> Result<Server, StartError> {
     let api = &node.config.api;
-    let certificate = api.tls_cert.as_deref().zip(api.tls_key.as_deref());
-    let certificate = certificate.map(|(chain, key)| Certificate {
-        chain: ("api.tls-cert", chain),
-        key: ("api.tls-key", key),
-    });
+    let certificate = certificate(api);
     let limits = Limits {
         connections: api.connections as usize,
         headers_within: Duration::from_secs(u64::from(api.headers_within_s)),

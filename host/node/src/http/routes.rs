@@ -224,8 +224,9 @@ fn metrics(node: &Node) -> Response<Outgoing> {
 }
 
 /// Whose key a request shows; `None` where nobody has to show one.
-fn key<'a>(node: &'a Node, given: &HeaderMap) -> Result<Option<(&'a str, &'a ApiKey)>, ApiError> {
-    let keys = &node.config.api.keys;
+fn key(node: &Node, given: &HeaderMap) -> Result<Option<(String, ApiKey)>, ApiError> {
+    let access = node.access.load();
+    let keys = &access.keys;
     if keys.is_empty() {
         return Ok(None);
     }
@@ -242,7 +243,7 @@ fn key<'a>(node: &'a Node, given: &HeaderMap) -> Result<Option<(&'a str, &'a Api
         .iter()
         .find(|(_, key)| Some(key.sha256.to_ascii_lowercase()) == digest);
     found
-        .map(|(name, key)| Some((name.as_str(), key)))
+        .map(|(name, key)| Some((name.clone(), key.clone())))
         .ok_or_else(ApiError::unauthorized)
 }
 
@@ -260,10 +261,8 @@ async fn chat(
     // Nobody need send megabytes to hear that there is no place.
     chat::may_enter(node)?;
     let session = header("x-msao-session").map(str::to_owned);
-    let key = known.map(|(name, _)| name.to_owned());
-    let (forced_exact, forced_edge, tenant) = known.map_or((false, false, 0), |(_, key)| {
-        (key.exact, key.media_edge_only, key.tenant)
-    });
+    let (key, rules) = known.unzip();
+    let rules = rules.unwrap_or_default();
     let most = (api.body_mib as usize) << 20;
     let limits = Limits {
         max_body_bytes: most,
@@ -279,15 +278,15 @@ async fn chat(
     })?;
     let mut request = ChatRequest::parse(&body, &limits)?;
     drop(body);
-    request.exact |= forced_exact;
-    request.media_at_edge |= forced_edge;
+    request.exact |= rules.exact;
+    request.media_at_edge |= rules.media_edge_only;
     let (stream, n) = (request.stream, request.n);
     let asked = Asked {
         request,
         id: id.to_owned(),
         session,
         key,
-        tenant,
+        tenant: rules.tenant,
         arrived_ms,
         room: room.map(Arc::new),
     };

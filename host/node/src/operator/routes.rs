@@ -76,8 +76,8 @@ fn admit(
     request: &Request<Arriving>,
     role: OperatorRole,
 ) -> Result<Operator, ApiError> {
-    let config = &node.config.operator;
-    allow(config, request.uri(), request.headers(), role)
+    let access = node.access.load();
+    allow(&access.operator, request.uri(), request.headers(), role)
 }
 
 /// Runs what compiles or reads the disk where it holds nobody up.

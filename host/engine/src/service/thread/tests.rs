@@ -341,7 +341,7 @@ fn a_report_is_worked_out_between_passes_and_only_once() {
     };
     let mut steady = Steady::begin(&mut driven);
     let service = driven.service.clone();
-    let session = driven.ask(service.open(probing)).unwrap();
+    let session = driven.ask(service.open(probing.clone())).unwrap();
     let id = sequence(&driven, &session);
     while driven.engine.runner.needs(id).unwrap() != Needs::Keeping {
         driven.step();
@@ -361,16 +361,19 @@ fn a_report_is_worked_out_between_passes_and_only_once() {
     // The text's blocks, what they need, the content-free text, and the turn in which the report is handed over.
     let blocks = 402usize.div_ceil(64);
     assert!(turns > blocks, "{turns}");
-    // The runner by itself says the same, and asking again costs nothing.
+    // Asking again gives the same and costs nothing.
     let flops = driven.engine.runner.meter(id).unwrap().flops();
     let again = driven.ask(session.probed()).unwrap();
     assert_eq!(again, report);
     assert_eq!(driven.engine.runner.meter(id).unwrap().flops(), flops);
-    // Who does not wait for it any longer does not hold up what comes behind.
-    driven
-        .ask(session.keep(Keep { items: vec![None] }))
-        .unwrap();
-    driven.ask(session.read()).unwrap();
+    // Who gives up waiting for it does not hold up what comes behind.
+    let other = driven.ask(service.open(probing)).unwrap();
+    let mut given_up = Box::pin(other.probed());
+    assert!(given_up.as_mut().poll(&mut context).is_pending());
+    drop(given_up);
+    let keep = Keep { items: vec![None] };
+    driven.ask(other.keep(keep)).unwrap();
+    driven.ask(other.read()).unwrap();
 }
 
 #[test]
