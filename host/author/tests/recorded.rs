@@ -217,8 +217,8 @@ fn what_a_peer_refused_replays_to_the_bit() {
         ));
         let replanned = fs::read_to_string(out).unwrap();
         let replanned = replanned.matches("\"replanned\":true").count();
-        // At the edge nobody refuses.
-        assert_eq!(replanned > 10, name != "edge-only", "{name}: {replanned}");
+        // `edge-only` goes to a peer as well, where an exact answer is demanded.
+        assert!(replanned > 10, "{name}: {replanned}");
         let report = json(&run(&["replay", out, plugin, "--json", "--same"]));
         assert_eq!(report["verdicts"], json!({ "same": 60 }), "{name}");
         assert_eq!(report["steps"]["calls"], report["steps"]["same"], "{name}");

@@ -37,7 +37,10 @@ impl Access {
     /// # Errors
     /// Anybody could do anything then.
     pub fn renewed(&self, config: &NodeConfig) -> Result<Access, Unguarded> {
-        let beyond = self.operator.listen.is_some_and(|it| !it.ip().is_loopback());
+        let beyond = self
+            .operator
+            .listen
+            .is_some_and(|it| !it.ip().is_loopback());
         if beyond && config.operator.tokens.is_empty() {
             return Err(Unguarded);
         }

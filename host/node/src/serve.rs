@@ -41,7 +41,9 @@ pub enum RenewError {
     #[error(transparent)]
     Certificate(#[from] StartError),
     /// A certificate where there was none, or the other way round.
-    #[error("api.tls-cert: whether clients speak TLS can only be changed by starting the node anew")]
+    #[error(
+        "api.tls-cert: whether clients speak TLS can only be changed by starting the node anew"
+    )]
     Encryption,
 }
 

@@ -194,12 +194,11 @@ async fn a_request_is_explained_whatever_its_id_and_long_after() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn totals_tell_times_and_overrides() {
-    let bench = Bench::with("edge", &["draft"], "").await;
-    // The target is planned on, and is not there.
-    bench.plan(&by(CLOUD), 0);
-    bench
-        .answer(&asking("Hello", json!({ "max_tokens": 2 })))
-        .await;
+    let bench = Bench::start("").await;
+    // The draft model is planned on, and the target demanded.
+    bench.plan(&by(EDGE), 0);
+    let exact = json!({ "max_tokens": 2, "msao": { "require": "exact" } });
+    bench.answer(&asking("Hello", exact)).await;
     bench.rest().await;
     let (_, state) = bench.operate("/v1/state", None).await;
     let totals = &state["totals"];
