@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use msao_core::offload::{Outcome, Route, Status};
+use msao_core::offload::{Outcome, Route, Status, overrides};
+use msao_session::edge::Counters;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -77,6 +79,35 @@ struct ByPeer {
     peer: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPlace {
+    /// Unjudged drafts that one was made behind; 15 stands for more as well.
+    behind: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByModel {
+    model: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByExport {
+    export: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFailure {
+    export: &'static str,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPlugin {
+    role: &'static str,
+    /// Its name and version.
+    plugin: String,
+}
+
 /// A figure that is set when it is asked for.
 type Figure = Family<ByPeer, Gauge<f64, AtomicU64>>;
 
@@ -95,6 +126,8 @@ pub struct Way<'a> {
     pub downlink_bps: f64,
     /// How long work waits there, in ms; likewise.
     pub queue_ms: f64,
+    /// How far the delay wanders, in ms; likewise.
+    pub jitter_ms: f64,
 }
 
 type Times = Family<ByRoute, Histogram, fn() -> Histogram>;
@@ -146,7 +179,15 @@ pub struct Metrics {
     peer_uplink: Figure,
     peer_downlink: Figure,
     peer_queue: Figure,
+    peer_jitter: Figure,
+    queue: Family<ByModel, Histogram, fn() -> Histogram>,
+    calls: Family<ByExport, Histogram, fn() -> Histogram>,
+    failures: Family<ByFailure, Counter>,
+    active: Family<ByPlugin, Gauge>,
+    fallbacks: Counter,
     tokens: Family<ByRoute, Counter>,
+    drafted_behind: Family<ByPlace, Counter>,
+    accepted_behind: Family<ByPlace, Counter>,
     drafted: Counter,
     accepted: Counter,
     unverified: Counter,
@@ -162,6 +203,11 @@ pub struct Metrics {
 /// From 1 ms to some 65 s.
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 17))
+}
+
+/// From 1 us to some 130 ms.
+fn microseconds() -> Histogram {
+    Histogram::new(exponential_buckets(1e-6, 2.0, 18))
 }
 
 impl Default for Metrics {
@@ -181,6 +227,14 @@ impl Default for Metrics {
             peer_uplink: Family::default(),
             peer_downlink: Family::default(),
             peer_queue: Family::default(),
+            peer_jitter: Family::default(),
+            queue: Family::new_with_constructor(seconds as fn() -> Histogram),
+            calls: Family::new_with_constructor(microseconds as fn() -> Histogram),
+            failures: Family::default(),
+            active: Family::default(),
+            fallbacks: Counter::default(),
+            drafted_behind: Family::default(),
+            accepted_behind: Family::default(),
             tokens: Family::default(),
             drafted: Counter::default(),
             accepted: Counter::default(),
@@ -260,13 +314,46 @@ impl Default for Metrics {
         registry.register("tokens", "Tokens of answers", metrics.tokens.clone());
         registry.register(
             "drafted_tokens",
-            "Drafted tokens that the target judged",
-            metrics.drafted.clone(),
+            "Drafted tokens that the target judged, by how many unjudged ones they were made behind",
+            metrics.drafted_behind.clone(),
         );
         registry.register(
             "accepted_tokens",
             "Of them, accepted",
-            metrics.accepted.clone(),
+            metrics.accepted_behind.clone(),
+        );
+        registry.register_with_unit(
+            "queue",
+            "From asking for a model's seat to having it",
+            Unit::Seconds,
+            metrics.queue.clone(),
+        );
+        registry.register_with_unit(
+            "peer_jitter",
+            "How far a peer's delay wanders, estimated",
+            Unit::Seconds,
+            metrics.peer_jitter.clone(),
+        );
+        registry.register_with_unit(
+            "plugin_call",
+            "A call of a plug-in that gave an answer or failed",
+            Unit::Seconds,
+            metrics.calls.clone(),
+        );
+        registry.register(
+            "plugin_failures",
+            "Calls of plug-ins that failed, by kind",
+            metrics.failures.clone(),
+        );
+        registry.register(
+            "active_plugin",
+            "1 for each plug-in of the active generation",
+            metrics.active.clone(),
+        );
+        registry.register(
+            "fallback_requests",
+            "Requests of which a fallback decided something",
+            metrics.fallbacks.clone(),
         );
         registry.register(
             "unverified_tokens",
@@ -357,6 +444,53 @@ impl Metrics {
         if outcome.overrides != 0 {
             self.overridden.inc();
         }
+        if outcome.overrides & overrides::FALLBACK != 0 {
+            self.fallbacks.inc();
+        }
+    }
+
+    /// Drafts of a request were held against the target's choices.
+    pub fn judged(&self, counters: &Counters) {
+        for (family, counts) in [
+            (&self.drafted_behind, &counters.drafted_behind),
+            (&self.accepted_behind, &counters.accepted_behind),
+        ] {
+            for (behind, count) in (0..).zip(counts).filter(|(_, count)| **count > 0) {
+                let by = ByPlace { behind };
+                family.get_or_create(&by).inc_by(u64::from(*count));
+            }
+        }
+    }
+
+    /// Somebody has waited so long for a seat of a model.
+    pub fn waited(&self, model: &'static str, ms: f64) {
+        self.queue
+            .get_or_create(&ByModel { model })
+            .observe(ms / 1000.0);
+    }
+
+    /// A plug-in was called; `failure` names what went wrong.
+    pub fn called(&self, export: &'static str, took: Duration, failure: Option<&'static str>) {
+        self.calls
+            .get_or_create(&ByExport { export })
+            .observe(took.as_secs_f64());
+        if let Some(kind) = failure {
+            self.failures
+                .get_or_create(&ByFailure { export, kind })
+                .inc();
+        }
+    }
+
+    /// Which plug-ins plan, by name and version.
+    pub fn plugins(&self, policy: Option<&str>, postprocessor: Option<&str>) {
+        self.active.clear();
+        let there = [("policy", policy), ("postprocessor", postprocessor)];
+        for (role, plugin) in there {
+            if let Some(plugin) = plugin {
+                let plugin = plugin.to_owned();
+                self.active.get_or_create(&ByPlugin { role, plugin }).set(1);
+            }
+        }
     }
 
     /// Takes times of passes, in seconds.
@@ -377,6 +511,7 @@ impl Metrics {
                 (&self.peer_uplink, way.uplink_bps),
                 (&self.peer_downlink, way.downlink_bps),
                 (&self.peer_queue, way.queue_ms / 1000.0),
+                (&self.peer_jitter, way.jitter_ms / 1000.0),
             ] {
                 // What is unknown is left out, not told as a number that nobody measured.
                 if value < 0.0 {

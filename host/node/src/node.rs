@@ -261,6 +261,13 @@ impl Node {
             media: media_limits(&config.media),
         };
         let metrics = Metrics::default();
+        let counted = metrics.clone();
+        // Nobody else has had the plug-ins so far.
+        let _first = opened
+            .plugins
+            .watch_calls(Box::new(move |export, took, failure| {
+                counted.called(export.name(), took, failure);
+            }));
         let sessions = models.target.clone().map(|target| {
             let (draft, metrics) = (models.draft.clone(), metrics.clone());
             Sessions::new(target, draft, limits, media, clock, metrics)

@@ -687,3 +687,35 @@ async fn what_a_requests_media_take_once_decoded_is_bounded() {
     assert!(message.contains("media.decoded-mib"), "{message}");
     assert!(message.starts_with("messages[0].content["), "{message}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_tell_of_plug_ins_queues_and_places() {
+    let bench = Bench::start("").await;
+    bench.plan(&by(SPECULATE), SEND);
+    let exact = json!({ "temperature": 0, "max_tokens": 60, "msao": { "require": "exact" } });
+    for _ in 0..20 {
+        let answer = bench
+            .answer(&about_picture("Describe the picture.", exact.clone()))
+            .await;
+        // On a busy machine the target may have been ahead of the drafts for a whole answer.
+        if answer["msao"]["drafted_tokens"].as_u64() > Some(0) {
+            break;
+        }
+    }
+    bench.rest().await;
+    let (_, _, text) = whole(bench.send(get("/metrics")).await).await;
+    let text = text.as_str().unwrap();
+    let value = |series: &str| {
+        let line = text.lines().find(|line| line.starts_with(series));
+        let line = line.unwrap_or_else(|| panic!("no {series} in {text}"));
+        line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+    };
+    assert!(value("msao_plugin_call_seconds_count{export=\"plan\"}") >= 1.0);
+    assert!(value("msao_plugin_call_seconds_count{export=\"step\"}") >= 1.0);
+    assert!(value("msao_queue_seconds_count{model=\"target\"}") >= 1.0);
+    assert!(value("msao_queue_seconds_count{model=\"draft\"}") >= 1.0);
+    assert_eq!(value("msao_active_plugin{role=\"policy\""), 1.0);
+    assert!(value("msao_drafted_tokens_total{behind=\"0\"}") >= 1.0);
+    assert_eq!(value("msao_fallback_requests_total"), 0.0);
+    assert!(!text.contains("msao_plugin_failures_total{"), "{text}");
+}

@@ -342,6 +342,7 @@ impl Running {
             let mut speeds = node.speeds();
             if let Some(waited_ms) = driven.queued_ms {
                 speeds.began(now_ms, waited_ms);
+                node.metrics.waited("draft", waited_ms);
             }
             if let Some(took_ms) = driven.prefill_ms {
                 speeds.prefilled(planned.request.prompt_tokens, took_ms);
@@ -350,6 +351,7 @@ impl Running {
         }
         node.metrics
             .answered(route, &outcome, planned.asked.request.n);
+        node.metrics.judged(&counters);
         tracing::info!(
             ?route,
             status = outcome.status,
@@ -464,6 +466,12 @@ fn add(sum: &mut Counters, one: &Counters) {
         *sum += one;
     }
     for (sum, one) in sum.accepted.iter_mut().zip(one.accepted) {
+        *sum += one;
+    }
+    for (sum, one) in sum.drafted_behind.iter_mut().zip(one.drafted_behind) {
+        *sum += one;
+    }
+    for (sum, one) in sum.accepted_behind.iter_mut().zip(one.accepted_behind) {
         *sum += one;
     }
     sum.rounds += one.rounds;

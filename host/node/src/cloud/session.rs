@@ -316,6 +316,7 @@ impl Served {
                 let now_ms = self.sessions.clock.now_ms();
                 let mut speeds = self.sessions.speeds();
                 speeds.began(now_ms, waited_ms);
+                self.sessions.metrics.waited("target", waited_ms);
                 speeds.prefilled(self.prompt_tokens, took_ms);
                 Event::Ready
             }

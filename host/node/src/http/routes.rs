@@ -215,9 +215,13 @@ fn metrics(node: &Node) -> Response<Outgoing> {
             uplink_bps: row.uplink_bps,
             downlink_bps: row.downlink_bps,
             queue_ms: row.queue_ms,
+            jitter_ms: row.jitter_ms,
         }
     });
     node.metrics.ways(ways);
+    let active = &status.active;
+    let (policy, other) = (active.policy.as_deref(), active.postprocessor.as_deref());
+    node.metrics.plugins(policy, other);
     let body = body::whole(node.metrics.text(&now));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     response(200, kind, Vec::new(), body)

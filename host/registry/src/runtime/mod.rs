@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -91,6 +91,10 @@ pub struct Options {
     /// Where this is.
     pub site: Site,
 }
+
+/// Is told of each call of a plug-in for a request: which export, how long it took, and by name what went wrong, if anything
+/// did. It must be quick: the request waits for it.
+pub type CallWatcher = Box<dyn Fn(Export, Duration, Option<&'static str>) + Send + Sync>;
 
 /// A request that comes in. Who keeps it together with others is the first of these that is present: `session`,
 /// `prompt_cache_key`, `user`, `api_key`, `request_id`.
@@ -297,6 +301,7 @@ pub(crate) struct Inner {
     pub(crate) started: Instant,
     /// How much the clock of breakers, budgets and trials is ahead of that.
     pub(crate) ahead_ms: AtomicU64,
+    pub(crate) watcher: OnceLock<CallWatcher>,
     // Held while the runtime lives: no second process works on the folder.
     pub(crate) _lock: std::fs::File,
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -170,6 +170,7 @@ impl Plugins {
             stopping: AtomicBool::new(false),
             started: Instant::now(),
             ahead_ms: AtomicU64::new(0),
+            watcher: OnceLock::new(),
             config: options.config,
             _lock: lock,
         });

@@ -9,8 +9,8 @@ use msao_sandbox::Export;
 use msao_state::RecordStats;
 use serde::Serialize;
 
-use super::Plugins;
 use super::generation::Generation;
+use super::{CallWatcher, Plugins};
 use crate::canary::{ArmFigures, Verdict};
 use crate::shadow::ShadowStats;
 
@@ -127,6 +127,11 @@ fn generation(it: &Generation, plugins: &Plugins) -> GenerationStatus {
 }
 
 impl Plugins {
+    /// From here on `watcher` is told of each call. False: somebody else is told already.
+    pub fn watch_calls(&self, watcher: CallWatcher) -> bool {
+        self.inner.watcher.set(watcher).is_ok()
+    }
+
     /// What is active, how it fares, and what may come.
     pub fn status(&self) -> Status {
         let inner = &self.inner;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use msao_core::digest::Digest;
 use msao_core::offload::check::Violation;
@@ -195,7 +196,14 @@ impl Ticket {
             }
             return Called::Failed(KEPT_AWAY.to_owned());
         };
-        match call(&generation) {
+        let watcher = self.inner.watcher.get();
+        let began = watcher.map(|_| Instant::now());
+        let called = call(&generation);
+        if let Some((watcher, began)) = watcher.zip(began) {
+            let failure = called.as_ref().err().map(|failure| failure.kind.name());
+            watcher(export, began.elapsed(), failure);
+        }
+        match called {
             Ok(answer) => {
                 guard.succeeded(permit, || self.inner.now_ms(), breaker);
                 Called::Answered(answer)

@@ -2,6 +2,9 @@
 
 use msao_core::offload::{BINS, Outcome};
 
+/// Places that are told apart; the last stands for all behind it.
+pub const PLACES: usize = 16;
+
 /// Counts of one request, as [`Outcome`] wants them and some more.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counters {
@@ -9,6 +12,10 @@ pub struct Counters {
     pub drafted: [u32; BINS],
     /// Of them, equal to it.
     pub accepted: [u32; BINS],
+    /// Drafts held against the target's choice, by how many unjudged drafts they were made behind.
+    pub drafted_behind: [u32; PLACES],
+    /// Of them, equal to it.
+    pub accepted_behind: [u32; PLACES],
     /// Rounds of drafts sent.
     pub rounds: u32,
     /// Times that drafts were taken back because the target chose otherwise.
@@ -51,14 +58,22 @@ impl Counters {
         outcome.accepted = self.accepted.to_vec();
     }
 
-    pub(super) fn judge(&mut self, p_accept: f64, accepted: bool) {
+    /// A draft that was made behind so many unjudged ones was held against the target's choice.
+    pub(super) fn judge(&mut self, behind: usize, p_accept: f64, accepted: bool) {
         // A probability that is not a number counts as 0.
         let bin = ((p_accept * BINS as f64) as usize).min(BINS - 1);
-        if let Some(count) = self.drafted.get_mut(bin) {
-            *count += 1;
-        }
-        if let Some(count) = self.accepted.get_mut(bin).filter(|_| accepted) {
-            *count += 1;
+        let behind = behind.min(PLACES - 1);
+        let drafted = [
+            self.drafted.get_mut(bin),
+            self.drafted_behind.get_mut(behind),
+        ];
+        drafted.into_iter().flatten().for_each(|count| *count += 1);
+        if accepted {
+            let accepted = [
+                self.accepted.get_mut(bin),
+                self.accepted_behind.get_mut(behind),
+            ];
+            accepted.into_iter().flatten().for_each(|count| *count += 1);
         }
     }
 }
@@ -71,8 +86,12 @@ mod tests {
     fn drafts_are_counted_by_sixteenths() {
         let mut counters = Counters::default();
         for p in [0.0, 0.0625, 0.99, 1.0, f64::NAN, -3.0, 7.0] {
-            counters.judge(p, p < 0.9);
+            counters.judge(2, p, p < 0.9);
         }
+        counters.judge(40, 0.5, true);
+        let behind = (counters.drafted_behind, counters.accepted_behind);
+        assert_eq!((behind.0[2], behind.1[2]), (7, 3));
+        assert_eq!((behind.0[15], behind.1[15]), (1, 1));
         assert_eq!((counters.drafted[0], counters.accepted[0]), (3, 2));
         assert_eq!((counters.drafted[1], counters.accepted[1]), (1, 1));
         assert_eq!((counters.drafted[15], counters.accepted[15]), (3, 0));

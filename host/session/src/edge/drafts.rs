@@ -18,7 +18,7 @@ impl Edge {
         if let Some(&due) = self.ahead.front() {
             // The target was first; an id that ends the sequence is never one of its tokens.
             let equal = due == drafted.id && !drafted.ends;
-            self.counters.judge(drafted.p_accept, equal);
+            self.counters.judge(0, drafted.p_accept, equal);
             let read = self.committed.len() - self.ahead.len();
             if equal {
                 self.ahead.pop_front();
@@ -37,7 +37,9 @@ impl Edge {
                 return;
             }
         } else {
+            let behind = self.tail.len();
             self.tail.push(Token {
+                behind,
                 id: drafted.id,
                 p_accept: drafted.p_accept,
                 ends: drafted.ends,

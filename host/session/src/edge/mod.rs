@@ -41,7 +41,7 @@ use msao_core::sampling::TopLogprobs;
 
 use crate::frame::{Finish, Frame, Open, Verdict};
 
-pub use self::counters::Counters;
+pub use self::counters::{Counters, PLACES};
 pub use self::machine::Edge;
 
 /// Where a request starts.

@@ -10,6 +10,8 @@ pub(super) struct Token {
     pub p_accept: f64,
     /// Whether it ends the answer.
     pub ends: bool,
+    /// Unjudged drafts that it was made behind.
+    pub behind: usize,
 }
 
 /// A round in flight.
@@ -131,6 +133,7 @@ mod tests {
         let mut tail = Tail::default();
         for id in 0..5 {
             tail.push(Token {
+                behind: 0,
                 id,
                 p_accept: 0.5,
                 ends: id == 4,

@@ -88,7 +88,7 @@ impl Edge {
             if let Some(&draft) = self.tail.front() {
                 // An id that ends the sequence is never among a verdict's tokens.
                 let equal = draft.id == id && !draft.ends;
-                self.counters.judge(draft.p_accept, equal);
+                self.counters.judge(draft.behind, draft.p_accept, equal);
                 if equal {
                     self.tail.pop();
                 } else {
@@ -132,7 +132,8 @@ impl Edge {
         if finish == Finish::EndOfSequence
             && let Some(draft) = self.tail.pop()
         {
-            self.counters.judge(draft.p_accept, draft.ends);
+            self.counters
+                .judge(draft.behind, draft.p_accept, draft.ends);
             self.counters.wasted += u32::from(!draft.ends);
         }
         self.counters.wasted += self.tail.clear() as u32;
