@@ -53,3 +53,44 @@ impl Access {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{OperatorRole, OperatorToken};
+
+    #[test]
+    fn a_listener_beyond_this_machine_keeps_a_token() {
+        let on = |address: &str, tokens: &[&str]| Operator {
+            listen: Some(address.parse().unwrap()),
+            tokens: (tokens.iter())
+                .map(|name| {
+                    let token = OperatorToken {
+                        sha256: String::new(),
+                        role: OperatorRole::Read,
+                    };
+                    ((*name).to_owned(), token)
+                })
+                .collect(),
+        };
+        let renewed = |is: Operator, becomes: Operator| {
+            let access = Access {
+                keys: BTreeMap::new(),
+                operator: is,
+            };
+            let config = NodeConfig {
+                operator: becomes,
+                ..NodeConfig::default()
+            };
+            let renewed = access.renewed(&config).ok()?;
+            assert_eq!(renewed.operator.listen, access.operator.listen);
+            Some(renewed.operator.tokens.into_keys().collect::<Vec<_>>())
+        };
+        let (here, beyond) = ("127.0.0.1:8081", "10.0.0.1:8081");
+        assert_eq!(renewed(on(here, &["a"]), on(here, &[])), Some(Vec::new()));
+        // The address that the file has now does not count: the listener stays where it is.
+        assert_eq!(renewed(on(beyond, &["a"]), on(here, &[])), None);
+        let expected = Some(vec!["b".to_owned()]);
+        assert_eq!(renewed(on(beyond, &["a"]), on(here, &["b"])), expected);
+    }
+}

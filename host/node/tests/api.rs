@@ -719,3 +719,28 @@ async fn metrics_tell_of_plug_ins_queues_and_places() {
     assert_eq!(value("msao_fallback_requests_total"), 0.0);
     assert!(!text.contains("msao_plugin_failures_total{"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_exchanged_while_the_node_runs() {
+    let sha256 = |key: &str| msao_core::digest::Digest::of(key.as_bytes()).to_string();
+    let keys = format!("[api.keys.one]\nsha256 = \"{}\"\n", sha256("first"));
+    let bench = Bench::start(&format!("[api]\n{keys}")).await;
+    let status = async |key: &str| {
+        let mut request = post(&asking("Hello", json!({ "max_tokens": 1 })));
+        let bearer = format!("Bearer {key}").parse().unwrap();
+        request.headers_mut().insert("authorization", bearer);
+        whole(bench.send(request).await).await.0
+    };
+    assert_eq!((status("first").await, status("second").await), (200, 401));
+    let mut config = bench.node.config.clone();
+    config.api.keys.get_mut("one").unwrap().sha256 = sha256("second");
+    bench.running.renew(&config).unwrap();
+    assert_eq!((status("first").await, status("second").await), (401, 200));
+    // What cannot be renewed changes nothing.
+    let mut encrypted = bench.node.config.clone();
+    encrypted.api.tls_cert = Some("cert.pem".into());
+    encrypted.api.tls_key = Some("key.pem".into());
+    let error = bench.running.renew(&encrypted).unwrap_err().to_string();
+    assert!(error.contains("starting the node anew"), "{error}");
+    assert_eq!((status("first").await, status("second").await), (401, 200));
+}

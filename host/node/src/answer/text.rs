@@ -8,8 +8,8 @@ use msao_core::sampling::TopLogprobs;
 use msao_processor::{DetokenStream, Processor, StopStrings};
 use msao_session::frame::Word;
 
-/// Ids of another vocabulary that are remembered at most: more than any has.
-const MOST_WORDS: usize = 1 << 22;
+/// What is remembered of another vocabulary at most, in bytes: far more than an answer can name.
+const MOST_WORDS: usize = 64 << 20;
 
 /// Writes one answer.
 pub struct Writer {
@@ -20,6 +20,8 @@ pub struct Writer {
     held: Option<Vec<TokenLogprob>>,
     /// What the target's ids say, where they are of another vocabulary.
     words: Option<HashMap<u32, Word>>,
+    /// Bytes that they take.
+    learned: usize,
 }
 
 impl Writer {
@@ -31,6 +33,7 @@ impl Writer {
             stops: StopStrings::new(stops.iter().cloned()),
             held: logprobs.then(Vec::new),
             words: None,
+            learned: 0,
         }
     }
 
@@ -38,7 +41,9 @@ impl Writer {
     pub fn learn(&mut self, words: Vec<Word>) {
         let known = self.words.get_or_insert_default();
         for word in words {
-            if known.len() < MOST_WORDS {
+            // Each id counts as often as it comes: a peer that says one again and again gets no further.
+            self.learned += size_of::<Word>() + word.bytes.len();
+            if self.learned <= MOST_WORDS {
                 known.insert(word.id, word);
             }
         }
