@@ -19,7 +19,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
 use crate::access::Access;
-use crate::answer::Target;
+use crate::answer::{Target, Way};
 use crate::clock::{Clock, since_1970_ms};
 use crate::cloud::{Here, Media, SessionLimits, Sessions};
 use crate::config::{self, NodeConfig};
@@ -141,14 +141,6 @@ impl Models {
         }
         Ok(models)
     }
-}
-
-/// Who has the target.
-pub struct Way {
-    /// In which row of the nodes.
-    pub row: usize,
-    /// It.
-    pub target: Arc<dyn Target>,
 }
 
 /// Whether a node takes requests.
@@ -440,6 +432,28 @@ impl Node {
             (_, None) => here(),
             (_, Some(peer)) => remote(peer),
         }
+    }
+
+    /// Who has the very target of the node in `row` and can be reached: that one is gone. Not a node that drains.
+    pub fn same_target(&self, row: usize) -> Option<Way> {
+        let wanted = self.target_identity(row)?;
+        let own = self.sessions.as_ref().filter(|_| row != 0);
+        let own = own.filter(|_| self.target_identity(0) == Some(wanted));
+        if let Some(sessions) = own {
+            let target = Arc::new(Here(Arc::clone(sessions)));
+            return Some(Way { row: 0, target });
+        }
+        (1..).zip(&self.peers).find_map(|(other, remote)| {
+            let status = remote.peer().status();
+            let has_it = status
+                .hello
+                .is_some_and(|hello| hello.target == Some(wanted));
+            let takes = status.up && !status.draining && has_it && other != row;
+            takes.then(|| Way {
+                row: other,
+                target: Arc::clone(remote) as Arc<dyn Target>,
+            })
+        })
     }
 
     /// The target in a plan's row, as it names itself; of a peer, what it said last.

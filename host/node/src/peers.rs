@@ -188,6 +188,10 @@ impl Target for Remote {
         self.peer.fill(&mut node);
         (node.rtt_ms, node.queue_ms)
     }
+
+    fn is_there(&self) -> bool {
+        self.peer.status().up
+    }
 }
 
 /// Sees to it that the peer has all media of a prompt.

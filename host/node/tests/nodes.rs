@@ -386,6 +386,83 @@ async fn the_edge_finishes_what_the_cloud_left() {
     }
 }
 
+/// The cloud goes away while it answers, and another has the same target: the answer is the one that the first would have
+/// given.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_cloud_goes_on_where_one_left() {
+    let more = json!({
+        "temperature": 1.2, "seed": 1, "max_tokens": 400, "stream": true, "logit_bias": { "0": -100 },
+        "msao": { "require": "exact" },
+    });
+    let body = asking("Describe the picture.", more);
+    let said = |events: &[Value]| {
+        let pieces = events
+            .iter()
+            .filter_map(|event| event["choices"][0]["delta"]["content"].as_str());
+        pieces.collect::<String>()
+    };
+    for (route, step) in [(SPECULATE, SEND), (CLOUD, DRAFT)] {
+        let mut moved = false;
+        // An answer may be whole before its cloud goes.
+        for _ in 0..5 {
+            let clouds = [
+                Bench::with("cloud", &["target"], "").await,
+                Bench::with("cloud", &["target"], "").await,
+            ];
+            let mut peers = String::new();
+            for (name, cloud) in ["first", "second"].into_iter().zip(&clouds) {
+                let address = cloud.running.addresses.nodes.unwrap();
+                peers += &format!("[[peers]]\nname = \"{name}\"\naddress = \"{address}\"\n");
+            }
+            let edge = Bench::with("edge", &["draft"], &peers).await;
+            for remote in &edge.node.peers {
+                let mut status = remote.peer().watch();
+                let seen = status.wait_for(|status| status.up);
+                tokio::time::timeout(Duration::from_secs(20), seen)
+                    .await
+                    .unwrap()
+                    .unwrap();
+            }
+            let [first, second] = clouds;
+            second.plan(
+                &Decision {
+                    route: CLOUD,
+                    ..Decision::default()
+                },
+                DRAFT,
+            );
+            let right = said(&events(second.send(post(&body)).await).await);
+            edge.plan(&to(route), step);
+            let mut begun = edge.send(post(&body)).await;
+            let id = begun.headers()["x-request-id"].to_str().unwrap().to_owned();
+            // Something was said.
+            let mut heard = Vec::new();
+            while heard.len() < 2 {
+                let frame = begun.body_mut().frame().await.unwrap().unwrap();
+                heard.extend_from_slice(frame.data_ref().unwrap());
+            }
+            drop(first);
+            let heard = String::from_utf8(heard).unwrap();
+            let began = heard.split("\n\n").filter_map(|block| {
+                let event: Value = serde_json::from_str(block.strip_prefix("data: ")?).ok()?;
+                Some(event)
+            });
+            let mut all: Vec<Value> = began.collect();
+            all.extend(events(begun).await);
+            assert_eq!(all.last().unwrap(), "[DONE]", "{all:?}");
+            assert_eq!(said(&all), right);
+            let record = edge.operate(&format!("/v1/decisions/{id}"), None).await.1;
+            let peer = &record["outcome"]["peer"];
+            moved |= peer == 2;
+            assert!(peer == 1 || peer == 2, "{record}");
+            if moved {
+                break;
+            }
+        }
+        assert!(moved, "the first cloud was always done before it went");
+    }
+}
+
 /// The edge goes away: the cloud gives everything back when the lease is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cloud_forgets_an_edge_that_is_gone() {

@@ -14,6 +14,10 @@ struct Items<T> {
     items: VecDeque<T>,
     /// Nobody takes any more.
     closed: bool,
+    /// Who takes is woken once there are so many.
+    wake_at: usize,
+    /// Somebody waits for what was put: it is not to lie.
+    hurried: bool,
     /// Threads that wait for room.
     waiting: usize,
 }
@@ -53,6 +57,8 @@ pub(crate) fn queue<T>(most: usize) -> (Putter<T>, Taker<T>) {
         items: Mutex::new(Items {
             items: VecDeque::new(),
             closed: false,
+            wake_at: 1,
+            hurried: false,
             waiting: 0,
         }),
         most: most.max(1),
@@ -70,12 +76,15 @@ impl<T> Putter<T> {
             return false;
         }
         items.items.push_back(item);
+        let enough = items.items.len() >= items.wake_at;
         drop(items);
-        self.0.item.notify_one();
+        if enough {
+            self.0.item.notify_one();
+        }
         true
     }
 
-    /// Waits for room. False: nobody takes any more.
+    /// Waits for room. What is put so ends [`Taker::gather`]. False: nobody takes any more.
     pub(crate) fn put(&self, item: T) -> bool {
         let mut items = self.0.items();
         while !items.closed && items.items.len() >= self.0.most {
@@ -87,6 +96,7 @@ impl<T> Putter<T> {
             return false;
         }
         items.items.push_back(item);
+        items.hurried = true;
         drop(items);
         self.0.item.notify_one();
         true
@@ -116,6 +126,24 @@ impl<T> Taker<T> {
             items = (self.0.item.wait(items)).unwrap_or_else(PoisonError::into_inner);
         }
         self.taken(items)
+    }
+
+    /// Lets more come, and sleeps meanwhile: for so long, until there are `most`, or until one was put that somebody waits
+    /// for. Waking a thread costs whoever puts as much as all else does.
+    pub(crate) fn gather(&self, time: Duration, most: usize) {
+        let until = Instant::now() + time;
+        let mut items = self.0.items();
+        items.wake_at = most.clamp(1, self.0.most);
+        while items.items.len() < items.wake_at && !items.hurried {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.0.item.wait_timeout(items, left);
+            items = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        items.wake_at = 1;
+        items.hurried = false;
     }
 
     /// Waits for the next one, at most so long.
@@ -174,6 +202,22 @@ mod tests {
         });
         assert_eq!(taker.try_take(), None);
         assert_eq!(taker.take_within(Duration::from_millis(2)), None);
+    }
+
+    #[test]
+    fn what_is_gathered_waits_for_enough_and_for_nothing_where_somebody_waits() {
+        let (putter, taker) = queue(100);
+        let long = Duration::from_secs(600);
+        thread::scope(|scope| {
+            scope.spawn(|| (0..10).for_each(|number| assert!(putter.try_put(number))));
+            taker.gather(long, 10);
+            assert_eq!(taker.0.items().items.len(), 10);
+            scope.spawn(|| assert!(putter.put(10)));
+            taker.gather(long, 100);
+            assert_eq!(taker.0.items().items.len(), 11);
+        });
+        taker.gather(Duration::from_millis(2), 100);
+        assert!((0..=10).all(|number| taker.try_take() == Some(number)));
     }
 
     #[test]

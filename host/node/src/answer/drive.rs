@@ -1,11 +1,13 @@
 //! The loop around the machine.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use msao_api::{FinishReason, Piece};
-use msao_core::offload::{Action, StepInput};
+use msao_core::offload::{Action, StepInput, overrides};
 use msao_core::sampling::TopLogprobs;
 use msao_engine::service::{ServiceError, Verdict};
 use msao_processor::Processor;
@@ -18,7 +20,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::target::{Channel, Connecting, NoWay, Target, Traffic};
+use super::target::{Channel, Elsewhere, Found, NoWay, Traffic, Way};
 use super::text::Writer;
 use crate::clock::Clock;
 use crate::models::{Done, Opening, Order, Orders};
@@ -42,7 +44,9 @@ pub struct Job {
     /// Takes the draft model's seat; `None`: there is no draft model.
     pub draft: Option<Opening>,
     /// Where the target is; `None`: nowhere.
-    pub target: Option<Arc<dyn Target>>,
+    pub way: Option<Way>,
+    /// Where it is too, for when that one is gone.
+    pub elsewhere: Elsewhere,
     /// What it counts as where the policy escalates and there is no target: a bit of
     /// [`msao_core::offload::overrides`].
     pub withheld: u32,
@@ -104,6 +108,8 @@ pub struct Driven {
     pub flops: f64,
     /// What the host did otherwise than the policy said on the way: bits of [`msao_core::offload::overrides`].
     pub overrides: u32,
+    /// In which row of the nodes the target was in the end.
+    pub row: Option<usize>,
 }
 
 struct Driver {
@@ -112,7 +118,7 @@ struct Driver {
     writer: Writer,
     draft: Option<Orders>,
     channel: Option<Channel>,
-    connecting: Option<Connecting>,
+    connecting: Option<Pin<Box<dyn Future<Output = Found> + Send>>>,
     /// What is to be said once there is a way.
     outbox: Vec<Frame>,
     /// The way was lost: the machine is told when another stands.
@@ -177,6 +183,7 @@ pub async fn drive(mut job: Job) -> Driven {
         queued_ms: driver.queued_ms,
         prefill_ms: driver.prefill_ms,
         overrides: driver.overrides,
+        row: driver.job.way.map(|way| way.row),
     }
 }
 
@@ -237,7 +244,7 @@ impl Driver {
 
     fn ask(&mut self, input: &StepInput) -> Action {
         match self.policy(input) {
-            Action::Escalate if self.job.target.is_none() => {
+            Action::Escalate if self.job.way.is_none() => {
                 self.overrides |= self.job.withheld;
                 Action::Draft
             }
@@ -298,15 +305,18 @@ impl Driver {
             None => {
                 self.outbox.push(frame);
                 if self.connecting.is_none() {
-                    self.connect();
+                    self.connect(Duration::ZERO);
                 }
             }
         }
     }
 
-    fn connect(&mut self) {
-        if let Some(target) = &self.job.target {
-            self.connecting = Some(target.connect(&self.job.prompt, &self.job.traffic));
+    /// Looks for a way to the target, after so long.
+    fn connect(&mut self, after: Duration) {
+        if let Some(way) = &self.job.way {
+            let elsewhere = Arc::clone(&self.job.elsewhere);
+            let (prompt, traffic) = (&self.job.prompt, &self.job.traffic);
+            self.connecting = Some(way.find(after, elsewhere, prompt, traffic));
         }
     }
 
@@ -315,18 +325,7 @@ impl Driver {
         self.channel = None;
         self.outbox.clear();
         self.parted = true;
-        self.try_again(RETRY);
-    }
-
-    fn try_again(&mut self, after: Duration) {
-        if let Some(target) = &self.job.target {
-            let (target, prompt) = (Arc::clone(target), Arc::clone(&self.job.prompt));
-            let traffic = Arc::clone(&self.job.traffic);
-            self.connecting = Some(Box::pin(async move {
-                tokio::time::sleep(after).await;
-                target.connect(&prompt, &traffic).await
-            }));
-        }
+        self.connect(RETRY);
     }
 
     /// Waits for what happens next.
@@ -349,8 +348,13 @@ impl Driver {
                         return event;
                     }
                 }
-                way = made(&mut self.connecting) => {
+                (other, way) = made(&mut self.connecting) => {
                     self.connecting = None;
+                    if let Some(other) = other {
+                        tracing::info!(row = other.row, "the target's node is gone, and another has it too");
+                        self.overrides |= overrides::PEER;
+                        self.job.way = Some(other);
+                    }
                     match way {
                         Ok(channel) => {
                             for frame in self.outbox.drain(..) {
@@ -381,16 +385,16 @@ impl Driver {
     fn heard(&mut self, frame: Option<Frame>) -> Option<Event> {
         match frame {
             Some(Frame::Verdict(verdict)) => {
-                if let Some(target) = &self.job.target {
-                    let (rtt_ms, queue_ms) = target.figures();
+                if let Some(way) = &self.job.way {
+                    let (rtt_ms, queue_ms) = way.target.figures();
                     let _nothing = self.tell(Event::Peer { rtt_ms, queue_ms });
                 }
                 Some(Event::Verdict(verdict))
             }
             Some(Frame::Refused(refused)) if refused.code == RefusedCode::MediaMissing => {
                 // It has forgotten them, or is another process than before: they are sent again.
-                if let Some(target) = &self.job.target {
-                    target.forget(&self.job.prompt);
+                if let Some(way) = &self.job.way {
+                    way.target.forget(&self.job.prompt);
                 }
                 self.lose_way();
                 Some(Event::PeerLost)
@@ -419,7 +423,7 @@ impl Driver {
         if refused.code == RefusedCode::Overloaded {
             let wait =
                 Duration::from_secs_f64(refused.retry_after_ms.clamp(0.0, 60_000.0) / 1000.0);
-            self.try_again(wait.max(RETRY));
+            self.connect(wait.max(RETRY));
         }
         self.refused = Some(refused);
         Event::Refused
@@ -505,7 +509,7 @@ async fn finish(draft: &mut Option<Orders>) -> Done {
     }
 }
 
-async fn made(connecting: &mut Option<Connecting>) -> Result<Channel, NoWay> {
+async fn made(connecting: &mut Option<Pin<Box<dyn Future<Output = Found> + Send>>>) -> Found {
     match connecting {
         Some(connecting) => connecting.await,
         None => std::future::pending().await,

@@ -10,4 +10,4 @@ mod target;
 mod text;
 
 pub use self::drive::{Driven, Ended, Job, Steps, drive};
-pub use self::target::{Channel, Connecting, NoWay, Target, Traffic};
+pub use self::target::{Channel, Connecting, Elsewhere, Found, NoWay, Target, Traffic, Way};

@@ -11,6 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::request::Prompt;
 
+/// While the one asked for cannot be reached, it is looked for others so often.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// Counts the bytes of one stream each way: sent, received.
 type Meter = Box<dyn Fn() -> (u64, u64) + Send + Sync>;
 
@@ -109,4 +112,51 @@ pub trait Target: Send + Sync {
     fn forget(&self, prompt: &Prompt);
     /// Round trip and wait before new work begins, in ms; -1 for what is not known.
     fn figures(&self) -> (f64, f64);
+    /// Whether it can be reached now, so far as is known.
+    fn is_there(&self) -> bool;
+}
+
+/// Somebody who has the target, and in which row of the nodes.
+#[derive(Clone)]
+pub struct Way {
+    /// The row.
+    pub row: usize,
+    /// Who.
+    pub target: Arc<dyn Target>,
+}
+
+/// Who else has the same target as the node in that row, and can be reached.
+pub type Elsewhere = Arc<dyn Fn(usize) -> Option<Way> + Send + Sync>;
+
+/// A way that was made, or why not; and to whom it leads, where that is somebody else than was asked for.
+pub type Found = (Option<Way>, Result<Channel, NoWay>);
+
+impl Way {
+    /// Opens a way after so long: there, or, while nobody is there, to somebody else who has the same.
+    pub fn find(
+        &self,
+        after: Duration,
+        elsewhere: Elsewhere,
+        prompt: &Arc<Prompt>,
+        traffic: &Arc<Traffic>,
+    ) -> Pin<Box<dyn Future<Output = Found> + Send>> {
+        let (way, prompt, traffic) = (self.clone(), Arc::clone(prompt), Arc::clone(traffic));
+        Box::pin(async move {
+            tokio::time::sleep(after).await;
+            let mut made = way.target.connect(&prompt, &traffic);
+            let mut looks = tokio::time::interval(LOOK_EVERY);
+            loop {
+                tokio::select! {
+                    biased;
+                    made = &mut made => return (None, made),
+                    _ = looks.tick(), if !way.target.is_there() => {
+                        if let Some(other) = elsewhere(way.row) {
+                            let made = other.target.connect(&prompt, &traffic).await;
+                            return (Some(other), made);
+                        }
+                    }
+                }
+            }
+        })
+    }
 }

@@ -205,6 +205,8 @@ impl Running {
         let media_stay = request.media_at_edge && !planned.prompt.media.is_empty();
         let way = self.node.target(row, plan.route, media_stay);
         self.target_row = way.as_ref().map_or(row, |way| way.row);
+        let node = Arc::downgrade(&self.node);
+        let elsewhere = move |row| node.upgrade().filter(|_| !media_stay)?.same_target(row);
         let prompt = planned.prompt.for_peer();
         let open = Open {
             session: session(),
@@ -240,7 +242,8 @@ impl Running {
             choice,
             config,
             draft,
-            target: way.map(|way| way.target),
+            way,
+            elsewhere: Arc::new(elsewhere),
             withheld: if media_stay {
                 overrides::MEDIA
             } else {
@@ -369,7 +372,8 @@ impl Running {
         let patience = Duration::from_secs(u64::from(node.config.api.unread_s));
         let _gone = self.told.send_timeout(last, patience).await;
         drop(self.told);
-        // The answer is out: now there is time to learn.
+        // The answer goes out first: only then is there time to learn.
+        tokio::task::yield_now().await;
         let ticket = self
             .steps
             .lock()
@@ -377,8 +381,9 @@ impl Running {
             .take();
         if let Some(ticket) = ticket {
             node.tell_how_busy();
-            let learned = tokio::task::spawn_blocking(move || ticket.finish(outcome));
-            if learned.await.is_err() {
+            // Here, as planning is: another thread would take longer to wake than most policies take to learn, and the
+            // sandbox ends those that take too long.
+            if catch_unwind(AssertUnwindSafe(|| ticket.finish(outcome))).is_err() {
                 tracing::error!("what was to be learned of a request is lost by a panic");
             }
         }
@@ -420,6 +425,9 @@ impl Running {
         } else {
             planned.plan.peer as usize
         };
+        // Where it was in the end, should the one asked for have gone on the way.
+        let moved = driven.iter().find(|it| it.overrides & overrides::PEER != 0);
+        let row = moved.and_then(|it| it.row).unwrap_or(row);
         let price = (planned.nodes.get(row))
             .map_or(0.0, |peer| peer.price_per_mtok)
             .max(0.0);

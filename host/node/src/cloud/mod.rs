@@ -228,4 +228,8 @@ impl Target for Here {
         let queue_ms = self.0.figures().queue_ms;
         (0.0, if queue_ms >= 0.0 { queue_ms } else { UNKNOWN })
     }
+
+    fn is_there(&self) -> bool {
+        true
+    }
 }

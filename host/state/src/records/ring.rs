@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use msao_core::digest::Digest;
 use msao_core::offload::record::DecisionRecord;
@@ -15,11 +16,16 @@ use super::RecordError;
 use super::config::{RecordConfig, Redact, Wanted};
 use super::finite::all_finite;
 use super::jsonl::{Line, named, write_line};
-use super::shelf::Shelf;
+use super::shelf::{Put, Shelf};
 use crate::calibration::Snapshot;
 use crate::priority::step_back;
 use crate::queue::{Putter, Taker, queue};
 use crate::storage::{Storage, StorageError};
+
+/// Records come together for so long before they are written: each by itself would cost more than deciding does.
+const GATHER: Duration = Duration::from_millis(50);
+/// Records that are written together at most.
+const TOGETHER: usize = 128;
 
 /// What became of the records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -272,19 +278,41 @@ fn write_down(shelf: &Mutex<Shelf>, counts: &Counts, messages: &Taker<Message>) 
     // anyhow, and this thread would take the processor from those who decide. The database's threads, which it starts,
     // step back with it.
     step_back();
-    while let Some(message) = messages.take() {
-        match message {
-            Message::Put(record, snapshots) => {
-                let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
-                let counter = match shelf.put(&record, &snapshots) {
-                    Ok(true) => &counts.written,
-                    Ok(false) | Err(_) => &counts.failed,
-                };
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-            // Nobody may wait for the answer any more.
-            Message::Settle(answer) => drop(answer.send(())),
-            Message::Stop => break,
+    let write = |together: &mut Vec<Put>| {
+        if together.is_empty() {
+            return;
         }
+        let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = shelf.put(together);
+        drop(shelf);
+        let failed = together.len() - written;
+        counts.written.fetch_add(written as u64, Ordering::Relaxed);
+        counts.failed.fetch_add(failed as u64, Ordering::Relaxed);
+        together.clear();
+    };
+    let mut together = Vec::new();
+    while let Some(first) = messages.take() {
+        if let Message::Put(..) = first {
+            messages.gather(GATHER, TOGETHER);
+        }
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::Put(record, snapshots) => together.push((*record, snapshots)),
+                Message::Settle(answer) => {
+                    write(&mut together);
+                    // Nobody may wait for the answer any more.
+                    let _ = answer.send(());
+                }
+                Message::Stop => {
+                    write(&mut together);
+                    return;
+                }
+            }
+            next = (together.len() < TOGETHER)
+                .then(|| messages.try_take())
+                .flatten();
+        }
+        write(&mut together);
     }
 }

@@ -33,10 +33,22 @@ pub(super) struct Entry {
     bytes: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Held {
     records: u64,
     bytes: u64,
+}
+
+/// A record with the snapshots that it names.
+pub(super) type Put = (DecisionRecord, Vec<Arc<Snapshot>>);
+
+/// The index as it was, should what follows from it not be written.
+struct Before {
+    next: u64,
+    bytes: u64,
+    snapshots: HashMap<Digest, Held>,
+    /// What has left it since, oldest first.
+    gone: Vec<(u64, Entry)>,
 }
 
 pub(super) struct Shelf {
@@ -122,9 +134,8 @@ impl Shelf {
                 batch.remove(&snapshot_place(*digest));
             }
         }
-        let count = shelf.too_many(None, 0, &mut batch);
+        shelf.shrink(&mut batch, &mut Vec::new());
         storage.apply(batch)?;
-        shelf.forget(count);
         Ok(shelf)
     }
 
@@ -140,43 +151,16 @@ impl Shelf {
         }
     }
 
-    /// How many of the oldest have to go so that the bounds hold, with one more entry and `more` bytes of snapshots that
-    /// only it names. What goes is put into `batch`; the index is as it was.
-    fn too_many(&self, added: Option<&Entry>, more: u64, batch: &mut Batch) -> usize {
-        let mut left = self.entries.len() as u64 + u64::from(added.is_some());
-        let mut bytes = self.bytes + added.map_or(0, |entry| entry.bytes) + more;
-        let mut released: HashMap<Digest, u64> = HashMap::new();
-        let mut count = 0;
-        for (number, entry) in &self.entries {
-            if left <= self.keep && bytes <= self.bytes_most {
-                break;
-            }
-            count += 1;
-            left -= 1;
-            bytes = bytes.saturating_sub(entry.bytes);
-            batch.remove(&place(RECORDS, *number));
-            batch.remove(&place(INDEX, *number));
-            for digest in &entry.snapshots {
-                let named_anew = added.is_some_and(|entry| entry.snapshots.contains(digest));
-                let (Some(held), false) = (self.snapshots.get(digest), named_anew) else {
-                    continue;
-                };
-                let released = released.entry(*digest).or_default();
-                *released += 1;
-                if *released == held.records {
-                    bytes = bytes.saturating_sub(held.bytes);
-                    batch.remove(&snapshot_place(*digest));
-                }
-            }
-        }
-        count
-    }
-
-    /// Takes the oldest out of the index.
-    fn forget(&mut self, count: usize) {
-        for (_, entry) in self.entries.drain(..count.min(self.entries.len())) {
+    /// Takes the oldest away until the bounds hold.
+    fn shrink(&mut self, batch: &mut Batch, gone: &mut Vec<(u64, Entry)>) {
+        while self.entries.len() as u64 > self.keep || self.bytes > self.bytes_most {
+            let Some((number, entry)) = self.entries.pop_front() else {
+                return;
+            };
             self.bytes = self.bytes.saturating_sub(entry.bytes);
-            for digest in entry.snapshots {
+            batch.remove(&place(RECORDS, number));
+            batch.remove(&place(INDEX, number));
+            for &digest in &entry.snapshots {
                 let Some(held) = self.snapshots.get_mut(&digest) else {
                     continue;
                 };
@@ -184,41 +168,64 @@ impl Shelf {
                 if held.records == 0 {
                     self.bytes = self.bytes.saturating_sub(held.bytes);
                     self.snapshots.remove(&digest);
+                    batch.remove(&snapshot_place(digest));
                 }
+            }
+            gone.push((number, entry));
+        }
+    }
+
+    /// Keeps records, all that can be kept or none. Gives how many were: not one that is larger than all that may be kept,
+    /// or that cannot be written down.
+    pub(super) fn put(&mut self, records: &[Put]) -> usize {
+        let mut before = Before {
+            next: self.next,
+            bytes: self.bytes,
+            snapshots: self.snapshots.clone(),
+            gone: Vec::new(),
+        };
+        let mut batch = Batch::default();
+        let added = (records.iter())
+            .filter(|(record, snapshots)| self.add(record, snapshots, &mut batch, &mut before.gone))
+            .count();
+        match self.storage.apply(batch) {
+            Ok(()) => added,
+            Err(_) => {
+                self.restore(before);
+                0
             }
         }
     }
 
-    /// Keeps a record with the snapshots that it names. False: it is larger than all that may be kept.
-    pub(super) fn put(
+    /// Adds one to the index and to what is to be written.
+    fn add(
         &mut self,
         record: &DecisionRecord,
         snapshots: &[Arc<Snapshot>],
-    ) -> Result<bool, RecordError> {
-        let bytes = encode(record)?;
-        let mut batch = Batch::default();
-        let mut sizes = HashMap::new();
+        batch: &mut Batch,
+        gone: &mut Vec<(u64, Entry)>,
+    ) -> bool {
+        let Ok(bytes) = encode(record) else {
+            return false;
+        };
+        let mut new = HashMap::new();
         for digest in named(record) {
-            let snapshot = snapshots
-                .iter()
-                .find(|snapshot| snapshot.digest() == digest);
+            let snapshot = snapshots.iter().find(|it| it.digest() == digest);
             let Some(snapshot) = snapshot else {
-                return Err(RecordError::Unreadable(format!(
-                    "the record {} names the snapshot {}, which did not come with it",
-                    record.id,
-                    digest.short()
-                )));
+                // It could not be replayed.
+                return false;
             };
             if !self.snapshots.contains_key(&digest) {
-                let encoded = encode(snapshot.calibration())?;
-                sizes.insert(digest, encoded.len() as u64);
-                batch.put(&snapshot_place(digest), &encoded);
+                let Ok(encoded) = encode(snapshot.calibration()) else {
+                    return false;
+                };
+                new.insert(digest, encoded);
             }
         }
         let size = bytes.len() as u64;
-        let more = sizes.values().sum::<u64>();
+        let more = new.values().map(|it| it.len() as u64).sum::<u64>();
         if self.keep == 0 || size + more > self.bytes_most {
-            return Ok(false);
+            return false;
         }
         let entry = Entry {
             version: VERSION,
@@ -226,17 +233,36 @@ impl Shelf {
             snapshots: named(record),
             bytes: size,
         };
+        let Ok(encoded) = encode(&entry) else {
+            return false;
+        };
         let number = self.next;
-        batch.put(&place(RECORDS, number), &bytes);
-        batch.put(&place(INDEX, number), &encode(&entry)?);
-        let count = self.too_many(Some(&entry), more, &mut batch);
-        // The index says what is in the database: it changes after that.
-        self.storage.apply(batch)?;
         self.next += 1;
-        self.hold(&entry, |digest| sizes.get(&digest).copied().unwrap_or(0));
+        batch.put(&place(RECORDS, number), &bytes);
+        batch.put(&place(INDEX, number), &encoded);
+        for (digest, encoded) in &new {
+            batch.put(&snapshot_place(*digest), encoded);
+        }
+        self.hold(&entry, |digest| {
+            new.get(&digest).map_or(0, |it| it.len() as u64)
+        });
         self.entries.push_back((number, entry));
-        self.forget(count);
-        Ok(true)
+        self.shrink(batch, gone);
+        true
+    }
+
+    /// The index says what is in the database.
+    fn restore(&mut self, before: Before) {
+        for entry in before.gone.into_iter().rev() {
+            self.entries.push_front(entry);
+        }
+        let is_new = |entry: &(u64, Entry)| entry.0 >= before.next;
+        while self.entries.back().is_some_and(is_new) {
+            self.entries.pop_back();
+        }
+        self.next = before.next;
+        self.bytes = before.bytes;
+        self.snapshots = before.snapshots;
     }
 
     /// The newest record of that id.
