@@ -42,6 +42,17 @@ pub struct PhaseCost {
     pub activation_bytes: u64,
 }
 
+/// What a request has cost, in the figures that others are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spent {
+    /// Floating-point operations of all phases: a multiply and an add are two.
+    pub flops: u64,
+    /// See [`Meter::cached_tokens`].
+    pub cached_tokens: u64,
+    /// See [`Meter::cache_byte_seconds`].
+    pub cache_byte_seconds: f64,
+}
+
 /// The running account of one request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Meter {
@@ -49,8 +60,11 @@ pub struct Meter {
     held: u64,
     /// Bytes of the key-value cache at its largest.
     pub cache_bytes: u64,
-    /// The cache's size integrated over time, in byte-seconds.
+    /// The cache's blocks integrated over time, in byte-seconds: a block that is begun counts whole, and one that several
+    /// requests share counts for each of them.
     pub cache_byte_seconds: f64,
+    /// Tokens of the prompt that were not read, because an earlier prompt that begins alike had been.
+    pub cached_tokens: u64,
 }
 
 impl Meter {
@@ -83,6 +97,15 @@ impl Meter {
     /// Floating-point operations of all phases.
     pub fn flops(&self) -> u64 {
         self.costs.iter().map(|cost| cost.flops).sum()
+    }
+
+    /// The account in short.
+    pub fn spent(&self) -> Spent {
+        Spent {
+            flops: self.flops(),
+            cached_tokens: self.cached_tokens,
+            cache_byte_seconds: self.cache_byte_seconds,
+        }
     }
 
     /// The largest activation high-water mark of any phase, in bytes.
@@ -122,10 +145,10 @@ impl Meter {
         self.held = mark.min(self.held);
     }
 
-    /// Notes that a cache of `bytes` was kept for `time`.
-    pub fn keep_cache(&mut self, bytes: u64, time: Duration) {
+    /// Notes that a cache of `bytes`, in blocks of `held` bytes together, was kept for `time`.
+    pub fn keep_cache(&mut self, bytes: u64, held: u64, time: Duration) {
         self.cache_bytes = self.cache_bytes.max(bytes);
-        self.cache_byte_seconds += bytes as f64 * time.as_secs_f64();
+        self.cache_byte_seconds += held as f64 * time.as_secs_f64();
     }
 }
 
@@ -150,9 +173,25 @@ mod tests {
     #[test]
     fn cache_is_integrated_over_time() {
         let mut meter = Meter::new();
-        meter.keep_cache(1000, Duration::from_millis(500));
-        meter.keep_cache(2000, Duration::from_millis(250));
-        assert_eq!(meter.cache_bytes, 2000);
+        meter.keep_cache(900, 1000, Duration::from_millis(500));
+        meter.keep_cache(1900, 2000, Duration::from_millis(250));
+        assert_eq!(meter.cache_bytes, 1900);
         assert!((meter.cache_byte_seconds - 1000.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_short_account_sums_the_phases() {
+        let mut meter = Meter::new();
+        for phase in Phase::ALL {
+            meter.add_flops(phase, 10);
+        }
+        meter.cached_tokens = 3;
+        meter.keep_cache(100, 160, Duration::from_secs(2));
+        let expected = Spent {
+            flops: 40,
+            cached_tokens: 3,
+            cache_byte_seconds: 320.0,
+        };
+        assert_eq!(meter.spent(), expected);
     }
 }

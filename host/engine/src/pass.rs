@@ -91,8 +91,8 @@ impl State {
     /// Charges the cache's bytes, as they are now, for the time since the last charge.
     pub fn charge_cache(&mut self, pool: &Pool) {
         let now = Instant::now();
-        self.meter
-            .keep_cache(pool.bytes(&self.tables), now - self.cache_since);
+        let (bytes, held) = (pool.bytes(&self.tables), pool.held_bytes(&self.tables));
+        self.meter.keep_cache(bytes, held, now - self.cache_since);
         self.cache_since = now;
     }
 }

@@ -495,6 +495,14 @@ impl Pool {
             .sum()
     }
 
+    /// Bytes of the blocks that the tables hold, shared ones counted for each who shares.
+    pub fn held_bytes(&self, tables: &[Table; 2]) -> u64 {
+        let pairs = self.regions.iter().zip(tables);
+        pairs
+            .map(|(region, table)| region.token_bytes() * (table.blocks.len() * BLOCK) as u64)
+            .sum()
+    }
+
     /// Blocks that may still be taken in both regions once all kept prefixes have given way.
     pub fn blocks_to_be_had(&self) -> usize {
         let regions = self.regions.iter();
@@ -628,6 +636,19 @@ mod tests {
             (region.holders.clone(), free, region.only_kept)
         });
         each.collect()
+    }
+
+    #[test]
+    fn a_block_that_is_begun_is_held_whole() {
+        let mut pool = Pool::of_blocks(8);
+        let mut tables: [Table; 2] = Default::default();
+        assert_eq!((pool.bytes(&tables), pool.held_bytes(&tables)), (0, 0));
+        pool.extend(&mut tables, BLOCK + 1).unwrap();
+        let token = pool.regions.iter().map(Region::token_bytes).sum::<u64>();
+        assert_eq!(pool.bytes(&tables), token * (BLOCK as u64 + 1));
+        assert_eq!(pool.held_bytes(&tables), token * 2 * BLOCK as u64);
+        pool.release(&mut tables);
+        assert_eq!(pool.held_bytes(&tables), 0);
     }
 
     proptest! {

@@ -385,8 +385,11 @@ impl Runner {
         let mut tables = Default::default();
         let found = self.prefixes.find(chain, &mut self.pool, &mut tables);
         if found > reading.read {
+            // Up to now it held what it had before.
+            running.state.charge_cache(&self.pool);
             std::mem::swap(&mut running.state.tables, &mut tables);
             reading.share(found);
+            running.state.meter.cached_tokens = found as u64;
         }
         self.pool.release(&mut tables);
         Ok(())

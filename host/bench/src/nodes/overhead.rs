@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use msao_core::meter::Meter;
+use msao_core::meter::{Meter, Spent};
 use msao_core::probe::ProbeReport;
 use msao_core::sampling::{Confidence, Pick};
 use msao_engine::service::{Load, Open, Verdict};
@@ -95,6 +95,7 @@ impl Seat for Place {
                     margin: 1.0,
                 }],
                 ended,
+                spent: Spent::default(),
             })
         })
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use msao_core::meter::Meter;
+use msao_core::meter::{Meter, Spent};
 use msao_core::probe::ProbeReport;
 use msao_core::sampling::{Confidence, Pick};
 use msao_engine::service::{Load, Open, ServiceError, Verdict};
@@ -115,6 +115,7 @@ impl PacedSeat {
             picks,
             logprobs: Vec::new(),
             ended: false,
+            spent: Spent::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use msao_core::meter::Meter;
+use msao_core::meter::{Meter, Spent};
 use msao_core::probe::ProbeReport;
 use msao_core::sampling::{Pick, Sampler, Scratch};
 use tokio::sync::{mpsc, oneshot};
@@ -113,6 +113,8 @@ pub(crate) struct Client {
     chosen: usize,
     /// Most tokens of the answer.
     reserve: usize,
+    /// What it has cost, as verdicts tell it: set ahead of each.
+    pub spent: Spent,
     /// When it was last given a verdict, as long as it has ordered nothing since.
     pub served: Option<Instant>,
     /// Its media's share of what may wait, until they have been encoded.
@@ -144,6 +146,7 @@ impl Client {
             pending: Vec::new(),
             chosen: 0,
             reserve,
+            spent: Spent::default(),
             served: None,
             media: None,
             begun_anew: false,
@@ -164,6 +167,11 @@ impl Client {
 
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+
+    /// Whether the order at the front is for a verdict.
+    pub fn wants_verdict(&self) -> bool {
+        matches!(self.orders.front(), Some(Order::Verify { .. }))
     }
 
     /// Whether the order at the front is for what the probe saw, and somebody still waits for it.
@@ -334,6 +342,7 @@ impl Client {
             logprobs: Vec::new(),
             confidence: Vec::new(),
             ended: false,
+            spent: self.spent,
         };
         loop {
             let pick = match rows.next() {

@@ -20,7 +20,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use msao_core::inputs::ModelInputs;
-use msao_core::meter::Meter;
+use msao_core::meter::{Meter, Spent};
 use msao_core::probe::ProbeReport;
 use msao_core::sampling::{Confidence, Pick, Sampler, TopLogprobs};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -182,6 +182,8 @@ pub struct Verdict {
     pub confidence: Vec<Confidence>,
     /// Whether the answer has ended.
     pub ended: bool,
+    /// What the session has cost so far, this verdict included: whoever wants to know need not ask and wait.
+    pub spent: Spent,
 }
 
 /// How busy a service is.

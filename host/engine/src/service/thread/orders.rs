@@ -56,6 +56,11 @@ impl Engine {
             let Some(client) = self.clients.get_mut(&id) else {
                 return true;
             };
+            if client.wants_verdict()
+                && let Ok(meter) = self.runner.meter(client.sequence)
+            {
+                client.spent = meter.spent();
+            }
             match with_scratch(|scratch| client.choose(scratch)) {
                 Ok(true) => {
                     worked = true;

@@ -190,10 +190,16 @@ impl Engine {
             .iter_mut()
             .filter_map(|(id, client)| {
                 let place = *places.get(id)?;
+                let rows = ready.get(place).map(|(_, _, rows)| rows);
+                if let Some(Rows::Extend(_)) = rows
+                    && let Ok(meter) = self.runner.meter(client.sequence)
+                {
+                    client.spent = meter.spent();
+                }
                 Some(Share {
                     id: *id,
                     client,
-                    rows: ready.get(place).map(|(_, _, rows)| rows),
+                    rows,
                     logits: logits.of(place),
                     forget: untreated(),
                 })

@@ -377,6 +377,40 @@ fn a_report_is_worked_out_between_passes_and_only_once() {
 }
 
 #[test]
+fn a_verdict_tells_what_its_session_has_cost() {
+    let mut driven = Driven::new(ServiceOptions {
+        runner: RunnerOptions {
+            prefixes: 4,
+            ..options().runner
+        },
+        ..options()
+    });
+    let prompt = text(40, 0);
+    let first = driven.read(&prompt);
+    let read = driven.ask(first.meter()).unwrap().spent();
+    assert_eq!(read.cached_tokens, 0);
+    // The prompt's own logits choose the first token: nothing is computed for it.
+    let verdict = driven.ask(first.verify(Vec::new())).unwrap();
+    assert_eq!(verdict.spent.flops, read.flops);
+    for drafts in [Vec::new(), vec![9; 3]] {
+        let before = driven.ask(first.meter()).unwrap().spent();
+        let verdict = driven.ask(first.verify(drafts)).unwrap();
+        let asked = driven.ask(first.meter()).unwrap().spent();
+        assert!(verdict.spent.flops > before.flops);
+        assert_eq!(verdict.spent.flops, asked.flops);
+        let held = verdict.spent.cache_byte_seconds;
+        assert!(before.cache_byte_seconds < held && held < asked.cache_byte_seconds);
+    }
+    // Who has the same prompt reads its last token alone.
+    let second = driven.read(&prompt);
+    let verdict = driven.ask(second.verify(Vec::new())).unwrap();
+    assert_eq!(verdict.spent.cached_tokens, 39);
+    assert!(verdict.spent.flops < read.flops / 2);
+    drop((first, second));
+    driven.assert_empty();
+}
+
+#[test]
 fn whoever_asks_a_session_that_failed_is_told_why() {
     let said = || "on purpose".to_owned();
     let mut driven = Driven::new(options());
