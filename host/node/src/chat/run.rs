@@ -220,6 +220,7 @@ impl Running {
             deadline_ms: left_ms,
             tokenizer: Some(planned.prompt.identity.tokenizer),
             request: Some(planned.asked.id.clone()),
+            cost: false,
             committed: Vec::new(),
         };
         let config = Config {

@@ -22,6 +22,7 @@ fn open(committed: &[u32]) -> Open {
         deadline_ms: 0.0,
         tokenizer: None,
         request: None,
+        cost: false,
         committed: committed.to_vec(),
     }
 }

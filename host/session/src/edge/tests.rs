@@ -23,6 +23,7 @@ fn config() -> Config {
         deadline_ms: 0.0,
         tokenizer: None,
         request: None,
+        cost: false,
         committed: Vec::new(),
     };
     Config {

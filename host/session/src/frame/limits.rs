@@ -67,7 +67,7 @@ pub const fn max_payload(kind: Kind) -> usize {
             VERDICT_BYTES + MAX_VERDICT_IDS * (4 + place)
         }
         Kind::Cancel | Kind::Close => 256,
-        Kind::Refused | Kind::Heartbeat => 1 << 10,
+        Kind::Refused | Kind::Heartbeat | Kind::Cost => 1 << 10,
         // Each with its id and the names of its fields.
         Kind::Words => 256 + MAX_WORDS * (MAX_WORD_BYTES + 64),
     }

@@ -10,7 +10,8 @@
 //!
 //! Control messages are CBOR maps with named fields; unknown fields are passed over, so that a message can grow within
 //! a version. DRAFT and VERDICT, which are sent for every few tokens, are fixed little-endian fields: to change one
-//! takes a new version.
+//! takes a new version. Kinds that came later (WORDS, COST) go only to an edge whose OPEN has the field that asks for
+//! them: to one that does not know them they would be the end of the stream.
 //!
 //! What [`encode`] writes [`Decoder`] reads: both hold a frame against the same limits ([`limits`]).
 //!
@@ -30,6 +31,7 @@
 
 mod cbor;
 mod control;
+mod cost;
 mod decoder;
 mod error;
 pub mod limits;
@@ -43,6 +45,7 @@ use std::fmt;
 pub use self::control::{
     Cancel, Close, Heartbeat, Hello, Identity, Refused, RefusedCode, SessionId,
 };
+pub use self::cost::Cost;
 pub use self::decoder::Decoder;
 pub use self::error::FrameError;
 pub use self::open::{Medium, Open, Prompt, Wanted};
@@ -74,11 +77,13 @@ pub enum Kind {
     Close = 8,
     /// [`Words`].
     Words = 9,
+    /// [`Cost`].
+    Cost = 10,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Hello,
         Kind::Open,
         Kind::Draft,
@@ -88,6 +93,7 @@ impl Kind {
         Kind::Heartbeat,
         Kind::Close,
         Kind::Words,
+        Kind::Cost,
     ];
 
     fn of(number: u8) -> Result<Kind, FrameError> {
@@ -108,6 +114,7 @@ impl fmt::Display for Kind {
             Kind::Heartbeat => "HEARTBEAT",
             Kind::Close => "CLOSE",
             Kind::Words => "WORDS",
+            Kind::Cost => "COST",
         })
     }
 }
@@ -133,6 +140,8 @@ pub enum Frame {
     Close(Close),
     /// What the target's ids say.
     Words(Words),
+    /// What a session has cost.
+    Cost(Cost),
 }
 
 impl Frame {
@@ -148,6 +157,7 @@ impl Frame {
             Frame::Heartbeat(_) => Kind::Heartbeat,
             Frame::Close(_) => Kind::Close,
             Frame::Words(_) => Kind::Words,
+            Frame::Cost(_) => Kind::Cost,
         }
     }
 
@@ -162,6 +172,7 @@ impl Frame {
             Frame::Refused(refused) => Some(refused.session),
             Frame::Close(close) => Some(close.session),
             Frame::Words(words) => Some(words.session),
+            Frame::Cost(cost) => Some(cost.session),
         }
     }
 
@@ -174,6 +185,7 @@ impl Frame {
             Frame::Refused(refused) => refused.check(),
             Frame::Heartbeat(heartbeat) => heartbeat.check(),
             Frame::Words(words) => words.check(),
+            Frame::Cost(cost) => cost.check(),
             Frame::Cancel(_) | Frame::Close(_) => Ok(()),
         }
     }
@@ -189,6 +201,7 @@ impl Frame {
             Kind::Heartbeat => Frame::Heartbeat(cbor::read(kind, payload)?),
             Kind::Close => Frame::Close(cbor::read(kind, payload)?),
             Kind::Words => Frame::Words(cbor::read(kind, payload)?),
+            Kind::Cost => Frame::Cost(cbor::read(kind, payload)?),
         };
         frame.check()?;
         Ok(frame)
@@ -212,6 +225,7 @@ impl Frame {
             Frame::Heartbeat(heartbeat) => cbor::write(kind, heartbeat, out),
             Frame::Close(close) => cbor::write(kind, close, out),
             Frame::Words(words) => cbor::write(kind, words, out),
+            Frame::Cost(cost) => cbor::write(kind, cost, out),
         }
     }
 }

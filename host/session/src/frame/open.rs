@@ -139,6 +139,9 @@ pub struct Open {
     /// What the edge calls the request in its log. At most 256 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// Whether the edge wants to be told what the session costs: COST then comes ahead of some verdicts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cost: bool,
     /// The answer so far, as the edge owns it: the target goes on behind it, whatever it would have chosen itself.
     #[serde(default, with = "cbor::ids")]
     pub committed: Vec<u32>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ciborium::Value;
 use msao_session::frame::{
-    Decoder, Draft, Frame, FrameError, Kind, Verdict, Word, Words, encode, limits,
+    Cost, Decoder, Draft, Frame, FrameError, Kind, Verdict, Word, Words, encode, limits,
 };
 use proptest::prelude::*;
 
@@ -122,6 +122,9 @@ fn errors_name_field_and_limit() {
     let Frame::Verdict(verdict) = sample("verdict-logprobs") else {
         panic!("not a verdict")
     };
+    let Frame::Cost(cost) = sample("cost") else {
+        panic!("not a cost")
+    };
     let mut logprobs = verdict.logprobs.clone();
     logprobs.as_mut().unwrap()[0].chosen.logprob = f64::NAN;
     let mut hot = plain_open();
@@ -164,6 +167,13 @@ fn errors_name_field_and_limit() {
             "WORDS.words.bytes is 4097, and may be 4096 at most",
         ),
         (
+            Frame::Cost(Cost {
+                cache_byte_seconds: f64::NAN,
+                ..cost
+            }),
+            "COST.cache_byte_seconds must be finite and not negative",
+        ),
+        (
             Frame::Open(Box::new(hot)),
             "OPEN.sampling must be within the ranges of the sampler's parameters",
         ),
@@ -197,6 +207,8 @@ fn control_messages_can_grow() {
         "heartbeat",
         "close",
         "words",
+        "open-cost",
+        "cost",
     ] {
         let frame = sample(name);
         let mut fields = map(&frame);
@@ -212,6 +224,37 @@ fn control_messages_can_grow() {
         panic!("{read:?}")
     };
     assert_eq!(refused.code, msao_session::frame::RefusedCode::Other);
+}
+
+/// The fields that were there from the beginning say enough.
+#[test]
+fn what_a_cost_leaves_out_is_nothing() {
+    let mut fields = map(&sample("cost"));
+    for later in ["draft_flops", "cached_tokens", "cache_byte_seconds"] {
+        fields.remove(later);
+    }
+    let read = read_all(&framed(Kind::Cost, &payload(&fields))).unwrap();
+    let Frame::Cost(cost) = &read[0] else {
+        panic!("{read:?}")
+    };
+    assert_eq!((cost.draft_flops, cost.cached_tokens), (0, 0));
+    assert_eq!(cost.cache_byte_seconds, 0.0);
+    assert_eq!(cost.target_flops, 3_000_000_000_000);
+}
+
+/// An edge of before COST asks for none, and says nothing that a cloud of before it would have to know.
+#[test]
+fn whoever_does_not_ask_for_costs_opens_as_before() {
+    let fields = map(&sample("open-plain"));
+    assert!(!fields.contains_key("cost"));
+    let read = read_all(&framed(Kind::Open, &payload(&fields))).unwrap();
+    let Frame::Open(open) = &read[0] else {
+        panic!("{read:?}")
+    };
+    assert!(!open.cost);
+    let mut asking = open.clone();
+    asking.cost = true;
+    assert!(open.same_request(&asking));
 }
 
 #[test]

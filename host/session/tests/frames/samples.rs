@@ -7,8 +7,8 @@ use msao_core::digest::Digest;
 use msao_core::sampling::{SamplingParams, TokenLogprob, TopLogprobs};
 use msao_session::PrefixDigest;
 use msao_session::frame::{
-    Cancel, Close, Draft, Finish, Frame, Heartbeat, Hello, Identity, Medium, Open, Prompt, Refused,
-    RefusedCode, SessionId, Verdict, Wanted, Word, Words,
+    Cancel, Close, Cost, Draft, Finish, Frame, Heartbeat, Hello, Identity, Medium, Open, Prompt,
+    Refused, RefusedCode, SessionId, Verdict, Wanted, Word, Words,
 };
 
 pub const SESSION: SessionId = SessionId([
@@ -36,6 +36,7 @@ pub fn plain_open() -> Open {
         deadline_ms: 0.0,
         tokenizer: None,
         request: None,
+        cost: false,
         committed: Vec::new(),
     }
 }
@@ -208,6 +209,24 @@ pub fn samples() -> Vec<(&'static str, Frame)> {
             Frame::Words(Words {
                 session: SESSION,
                 words: vec![word(7, b" blue", false), word(602, b"<|end|>", true)],
+            }),
+        ),
+        (
+            "open-cost",
+            Frame::Open(Box::new(Open {
+                cost: true,
+                ..plain_open()
+            })),
+        ),
+        (
+            "cost",
+            Frame::Cost(Cost {
+                session: SESSION,
+                account: u64::MAX,
+                target_flops: 3_000_000_000_000,
+                draft_flops: 0,
+                cached_tokens: 300,
+                cache_byte_seconds: 1.5e9,
             }),
         ),
     ]

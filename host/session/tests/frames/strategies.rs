@@ -4,8 +4,8 @@ use msao_core::chat::{Content, Message, Modality};
 use msao_core::digest::Digest;
 use msao_core::sampling::{SamplingParams, TokenLogprob, TopLogprobs};
 use msao_session::frame::{
-    Cancel, Close, Draft, Finish, Frame, Heartbeat, Hello, Identity, Medium, Open, Prompt, Refused,
-    RefusedCode, SessionId, Verdict, Wanted, Word, Words,
+    Cancel, Close, Cost, Draft, Finish, Frame, Heartbeat, Hello, Identity, Medium, Open, Prompt,
+    Refused, RefusedCode, SessionId, Verdict, Wanted, Word, Words,
 };
 use proptest::prelude::*;
 
@@ -104,10 +104,11 @@ fn open() -> impl Strategy<Value = Frame> {
         0.0..1e9,
         ids(90),
         prop::option::of(digest()),
+        any::<bool>(),
     );
     (request, rest).prop_map(|(request, rest)| {
         let (session, epoch, wanted, target_input) = request;
-        let (sampling, top_logprobs, prompt, deadline_ms, committed, tokenizer) = rest;
+        let (sampling, top_logprobs, prompt, deadline_ms, committed, tokenizer, cost) = rest;
         Frame::Open(Box::new(Open {
             session,
             epoch,
@@ -120,6 +121,7 @@ fn open() -> impl Strategy<Value = Frame> {
             deadline_ms,
             tokenizer,
             request: tokenizer.map(|digest| digest.to_string()),
+            cost,
             committed,
         }))
     })
@@ -253,6 +255,22 @@ fn words() -> impl Strategy<Value = Frame> {
         .prop_map(|(session, words)| Frame::Words(Words { session, words }))
 }
 
+fn cost() -> impl Strategy<Value = Frame> {
+    let flops = (any::<u64>(), any::<u64>());
+    (session(), any::<u64>(), flops, any::<u32>(), 0.0..1e18).prop_map(
+        |(session, account, (target_flops, draft_flops), cached_tokens, cache_byte_seconds)| {
+            Frame::Cost(Cost {
+                session,
+                account,
+                target_flops,
+                draft_flops,
+                cached_tokens,
+                cache_byte_seconds,
+            })
+        },
+    )
+}
+
 pub fn frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         hello(),
@@ -262,6 +280,7 @@ pub fn frame() -> impl Strategy<Value = Frame> {
         refused(),
         heartbeat(),
         words(),
+        cost(),
         session().prop_map(|session| Frame::Cancel(Cancel { session })),
         session().prop_map(|session| Frame::Close(Close { session })),
     ]

@@ -49,6 +49,7 @@ pub fn open(max_tokens: u32) -> Open {
         deadline_ms: 0.0,
         tokenizer: None,
         request: None,
+        cost: false,
         committed: Vec::new(),
     }
 }
