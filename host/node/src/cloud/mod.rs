@@ -1,5 +1,6 @@
 //! Sessions that others have opened on this node's target: edge nodes over a link, and this node's own requests.
 
+mod account;
 mod depth;
 mod pair;
 mod session;

@@ -6,11 +6,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use msao_core::meter::Meter;
+use msao_core::meter::{Meter, Spent};
 use msao_core::probe::ProbeReport;
 use msao_engine::Keep;
 use msao_engine::service::{ServiceError, Verdict};
 
+use super::account::Beside;
 use super::depth::{Acceptance, PassTimes};
 use crate::models::{Awaited, Seat};
 
@@ -40,13 +41,22 @@ pub struct Pair {
     known: Mutex<Known>,
     /// Tokens of the answer at most.
     reserve: usize,
+    /// What the draft model has cost.
+    beside: Beside,
 }
 
 impl Pair {
-    /// Both at the beginning of the same answer, which has so many tokens at most.
-    pub fn new(target: Box<dyn Seat>, draft: Box<dyn Seat>, reserve: usize) -> Pair {
+    /// Both at the beginning of the same answer, which has so many tokens at most. What the draft model costs is written to
+    /// `beside`.
+    pub fn new(
+        target: Box<dyn Seat>,
+        draft: Box<dyn Seat>,
+        reserve: usize,
+        beside: Beside,
+    ) -> Pair {
         Pair {
             reserve,
+            beside,
             target,
             draft,
             known: Mutex::new(Known {
@@ -61,6 +71,10 @@ impl Pair {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn charge(&self, draft: Spent) {
+        *self.beside.lock().unwrap_or_else(PoisonError::into_inner) = draft;
     }
 
     fn learn(&self, drafts: usize, draft_ms: f64, accepted: usize, verify_ms: f64) {
@@ -86,6 +100,7 @@ impl Pair {
         let mut drafts = Vec::with_capacity(count);
         while drafts.len() < count {
             let drafted = self.draft.verify(Vec::new()).await?;
+            self.charge(drafted.spent);
             match drafted.picks.first() {
                 Some(pick) if !drafted.ended => drafts.push(pick.id),
                 // What ends the sequence is no token of it.
@@ -126,7 +141,14 @@ impl Seat for Pair {
     fn read(&self) -> Awaited<'_, ()> {
         Box::pin(async {
             self.target.read().await?;
-            self.draft.read().await
+            // Asked behind the reading, and not after it: the answer comes with the reading's own. Whatever else the draft
+            // model costs comes with its verdicts, of which there may be none.
+            let (read, meter) = tokio::join!(biased; self.draft.read(), self.draft.meter());
+            read?;
+            if let Ok(meter) = meter {
+                self.charge(meter.spent());
+            }
+            Ok(())
         })
     }
 

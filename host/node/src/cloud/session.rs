@@ -14,6 +14,7 @@ use msao_session::frame::{Frame, Open, RefusedCode, Wanted};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::mpsc;
 
+use super::account::{Account, Beside};
 use super::depth::Acceptance;
 use super::pair::Pair;
 use super::words::Teller;
@@ -44,6 +45,8 @@ struct Served {
     acceptance: Acceptance,
     /// Tells the edge what ids say, where it has another tokenizer.
     words: Option<Teller>,
+    /// Tells the edge what it costs, where it wants to know.
+    account: Option<Account>,
     /// The seat is of both models: it makes drafts of its own, and its passes are no passes of the target's.
     both: bool,
 }
@@ -84,7 +87,9 @@ impl Sessions {
             batch_max: MOST_DRAFTS,
             ..Config::default()
         };
-        let seat = self.seat(&open, &inputs);
+        let beside = Beside::default();
+        let seat = self.seat(&open, &inputs, &beside);
+        let account = open.cost.then(|| Account::new(beside));
         let decodes = open.wanted != Wanted::Verify;
         let both = open.wanted == Wanted::DecodeWithDraft && self.models_are_alike();
         let foreign = open
@@ -105,6 +110,7 @@ impl Sessions {
             decodes,
             acceptance: Acceptance::default(),
             words,
+            account,
             both,
             passes: Passes {
                 verify: self.metrics.passes(Work::Verify),
@@ -140,6 +146,9 @@ impl Sessions {
                     // What was told last may not have come through.
                     if let Some(words) = &mut served.words {
                         words.begin_anew();
+                    }
+                    if let Some(account) = &mut served.account {
+                        account.begin_anew();
                     }
                     served.decodes = attach.open.wanted != Wanted::Verify;
                     Event::Reopened(attach.open)
@@ -214,15 +223,16 @@ impl Sessions {
         (self.draft.as_ref()).is_some_and(|draft| draft.identity.tokenizer == own)
     }
 
-    fn seat(&self, open: &Open, inputs: &Arc<ModelInputs>) -> Opening {
+    fn seat(&self, open: &Open, inputs: &Arc<ModelInputs>, beside: &Beside) -> Opening {
         let on = |model: &Model, top_logprobs| seat_on(model, open, inputs, top_logprobs);
         let target = on(&self.target, open.top_logprobs);
         match (open.wanted, &self.draft) {
             (Wanted::DecodeWithDraft, Some(draft)) if self.models_are_alike() => {
                 let (draft, reserve) = (on(draft, None), open.max_tokens as usize);
+                let beside = Arc::clone(beside);
                 Box::pin(async move {
                     let (target, draft) = tokio::try_join!(target, draft)?;
-                    Ok(Box::new(Pair::new(target, draft, reserve)) as _)
+                    Ok(Box::new(Pair::new(target, draft, reserve, beside)) as _)
                 })
             }
             _ => target,
@@ -277,9 +287,11 @@ impl Served {
             Effect::Append { ids } => self.seat.give(Order::Append(ids)),
             Effect::Send(frame) => {
                 if let Some(channel) = &self.channel {
-                    if let (Frame::Verdict(verdict), Some(words)) = (&frame, &mut self.words) {
-                        for words in words.tell(verdict) {
-                            let _lost = channel.sender.send(Frame::Words(words));
+                    if let Frame::Verdict(verdict) = &frame {
+                        let words = self.words.iter_mut().flat_map(|words| words.tell(verdict));
+                        let cost = self.account.as_mut().and_then(|it| it.tell(verdict));
+                        for ahead in words.map(Frame::Words).chain(cost.map(Frame::Cost)) {
+                            let _lost = channel.sender.send(ahead);
                         }
                     }
                     let _lost = channel.sender.send(frame);
@@ -326,6 +338,9 @@ impl Served {
                 took_ms,
             } => {
                 self.set_busy(false);
+                if let Some(account) = &mut self.account {
+                    account.charge(verdict.spent);
+                }
                 match self.orders.remove(&stamp) {
                     // The prompt's own logits chose it: that was no pass.
                     Some((0, 0)) | None => {}
