@@ -75,6 +75,15 @@ struct ByWork {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BySide {
+    /// `edge`: the draft model of this node; `cloud`: the models where the target is, be it this node.
+    side: &'static str,
+}
+
+/// A sum of what may be large and broken.
+type Sums = Family<BySide, Counter<f64, AtomicU64>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByPeer {
     peer: String,
 }
@@ -192,6 +201,10 @@ pub struct Metrics {
     accepted: Counter,
     unverified: Counter,
     rounds: Counter,
+    flops: Sums,
+    cache: Sums,
+    prompt_tokens: Counter,
+    cached_tokens: Counter,
     link: Family<ByDirection, Counter>,
     connections: Gauge,
     refused_connections: Counter,
@@ -240,6 +253,10 @@ impl Default for Metrics {
             accepted: Counter::default(),
             unverified: Counter::default(),
             rounds: Counter::default(),
+            flops: Family::default(),
+            cache: Family::default(),
+            prompt_tokens: Counter::default(),
+            cached_tokens: Counter::default(),
             link: Family::default(),
             connections: Gauge::default(),
             refused_connections: Counter::default(),
@@ -361,6 +378,26 @@ impl Default for Metrics {
             metrics.unverified.clone(),
         );
         registry.register("rounds", "Rounds of drafts sent", metrics.rounds.clone());
+        registry.register(
+            "flops",
+            "Floating-point operations for requests that came to this node, by the side that did them",
+            metrics.flops.clone(),
+        );
+        registry.register(
+            "cache_byte_seconds",
+            "Bytes of keys and values held for requests that came to this node, times the seconds that they were",
+            metrics.cache.clone(),
+        );
+        registry.register(
+            "prompt_tokens",
+            "Tokens of prompts",
+            metrics.prompt_tokens.clone(),
+        );
+        registry.register(
+            "cached_prompt_tokens",
+            "Of them, read before and kept",
+            metrics.cached_tokens.clone(),
+        );
         registry.register_with_unit(
             "link",
             "Bytes between nodes",
@@ -441,12 +478,30 @@ impl Metrics {
                 .get_or_create(&ByDirection { direction })
                 .inc_by(bytes as u64);
         }
+        for (side, flops) in [("edge", outcome.edge_flops), ("cloud", outcome.cloud_flops)] {
+            self.flops.get_or_create(&BySide { side }).inc_by(flops);
+        }
         if outcome.overrides != 0 {
             self.overridden.inc();
         }
         if outcome.overrides & overrides::FALLBACK != 0 {
             self.fallbacks.inc();
         }
+    }
+
+    /// Caches have held a request's prompt and answers: bytes times seconds, here and where the target is.
+    pub fn held(&self, edge: f64, cloud: f64) {
+        for (side, byte_seconds) in [("edge", edge), ("cloud", cloud)] {
+            self.cache
+                .get_or_create(&BySide { side })
+                .inc_by(byte_seconds);
+        }
+    }
+
+    /// A request's prompt had so many tokens, of which so many had been read before.
+    pub fn read(&self, prompt_tokens: u64, cached_tokens: u64) {
+        self.prompt_tokens.inc_by(prompt_tokens);
+        self.cached_tokens.inc_by(cached_tokens);
     }
 
     /// Drafts of a request were held against the target's choices.

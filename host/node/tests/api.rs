@@ -49,7 +49,7 @@ async fn an_answer_comes_whole_and_in_pieces_alike() {
     assert_eq!(answer["object"], "chat.completion");
     assert_eq!(headers["x-msao-route"], "cloud");
     assert_eq!(answer["msao"]["route"], "cloud");
-    let usage = &answer["usage"];
+    let mut usage = answer["usage"].clone();
     assert!(usage["prompt_tokens_details"]["image_tokens"].as_u64() > Some(0));
     assert_eq!(
         usage["total_tokens"].as_u64().unwrap(),
@@ -80,7 +80,11 @@ async fn an_answer_comes_whole_and_in_pieces_alike() {
             .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str());
         assert_eq!(pieces.collect::<String>(), said);
         let last = &chunks[chunks.len() - 1];
-        assert_eq!((&last["choices"], &last["usage"]), (&json!([]), usage));
+        // The first request has read the prompt for these.
+        let cached = &last["usage"]["prompt_tokens_details"]["cached_tokens"];
+        assert!(cached.as_u64() > Some(0), "{last}");
+        usage["prompt_tokens_details"]["cached_tokens"] = cached.clone();
+        assert_eq!((&last["choices"], &last["usage"]), (&json!([]), &usage));
         let end = &chunks[chunks.len() - 2];
         assert_eq!(
             end["choices"][0]["finish_reason"],
@@ -133,6 +137,24 @@ async fn every_route_with_the_target_gives_the_targets_answer() {
                 assert_eq!(tokens(&other), tokens(&cloud));
                 assert_eq!(other["msao"]["unverified_tokens"], 0);
             }
+        }
+    }
+    bench.rest().await;
+}
+
+/// One of two answers reads the prompt and the other finds it read: that is nothing that was there before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_answer_of_a_request_reads_for_another_was_not_read_before() {
+    let bench = Bench::start("").await;
+    let more = json!({ "temperature": 0.9, "seed": 4, "n": 2, "max_tokens": 8 });
+    let body = about_picture("Describe the picture.", more);
+    for route in [CLOUD, EDGE] {
+        bench.plan(&by(route), DRAFT);
+        for before in [false, true] {
+            let answer = bench.answer(&body).await;
+            let details = &answer["usage"]["prompt_tokens_details"];
+            let cached = details["cached_tokens"].as_u64().unwrap();
+            assert_eq!(cached > 0, before, "{answer}");
         }
     }
     bench.rest().await;
@@ -716,6 +738,10 @@ async fn metrics_tell_of_plug_ins_queues_and_places() {
     assert!(value("msao_queue_seconds_count{model=\"draft\"}") >= 1.0);
     assert_eq!(value("msao_active_plugin{role=\"policy\""), 1.0);
     assert!(value("msao_drafted_tokens_total{behind=\"0\"}") >= 1.0);
+    assert!(value("msao_flops_total{side=\"cloud\"}") > 0.0);
+    assert!(value("msao_flops_total{side=\"edge\"}") > 0.0);
+    assert!(value("msao_cache_byte_seconds_total{side=\"cloud\"}") > 0.0);
+    assert!(value("msao_prompt_tokens_total") > value("msao_cached_prompt_tokens_total"));
     assert_eq!(value("msao_fallback_requests_total"), 0.0);
     assert!(!text.contains("msao_plugin_failures_total{"), "{text}");
 }

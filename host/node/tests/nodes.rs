@@ -112,6 +112,72 @@ async fn whatever_drafts_and_wherever_the_target_is_its_tokens_are_the_same() {
     cloud.rest().await;
 }
 
+/// An answer, and what became of the request as its policy learns it.
+async fn told(edge: &Bench, body: &Value) -> (Value, Value) {
+    let (status, headers, answer) = edge.chat(body).await;
+    assert_eq!(status, 200, "{answer}");
+    let id = headers["x-request-id"].to_str().unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (_, record) = edge.operate(&format!("/v1/decisions/{id}"), None).await;
+        if record["outcome"].is_object() {
+            return (answer, record["outcome"].clone());
+        }
+        assert!(Instant::now() < end, "{record}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// What the target and a draft model beside it have done is known where the request came in, and so is what they need not do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_edge_is_told_what_its_answers_cost_in_the_cloud() {
+    let (cloud, edge) = two("").await;
+    let describing = |more: Value| about_picture("Describe the picture.", more);
+    let body = describing(json!({ "temperature": 0, "max_tokens": 30 }));
+    let flops = |outcome: &Value| outcome["cloud-flops"].as_f64().unwrap();
+    let cached = |answer: &Value| {
+        let usage = &answer["usage"];
+        let cached = usage["prompt_tokens_details"]["cached_tokens"].as_u64();
+        assert!(cached <= usage["prompt_tokens"].as_u64(), "{usage}");
+        cached.unwrap()
+    };
+    edge.plan(&to(CLOUD), DRAFT);
+    let (first, cost) = told(&edge, &body).await;
+    assert_eq!(cached(&first), 0);
+    assert!(flops(&cost) > 0.0, "{cost}");
+    // The same tokens are chosen; the prompt is there, but for its last token, and so is the picture.
+    let (again, less) = told(&edge, &body).await;
+    assert!(cached(&again) > 0, "{again}");
+    assert!(flops(&less) > 0.0, "{less}");
+    assert!(flops(&less) < flops(&cost), "{less} beside {cost}");
+    for (route, step) in [(CLOUD_DRAFT, DRAFT), (SPECULATE, SEND)] {
+        edge.plan(&to(route), step);
+        let (answer, cost) = told(&edge, &body).await;
+        assert!(flops(&cost) > 0.0, "{cost}");
+        assert!(cached(&answer) > 0, "{answer}");
+    }
+    // Who stops early knows of what was done until then.
+    let stop: String = text(&first).chars().take(2).collect();
+    edge.plan(&to(CLOUD), DRAFT);
+    let early = describing(json!({ "temperature": 0, "max_tokens": 30, "stop": stop }));
+    let (answer, cost) = told(&edge, &early).await;
+    assert!(text(&answer).len() < text(&first).len(), "{answer}");
+    assert!(flops(&cost) > 0.0, "{cost}");
+    // Here nothing is done there, and what counts is what the draft model has read.
+    edge.plan(&to(EDGE), DRAFT);
+    let question = asking("7 + 6 = ?", json!({ "max_tokens": 4 }));
+    for before in [false, true] {
+        let (answer, cost) = told(&edge, &question).await;
+        assert_eq!(flops(&cost), 0.0, "{cost}");
+        assert!(cost["edge-flops"].as_f64().unwrap() > 0.0, "{cost}");
+        // The template's beginning may have been read for the others.
+        let most = answer["usage"]["prompt_tokens"].as_u64().unwrap() - 1;
+        assert_eq!(cached(&answer) == most, before, "{answer}");
+    }
+    edge.rest().await;
+    cloud.rest().await;
+}
+
 /// Media go over the link once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_medium_is_sent_once() {

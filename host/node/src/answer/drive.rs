@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use msao_api::{FinishReason, Piece};
+use msao_core::meter::Spent;
 use msao_core::offload::{Action, StepInput, overrides};
 use msao_core::sampling::TopLogprobs;
 use msao_engine::service::{ServiceError, Verdict};
@@ -20,6 +21,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::bill::{Bill, Charges};
 use super::target::{Channel, Elsewhere, Found, NoWay, Traffic, Way};
 use super::text::Writer;
 use crate::clock::Clock;
@@ -104,8 +106,10 @@ pub struct Driven {
     pub queued_ms: Option<f64>,
     /// Time from then on until it had read the prompt, in ms.
     pub prefill_ms: Option<f64>,
-    /// Floating-point operations of the draft model for it.
-    pub flops: f64,
+    /// What the draft model has cost, so far as it has told; `None` where it took no part.
+    pub here: Option<Spent>,
+    /// What the node with the target has cost.
+    pub there: Charges,
     /// What the host did otherwise than the policy said on the way: bits of [`msao_core::offload::overrides`].
     pub overrides: u32,
     /// In which row of the nodes the target was in the end.
@@ -128,6 +132,9 @@ struct Driver {
     told: BTreeMap<u32, TopLogprobs>,
     refused: Option<Refused>,
     failure: Option<ServiceError>,
+    bill: Bill,
+    /// What the draft model had cost at its last choice.
+    drafting: Option<Spent>,
     cancelled: bool,
     first_token_ms: Option<f64>,
     last_token_ms: Option<f64>,
@@ -156,6 +163,8 @@ pub async fn drive(mut job: Job) -> Driven {
         told: BTreeMap::new(),
         refused: None,
         failure: None,
+        bill: Bill::default(),
+        drafting: None,
         cancelled: false,
         first_token_ms: None,
         last_token_ms: None,
@@ -165,17 +174,15 @@ pub async fn drive(mut job: Job) -> Driven {
         overrides: 0,
     };
     let ended = driver.run(effects.into()).await;
-    let flops = match &mut driver.draft {
+    let here = match &mut driver.draft {
         // Nobody waits long for a figure.
         Some(draft) => tokio::time::timeout(COUNTED_WITHIN, draft.meter()).await,
         None => Ok(None),
     };
     Driven {
         ended,
-        flops: flops
-            .ok()
-            .flatten()
-            .map_or(0.0, |meter| meter.flops() as f64),
+        here: (here.ok().flatten().map(|meter| meter.spent())).or(driver.drafting),
+        there: driver.bill.total(),
         counters: driver.edge.counters().clone(),
         first_token_ms: driver.first_token_ms,
         last_token_ms: driver.last_token_ms,
@@ -405,6 +412,10 @@ impl Driver {
                 // The target's ids mean nothing to the draft model: it cannot go on from them.
                 self.draft.take().map(|_| Event::DraftLost)
             }
+            Some(Frame::Cost(cost)) => {
+                self.bill.take(cost);
+                None
+            }
             // Of no meaning here, or of a later version.
             Some(_) => None,
             None => {
@@ -441,6 +452,7 @@ impl Driver {
                 verdict,
                 took_ms,
             } => {
+                self.drafting = Some(verdict.spent);
                 self.draft_passes.0 += 1;
                 self.draft_passes.1 += took_ms;
                 self.job.passes.observe(took_ms / 1000.0);

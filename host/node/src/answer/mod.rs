@@ -5,9 +5,11 @@
 //! `step`, and tells the machine what happened. A target in this process is reached as one behind a link is, so there is
 //! one way of answering and not four.
 
+mod bill;
 mod drive;
 mod target;
 mod text;
 
+pub use self::bill::Charges;
 pub use self::drive::{Driven, Ended, Job, Steps, drive};
 pub use self::target::{Channel, Connecting, Elsewhere, Found, NoWay, Target, Traffic, Way};

@@ -220,7 +220,7 @@ impl Running {
             deadline_ms: left_ms,
             tokenizer: Some(planned.prompt.identity.tokenizer),
             request: Some(planned.asked.id.clone()),
-            cost: false,
+            cost: true,
             committed: Vec::new(),
         };
         let config = Config {
@@ -340,7 +340,8 @@ impl Running {
             items.collect(),
             &outcome,
         );
-        let usage = usage(planned, outcome.tokens);
+        let cached_tokens = cached(route, &driven);
+        let usage = usage(planned, cached_tokens, outcome.tokens);
         node.took(now_ms - planned.asked.arrived_ms);
         for driven in &driven {
             let mut speeds = node.speeds();
@@ -356,6 +357,14 @@ impl Running {
         node.metrics
             .answered(route, &outcome, planned.asked.request.n);
         node.metrics.judged(&counters);
+        let held = |of: fn(&Driven) -> f64| driven.iter().map(of).sum::<f64>();
+        node.metrics.held(
+            held(|it| it.here.map_or(0.0, |here| here.cache_byte_seconds)),
+            held(|it| it.there.cache_byte_seconds),
+        );
+        let details = &usage.prompt_tokens_details;
+        node.metrics
+            .read(usage.prompt_tokens, details.cached_tokens);
         tracing::info!(
             ?route,
             status = outcome.status,
@@ -444,7 +453,10 @@ impl Running {
             upload_ms: self.traffic.upload_ms(),
             sent_bytes: sent as f64,
             received_bytes: received as f64,
-            edge_flops: driven.iter().map(|driven| driven.flops).sum(),
+            edge_flops: (driven.iter().filter_map(|driven| driven.here))
+                .map(|here| here.flops as f64)
+                .sum(),
+            cloud_flops: driven.iter().map(|driven| driven.there.flops).sum(),
             cost: if route == Route::Edge {
                 0.0
             } else {
@@ -495,7 +507,18 @@ fn add(sum: &mut Counters, one: &Counters) {
     sum.degraded |= one.degraded;
 }
 
-fn usage(planned: &Planned, tokens: u32) -> Usage {
+/// Tokens of the prompt that had been read before the request came, by the model whose answer it is: the target, or on
+/// route `edge` the draft model. Of several answers one reads the prompt and the others find it read: so the least of what
+/// they tell counts. 0 where nobody tells.
+fn cached(route: Route, driven: &[Driven]) -> u64 {
+    let of = |driven: &Driven| match route {
+        Route::Edge => driven.here.map(|here| here.cached_tokens),
+        Route::Cloud | Route::CloudDraft | Route::Speculate => driven.there.cached_tokens,
+    };
+    driven.iter().filter_map(of).min().unwrap_or(0)
+}
+
+fn usage(planned: &Planned, cached_tokens: u64, tokens: u32) -> Usage {
     let of = |modality: Modality| {
         let media = planned.prompt.media.iter();
         let media = media.filter(|medium| medium.modality == modality);
@@ -506,12 +529,14 @@ fn usage(planned: &Planned, tokens: u32) -> Usage {
         of(Modality::Video),
         of(Modality::Audio),
     );
+    let all = planned.prompt.tokens() as u64;
     let prompt = PromptTokens {
-        text: (planned.prompt.tokens() as u64).saturating_sub(image + video + audio),
+        text: all.saturating_sub(image + video + audio),
         image,
         video,
         audio,
-        cached: 0,
+        // Another tokenizer may have made more of it.
+        cached: cached_tokens.min(all),
     };
     Usage::new(prompt, u64::from(tokens))
 }
