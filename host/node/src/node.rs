@@ -26,6 +26,7 @@ use crate::config::{self, NodeConfig};
 use crate::metrics::Metrics;
 use crate::models::{Model, ModelError};
 use crate::peers::{Ahead, Remote};
+use crate::request::fetch::{Fetcher, FetcherError};
 use crate::request::{self, Prompt};
 
 /// Why a node does not start.
@@ -46,6 +47,9 @@ pub enum StartError {
     /// The plug-ins.
     #[error(transparent)]
     Plugins(#[from] OpenError),
+    /// Media that are named by URL.
+    #[error(transparent)]
+    Fetcher(#[from] FetcherError),
     /// A listener.
     #[error(
         "{key}: cannot listen on {address}: {error}; name another address, or stop who listens there"
@@ -187,6 +191,8 @@ pub struct Node {
     pub places: Arc<Semaphore>,
     /// Bytes that the bodies of requests under way may still have.
     pub bodies: Arc<Semaphore>,
+    /// Fetches media that are named by URL.
+    pub fetcher: Arc<Fetcher>,
     /// Who may decode media.
     pub decoders: Arc<Semaphore>,
     door: Mutex<Door>,
@@ -200,7 +206,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Brings a node up on models that are loaded. `media` gives what other nodes have uploaded; `peers` are connected to.
+    /// Brings a node up on models that are loaded. `media` gives what other nodes have uploaded; `peers` are connected to;
+    /// `fetcher` fetches media for clients.
     ///
     /// # Errors
     /// [`StartError`].
@@ -209,6 +216,7 @@ impl Node {
         models: Models,
         media: Media,
         peers: Vec<Arc<Remote>>,
+        fetcher: Fetcher,
     ) -> Result<Arc<Node>, StartError> {
         let state = config.node.state.clone();
         let records_config = config.records.clone();
@@ -268,6 +276,7 @@ impl Node {
             places: Arc::new(Semaphore::new(config.api.requests as usize)),
             access: ArcSwap::from_pointee(Access::of(&config)),
             bodies: Arc::new(Semaphore::new((config.api.bodies_mib as usize) << 20)),
+            fetcher: Arc::new(fetcher),
             decoders: Arc::new(Semaphore::new(decoders(&config.media))),
             config,
             models,

@@ -17,6 +17,7 @@ use crate::http;
 use crate::node::{Models, Node, StartError};
 use crate::operator;
 use crate::peers::{Intake, Remote, Told};
+use crate::request::fetch::Fetcher;
 
 /// Where a node that is up can be reached.
 #[derive(Clone, Debug)]
@@ -69,12 +70,25 @@ impl Running {
     /// # Errors
     /// [`StartError`]: then nothing listens.
     pub async fn start(config: NodeConfig, models: Models) -> Result<Running, StartError> {
+        let fetcher = Fetcher::new(&config.media)?;
+        Running::fetching(config, models, fetcher).await
+    }
+
+    /// The same with a fetcher that reaches other hosts than a node may: for tests.
+    ///
+    /// # Errors
+    /// As [`Running::start`].
+    pub async fn fetching(
+        config: NodeConfig,
+        models: Models,
+        fetcher: Fetcher,
+    ) -> Result<Running, StartError> {
         let told = Told::new(&models);
         let store = MediaStore::new(u64::from(config.sessions.media_mib) << 20);
         let kept = store.clone();
         let media: Media = Arc::new(move |digest| kept.get(*digest));
         let peers = Remote::all(&config, &told)?;
-        let node = Node::start(config, models, media, peers).await?;
+        let node = Node::start(config, models, media, peers, fetcher).await?;
         told.is(&node);
         let api = http::bind(&node).await?;
         let intake = match &node.sessions {

@@ -40,6 +40,7 @@ fn the_environment_lies_over_the_file() {
             ("MSAO_NODE__NAME", "1234"),
             ("MSAO_POLICY__CANARY__MIN_SAMPLES", "50"),
             ("MSAO_LOG__JSON", "true"),
+            ("MSAO_MEDIA__FETCH", "[\"*.media.example:8443\"]"),
             ("MSAO_PEERS__0__ADDRESS", "10.0.0.7:7443"),
             ("MSAO_REFERENCE_PYTHON", "no key"),
             ("HOME", "no key either"),
@@ -52,6 +53,7 @@ fn the_environment_lies_over_the_file() {
     assert_eq!(config.node.name, "1234");
     assert_eq!(config.policy.canary.min_samples, 50);
     assert!(config.log.json);
+    assert_eq!(config.media.fetch, ["*.media.example:8443"]);
     assert_eq!(config.peers[0].address, "10.0.0.7:7443");
     let beyond = read(GOOD, &[("MSAO_PEERS__1__ADDRESS", "10.0.0.8:7443")]);
     assert!(beyond.unwrap_err().contains("peers has 1 entries"));
@@ -65,7 +67,7 @@ fn the_environment_lies_over_the_file() {
 #[test]
 fn what_is_wrong_is_told_with_its_key_its_line_and_what_is_allowed() {
     let with = |more: &str| format!("{GOOD}{more}");
-    let cases: [(String, &[&str]); 17] = [
+    let cases: [(String, &[&str]); 21] = [
         (with("\n[apo]\n"), &[":12:", "apo", "`api`"]),
         (
             with("\n[api]\nlisten = 8080\n"),
@@ -127,6 +129,22 @@ fn what_is_wrong_is_told_with_its_key_its_line_and_what_is_allowed() {
             with("\n[media]\nfps = nan\n"),
             &[":13:", "media.fps", "above 0"],
         ),
+        (
+            with("\n[media]\nfetch = [\"media.example\", \"https://b.example\"]\n"),
+            &[":13:", "media.fetch", "https://b.example", "*.DOMAIN"],
+        ),
+        (
+            with("\n[media]\nfetch-s = 0\n"),
+            &[":13:", "media.fetch-s", "is 0", "1 to 600"],
+        ),
+        (
+            with("\n[media]\nfetches = 0\n"),
+            &[":13:", "media.fetches", "is 0", "1 to 1024"],
+        ),
+        (
+            with("\n[api]\nbody-mib = 8\nbodies-mib = 8\n[media]\nfetch = [\"*\"]\nmib = 9\n"),
+            &[":17:", "media.mib", "1 to api.bodies-mib, which is 8"],
+        ),
         (with("\nnode = 3"), &[":12:"]),
     ];
     for (text, words) in cases {
@@ -149,6 +167,11 @@ fn a_wrong_variable_is_named() {
             "api.body-mib is 0; allowed: 1 to 1024",
         ),
         ("MSAO_API__BODY_MIB", "big", "invalid type"),
+        (
+            "MSAO_MEDIA__FETCH",
+            "[\"*.\"]",
+            "media.fetch has \"*.\"; allowed: HOST",
+        ),
         ("MSAO_API__BODIES", "3", "unknown field"),
         ("MSAO_NODE__NAME__X", "3", "no section"),
     ] {

@@ -9,7 +9,7 @@ mod run;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use msao_api::{ApiError, ChatRequest, Head, Piece, Report, Usage, completion_id};
+use msao_api::{ApiError, ChatRequest, Head, Medium, Piece, Report, Source, Usage, completion_id};
 use msao_core::chat::{Content, Message, Part};
 use msao_core::offload::Route;
 use msao_core::offload::record::GenerationId;
@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::http::Unread;
 use crate::node::{Node, media_limits};
 use crate::request::prepare;
 
@@ -38,8 +39,8 @@ pub struct Asked {
     pub tenant: u32,
     /// When it came, on the node's clock.
     pub arrived_ms: f64,
-    /// The room that its body takes.
-    pub room: Option<Arc<OwnedSemaphorePermit>>,
+    /// The room that its body takes, and what was fetched for it.
+    pub room: Vec<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Asked {
@@ -133,6 +134,7 @@ async fn begin(node: &Arc<Node>, asked: Asked) -> Result<Answering, ApiError> {
         return Err(ApiError::loading(None));
     };
     let mut asked = asked;
+    fetch(node, &mut asked).await?;
     let asked_for_media = !asked.request.media.is_empty();
     let limits = media_limits(&node.config.media);
     let text: usize = asked.request.messages.iter().map(text_bytes).sum();
@@ -182,6 +184,25 @@ async fn begin(node: &Arc<Node>, asked: Asked) -> Result<Answering, ApiError> {
         seed,
         told,
     })
+}
+
+/// Fetches the media that a request names by URL.
+async fn fetch(node: &Node, asked: &mut Asked) -> Result<(), ApiError> {
+    let by_url = |medium: &Medium| matches!(medium.source, Source::Url(_));
+    if !asked.request.media.iter().any(by_url) {
+        return Ok(());
+    }
+    let fetched = node
+        .fetcher
+        .fetch_all(&mut asked.request.media, &node.bodies)
+        .instrument(tracing::info_span!("fetch"))
+        .await;
+    let rooms = fetched.map_err(|error| match error {
+        Unread::Refused(error) => error,
+        Unread::NoRoom => ApiError::overloaded(node.retry_after_ms()),
+    })?;
+    asked.room.extend(rooms.into_iter().map(Arc::new));
+    Ok(())
 }
 
 /// Bytes of a message's words.

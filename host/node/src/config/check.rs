@@ -2,6 +2,7 @@
 
 use msao_link::shaper::LinkConfig;
 
+use super::hosts::HostPattern;
 use super::{ApiKey, Model, NodeConfig, Role};
 
 /// A key whose value may not be.
@@ -221,6 +222,24 @@ fn media(config: &NodeConfig) -> Checked {
         if !(value > 0.0 && value <= most) {
             return wrong(key, format!("is {value}; allowed: above 0 to {most}"));
         }
+    }
+    within("media.fetch-s", media.fetch_s, 1, 600)?;
+    within("media.fetches", media.fetches, 1, 1024)?;
+    if let Some(odd) = (media.fetch.iter()).find(|text| HostPattern::parse(text).is_none()) {
+        return wrong(
+            "media.fetch",
+            format!("has \"{odd}\"; allowed: HOST, *.DOMAIN or *, each with :PORT or without"),
+        );
+    }
+    // One that is larger would find no room however often it is asked for.
+    if !media.fetch.is_empty() && media.mib > config.api.bodies_mib {
+        return wrong(
+            "media.mib",
+            format!(
+                "is {}; allowed where media.fetch names hosts: 1 to api.bodies-mib, which is {}",
+                media.mib, config.api.bodies_mib
+            ),
+        );
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! checks everything before anything is opened. Sections that belong to another crate are that crate's own types.
 
 mod check;
+pub mod hosts;
 pub mod load;
 pub mod origin;
 
@@ -233,8 +234,8 @@ pub struct ApiKey {
     pub media_edge_only: bool,
 }
 
-/// `[media]`: what a request's media may be, each.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// `[media]`: what a request's media may be, each, and from where they may be fetched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Media {
     /// Media of a request.
@@ -255,6 +256,15 @@ pub struct Media {
     pub decoded_mib: u32,
     /// Requests whose media are decoded at once; 0 for as many as there are cores.
     pub decoders: u32,
+    /// Hosts from which media may be fetched by URL, each a [`HostPattern`](hosts::HostPattern). Addresses that are not
+    /// public are refused whatever stands here. Empty: nothing is fetched.
+    pub fetch: Vec<String>,
+    /// A medium must have been fetched after so long, redirects included, s.
+    pub fetch_s: u32,
+    /// Fetch by `http://` too, not by `https://` alone.
+    pub fetch_plain: bool,
+    /// Media that are fetched at once. Others wait as long as a fetch may take, and then get 429.
+    pub fetches: u32,
 }
 
 impl Default for Media {
@@ -269,6 +279,10 @@ impl Default for Media {
             fps: 2.0,
             decoded_mib: 1024,
             decoders: 0,
+            fetch: Vec::new(),
+            fetch_s: 10,
+            fetch_plain: false,
+            fetches: 8,
         }
     }
 }

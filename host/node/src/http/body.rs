@@ -188,21 +188,30 @@ pub async fn read_into(
     }
 }
 
-enum Broken {
+/// Why a body was not gathered.
+pub(crate) enum Broken {
+    /// It has more bytes than it may have.
     TooLarge,
+    /// Others take all the room.
     NoRoom,
+    /// It ends before its end.
     Off(hyper::Error),
 }
 
 /// A body that says how long it is gets its memory at once only up to this: whoever says it need not send it.
 const BELIEVED: usize = 1 << 20;
 
-async fn gather(
-    mut body: Arriving,
+/// Gathers a body of `most` bytes at most, `expected` if it keeps its word, and takes room for it out of `room`, a permit a
+/// byte, as it comes.
+pub(crate) async fn gather<B>(
+    mut body: B,
     expected: usize,
     most: usize,
     room: &Arc<Semaphore>,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Broken> {
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Broken>
+where
+    B: Body<Data = Bytes, Error = hyper::Error> + Unpin,
+{
     let mut bytes = BytesMut::with_capacity(expected.min(BELIEVED));
     let mut taken: Option<OwnedSemaphorePermit> = None;
     while let Some(frame) = body.frame().await {

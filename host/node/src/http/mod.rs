@@ -11,7 +11,7 @@ mod routes;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::body::{Arriving, Outgoing};
+pub use self::body::{Arriving, Outgoing, Unread};
 pub use self::connection::{Certificate, Handler, Limits, Server, Tls};
 use crate::config::Api;
 use crate::node::{Node, StartError};

@@ -292,7 +292,7 @@ async fn chat(
         key,
         tenant: rules.tenant,
         arrived_ms,
-        room: room.map(Arc::new),
+        room: room.into_iter().map(Arc::new).collect(),
     };
     let mut answering = chat::answer(node, asked).await?;
     let Some(streaming) = stream else {

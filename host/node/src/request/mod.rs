@@ -1,5 +1,6 @@
-//! A request on its way to a plan: its media decoded, its prompt laid out, what plug-ins see of it.
+//! A request on its way to a plan: its media fetched and decoded, its prompt laid out, what plug-ins see of it.
 
+pub mod fetch;
 mod prepare;
 mod rows;
 

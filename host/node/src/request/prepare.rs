@@ -71,7 +71,7 @@ impl Prompt {
     }
 }
 
-/// Decodes a request's media and lays its prompt out. Slow: see the module. Looks now and then whether the client has
+/// Decodes a request's media, which have been fetched, and lays its prompt out. Slow: see the module. Looks now and then whether the client has
 /// `gone`.
 ///
 /// # Errors
@@ -96,9 +96,8 @@ pub fn prepare(
         let bytes = match std::mem::replace(&mut medium.source, Source::Bytes(Vec::new())) {
             Source::Bytes(bytes) => Bytes::from(bytes),
             Source::Url(_) => {
-                let why =
-                    "this node fetches nothing from other hosts; send the bytes as a data: URI";
-                return Err(ApiError::invalid_media_url(&medium.field, why));
+                tracing::error!("a medium is to be decoded that was not fetched");
+                return Err(ApiError::internal());
             }
         };
         let one = processor.decode(medium.modality, &bytes, &limits);

@@ -15,8 +15,10 @@ use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use msao_hostile::MANIFEST;
 use msao_hostile::build::{Core, Decision};
+use msao_node::config::Media;
 use msao_node::config::load::parse;
 use msao_node::node::{Models, Node};
+use msao_node::request::fetch::Fetcher;
 use msao_node::serve::Running;
 use msao_registry::{Bundle, Choice, Pick};
 use serde_json::{Value, json};
@@ -51,6 +53,22 @@ impl Bench {
         models_there: &[&str],
         sections: &str,
         change: impl FnOnce(&mut Models),
+    ) -> Bench {
+        let fetcher = |rules: &Media| Fetcher::new(rules).unwrap();
+        Bench::assembled(role, models_there, sections, change, fetcher).await
+    }
+
+    /// With both models, and a fetcher that is made of the rules for media.
+    pub async fn fetching(sections: &str, fetcher: impl FnOnce(&Media) -> Fetcher) -> Bench {
+        Bench::assembled("both", &["draft", "target"], sections, |_| {}, fetcher).await
+    }
+
+    async fn assembled(
+        role: &str,
+        models_there: &[&str],
+        sections: &str,
+        change: impl FnOnce(&mut Models),
+        fetcher: impl FnOnce(&Media) -> Fetcher,
     ) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let mut text = format!(
@@ -88,7 +106,8 @@ impl Bench {
             .config;
         let mut models = Models::load(&config).await.unwrap();
         change(&mut models);
-        let running = Running::start(config, models).await;
+        let fetcher = fetcher(&config.media);
+        let running = Running::fetching(config, models, fetcher).await;
         let running = running.unwrap_or_else(|error| panic!("{error}"));
         Bench {
             node: Arc::clone(&running.node),
@@ -267,8 +286,8 @@ pub fn asking(question: &str, more: Value) -> Value {
     body
 }
 
-/// A question about the first picture of the demo.
-pub fn about_picture(question: &str, more: Value) -> Value {
+/// The first picture of the demo.
+pub fn picture() -> Vec<u8> {
     let folder = models().join("demo-media");
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
@@ -279,11 +298,20 @@ pub fn about_picture(question: &str, more: Value) -> Value {
         })
         .collect();
     files.sort();
-    let bytes = std::fs::read(&files[0]).unwrap();
+    std::fs::read(&files[0]).unwrap()
+}
+
+/// A question about the first picture of the demo.
+pub fn about_picture(question: &str, more: Value) -> Value {
     let url = format!(
         "data:image/png;base64,{}",
-        base64::engine::general_purpose::STANDARD.encode(bytes)
+        base64::engine::general_purpose::STANDARD.encode(picture())
     );
+    about_picture_at(&url, question, more)
+}
+
+/// A question about a picture that a URL names.
+pub fn about_picture_at(url: &str, question: &str, more: Value) -> Value {
     let mut body = json!({
         "model": "msao",
         "messages": [{ "role": "user", "content": [
