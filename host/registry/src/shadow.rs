@@ -154,6 +154,9 @@ impl Shadow {
         input: impl FnOnce() -> CaseInput,
     ) -> Result<T, NoAnswer> {
         let generation = &self.generation;
+        if generation.is_withdrawn() {
+            return Err(NoAnswer::KeptAway);
+        }
         let (guard, breaker) = (generation.guard(export), &inner.config.breaker);
         let Some(permit) = guard.ask(|| inner.now_ms(), breaker) else {
             return Err(NoAnswer::KeptAway);
@@ -284,7 +287,7 @@ impl Shadow {
 
 /// Why the shadow did not answer.
 enum NoAnswer {
-    /// Its breaker is open.
+    /// Its breaker is open, or a key that signed it was revoked.
     KeptAway,
     /// A call failed; how, in words.
     Failed(String),

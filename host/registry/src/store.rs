@@ -173,12 +173,20 @@ impl Store {
             release.artifact,
             MAX_COMPONENT,
         )?;
-        let signature = read(&self.signature_path(release), MAX_TEXT)?
-            .map(|bytes| SignatureFile::parse(&String::from_utf8_lossy(&bytes)))
-            .transpose()?;
+        let signature = self.signature(release)?;
         let text = String::from_utf8_lossy(&text).into_owned();
         Bundle::new(wasm, text, signature)
             .map_err(|error| StoreError::Manifest(release.manifest, error))
+    }
+
+    /// The signature that lies with a release now; None: it has none.
+    ///
+    /// # Errors
+    /// [`StoreError::File`] and [`StoreError::Signature`].
+    pub fn signature(&self, release: &Release) -> Result<Option<SignatureFile>, StoreError> {
+        let bytes = read(&self.signature_path(release), MAX_TEXT)?;
+        let file = bytes.map(|bytes| SignatureFile::parse(&String::from_utf8_lossy(&bytes)));
+        Ok(file.transpose()?)
     }
 
     /// A release's manifest, and whether it is signed; None: it is not whole. The component is not read, and what is

@@ -170,6 +170,12 @@ impl Conditional<'_> {
         })?;
         let mut verbs = inner.verbs();
         self.still_active()?;
+        // Keys may have been revoked while it was compiled.
+        for pick in [choice.policy, choice.postprocessor] {
+            if let Pick::Take(release) = pick {
+                inner.is_let_in(&inner.trust.load(), &release)?;
+            }
+        }
         let halves = inner.halves(&verbs, bring);
         halves.check()?;
         let (spec, notes) = inner.draft(&verbs, &halves, bringing.tune);

@@ -24,6 +24,7 @@ mod open;
 mod status;
 mod table;
 mod ticket;
+mod trust;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -49,6 +50,7 @@ pub use self::open::{OpenError, Opened};
 pub use self::status::{GenerationStatus, RolloutStatus, Status};
 pub(crate) use self::ticket::no_probe;
 pub use self::ticket::{Side, Ticket, with_scores};
+pub use self::trust::KeysRefused;
 
 use self::generation::Live;
 use self::leftovers::Leftovers;
@@ -277,7 +279,8 @@ pub(crate) struct Verbs {
 
 pub(crate) struct Inner {
     pub(crate) config: PolicyConfig,
-    pub(crate) trust: Trust,
+    /// The signing keys that count now. Exchanged under the lock of [`Verbs`].
+    pub(crate) trust: ArcSwap<Trust>,
     pub(crate) loader: Arc<dyn Loader>,
     pub(crate) calibration: Arc<CalibrationStore>,
     pub(crate) records: Option<Arc<RecordRing>>,
@@ -444,9 +447,8 @@ impl Plugins {
     /// [`Refused`]. Slow: compiles.
     pub fn push(&self, bundle: &Bundle) -> Result<Release, Refused> {
         let release = bundle.release();
-        self.inner
-            .trust
-            .check(&release, bundle.signature.as_ref())?;
+        let signature = bundle.signature.as_ref();
+        self.inner.trust.load().check(&release, signature)?;
         self.inner.load(bundle, &release)?;
         Ok(self.inner.store.push(bundle)?)
     }

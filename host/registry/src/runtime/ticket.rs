@@ -16,7 +16,7 @@ use msao_core::offload::{
 use msao_sandbox::{Export, Failure, FailureKind};
 use msao_state::{Snapshot, Wanted};
 
-use super::generation::Generation;
+use super::generation::{Generation, REVOKED};
 use super::table::Arm;
 use super::{Inner, Note};
 pub use crate::canary::Side;
@@ -178,7 +178,7 @@ impl Ticket {
         self.wanted != Wanted::Nothing || self.shadow.is_some()
     }
 
-    /// Calls one export through its breaker. None: it was kept away, or failed; why, by name.
+    /// Calls one export through its breaker. Where it was kept away or failed: why, by name.
     pub(super) fn call<T>(
         &mut self,
         export: Export,
@@ -186,6 +186,10 @@ impl Ticket {
         input: impl FnOnce(&Ticket) -> CaseInput,
     ) -> Called<T> {
         let generation = Arc::clone(&self.generation);
+        if generation.is_withdrawn() {
+            self.failed = true;
+            return Called::Failed(REVOKED.to_owned());
+        }
         let guard = generation.guard(export);
         let breaker = &self.inner.config.breaker;
         let Some(permit) = guard.ask(|| self.inner.now_ms(), breaker) else {
