@@ -3,19 +3,17 @@
 
 mod common;
 
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 
-use msao_core::digest::Digest;
-use msao_core::offload::manifest::Manifest;
 use msao_core::offload::record::Called;
 use msao_core::offload::{Action, Outcome, StepInput, overrides};
 use msao_registry::driver::Driver;
 use msao_registry::{
-    Arrival, Bundle, Choice, Loaded, Loader, Pick, Plugins, PolicyConfig, Refused, Release,
-    SignatureError, SigningKeyFile,
+    Arrival, Bundle, Choice, Loader, Pick, Plugins, PolicyConfig, Refused, Release, SignatureError,
+    SigningKeyFile,
 };
 
-use common::plain::PlainLoader;
+use common::plain::SlowLoader;
 use common::{Bench, plain, until};
 
 /// A node's folder, and two keys that it trusts.
@@ -264,23 +262,6 @@ fn requests_under_way_call_nothing_of_a_revoked_key_any_more() {
     });
 }
 
-/// A loader that waits with a slow component until it may go on.
-struct Slow {
-    begun: Barrier,
-    go: Barrier,
-}
-
-impl Loader for Slow {
-    fn load(&self, wasm: &[u8], digest: &Digest, manifest: &Manifest) -> Result<Loaded, String> {
-        let loaded = PlainLoader.load(wasm, digest, manifest);
-        if wasm.ends_with(b"slow") {
-            self.begun.wait();
-            self.go.wait();
-        }
-        loaded
-    }
-}
-
 #[test]
 fn an_activation_that_was_compiling_is_held_against_the_new_keys() {
     let it = Signed::new();
@@ -288,10 +269,7 @@ fn an_activation_that_was_compiling_is_held_against_the_new_keys() {
         let plugins = it.bench.plugins();
         push(&plugins, "slow", &it.lost, 1)
     };
-    let slow = Arc::new(Slow {
-        begun: Barrier::new(2),
-        go: Barrier::new(2),
-    });
+    let slow = SlowLoader::new();
     let mut options = it.bench.options(&it.bench.registry());
     options.loader = Arc::clone(&slow) as Arc<dyn Loader>;
     let plugins = Plugins::open(options).unwrap().plugins;

@@ -170,10 +170,9 @@ impl Conditional<'_> {
         })?;
         let mut verbs = inner.verbs();
         self.still_active()?;
-        // Keys may have been revoked while it was compiled.
         for pick in [choice.policy, choice.postprocessor] {
             if let Pick::Take(release) = pick {
-                inner.is_let_in(&inner.trust.load(), &release)?;
+                inner.may_come_in(&release)?;
             }
         }
         let halves = inner.halves(&verbs, bring);

@@ -15,7 +15,7 @@ use super::{Inner, Plugins, Refused};
 use crate::config::PolicyConfig;
 use crate::deployment::{Event, NotNow, Spec};
 use crate::signing::{SignatureError, Trust};
-use crate::store::Release;
+use crate::store::{Release, StoreError};
 
 /// Why signing keys stay as they were: a node could not be started with the new ones.
 #[derive(Debug, Error)]
@@ -45,9 +45,22 @@ fn weight(error: &Refused) -> u8 {
 }
 
 impl Inner {
+    /// Checks, under the lock of the verbs, that a release that was loaded a moment ago may come in now: it may have been
+    /// removed meanwhile, or its key revoked.
+    pub(super) fn may_come_in(&self, release: &Release) -> Result<(), Refused> {
+        if !self.store.has(release) {
+            let gone = StoreError::Missing {
+                what: "the release of the component",
+                digest: release.artifact,
+            };
+            return Err(gone.into());
+        }
+        self.is_let_in(&self.trust.load(), release)
+    }
+
     /// Checks that `trust` lets a release run, by the signature that lies with it now: who signs a release anew and pushes it
     /// again takes it from one key to another.
-    pub(super) fn is_let_in(&self, trust: &Trust, release: &Release) -> Result<(), Refused> {
+    fn is_let_in(&self, trust: &Trust, release: &Release) -> Result<(), Refused> {
         let signature = self.store.signature(release)?;
         trust.check(release, signature.as_ref())?;
         Ok(())
@@ -62,7 +75,7 @@ impl Inner {
     }
 
     /// Every generation that somebody holds.
-    fn alive(&self) -> Vec<Arc<Generation>> {
+    pub(super) fn alive(&self) -> Vec<Arc<Generation>> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().filter_map(Weak::upgrade).collect()
     }
