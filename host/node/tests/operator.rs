@@ -189,6 +189,53 @@ async fn a_signing_key_is_revoked_while_the_node_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn releases_that_nothing_needs_are_removed_by_who_may_bring_them() {
+    // SHA-256 of "secret".
+    let bench = Bench::start(
+        "[operator]\n[operator.tokens.alice]\nrole = \"push\"\n\
+         sha256 = \"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\"\n",
+    )
+    .await;
+    let remove = async |body: Value| {
+        let request = Request::post("/v1/remove")
+            .header("host", "edge.example")
+            .header("authorization", "Bearer secret")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body.to_string())))
+            .unwrap();
+        bench.ask_operators(request).await
+    };
+    bench.plan(&by(EDGE), 0);
+    let active = bench.node.plugins.deployment().active;
+    let (unused, other) = (bench.push(&by(CLOUD)), bench.push(&by(2)));
+    let (status, answer) = remove(json!({ "release": active.policy })).await;
+    let why = answer["error"]["message"].as_str().unwrap();
+    let told = format!("it is active (generation {})", active.number);
+    assert!(status == 409 && why.contains(&told), "{status}: {why}");
+    let (status, answer) = remove(json!({ "release": unused })).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["removed"][0]["release"], unused);
+    assert!(answer["bytes"].as_u64().unwrap() > 0, "{answer}");
+    let (status, answer) = remove(json!({ "release": unused })).await;
+    assert_eq!(status, 400, "{answer}");
+    let (status, answer) = remove(json!({ "unused": true })).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["removed"][0]["release"], other);
+    assert_eq!(answer["kept"][0]["needed"], "active");
+    for body in [json!({}), json!({ "release": other, "unused": true })] {
+        assert_eq!(remove(body).await.0, 400);
+    }
+    assert_eq!(bench.node.plugins.releases().unwrap().len(), 1);
+    // Each is in the log of what operators changed, refused or done.
+    let log = bench.node.config.node.state.join("audit.jsonl");
+    let log = std::fs::read_to_string(log).unwrap();
+    let removals = log
+        .lines()
+        .filter(|line| line.contains("\"what\":\"remove\"") && line.contains("\"who\":\"alice\""));
+    assert_eq!(removals.count(), 2 * 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_tokens_this_machine_alone_is_answered() {
     let bench = Bench::start("").await;
     let local = json!({ "name": "local", "role": "activate" });
