@@ -66,7 +66,7 @@ pub struct Ticket {
 
 /// The probe's call, as far as it is needed later.
 pub(crate) struct Probed {
-    pub(crate) report: Option<Report>,
+    pub(crate) report: Option<Arc<Report>>,
     pub(crate) seed: u64,
     pub(crate) scores: Called<Scores>,
 }
@@ -228,7 +228,7 @@ impl Ticket {
     }
 
     /// Scores what the probe saw. Fallback: all is needed, nothing can go. `seed` is the request's.
-    pub fn score(&mut self, report: &Report, seed: u64) -> Scores {
+    pub fn score(&mut self, report: &Arc<Report>, seed: u64) -> Scores {
         if self.generation.postprocessor.is_none() {
             return fallback_scores(report);
         }
@@ -237,13 +237,13 @@ impl Ticket {
             Export::Score,
             |generation| match &generation.postprocessor {
                 Some(part) => {
-                    let calibration = cells.calibration();
+                    let calibration = cells.shared();
                     part.plugin.score(report, seed, &part.params, calibration)
                 }
                 None => Ok(fallback_scores(report)),
             },
             |ticket| CaseInput::Score {
-                report: report.clone(),
+                report: Report::clone(report),
                 seed,
                 params: ticket.postprocessor_params(),
                 calibration: ticket.postprocessor_cells.calibration().clone(),
@@ -259,7 +259,7 @@ impl Ticket {
         if self.keeps() {
             let whole = self.shadow.is_some() || self.wanted == Wanted::All;
             self.probed = Some(Probed {
-                report: whole.then(|| report.clone()),
+                report: whole.then(|| Arc::clone(report)),
                 seed,
                 scores: called,
             });

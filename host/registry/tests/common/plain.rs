@@ -255,10 +255,10 @@ impl PostProcessorPlugin for Plain {
 
     fn score(
         &self,
-        report: &Report,
+        report: &Arc<Report>,
         _: u64,
         _: &[f64],
-        _: &Calibration,
+        _: &Arc<Calibration>,
     ) -> Result<Scores, Failure> {
         self.fails(Export::Score)?;
         let score = Score {
