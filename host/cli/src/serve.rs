@@ -16,7 +16,8 @@ use tracing_subscriber::fmt::format::FmtSpan;
 /// Run a node: answer OpenAI clients, by this node's models or together with other nodes.
 ///
 /// Ctrl-C or SIGTERM ends it: no more requests are taken, those under way are finished (node.drain-s); a second time ends it
-/// at once. SIGHUP has it read clients' keys, operators' tokens and the certificate for clients anew. The first line on standard output says where clients connect.
+/// at once. SIGHUP has it read clients' keys, operators' tokens, the keys that sign plug-ins and the certificate for clients
+/// anew. The first line on standard output says where clients connect.
 ///
 ///   msao serve --config configs/single.toml
 ///   curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' \

@@ -176,6 +176,12 @@ fn an_operator_takes_a_policy_through_its_life() {
         json!({ "name": "local", "role": "activate" })
     );
     node.said(&["policy", "off"]);
+    // A rollback would bring back what was active.
+    let removed = node.said(&["policy", "remove", "--unused"]);
+    assert!(
+        removed.contains("removed  there@0.1.0") && removed.contains("kept     here@0.1.0"),
+        "{removed}"
+    );
     let state = node.json(&["node", "state"]);
     assert!(state.to_string().contains("totals"), "{state}");
     assert_eq!(node.ask().0, 200);

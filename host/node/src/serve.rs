@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use msao_registry::KeysRefused;
 use msao_transport::MediaStore;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -46,6 +47,9 @@ pub enum RenewError {
         "api.tls-cert: whether clients speak TLS can only be changed by starting the node anew"
     )]
     Encryption,
+    /// The keys that sign plug-ins.
+    #[error(transparent)]
+    SigningKeys(#[from] KeysRefused),
 }
 
 /// A node that is up.
@@ -135,17 +139,24 @@ impl Running {
         })
     }
 
-    /// Takes clients' keys, operators' tokens and the certificate for clients from a configuration that was read anew. All
-    /// else needs a new start. Certificates for other nodes are looked at all the time.
+    /// Takes clients' keys, operators' tokens, the keys that sign plug-ins and the certificate for clients from a configuration
+    /// that was read anew. All else needs a new start. Certificates for other nodes are looked at all the time.
     ///
     /// # Errors
     /// One of them cannot be used: then nothing has changed.
     pub fn renew(&self, config: &NodeConfig) -> Result<(), RenewError> {
         let access = self.node.access.load().renewed(config)?;
-        match (&self.tls, http::certificate(&config.api)) {
-            (Some(tls), Some(certificate)) => tls.renew(certificate)?,
-            (None, None) => {}
+        let use_certificate = match (&self.tls, http::certificate(&config.api)) {
+            (Some(tls), Some(certificate)) => Some(tls.renewal(certificate)?),
+            (None, None) => None,
             _ => return Err(RenewError::Encryption),
+        };
+        // The last that may be refused, because it takes effect in the same step.
+        for line in self.node.plugins.trust(&config.policy)? {
+            tracing::warn!("{line}");
+        }
+        if let Some(use_certificate) = use_certificate {
+            use_certificate();
         }
         self.node.access.store(Arc::new(access));
         Ok(())

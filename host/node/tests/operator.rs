@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use msao_hostile::build::Decision;
+use msao_registry::SigningKeyFile;
 use serde_json::{Value, json};
 
 use common::{Bench, asking};
@@ -142,6 +143,96 @@ async fn the_history_tells_who_and_why() {
         "answers got slower"
     );
     assert!(history[3]["event"]["activated"].get("why").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signing_key_is_revoked_while_the_node_runs() {
+    let key = SigningKeyFile::generate().unwrap();
+    let bench = Bench::start(&format!("[policy.keys]\nops = \"{}\"\n", key.public())).await;
+    bench.plan(&by(CLOUD), 0);
+    let sound = bench.node.plugins.status().active.number;
+    let signed = bench.push_signed(&by(EDGE), &key, 1);
+    let active = number(&done(&bench, "/v1/activate", json!({ "policy": signed })).await);
+    assert_ne!(active, sound);
+    // What is active would not run with these keys: nothing else of the configuration is taken either.
+    let mut config = bench.node.config.clone();
+    config.policy.keys.clear();
+    config.operator.tokens.insert(
+        "alice".to_owned(),
+        msao_node::config::OperatorToken {
+            sha256: "00".repeat(32),
+            role: msao_node::config::OperatorRole::Activate,
+        },
+    );
+    let refused = bench.running.renew(&config).unwrap_err().to_string();
+    assert!(
+        refused.contains("Put the key back into policy.keys"),
+        "{refused}"
+    );
+    let local = json!({ "name": "local", "role": "activate" });
+    assert_eq!(bench.operate("/v1/whoami", None).await, (200, local));
+    assert_eq!(bench.node.plugins.status().active.number, active);
+
+    let mut config = bench.node.config.clone();
+    config.policy.revoked = vec![key.public()];
+    bench.running.renew(&config).unwrap();
+    assert_eq!(bench.node.plugins.status().active.number, sound);
+    let (_, history) = bench.operate("/v1/history?last=1", None).await;
+    let newest = &history["history"][0];
+    let why = newest["event"]["left"]["why"].as_str().unwrap();
+    assert!(why.contains("policy.revoked withdraws"), "{why}");
+    assert_eq!(newest["by"], Value::Null);
+    let (status, answer) = bench
+        .operate("/v1/activate", Some(json!({ "policy": signed })))
+        .await;
+    assert_eq!(status, 400, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn releases_that_nothing_needs_are_removed_by_who_may_bring_them() {
+    // SHA-256 of "secret".
+    let bench = Bench::start(
+        "[operator]\n[operator.tokens.alice]\nrole = \"push\"\n\
+         sha256 = \"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\"\n",
+    )
+    .await;
+    let remove = async |body: Value| {
+        let request = Request::post("/v1/remove")
+            .header("host", "edge.example")
+            .header("authorization", "Bearer secret")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body.to_string())))
+            .unwrap();
+        bench.ask_operators(request).await
+    };
+    bench.plan(&by(EDGE), 0);
+    let active = bench.node.plugins.deployment().active;
+    let (unused, other) = (bench.push(&by(CLOUD)), bench.push(&by(2)));
+    let (status, answer) = remove(json!({ "release": active.policy })).await;
+    let why = answer["error"]["message"].as_str().unwrap();
+    let told = format!("it is active (generation {})", active.number);
+    assert!(status == 409 && why.contains(&told), "{status}: {why}");
+    let (status, answer) = remove(json!({ "release": unused })).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["removed"][0]["release"], unused);
+    assert!(answer["bytes"].as_u64().unwrap() > 0, "{answer}");
+    let (status, answer) = remove(json!({ "release": unused })).await;
+    assert_eq!(status, 400, "{answer}");
+    let (status, answer) = remove(json!({ "unused": true })).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["removed"][0]["release"], other);
+    assert_eq!(answer["kept"][0]["needed"], "active");
+    for body in [json!({}), json!({ "release": other, "unused": true })] {
+        assert_eq!(remove(body).await.0, 400);
+    }
+    assert_eq!(bench.node.plugins.releases().unwrap().len(), 1);
+    // Each is in the log of what operators changed, refused or done.
+    let log = bench.node.config.node.state.join("audit.jsonl");
+    let log = std::fs::read_to_string(log).unwrap();
+    let removals = log
+        .lines()
+        .filter(|line| line.contains("\"what\":\"remove\"") && line.contains("\"who\":\"alice\""));
+    assert_eq!(removals.count(), 2 * 6);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

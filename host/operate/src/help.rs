@@ -3,9 +3,9 @@
 use clap::Command;
 
 /// The commands of [`crate::PolicyCommands`], in the order in which an operator uses them.
-pub const OPERATING: [&str; 11] = [
+pub const OPERATING: [&str; 12] = [
     "push", "list", "activate", "canary", "promote", "shadow", "rollback", "off", "tune",
-    "history", "rollout",
+    "history", "remove", "rollout",
 ];
 
 /// The same command, whose help lists its subcommands under headings. Those that no group names come last, without one.

@@ -191,6 +191,56 @@ fn each_change_is_asked_for_as_the_node_wants_it() {
 }
 
 #[test]
+fn what_a_node_does_not_need_is_removed() {
+    let node = Fake::start("edge-1");
+    let folder = tempfile::tempdir().unwrap();
+    for version in ["0.1.0", "0.2.0", "0.3.0"] {
+        let at = plugin(folder.path(), "patient", version);
+        text(&run(&node, &["policy", "push", at.to_str().unwrap()]));
+    }
+    text(&run(&node, &["policy", "activate", "patient@0.1.0"]));
+    let release = node.node().releases[1]["release"].clone();
+    let told = text(&run(&node, &["policy", "remove", "patient@0.2.0"]));
+    assert!(
+        told.contains("1 release was removed: 1.0 KiB freed") && told.contains("patient@0.2.0 ("),
+        "{told}"
+    );
+    assert_eq!(node.body("/v1/remove"), json!({ "release": release }));
+    let error = wrong(&run(&node, &["policy", "remove", "patient@0.1.0"]));
+    assert!(
+        error.contains("not now: ") && error.contains("it is active"),
+        "{error}"
+    );
+    let error = wrong(&run(&node, &["policy", "remove", "patient@0.2.0"]));
+    assert!(error.contains("has no release patient@0.2.0"), "{error}");
+    let error = wrong(&run(&node, &["policy", "remove", "./patient"]));
+    assert!(error.contains("./patient is a path"), "{error}");
+    let told = json_of(&run(&node, &["policy", "remove", "--unused", "--json"]));
+    assert_eq!(
+        (&told["bytes"], &told["kept"][0]["version"]),
+        (&json!(1024), &json!("0.1.0"))
+    );
+    assert_eq!(node.body("/v1/remove"), json!({ "unused": true }));
+    assert_eq!(node.node().releases.len(), 1);
+    // Either one or all that nothing needs.
+    for line in [
+        &["policy", "remove"][..],
+        &["policy", "remove", "patient", "--unused"],
+    ] {
+        assert_eq!(run(&node, line).status.code(), Some(2), "{line:?}");
+    }
+    node.node().tokens = [("reader".to_owned(), "read")].into();
+    let error = wrong(&run(
+        &node,
+        &["policy", "remove", "--unused", "--token", "reader"],
+    ));
+    assert!(
+        error.contains("its role is read, and push is needed"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_name_that_may_mean_two_changes_nothing() {
     let node = Fake::start("edge-1");
     let folder = tempfile::tempdir().unwrap();

@@ -53,7 +53,7 @@ pub struct PolicyConfig {
     pub allow_unsigned: bool,
     /// Public keys whose signatures are taken, by a name for people.
     pub keys: BTreeMap<String, PublicKey>,
-    /// Public keys that are not trusted any more. At the next start, what they signed is not run either.
+    /// Public keys that are not trusted any more. What they signed is not run either, from the next start or SIGHUP on.
     pub revoked: Vec<PublicKey>,
     /// Parameters that stay as the operator sets them: `[policy.pins.NAME]`.
     pub pins: Values,

@@ -54,6 +54,11 @@ impl Spec {
         }
     }
 
+    /// What it is made of.
+    pub fn releases(&self) -> impl Iterator<Item = Release> + use<> {
+        self.policy.into_iter().chain(self.postprocessor)
+    }
+
     /// Whether both run the same components with the same parameters.
     pub fn same_as(&self, other: &Spec) -> bool {
         self.policy == other.policy
@@ -449,7 +454,7 @@ impl Deployment {
             }
             Event::Off => {
                 let runs_beside = next.rollout.take().is_some() | next.shadow.take().is_some();
-                if self.active.policy.is_some() || self.active.postprocessor.is_some() {
+                if self.active.releases().next().is_some() {
                     let fallback = next.fallback();
                     next.replace(fallback);
                 } else if !runs_beside {
@@ -473,7 +478,9 @@ impl Deployment {
             self.rollout = None;
             self.active = match self.previous.take() {
                 Some(previous) => previous,
-                None if self.active.policy.is_none() => return Err(NotNow::NothingBefore),
+                None if self.active.releases().next().is_none() => {
+                    return Err(NotNow::NothingBefore);
+                }
                 None => self.fallback(),
             };
         } else {

@@ -90,6 +90,18 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     sync_folder(folder)
 }
 
+/// Takes a file away, so that it is gone after any stop. Returns how many bytes it had; where there is none, 0.
+pub(crate) fn remove(path: &Path) -> Result<u64, FileError> {
+    let bytes = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(at(path, "removed")(error)),
+    };
+    fs::remove_file(path).map_err(at(path, "removed"))?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))?;
+    Ok(bytes)
+}
+
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), FileError> {
     let open = File::open(folder).map_err(at(folder, "opened"))?;
     open.sync_all().map_err(at(folder, "synced"))
@@ -125,6 +137,8 @@ mod tests {
         prepare(path.parent().unwrap()).unwrap();
         write_new(&path, b"whole").unwrap();
         assert_eq!(read(&path, 5).unwrap().as_deref(), Some(&b"whole"[..]));
+        assert_eq!((remove(&path).unwrap(), remove(&path).unwrap()), (5, 0));
+        write_new(&path, b"whole").unwrap();
         let failed = Err(at(&path, "synced")(io::Error::other("no")));
         assert!(gone_if_failed(&path, failed).is_err());
         assert_eq!(read(&path, 5).unwrap(), None);

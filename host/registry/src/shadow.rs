@@ -59,7 +59,7 @@ pub(crate) struct Job {
     pub(crate) request: Request,
     pub(crate) parts: Vec<Part>,
     pub(crate) nodes: Vec<Node>,
-    pub(crate) probe: Option<(Report, u64)>,
+    pub(crate) probe: Option<(Arc<Report>, u64)>,
     pub(crate) decision: Decision,
     pub(crate) replanned: bool,
     pub(crate) reason: String,
@@ -154,6 +154,9 @@ impl Shadow {
         input: impl FnOnce() -> CaseInput,
     ) -> Result<T, NoAnswer> {
         let generation = &self.generation;
+        if generation.is_withdrawn() {
+            return Err(NoAnswer::KeptAway);
+        }
         let (guard, breaker) = (generation.guard(export), &inner.config.breaker);
         let Some(permit) = guard.ask(|| inner.now_ms(), breaker) else {
             return Err(NoAnswer::KeptAway);
@@ -188,9 +191,9 @@ impl Shadow {
             inner,
             Export::Score,
             job.content,
-            || (own.plugin).score(report, *seed, &own.params, learned.calibration()),
+            || (own.plugin).score(report, *seed, &own.params, learned.shared()),
             || CaseInput::Score {
-                report: report.clone(),
+                report: Report::clone(report),
                 seed: *seed,
                 params: own.params.clone(),
                 calibration: learned.calibration().clone(),
@@ -284,7 +287,7 @@ impl Shadow {
 
 /// Why the shadow did not answer.
 enum NoAnswer {
-    /// Its breaker is open.
+    /// Its breaker is open, or a key that signed it was revoked.
     KeptAway,
     /// A call failed; how, in words.
     Failed(String),

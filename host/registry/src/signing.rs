@@ -215,7 +215,7 @@ impl SignatureFile {
 }
 
 /// The keys that an operator trusts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
     /// Keys by the names that the operator gave them.
     pub keys: BTreeMap<String, PublicKey>,

@@ -3,13 +3,18 @@
 //! ```text
 //! artifacts/<sha256>.wasm    manifests/<sha256>.toml    signatures/<artifact>-<manifest>.toml
 //! releases/<artifact>-<manifest>    (empty: which of them belong together)
+//! releases/<artifact>-<manifest>.removed    (empty: what was removed, and has files still)
 //! ```
 //!
 //! A file's name is its content's digest, so damage is found whenever one is read. What is damaged is renamed, so that
 //! pushing the release again mends it.
+//!
+//! A release is here as long as its mark is, which is written last. Removing it renames the mark, and that decides: what a stop
+//! leaves of its files goes at the next start. Files that another release names as well stay.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use msao_core::digest::Digest;
 use msao_core::offload::manifest::Manifest;
@@ -17,11 +22,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::bundle::Bundle;
-use crate::files::{FileError, at, prepare, read, write_whole};
+use crate::files::{FileError, at, prepare, read, remove, sync_folder, write_whole};
 use crate::signing::{SignatureError, SignatureFile};
 
 const MAX_COMPONENT: u64 = 256 << 20;
 const MAX_TEXT: u64 = 64 << 10;
+/// How the mark of a release ends that was removed.
+const REMOVED: &str = ".removed";
 
 /// One component with one manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -42,7 +49,7 @@ pub enum StoreError {
     /// It is not here.
     #[error("{what} {digest} is not here; push the release again")]
     Missing {
-        /// `the component` or `the manifest`.
+        /// `the component`, `the manifest` or `the release of the component`.
         what: &'static str,
         /// Which.
         digest: Digest,
@@ -69,10 +76,12 @@ pub enum StoreError {
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// Held by whoever brings or takes away files: which of them a release shares with others is only so for a moment.
+    changes: Arc<Mutex<()>>,
 }
 
 impl Store {
-    /// Opens the store in `folder`, or makes one.
+    /// Opens the store in `folder`, or makes one. What was being removed when an earlier process stopped is gone then.
     ///
     /// # Errors
     /// [`FileError`].
@@ -80,9 +89,17 @@ impl Store {
         for part in ["artifacts", "manifests", "signatures", "releases"] {
             prepare(&folder.join(part))?;
         }
-        Ok(Store {
+        let store = Store {
             folder: folder.to_owned(),
-        })
+            changes: Arc::default(),
+        };
+        store.finish_removals()?;
+        Ok(store)
+    }
+
+    fn changes(&self) -> MutexGuard<'_, ()> {
+        // What it guards lies on the disk, and is whole at every moment.
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn artifact_path(&self, digest: Digest) -> PathBuf {
@@ -98,12 +115,18 @@ impl Store {
             .join(format!("{}-{}.toml", release.artifact, release.manifest))
     }
 
+    fn mark_path(&self, release: &Release, ending: &str) -> PathBuf {
+        (self.folder.join("releases"))
+            .join(format!("{}-{}{ending}", release.artifact, release.manifest))
+    }
+
     /// Keeps a plug-in. Pushing what is here already writes nothing; a new signature replaces the old one.
     ///
     /// # Errors
     /// [`StoreError::File`]. After any stop each file is there whole or not at all.
     pub fn push(&self, bundle: &Bundle) -> Result<Release, StoreError> {
         let release = bundle.release();
+        let _changes = self.changes();
         for (path, bytes) in [
             (self.artifact_path(release.artifact), bundle.wasm.as_slice()),
             (
@@ -124,12 +147,59 @@ impl Store {
                 signature.to_text().as_bytes(),
             )?;
         }
-        let mark = format!("{}-{}", release.artifact, release.manifest);
-        let mark = self.folder.join("releases").join(mark);
-        if !mark.exists() {
-            write_whole(&mark, &[])?;
+        if !self.has(&release) {
+            write_whole(&self.mark_path(&release, ""), &[])?;
         }
         Ok(release)
+    }
+
+    /// Whether a release was pushed here, and not removed since.
+    pub fn has(&self, release: &Release) -> bool {
+        self.mark_path(release, "").exists()
+    }
+
+    /// Takes a release away, and its files where no other release has them as well. Returns how many bytes they had. Serials
+    /// are not kept here: those that it used up stay so.
+    ///
+    /// # Errors
+    /// [`FileError`]. Where the mark could be renamed it is gone all the same, and what is left goes at the next start.
+    pub fn remove(&self, release: &Release) -> Result<u64, FileError> {
+        let _changes = self.changes();
+        let mark = self.mark_path(release, "");
+        fs::rename(&mark, self.mark_path(release, REMOVED)).map_err(at(&mark, "renamed"))?;
+        sync_folder(&self.folder.join("releases"))?;
+        self.finish_removal(release)
+    }
+
+    /// Takes away what is left of releases that were removed. Returns how many bytes that had.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn finish_removals(&self) -> Result<u64, FileError> {
+        let _changes = self.changes();
+        let mut bytes = 0;
+        for release in self.marked(REMOVED)? {
+            bytes += self.finish_removal(&release)?;
+        }
+        Ok(bytes)
+    }
+
+    /// May be done again after any part of it.
+    fn finish_removal(&self, release: &Release) -> Result<u64, FileError> {
+        // It may have been pushed again since.
+        let here = self.releases()?;
+        let mut bytes = 0;
+        if !here.contains(release) {
+            bytes += remove(&self.signature_path(release))?;
+        }
+        if !here.iter().any(|it| it.manifest == release.manifest) {
+            bytes += remove(&self.manifest_path(release.manifest))?;
+        }
+        if !here.iter().any(|it| it.artifact == release.artifact) {
+            bytes += remove(&self.artifact_path(release.artifact))?;
+        }
+        remove(&self.mark_path(release, REMOVED))?;
+        Ok(bytes)
     }
 
     fn content(
@@ -173,12 +243,20 @@ impl Store {
             release.artifact,
             MAX_COMPONENT,
         )?;
-        let signature = read(&self.signature_path(release), MAX_TEXT)?
-            .map(|bytes| SignatureFile::parse(&String::from_utf8_lossy(&bytes)))
-            .transpose()?;
+        let signature = self.signature(release)?;
         let text = String::from_utf8_lossy(&text).into_owned();
         Bundle::new(wasm, text, signature)
             .map_err(|error| StoreError::Manifest(release.manifest, error))
+    }
+
+    /// The signature that lies with a release now; None: it has none.
+    ///
+    /// # Errors
+    /// [`StoreError::File`] and [`StoreError::Signature`].
+    pub fn signature(&self, release: &Release) -> Result<Option<SignatureFile>, StoreError> {
+        let bytes = read(&self.signature_path(release), MAX_TEXT)?;
+        let file = bytes.map(|bytes| SignatureFile::parse(&String::from_utf8_lossy(&bytes)));
+        Ok(file.transpose()?)
     }
 
     /// A release's manifest, and whether it is signed; None: it is not whole. The component is not read, and what is
@@ -206,12 +284,18 @@ impl Store {
     /// # Errors
     /// [`FileError`].
     pub fn releases(&self) -> Result<Vec<Release>, FileError> {
+        self.marked("")
+    }
+
+    /// The releases that have a mark with that ending.
+    fn marked(&self, ending: &str) -> Result<Vec<Release>, FileError> {
         let folder = self.folder.join("releases");
         let mut releases = Vec::new();
         for entry in fs::read_dir(&folder).map_err(at(&folder, "read"))? {
             let name = entry.map_err(at(&folder, "read"))?.file_name();
             let name = name.to_string_lossy();
-            let parts = name.split_once('-').map(|(a, m)| (a.parse(), m.parse()));
+            let parts = name.strip_suffix(ending).and_then(|it| it.split_once('-'));
+            let parts = parts.map(|(a, m)| (a.parse(), m.parse()));
             if let Some((Ok(artifact), Ok(manifest))) = parts {
                 releases.push(Release { artifact, manifest });
             }
@@ -317,6 +401,81 @@ mod tests {
         assert!(store.describe(&release).unwrap().is_some());
         fs::remove_file(&component).unwrap();
         assert_eq!(store.describe(&release).unwrap(), None);
+    }
+
+    /// Every file in the store, by its path.
+    fn files(store: &Store) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for part in ["artifacts", "manifests", "signatures", "releases"] {
+            let entries = fs::read_dir(store.folder.join(part)).unwrap();
+            files.extend(entries.map(|entry| entry.unwrap().path()));
+        }
+        files.sort_unstable();
+        files
+    }
+
+    fn other_manifest(wasm: &[u8]) -> Bundle {
+        let text = bundle(wasm).manifest_text.replace("1.0.0", "1.0.1");
+        Bundle::new(wasm.to_vec(), text, None).unwrap()
+    }
+
+    #[test]
+    fn what_several_releases_share_goes_with_the_last_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        // Two with one component, two with one manifest.
+        let [one, newer, two] = [bundle(b"one"), other_manifest(b"one"), bundle(b"two")];
+        let releases = [&one, &newer, &two].map(|it| store.push(it).unwrap());
+        // Each has the manifest or the component of another: only that of `two` is its own.
+        assert_eq!(store.remove(&releases[2]).unwrap(), 3);
+        assert!(store.get(&releases[0]).is_ok() && store.get(&releases[1]).is_ok());
+        let manifest = one.manifest_text.len() as u64;
+        assert_eq!(store.remove(&releases[0]).unwrap(), manifest);
+        assert_eq!(store.get(&releases[1]).unwrap().wasm, b"one");
+        assert_eq!(store.remove(&releases[1]).unwrap(), manifest + 3);
+        assert_eq!(files(&store), Vec::<PathBuf>::new());
+        assert!(store.remove(&releases[1]).is_err());
+    }
+
+    #[test]
+    fn a_removal_that_a_stop_cut_short_is_finished_at_the_next_start() {
+        let kept = bundle(b"kept");
+        // After the mark was renamed a stop may come before any of these is gone.
+        for gone in 0..4 {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(folder.path()).unwrap();
+            store.push(&kept).unwrap();
+            let before = files(&store);
+            let release = store.push(&other_manifest(b"removed")).unwrap();
+            let signature = store.signature_path(&release);
+            fs::write(&signature, b"").unwrap();
+            let mark = store.mark_path(&release, "");
+            fs::rename(&mark, store.mark_path(&release, REMOVED)).unwrap();
+            assert!(!store.has(&release) && store.releases().unwrap().len() == 1);
+            let parts = [
+                signature,
+                store.manifest_path(release.manifest),
+                store.artifact_path(release.artifact),
+            ];
+            for path in parts.iter().take(gone) {
+                fs::remove_file(path).unwrap();
+            }
+            let store = Store::open(folder.path()).unwrap();
+            assert_eq!(files(&store), before, "{gone} were gone");
+        }
+    }
+
+    #[test]
+    fn what_was_pushed_again_after_a_removal_that_failed_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let release = store.push(&bundle(b"one")).unwrap();
+        let mark = store.mark_path(&release, "");
+        fs::rename(&mark, store.mark_path(&release, REMOVED)).unwrap();
+        assert_eq!(store.push(&bundle(b"one")).unwrap(), release);
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(store.get(&release).unwrap().wasm, b"one");
+        assert_eq!(files(&store).len(), 3);
     }
 
     #[test]

@@ -50,6 +50,7 @@ fn input() -> (Vec<Part>, Report) {
 /// A request through all exports, and where it went.
 fn play(plugins: &Plugins, id: &str, export: &str) -> Route {
     let (parts, report) = input();
+    let report = Arc::new(report);
     let (request, nodes) = (Request::default(), nodes());
     let mut ticket = plugins.admit(&Arrival::new(id, Digest::of(id.as_bytes())));
     let scores = ticket.score(&report, request.seed);

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use msao_core::digest::Digest;
 use msao_core::offload::manifest::Probe;
 use msao_core::offload::record::Called;
@@ -26,7 +28,7 @@ fn nodes() -> Vec<Node> {
     vec![node(capability::DRAFT), node(capability::TARGET)]
 }
 
-fn image() -> (Vec<Part>, Report) {
+fn image() -> (Vec<Part>, Arc<Report>) {
     let part = |modality, tokens| Part {
         modality,
         tokens,
@@ -46,7 +48,7 @@ fn image() -> (Vec<Part>, Report) {
     };
     (
         vec![part(modality::IMAGE, 4), part(modality::TEXT, 9)],
-        report,
+        Arc::new(report),
     )
 }
 

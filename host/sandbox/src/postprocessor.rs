@@ -83,22 +83,21 @@ impl PostProcessor {
         self.plug.usage()
     }
 
-    /// Asks what of a request matters, on one of the sandbox's threads for it; this one waits, for those before it too. The
-    /// arguments are copied.
+    /// Asks what of a request matters, on one of the sandbox's threads for it; this one waits, for those before it too. What
+    /// is large is shared with that thread, not copied.
     ///
     /// # Errors
     /// [`Failure`]; [`crate::FailureKind::Overloaded`] where `score-threads` are at work and `score-queue` callers wait already;
     /// [`crate::FailureKind::Host`] where the host's own code failed.
     pub fn score(
         &self,
-        report: &Report,
+        report: &Arc<Report>,
         seed: u64,
         params: &[f64],
-        calibration: &Calibration,
+        calibration: &Arc<Calibration>,
     ) -> Result<Scores, Failure> {
-        let plug = Arc::clone(&self.plug);
-        let (report, params) = (report.clone(), params.to_vec());
-        let calibration = calibration.clone();
+        let (plug, params) = (Arc::clone(&self.plug), params.to_vec());
+        let (report, calibration) = (Arc::clone(report), Arc::clone(calibration));
         let engines = &self.plug.loaded.engines;
         engines
             .scorers()

@@ -9,7 +9,7 @@
 mod common;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -54,7 +54,12 @@ fn an_honest_policy_is_answered_for() {
     assert_eq!(why.unwrap(), None);
 
     let scores = honest_postprocessor(&sandbox)
-        .score(&report(), 1, &[], &Calibration::default())
+        .score(
+            &Arc::new(report()),
+            1,
+            &[],
+            &Arc::new(Calibration::default()),
+        )
         .unwrap();
     assert_eq!(scores.items[0].necessity, 1.0);
 }

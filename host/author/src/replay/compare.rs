@@ -26,7 +26,7 @@ pub enum Verdict {
 }
 
 /// Kinds of failures that are the host's or the moment's.
-const OF_THE_HOST: [&str; 4] = ["breaker", "overloaded", "host", "deadline"];
+const OF_THE_HOST: [&str; 5] = ["breaker", "revoked", "overloaded", "host", "deadline"];
 
 /// Whether a call was recorded as failed for a reason that a replay does not have.
 pub fn host_failed<T>(recorded: &Called<T>) -> bool {
@@ -174,6 +174,7 @@ mod tests {
             (failed("trap"), failed("memory"), Verdict::Fails),
             (failed("trap"), answered(&cloud), Verdict::Mended),
             (failed("breaker"), answered(&cloud), Verdict::HostFailed),
+            (failed("revoked"), answered(&cloud), Verdict::HostFailed),
             (failed("overloaded"), answered(&cloud), Verdict::HostFailed),
             (failed("deadline"), failed("trap"), Verdict::HostFailed),
             (answered(&cloud), failed("deadline"), Verdict::Fails),

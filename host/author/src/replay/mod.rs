@@ -371,8 +371,9 @@ pub fn postprocessor(
             true => learning.calibration(),
             false => snapshot.calibration(),
         };
+        let seed = record.request.seed;
         let started = Instant::now();
-        let answer = postprocessor.score(given, record.request.seed, params, seen);
+        let answer = postprocessor.score_metered(given, seed, params, seen, None);
         spent += started.elapsed();
         scored.replayed += 1;
         if let (true, Ok(scores)) = (options.learn, &answer) {

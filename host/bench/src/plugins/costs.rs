@@ -198,7 +198,7 @@ pub fn exports(policy_wasm: &[u8], post_wasm: &[u8]) -> Result<Vec<Row>> {
     ])?;
     let name = "score on the caller's thread (1,196 tokens, 8 features)";
     rows.extend(rows_of(name, 30.0, times));
-    // What a request waits for: `score` copies its arguments and runs on a thread of the sandbox's.
+    // What a request waits for: `score` runs on a thread of the sandbox's.
     let [bare, here, there] = by_turns([
         side(|| calls::score(&mut other, &score_args)),
         side(|| {
@@ -225,7 +225,7 @@ fn handed_over(bare: f64, here: f64, there: f64) -> [Row; 2] {
         " us",
     );
     let over = format!(
-        "copying the report, handing it over and waking twice: {:.0} ns more than on the caller's thread",
+        "handing it over and back: {:.0} ns more than on the caller's thread",
         there - here
     );
     [

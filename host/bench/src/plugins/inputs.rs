@@ -1,5 +1,7 @@
 //! What the measured plug-ins are given: a request of the size that the aims name.
 
+use std::sync::Arc;
+
 use msao_core::offload::manifest::Manifest;
 use msao_core::offload::{
     BINS, Calibration, Item, Node, Outcome, Part, PlanInput, Report, Request, StepInput,
@@ -16,7 +18,7 @@ pub struct Inputs {
     /// Four parameters.
     pub params: Vec<f64>,
     /// 64 cells.
-    pub calibration: Calibration,
+    pub calibration: Arc<Calibration>,
     /// A drafted token.
     pub step: StepInput,
     /// 16 bytes, as the measured policy leaves them.
@@ -24,7 +26,7 @@ pub struct Inputs {
     /// An answered request.
     pub outcome: Outcome,
     /// One image of 1,196 tokens (26 by 46), 8 features each.
-    pub report: Report,
+    pub report: Arc<Report>,
 }
 
 /// Tokens of the report.
@@ -80,12 +82,12 @@ impl Default for Inputs {
             parts: vec![part(1, 1196), part(2, 2000), part(3, 150), part(0, 40)],
             nodes: vec![node(0.0), node(20.0), node(50.0)],
             params: vec![0.1, 0.9, 60.0, 1.0],
-            calibration: Calibration {
+            calibration: Arc::new(Calibration {
                 keys: (0..cells).collect(),
                 mean: (0..cells).map(|i| f64::from(wave(i, 101))).collect(),
                 variance: vec![0.1; cells as usize],
                 count: (0..cells).map(f64::from).collect(),
-            },
+            }),
             step: StepInput {
                 p_accept: 0.8,
                 top1: 0.7,
@@ -114,7 +116,7 @@ impl Default for Inputs {
                 memo: vec![7; 16],
                 ..Outcome::default()
             },
-            report: Report {
+            report: Arc::new(Report {
                 items: vec![Item {
                     modality: 1,
                     tokens: TOKENS,
@@ -130,7 +132,7 @@ impl Default for Inputs {
                 similarity: vec![2.0; TOKENS as usize],
                 dim: FEATURES,
                 features: (0..TOKENS * FEATURES).map(|i| wave(i, 1009)).collect(),
-            },
+            }),
         }
     }
 }

@@ -94,8 +94,9 @@ pub fn rows(plugins: Option<&Path>) -> Result<Vec<Row>> {
         found.stops, found.before_a_word, found.without_database
     ));
     row.details.push(format!(
-        "each push is of another release; {} kills were in the middle of one; all {} that are listed are read whole",
-        found.in_a_push, found.releases
+        "each push is of another release; {} kills were in the middle of one, {} in a removal; all {} that are listed are read \
+         whole",
+        found.in_a_push, found.in_a_removal, found.releases
     ));
     Ok(vec![
         row,

@@ -213,7 +213,7 @@ impl Planning<'_> {
         request.flags |= flag::PROBED;
         if prompt.media.is_empty() {
             // There is nothing to look at.
-            let scores = self.score(&offload::Report::default(), request.seed)?;
+            let scores = self.score(&Arc::default(), request.seed)?;
             return Ok(with_scores(parts, &scores));
         }
         let began_ms = self.node.clock.now_ms();
@@ -231,8 +231,7 @@ impl Planning<'_> {
             .probed()
             .await
             .map_err(|error| failed(self.node, &error))?;
-        let report = request::report(&probed);
-        let scores = self.score(&report, request.seed)?;
+        let scores = self.score(&Arc::new(request::report(&probed)), request.seed)?;
         let whole = Keep {
             items: prompt.media.iter().map(|_| None).collect(),
         };
@@ -245,7 +244,11 @@ impl Planning<'_> {
     }
 
     /// The sandbox has threads of its own for it; this one waits, and the others go on.
-    fn score(&mut self, report: &offload::Report, seed: u64) -> Result<offload::Scores, ApiError> {
+    fn score(
+        &mut self,
+        report: &Arc<offload::Report>,
+        seed: u64,
+    ) -> Result<offload::Scores, ApiError> {
         let ticket = self.ticket()?;
         Ok(tokio::task::block_in_place(|| ticket.score(report, seed)))
     }

@@ -85,13 +85,13 @@ impl Tls {
         Ok(Tls(Arc::new(ArcSwap::from_pointee(config))))
     }
 
-    /// Reads the certificate anew.
+    /// Reads the certificate anew. What comes back has it used, by connections that come from then on.
     ///
     /// # Errors
     /// It cannot be used: the one before stays.
-    pub fn renew(&self, certificate: Certificate<'_>) -> Result<(), StartError> {
-        self.0.store(Arc::new(server_config(certificate)?));
-        Ok(())
+    pub fn renewal(&self, certificate: Certificate<'_>) -> Result<impl FnOnce(), StartError> {
+        let config = Arc::new(server_config(certificate)?);
+        Ok(move || self.0.store(config))
     }
 
     fn acceptor(&self) -> TlsAcceptor {

@@ -6,6 +6,7 @@
 //! | `GET /v1/state` | read | the node: requests, models, sessions, plug-ins |
 //! | `GET /v1/policies` | read | releases that are here, and what is active |
 //! | `POST /v1/policies` | push | brings a release: `{component (base64), manifest, signature?}` |
+//! | `POST /v1/remove` | push | takes releases away that nothing needs: `{release}`, or `{unused: true}` for all of them |
 //! | `POST /v1/activate`, `/v1/canary`, `/v1/shadow` | activate | `{policy?, postprocessor?, generation?}`, each of the first two a release, `"keep"` or `"nothing"` |
 //! | `POST /v1/rollback-to` | activate | the same, and `why?` |
 //! | `POST /v1/promote`, `/v1/off` | activate | `{generation?}` |

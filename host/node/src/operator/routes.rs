@@ -9,7 +9,9 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request, Response};
 use msao_api::{ApiError, headers};
 use msao_core::offload::manifest::Value as Tuned;
-use msao_registry::{Bundle, Choice, Pick, Receipt, Refused, Release, SignatureFile, StoreError};
+use msao_registry::{
+    Bundle, Choice, Described, Pick, Receipt, Refused, Release, Removed, SignatureFile, StoreError,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -54,7 +56,7 @@ async fn handle(
         }
         Method::POST => {
             let role = match path.as_str() {
-                "/v1/policies" => OperatorRole::Push,
+                "/v1/policies" | "/v1/remove" => OperatorRole::Push,
                 _ => OperatorRole::Activate,
             };
             let who = admit(node, &request, role)?;
@@ -298,6 +300,14 @@ struct GoneBack {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Remove {
+    release: Option<Release>,
+    #[serde(default)]
+    unused: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Tune {
     plugin: String,
     values: BTreeMap<String, Option<Tuned>>,
@@ -381,6 +391,18 @@ fn apply(node: &Node, what: &str, path: &str, asked: Value) -> Result<Value, Api
                 "name": bundle.manifest.name,
                 "version": bundle.manifest.version.to_string(),
             }))
+        }
+        "remove" => {
+            let Remove { release, unused } = body_of(asked)?;
+            let removed = match (release, unused) {
+                (Some(release), false) => plugins.remove(release),
+                (None, true) => plugins.remove_unused(),
+                _ => {
+                    let why = "The body: either 'release' or 'unused' is expected.";
+                    return Err(ApiError::invalid("invalid_body", None, why));
+                }
+            };
+            Ok(told_of_removed(&removed.map_err(refused)?))
         }
         "activate" | "canary" | "shadow" => {
             let chosen: Chosen = body_of(asked)?;
@@ -472,6 +494,30 @@ fn told_of(done: Result<Receipt, Refused>) -> Result<Value, ApiError> {
     }))
 }
 
+fn told_of_removed(removed: &Removed) -> Value {
+    let told = |it: &Described| {
+        let manifest = it.manifest.as_ref();
+        json!({
+            "release": it.release,
+            "name": manifest.map(|it| it.name.as_str()),
+            "version": manifest.map(|it| it.version.to_string()),
+        })
+    };
+    let kept = removed.kept.iter().map(|(it, need)| {
+        let mut told = told(it);
+        if let Some(told) = told.as_object_mut() {
+            told.insert("needed".to_owned(), json!(need.name()));
+            told.insert("why".to_owned(), json!(need.to_string()));
+        }
+        told
+    });
+    json!({
+        "removed": removed.removed.iter().map(told).collect::<Vec<_>>(),
+        "kept": kept.collect::<Vec<_>>(),
+        "bytes": removed.bytes,
+    })
+}
+
 fn not_now(message: String) -> ApiError {
     ApiError {
         status: 409,
@@ -489,7 +535,10 @@ fn refused(error: Refused) -> ApiError {
                 ..ApiError::internal()
             }
         }
-        Refused::NotNow(_) | Refused::Overtaken { .. } => not_now(message),
+        Refused::NotNow(_)
+        | Refused::Overtaken { .. }
+        | Refused::InUse { .. }
+        | Refused::Unsettled(_) => not_now(message),
         Refused::Changed { .. } => ApiError {
             status: 409,
             ..ApiError::invalid("changed", None, message)

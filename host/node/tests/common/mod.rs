@@ -20,7 +20,7 @@ use msao_node::config::load::parse;
 use msao_node::node::{Models, Node};
 use msao_node::request::fetch::Fetcher;
 use msao_node::serve::Running;
-use msao_registry::{Bundle, Choice, Pick};
+use msao_registry::{Bundle, Choice, Pick, SigningKeyFile};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -133,12 +133,19 @@ impl Bench {
         }
     }
 
-    fn choice(&self, decision: &Decision, step: u32) -> Choice {
-        let core = Core {
-            step: format!("(i32.const {step})"),
-            ..Core::deciding(decision)
+    /// The same, signed.
+    pub fn push_signed(&self, decision: &Decision, key: &SigningKeyFile, serial: u64) -> Value {
+        let bundle = bundle(decision, 0);
+        let signature = Some(key.sign(bundle.release(), serial));
+        let bundle = Bundle {
+            signature,
+            ..bundle
         };
-        let bundle = Bundle::new(core.build().unwrap(), MANIFEST.to_owned(), None).unwrap();
+        json!(self.node.plugins.push(&bundle).unwrap())
+    }
+
+    fn choice(&self, decision: &Decision, step: u32) -> Choice {
+        let bundle = bundle(decision, step);
         Choice::policy(self.node.plugins.push(&bundle).unwrap())
     }
 
@@ -230,6 +237,15 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// A policy that always plans this, and does `step` (an action's number) while drafting.
+fn bundle(decision: &Decision, step: u32) -> Bundle {
+    let core = Core {
+        step: format!("(i32.const {step})"),
+        ..Core::deciding(decision)
+    };
+    Bundle::new(core.build().unwrap(), MANIFEST.to_owned(), None).unwrap()
 }
 
 async fn send_to(address: SocketAddr, request: Request<Full<Bytes>>) -> Response<Incoming> {

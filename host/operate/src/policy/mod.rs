@@ -4,6 +4,7 @@ mod change;
 mod choose;
 mod list;
 mod push;
+mod remove;
 mod tune;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ pub enum PolicyCommands {
     Off(change::OffArgs),
     Tune(tune::TuneArgs),
     History(list::HistoryArgs),
+    Remove(remove::RemoveArgs),
     Rollout(Box<RolloutArgs>),
 }
 
@@ -56,6 +58,7 @@ impl PolicyCommands {
             PolicyCommands::Off(args) => args.common.output(),
             PolicyCommands::Tune(args) => args.common.output(),
             PolicyCommands::History(args) => args.common.output(),
+            PolicyCommands::Remove(args) => args.common.output(),
             PolicyCommands::Rollout(args) => args.output(),
         }
     }
@@ -72,6 +75,7 @@ impl PolicyCommands {
             PolicyCommands::Off(args) => change::off(&args)?,
             PolicyCommands::Tune(args) => tune::run(&args)?,
             PolicyCommands::History(args) => list::history(&args)?,
+            PolicyCommands::Remove(args) => remove::run(&args)?,
             PolicyCommands::Rollout(args) => crate::rollout::run(&args)?,
         })
     }

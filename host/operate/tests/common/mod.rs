@@ -186,7 +186,7 @@ impl Node {
         if !self.tokens.is_empty() {
             let needed = match (method, path) {
                 ("GET", _) => 0,
-                (_, "/v1/policies") => 1,
+                (_, "/v1/policies" | "/v1/remove") => 1,
                 _ => 2,
             };
             let Some(role) = token.and_then(|token| self.tokens.get(token)) else {
@@ -264,6 +264,7 @@ impl Node {
                 Ok(json!({"draining": false, "under-way": self.under_way}))
             }
             ("POST", "/v1/policies") => Ok(self.push(&body)),
+            ("POST", "/v1/remove") => self.remove(&body),
             ("POST", "/v1/activate" | "/v1/rollback-to") => self.take(&body, false),
             ("POST", "/v1/canary") => self.take(&body, true),
             ("POST", "/v1/promote") => self.promote(),
@@ -307,6 +308,23 @@ impl Node {
             self.releases.push(entry.clone());
         }
         entry
+    }
+
+    fn remove(&mut self, body: &Value) -> Result<Value, &'static str> {
+        let used =
+            [&self.active, &self.previous, &self.canary].map(|it| it["policy-release"].clone());
+        let is_meant = |it: &Value| body["unused"] == true || it["release"] == body["release"];
+        let (removed, mut kept): (Vec<Value>, Vec<Value>) = (self.releases.iter().cloned())
+            .filter(is_meant)
+            .partition(|it| !used.contains(&it["release"]));
+        if removed.is_empty() && body["unused"] != true {
+            return Err("patient 0.1.0 stays: it is active (generation 2).");
+        }
+        for it in &mut kept {
+            it["why"] = json!("it is active");
+        }
+        self.releases.retain(|it| !removed.contains(it));
+        Ok(json!({ "bytes": 1024 * removed.len(), "removed": removed, "kept": kept }))
     }
 
     fn take(&mut self, body: &Value, canary: bool) -> Result<Value, &'static str> {

@@ -62,6 +62,21 @@ fn a_rollback_goes_to_the_one_before_and_then_to_the_fallback() {
 }
 
 #[test]
+fn a_post_processor_alone_is_left_for_the_fallback() {
+    let spec = start().draft(None, Some(release(1)), Values::new(), Values::new());
+    let event = Event::Activated {
+        spec,
+        claims: Vec::new(),
+        why: None,
+    };
+    let state = start().advance(&event).unwrap();
+    let before = state.previous.as_ref().unwrap().number;
+    let alone = state.advance(&left(before)).unwrap();
+    let back = alone.advance(&left(alone.active.number)).unwrap();
+    assert_eq!((back.active.postprocessor, back.previous), (None, None));
+}
+
+#[test]
 fn a_canary_steps_and_is_promoted_or_dropped() {
     let state = canary(&activate(&start(), 1), 2);
     let number = state.rollout.as_ref().unwrap().candidate.number;

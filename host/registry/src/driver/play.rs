@@ -1,6 +1,7 @@
 //! One request, from its arrival to its outcome.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use msao_core::offload::manifest::Probe;
 use msao_core::offload::record::GenerationId;
@@ -39,7 +40,7 @@ pub fn play(plugins: &Plugins, scenario: &Scenario) -> Played {
     let mut parts = scenario.parts.clone();
     let mut probe_ms = 0.0;
     let mut probe = |ticket: &mut Ticket, parts: &mut Vec<Part>, flags: &mut u32| {
-        if let Some(report) = scenario.report() {
+        if let Some(report) = scenario.report().map(Arc::new) {
             let scores = ticket.score(&report, scenario.request.seed);
             *parts = with_scores(parts, &scores);
             probe_ms = 2.0 + report.saliency.len() as f64 * 0.02;

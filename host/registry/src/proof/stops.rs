@@ -3,8 +3,8 @@
 //! The child says what it is about to do and what it has done, a line each, with a digest of the whole deployment: what is
 //! active, what was before, the canary with its step, the shadow, the salt, numbers and revisions. The parent kills it at a
 //! random moment (SIGKILL), now and then before it has said anything, starts it again, and holds what it finds then against
-//! what may be. Each push is of a release that was not there yet, so that a kill can meet the writing of its files; whatever
-//! is listed afterwards is read whole.
+//! what may be. Each push is of a release that was not there yet, so that a kill can meet the writing of its files, and now and
+//! then one that is not needed is removed; whatever is listed afterwards is read whole.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -48,6 +48,8 @@ pub struct Torture {
 
 /// Pushes of which one brings a component that has to be compiled; the others bring another manifest alone.
 const COMPONENT_EVERY: u64 = 4;
+/// Of so many pushes one comes after the removal of a release, if nothing needs that.
+const REMOVE_EVERY: u64 = 3;
 
 impl Torture {
     /// What the operator says: unsigned plug-ins, a boot policy, and a canary that is soon through.
@@ -129,9 +131,9 @@ fn found(deployment: &Deployment, steps: usize) -> Vec<String> {
     all
 }
 
-/// Changes what is active until it is killed. Writes `active X` first, then `push` before each push, `intend X` before and
-/// `done X` after each change, X the active policy's digest or `none`, and the deployment's; `may X` for what a canary does
-/// by itself.
+/// Changes what is active until it is killed. Writes `active X` first, then `push` before each push, `remove` before each
+/// removal, `intend X` before and `done X` after each change, X the active policy's digest or `none`, and the deployment's;
+/// `may X` for what a canary does by itself.
 ///
 /// # Errors
 /// What went wrong, for standard error.
@@ -169,6 +171,10 @@ pub fn torture(torture: Torture, out: &mut dyn Write) -> Result<(), Box<dyn std:
         let place = random.whole(0, u32::try_from(torture.policies.len() - 1)?) as usize;
         let bundle = torture.policies.get(place).ok_or("no policy to turn to")?;
         let bundle = unseen(bundle, push, &torture)?;
+        // Before the push: what comes now is to be taken into use.
+        if push.is_multiple_of(REMOVE_EVERY) {
+            child.remove(&mut random)?;
+        }
         child.say("push\n")?;
         let release = plugins.push(&bundle)?;
         match child.change(release, random.whole(0, 5)) {
@@ -235,6 +241,21 @@ impl Changes<'_> {
             }
         }
         Ok(self.say(&text)?)
+    }
+
+    /// Removes any release that is here, if nothing needs it.
+    fn remove(&mut self, random: &mut Random) -> Result<(), Box<dyn std::error::Error>> {
+        let releases = self.plugins.releases()?;
+        let last = u32::try_from(releases.len().saturating_sub(1))?;
+        let place = random.whole(0, last) as usize;
+        let Some((release, ..)) = releases.get(place) else {
+            return Ok(());
+        };
+        self.say("remove\n")?;
+        match self.plugins.remove(*release) {
+            Ok(_) | Err(Refused::InUse { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn change(&mut self, release: Release, verb: u32) -> Result<(), Failed> {
@@ -305,6 +326,8 @@ pub struct StopFigures {
     pub in_the_middle: u64,
     /// Kills in the middle of a push.
     pub in_a_push: u64,
+    /// Kills in the middle of a removal, or just after it.
+    pub in_a_removal: u64,
     /// Releases that are listed in the end, each read whole.
     pub releases: u64,
     /// Kills before a child had said anything.
@@ -326,11 +349,11 @@ impl May {
     /// Takes what a child said; counts, and notes what should not have been.
     fn hear(&mut self, stop: u64, lines: impl Iterator<Item = String>, figures: &mut StopFigures) {
         let mut intended = false;
-        let mut pushing = false;
+        let (mut pushing, mut removing) = (false, false);
         let mut first = true;
         for line in lines {
-            pushing = line == "push";
-            if pushing {
+            (pushing, removing) = (line == "push", line == "remove");
+            if pushing || removing {
                 continue;
             }
             let was_first = std::mem::replace(&mut first, false);
@@ -369,6 +392,7 @@ impl May {
         }
         figures.in_the_middle += u64::from(intended);
         figures.in_a_push += u64::from(pushing);
+        figures.in_a_removal += u64::from(removing);
     }
 }
 

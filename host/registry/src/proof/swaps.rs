@@ -1,7 +1,7 @@
 //! Exchanging generations while requests come in.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use msao_core::offload::record::GenerationId;
@@ -119,7 +119,7 @@ impl Shared<'_> {
 
     fn serve(&self, scenarios: &[Scenario]) {
         let mut next = scenarios.iter().cycle();
-        let report = report();
+        let report = Arc::new(report());
         while !self.stop.load(Ordering::Relaxed) {
             let Some(scenario) = next.next() else { return };
             let arrival = Arrival::new(&scenario.id, scenario.content);

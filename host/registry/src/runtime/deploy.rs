@@ -170,6 +170,11 @@ impl Conditional<'_> {
         })?;
         let mut verbs = inner.verbs();
         self.still_active()?;
+        for pick in [choice.policy, choice.postprocessor] {
+            if let Pick::Take(release) = pick {
+                inner.may_come_in(&release)?;
+            }
+        }
         let halves = inner.halves(&verbs, bring);
         halves.check()?;
         let (spec, notes) = inner.draft(&verbs, &halves, bringing.tune);

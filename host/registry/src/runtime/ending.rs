@@ -129,7 +129,8 @@ impl Ticket {
                     params: self.postprocessor_params(),
                     calibration: self.postprocessor_cells.digest(),
                 },
-                report: probed.report,
+                // The record has it for itself, as a rule: whoever scored is done with it.
+                report: probed.report.map(Arc::unwrap_or_clone),
                 scores: probed.scores,
             }
         });

@@ -9,7 +9,7 @@ use msao_core::offload::{Decision, Plan, PlanInput};
 use msao_sandbox::Export;
 use thiserror::Error;
 
-use super::generation::Generation;
+use super::generation::{Generation, REVOKED};
 use super::{Inner, Plugins};
 use crate::cases::CaseInput;
 
@@ -49,6 +49,9 @@ impl Inner {
         plan: &Plan,
     ) -> Result<String, NoWords> {
         let part = generation.policy.as_ref().ok_or(NoWords::Fallback)?;
+        if generation.is_withdrawn() {
+            return Err(NoWords::Failed(REVOKED.to_owned()));
+        }
         let guard = generation.guard(Export::Explain);
         guard.calls.fetch_add(1, Ordering::Relaxed);
         match part.plugin.explain(input, plan) {

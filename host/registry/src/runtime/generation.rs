@@ -16,6 +16,9 @@ use crate::config::{BreakerConfig, BudgetConfig};
 use crate::deployment::Spec;
 use crate::plugin::{PolicyPlugin, PostProcessorPlugin};
 
+/// What records call a call that was not made because the generation is withdrawn.
+pub(crate) const REVOKED: &str = "revoked";
+
 /// A plug-in with what it is given beside the request.
 pub(crate) struct Part<P: ?Sized> {
     pub(crate) plugin: Arc<P>,
@@ -152,6 +155,8 @@ pub(crate) struct Generation {
     guards: [Guard; Export::ALL.len()],
     /// It was rolled back, and why: it gets no request any more, whatever a table says.
     pub(crate) condemned: OnceLock<String>,
+    /// A key that signed it was revoked: not even requests under way call it any more.
+    withdrawn: AtomicBool,
     pub(crate) requests: AtomicU64,
     /// Of them, those from which an open breaker kept a call away: the budget's share is not of these.
     pub(crate) spared: AtomicU64,
@@ -174,6 +179,7 @@ impl Generation {
             postprocessor,
             guards: Default::default(),
             condemned: OnceLock::new(),
+            withdrawn: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             spared: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
@@ -208,6 +214,15 @@ impl Generation {
 
     pub(crate) fn is_condemned(&self) -> bool {
         self.condemned.get().is_some()
+    }
+
+    /// Has nobody call it any more.
+    pub(crate) fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Relaxed)
     }
 
     /// Requests about which it was asked.

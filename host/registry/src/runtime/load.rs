@@ -100,8 +100,9 @@ impl Inner {
 
     fn let_in(&self, release: Release) -> Result<(Loaded, Option<Claim>), Refused> {
         let bundle = self.store.get(&release)?;
-        let serial = self.trust.check(&release, bundle.signature.as_ref())?;
-        let signed = serial.zip(bundle.signature.as_ref());
+        let signature = bundle.signature.as_ref();
+        let serial = self.trust.load().check(&release, signature)?;
+        let signed = serial.zip(signature);
         let claim = signed.map(|(serial, signature)| Claim {
             plugin: bundle.manifest.name.clone(),
             release,

@@ -21,9 +21,11 @@ mod keeper;
 mod leftovers;
 mod load;
 mod open;
+mod remove;
 mod status;
 mod table;
 mod ticket;
+mod trust;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -46,9 +48,11 @@ pub use self::condition::Conditional;
 pub use self::explaining::NoWords;
 pub(crate) use self::generation::Generation;
 pub use self::open::{OpenError, Opened};
+pub use self::remove::{Described, InUse, Removed};
 pub use self::status::{GenerationStatus, RolloutStatus, Status};
 pub(crate) use self::ticket::no_probe;
 pub use self::ticket::{Side, Ticket, with_scores};
+pub use self::trust::KeysRefused;
 
 use self::generation::Live;
 use self::leftovers::Leftovers;
@@ -247,6 +251,23 @@ pub enum Refused {
         /// What is there.
         is: u64,
     },
+    /// A release that is to be removed is needed.
+    #[error("{what} stays: {why}")]
+    InUse {
+        /// The release.
+        what: String,
+        /// What for.
+        why: InUse,
+    },
+    /// A release that is to be removed is not here.
+    #[error("no release {}:{} is here, so there is nothing to remove", .0.artifact.short(), .0.manifest.short())]
+    NotHere(Release),
+    /// What was active before the last change would be active after a stop, so what that needs must stay.
+    #[error(
+        "nothing is removed as long as the last change cannot be written down: {0}. Look at the disk; the change is tried \
+         again each second"
+    )]
+    Unsettled(String),
     /// The journal could not be written after the change had taken effect.
     #[error(
         "the change has taken effect, but cannot be written down: {0}. It is tried again; after a stop before that, the \
@@ -277,7 +298,8 @@ pub(crate) struct Verbs {
 
 pub(crate) struct Inner {
     pub(crate) config: PolicyConfig,
-    pub(crate) trust: Trust,
+    /// The signing keys that count now. Exchanged under the lock of [`Verbs`].
+    pub(crate) trust: ArcSwap<Trust>,
     pub(crate) loader: Arc<dyn Loader>,
     pub(crate) calibration: Arc<CalibrationStore>,
     pub(crate) records: Option<Arc<RecordRing>>,
@@ -444,9 +466,8 @@ impl Plugins {
     /// [`Refused`]. Slow: compiles.
     pub fn push(&self, bundle: &Bundle) -> Result<Release, Refused> {
         let release = bundle.release();
-        self.inner
-            .trust
-            .check(&release, bundle.signature.as_ref())?;
+        let signature = bundle.signature.as_ref();
+        self.inner.trust.load().check(&release, signature)?;
         self.inner.load(bundle, &release)?;
         Ok(self.inner.store.push(bundle)?)
     }

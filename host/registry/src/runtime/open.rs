@@ -141,7 +141,7 @@ impl Plugins {
             builtin,
         };
         let inner = Arc::new(Inner {
-            trust: options.config.trust(),
+            trust: ArcSwap::from_pointee(options.config.trust()),
             loader: options.loader,
             calibration: options.calibration,
             records: options.records,
@@ -202,7 +202,7 @@ const OTHER_PROGRAM: &str =
     "Start the version of this program that it ran under, and go back or turn plug-ins off there";
 
 /// What to do about a generation that ran before and cannot be run now. None: it is lost for good.
-fn how_to_mend(error: &Refused) -> Option<String> {
+pub(super) fn how_to_mend(error: &Refused) -> Option<String> {
     let fixed = match error {
         Refused::Signature(SignatureError::Unsigned) => UNSIGNED,
         Refused::Signature(SignatureError::UnknownKey(_)) => UNKNOWN_KEY,

@@ -16,7 +16,7 @@ use msao_core::offload::{
 use msao_sandbox::{Export, Failure, FailureKind};
 use msao_state::{Snapshot, Wanted};
 
-use super::generation::Generation;
+use super::generation::{Generation, REVOKED};
 use super::table::Arm;
 use super::{Inner, Note};
 pub use crate::canary::Side;
@@ -66,7 +66,7 @@ pub struct Ticket {
 
 /// The probe's call, as far as it is needed later.
 pub(crate) struct Probed {
-    pub(crate) report: Option<Report>,
+    pub(crate) report: Option<Arc<Report>>,
     pub(crate) seed: u64,
     pub(crate) scores: Called<Scores>,
 }
@@ -178,7 +178,7 @@ impl Ticket {
         self.wanted != Wanted::Nothing || self.shadow.is_some()
     }
 
-    /// Calls one export through its breaker. None: it was kept away, or failed; why, by name.
+    /// Calls one export through its breaker. Where it was kept away or failed: why, by name.
     pub(super) fn call<T>(
         &mut self,
         export: Export,
@@ -186,6 +186,10 @@ impl Ticket {
         input: impl FnOnce(&Ticket) -> CaseInput,
     ) -> Called<T> {
         let generation = Arc::clone(&self.generation);
+        if generation.is_withdrawn() {
+            self.failed = true;
+            return Called::Failed(REVOKED.to_owned());
+        }
         let guard = generation.guard(export);
         let breaker = &self.inner.config.breaker;
         let Some(permit) = guard.ask(|| self.inner.now_ms(), breaker) else {
@@ -224,7 +228,7 @@ impl Ticket {
     }
 
     /// Scores what the probe saw. Fallback: all is needed, nothing can go. `seed` is the request's.
-    pub fn score(&mut self, report: &Report, seed: u64) -> Scores {
+    pub fn score(&mut self, report: &Arc<Report>, seed: u64) -> Scores {
         if self.generation.postprocessor.is_none() {
             return fallback_scores(report);
         }
@@ -233,13 +237,13 @@ impl Ticket {
             Export::Score,
             |generation| match &generation.postprocessor {
                 Some(part) => {
-                    let calibration = cells.calibration();
+                    let calibration = cells.shared();
                     part.plugin.score(report, seed, &part.params, calibration)
                 }
                 None => Ok(fallback_scores(report)),
             },
             |ticket| CaseInput::Score {
-                report: report.clone(),
+                report: Report::clone(report),
                 seed,
                 params: ticket.postprocessor_params(),
                 calibration: ticket.postprocessor_cells.calibration().clone(),
@@ -255,7 +259,7 @@ impl Ticket {
         if self.keeps() {
             let whole = self.shadow.is_some() || self.wanted == Wanted::All;
             self.probed = Some(Probed {
-                report: whole.then(|| report.clone()),
+                report: whole.then(|| Arc::clone(report)),
                 seed,
                 scores: called,
             });

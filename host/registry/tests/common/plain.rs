@@ -7,7 +7,7 @@
 #![allow(dead_code)] // each test binary uses a part
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use msao_core::digest::Digest;
@@ -44,6 +44,33 @@ impl Loader for PlainLoader {
             World::OffloadPolicy => Loaded::Policy(Arc::new(plain)),
             World::ProbePostprocessor => Loaded::PostProcessor(Arc::new(plain)),
         })
+    }
+}
+
+/// Loads them too, and stops in the middle of one whose last word is `slow`.
+pub struct SlowLoader {
+    /// Who waits here knows that it has begun.
+    pub begun: Barrier,
+    /// And here lets it go on.
+    pub go: Barrier,
+}
+
+impl SlowLoader {
+    pub fn new() -> Arc<SlowLoader> {
+        Arc::new(SlowLoader {
+            begun: Barrier::new(2),
+            go: Barrier::new(2),
+        })
+    }
+}
+
+impl Loader for SlowLoader {
+    fn load(&self, wasm: &[u8], digest: &Digest, manifest: &Manifest) -> Result<Loaded, String> {
+        if wasm.ends_with(b"slow") {
+            self.begun.wait();
+            self.go.wait();
+        }
+        PlainLoader.load(wasm, digest, manifest)
     }
 }
 
@@ -228,10 +255,10 @@ impl PostProcessorPlugin for Plain {
 
     fn score(
         &self,
-        report: &Report,
+        report: &Arc<Report>,
         _: u64,
         _: &[f64],
-        _: &Calibration,
+        _: &Arc<Calibration>,
     ) -> Result<Scores, Failure> {
         self.fails(Export::Score)?;
         let score = Score {

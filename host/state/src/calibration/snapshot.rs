@@ -8,7 +8,7 @@ use msao_core::offload::Calibration;
 /// Cells as they were at one moment. Shared, never copied, by all requests of that moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    calibration: Calibration,
+    calibration: Arc<Calibration>,
     digest: OnceLock<Digest>,
 }
 
@@ -18,7 +18,7 @@ impl Snapshot {
     /// A snapshot of these cells.
     pub fn new(calibration: Calibration) -> Snapshot {
         Snapshot {
-            calibration,
+            calibration: Arc::new(calibration),
             digest: OnceLock::new(),
         }
     }
@@ -30,6 +30,11 @@ impl Snapshot {
 
     /// The cells.
     pub fn calibration(&self) -> &Calibration {
+        &self.calibration
+    }
+
+    /// The cells, for who needs them longer than this.
+    pub fn shared(&self) -> &Arc<Calibration> {
         &self.calibration
     }
 
