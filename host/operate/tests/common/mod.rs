@@ -314,8 +314,9 @@ impl Node {
         let used =
             [&self.active, &self.previous, &self.canary].map(|it| it["policy-release"].clone());
         let is_meant = |it: &Value| body["unused"] == true || it["release"] == body["release"];
-        let (removed, mut kept): (Vec<Value>, Vec<Value>) = (self.releases.iter().cloned())
-            .filter(is_meant)
+        let (removed, mut kept): (Vec<Value>, Vec<Value>) = (self.releases.iter())
+            .filter(|it| is_meant(it))
+            .cloned()
             .partition(|it| !used.contains(&it["release"]));
         if removed.is_empty() && body["unused"] != true {
             return Err("patient 0.1.0 stays: it is active (generation 2).");
