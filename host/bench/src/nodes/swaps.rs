@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use msao_hostile::MANIFEST;
-use msao_hostile::build::Core;
+use msao_hostile::build::{ANSWERS, Core, Decision};
 use serde_json::{Value, json};
 
 use super::client::{activate, ask, operate, push};
@@ -16,8 +16,8 @@ use crate::report::Row;
 const STREAMS: usize = 64;
 const SWAPS: u32 = 200;
 const FOR: Duration = Duration::from_secs(60);
-/// Runs without exchanges, the worst of which counts.
-const STILL_RUNS: usize = 5;
+/// Runs without exchanges, the worst of which counts: one by each policy, and so many by one that takes their routes in turns.
+const STILL_TURNS: usize = 2;
 const STILL_FOR: Duration = Duration::from_secs(12);
 
 /// What a load saw.
@@ -43,24 +43,34 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
     for name in ["edge-only", "fixed-speculate", "cloud-only"] {
         releases.push(push(pair.operator, &places.plugins, name).await?);
     }
-    releases.push(trapping(&pair).await?);
+    releases.push(brought(&pair, &trapping()).await?);
     if let Some(first) = releases.first() {
         activate(pair.operator, first).await?;
     }
     // Warm.
     load(&pair, Duration::from_secs(3)).await?;
-    let mut worst: f64 = 0.0;
+    // Where the route changes all streams begin anew at once, and wait for each other, whoever changes it: so the control changes
+    // it as well, as often, and exchanges nothing.
+    let turns = brought(&pair, &in_turns()).await?;
+    let still = (releases.iter().zip(["edge-only", "fixed-speculate", "cloud-only"]))
+        .chain(std::iter::repeat_n((&turns, "their routes in turns"), STILL_TURNS));
+    let (mut worst, mut worst_of_one_route): (f64, f64) = (0.0, 0.0);
     let mut told = Vec::new();
-    for (run, release) in (0..STILL_RUNS).zip(releases.iter().take(3).cycle()) {
+    for (release, name) in still {
         activate(pair.operator, release).await?;
         let seen = load(&pair, STILL_FOR).await?;
         let p99 = percentile(&seen.first_ms, 0.99);
         told.push(format!(
-            "run {} without: p99 {p99:.0} ms of {} answers",
-            run + 1,
+            "without, {name}: p99 {p99:.0} ms of {} answers",
             seen.answers
         ));
         worst = worst.max(p99);
+        if *release != turns {
+            worst_of_one_route = worst_of_one_route.max(p99);
+        }
+    }
+    if let Some(first) = releases.first() {
+        activate(pair.operator, first).await?;
     }
     let stop = Arc::new(AtomicBool::new(false));
     let done = Arc::new(AtomicU64::new(0));
@@ -129,6 +139,11 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
             "",
         )
         .with_details(told),
+        Row::told(
+            "the same beside the worst of the runs that keep to one route",
+            p99 / worst_of_one_route,
+            "",
+        ),
         Row::at_most(
             "generations that decide, afterwards",
             live.unwrap_or(f64::NAN),
@@ -139,13 +154,45 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
 }
 
 /// A policy whose plan traps: the fallback plans for it.
-async fn trapping(pair: &Pair) -> Result<Value> {
-    use base64::Engine as _;
-    let core = Core {
+fn trapping() -> Core {
+    Core {
         plan: "unreachable".into(),
         ..Core::policy()
+    }
+}
+
+/// A policy that takes the routes of those that are exchanged in turns, by the clock: edge, speculate, and cloud twice, since
+/// that is what the fallback plans.
+fn in_turns() -> Core {
+    let decision = Decision {
+        in_flight_max: 8,
+        ..Decision::default()
     };
-    let component = base64::engine::general_purpose::STANDARD.encode(core.build()?);
+    // Where the decision in memory has its route and its peer, and the request its clock.
+    let (route, peer) = (ANSWERS + 8, ANSWERS + 12);
+    let turn_ms = FOR.as_millis() as u64 / u64::from(SWAPS);
+    Core {
+        plan: format!(
+            "(local $turn i64) (local $route i32)
+            (local.set $turn (i64.rem_u
+                (i64.div_u (i64.trunc_f64_u (f64.load offset=8 (local.get 0))) (i64.const {turn_ms}))
+                (i64.const 4)))
+            (local.set $route (select (i32.const 3) (i32.const 1) (i64.eq (local.get $turn) (i64.const 1))))
+            (local.set $route (select (i32.const 0) (local.get $route) (i64.eqz (local.get $turn))))
+            (i32.store8 (i32.const {route}) (local.get $route))
+            (i32.store (i32.const {peer}) (i32.ne (local.get $route) (i32.const 0)))
+            (i32.const {ANSWERS})"
+        ),
+        // Drafts are sent as they are made.
+        step: "(i32.const 1)".into(),
+        ..Core::deciding(&decision)
+    }
+}
+
+/// Brings a policy to the node; its release.
+async fn brought(pair: &Pair, policy: &Core) -> Result<Value> {
+    use base64::Engine as _;
+    let component = base64::engine::general_purpose::STANDARD.encode(policy.build()?);
     let body = json!({ "component": component, "manifest": MANIFEST });
     let pushed = operate(pair.operator, "/v1/policies", Some(&body)).await?;
     Ok(pushed.get("release").cloned().unwrap_or_default())
