@@ -52,8 +52,13 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
     // Where the route changes all streams begin anew at once, and wait for each other, whoever changes it: so the control changes
     // it as well, as often, and exchanges nothing.
     let turns = brought(&pair, &in_turns()).await?;
-    let still = (releases.iter().zip(["edge-only", "fixed-speculate", "cloud-only"]))
-        .chain(std::iter::repeat_n((&turns, "their routes in turns"), STILL_TURNS));
+    let still = (releases
+        .iter()
+        .zip(["edge-only", "fixed-speculate", "cloud-only"]))
+    .chain(std::iter::repeat_n(
+        (&turns, "their routes in turns"),
+        STILL_TURNS,
+    ));
     let (mut worst, mut worst_of_one_route): (f64, f64) = (0.0, 0.0);
     let mut told = Vec::new();
     for (release, name) in still {

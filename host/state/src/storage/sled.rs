@@ -1,10 +1,12 @@
-//! sled, with what its users report in mind: a database may not open after an abrupt stop, and it may panic while it reads
-//! what is damaged. Both end here.
+//! sled, with what its users report in mind: a database may not open after an abrupt stop, it may panic while it reads what
+//! is damaged, and it may wait for ever for a write that has long been done. All of that ends here.
 
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use super::seal::{seal, unseal};
 use super::{Batch, Storage, StorageError, Visit};
@@ -13,6 +15,11 @@ use super::{Batch, Storage, StorageError, Visit};
 const CACHE_BYTES: u64 = 32 << 20;
 /// What is written lies on the disk after so long at the latest, without a flush.
 const FLUSH_EVERY_MS: u64 = 500;
+/// A flush that takes longer will never end. Seen of sled 0.34.7 while nothing else wrote: everything lay in the file, and it
+/// waited to be told so. The next write wakes it.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(30);
+/// The same for the flush when a database is closed.
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
 /// Where sled keeps its log within the folder.
 const LOG_FILE: &str = "db";
 const MARK_TREE: &[u8] = b"mark";
@@ -23,6 +30,35 @@ const FORMAT: &[u8] = b"1";
 #[derive(Debug)]
 pub struct SledStorage {
     db: sled::Db,
+}
+
+impl Drop for SledStorage {
+    fn drop(&mut self) {
+        // The last one that has the database flushes it, and who waits for that may wait for ever. What it would wait for has
+        // been in the file since the last write was: nobody else has it any more.
+        let db = self.db.clone();
+        // An error says that it is slow, or that there is no thread: either way it is closed when the process ends.
+        let _ = within(CLOSED_WITHIN, move || db.flush().map(drop).map_err(failed));
+    }
+}
+
+/// Does `work` on a thread of its own, and waits for so long.
+fn within(
+    time: Duration,
+    work: impl FnOnce() -> Result<(), StorageError> + Send + 'static,
+) -> Result<(), StorageError> {
+    let (done, ended) = channel();
+    std::thread::Builder::new()
+        .name("database".into())
+        // Nobody may wait for it any more.
+        .spawn(move || drop(done.send(guarded(work))))
+        .map_err(|error| StorageError::Failed(format!("no thread could start: {error}")))?;
+    ended.recv_timeout(time).unwrap_or_else(|error| {
+        Err(StorageError::Failed(match error {
+            RecvTimeoutError::Timeout => format!("it has not answered for {} s", time.as_secs()),
+            RecvTimeoutError::Disconnected => "its thread has ended".to_owned(),
+        }))
+    })
 }
 
 /// A database that could not be read, and where it lies now.
@@ -228,13 +264,29 @@ impl Storage for SledStorage {
     }
 
     fn flush(&self) -> Result<(), StorageError> {
-        guarded(|| self.db.flush().map(drop).map_err(failed))
+        let db = self.db.clone();
+        within(FLUSHED_WITHIN, move || db.flush().map(drop).map_err(failed))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_for_the_database_does_not_wait_for_ever() {
+        let soon = Duration::from_millis(20);
+        let (never, wait) = channel::<()>();
+        let ended = within(soon, move || {
+            let _ended = wait.recv();
+            Ok(())
+        });
+        assert!(matches!(ended, Err(StorageError::Failed(_))), "{ended:?}");
+        drop(never);
+        assert!(within(Duration::from_secs(60), || Ok(())).is_ok());
+        let panicked = within(Duration::from_secs(60), || panic!("in this test"));
+        assert!(panicked.unwrap_err().to_string().contains("in this test"));
+    }
 
     #[test]
     fn a_full_disk_and_a_closed_folder_are_no_damage() {
