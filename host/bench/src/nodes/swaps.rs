@@ -18,6 +18,9 @@ const SWAPS: u32 = 200;
 const FOR: Duration = Duration::from_secs(60);
 /// Runs without exchanges, the worst of which counts: one by each policy, and so many by one that takes their routes in turns.
 const STILL_TURNS: usize = 2;
+/// Drafts a round, and rounds under way, of `fixed-speculate` where nobody says otherwise.
+const GAMMA: u32 = 4;
+const ROUNDS: u32 = 1;
 const STILL_FOR: Duration = Duration::from_secs(12);
 
 /// What a load saw.
@@ -170,7 +173,9 @@ fn trapping() -> Core {
 /// that is what the fallback plans.
 fn in_turns() -> Core {
     let decision = Decision {
-        in_flight_max: 8,
+        gamma_max: GAMMA,
+        in_flight_max: ROUNDS,
+        patience_ms: 1000.0,
         ..Decision::default()
     };
     // Where the decision in memory has its route and its peer, and the request its clock.
@@ -188,8 +193,13 @@ fn in_turns() -> Core {
             (i32.store (i32.const {peer}) (i32.ne (local.get $route) (i32.const 0)))
             (i32.const {ANSWERS})"
         ),
-        // Drafts are sent as they are made.
-        step: "(i32.const 1)".into(),
+        // As `fixed-speculate` does by default: it waits while so many rounds are under way, and sends whole ones.
+        step: format!(
+            "(select (i32.const 3)
+                (select (i32.const 1) (i32.const 0) (i32.ge_u (local.get 7) (i32.const {GAMMA})))
+                (i32.ge_u (local.get 8) (i32.const {})))",
+            (ROUNDS - 1) * GAMMA + 1
+        ),
         ..Core::deciding(&decision)
     }
 }
