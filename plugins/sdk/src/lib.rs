@@ -67,6 +67,7 @@ mod policy;
 mod postprocessor;
 #[cfg(all(target_arch = "wasm32", feature = "runtime"))]
 mod runtime;
+pub mod sparsity;
 pub mod testing;
 mod words;
 
