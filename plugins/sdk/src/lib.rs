@@ -65,6 +65,7 @@ mod memo;
 mod parameters;
 mod policy;
 mod postprocessor;
+pub mod rules;
 #[cfg(all(target_arch = "wasm32", feature = "runtime"))]
 mod runtime;
 pub mod sparsity;
