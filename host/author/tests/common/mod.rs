@@ -22,11 +22,12 @@ pub fn root() -> PathBuf {
 }
 
 /// The policies that are shipped.
-pub const SHIPPED: [&str; 5] = [
+pub const SHIPPED: [&str; 6] = [
     "cloud-only",
     "edge-only",
     "cloud-draft",
     "fixed-speculate",
+    "perllm",
     "threshold-router",
 ];
 

@@ -7,11 +7,12 @@ use msao_core::offload::manifest::Manifest;
 use msao_registry::Bundle;
 
 /// Policies that are shipped, in Rust.
-pub const POLICIES: [&str; 5] = [
+pub const POLICIES: [&str; 6] = [
     "cloud-only",
     "edge-only",
     "cloud-draft",
     "fixed-speculate",
+    "perllm",
     "threshold-router",
 ];
 /// Languages of the worked example.
