@@ -256,7 +256,14 @@ mod tests {
         };
         let guests = find(&places).unwrap();
         let names: Vec<&str> = guests.iter().map(|guest| guest.name.as_str()).collect();
-        for name in ["cloud-only", "mas-joint", "quickest-c", "quickest-rust"] {
+        for name in [
+            "cloud-only",
+            "perllm",
+            "saliency-only",
+            "mas-joint",
+            "quickest-c",
+            "quickest-rust",
+        ] {
             assert!(names.contains(&name), "{name} in {names:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! `mas-joint`: necessity and Modality Activation Sparsity by the reference formulas, and a keep order that weighs
 //! relevance and diversity together.
 //!
-//! - [`sparsity`]: how much of an item can go. `MAS = 1 - (1 - S_sp) * (1 - S_tmp)`.
+//! - [`Sparsity`]: how much of an item can go. `MAS = 1 - (1 - S_sp) * (1 - S_tmp)`.
 //! - [`necessity`]: how much an item is needed, and how unusual it is; both calibrated by what was seen.
 //! - [`order`]: which tokens go last, by greedy determinantal selection.
 
@@ -11,9 +11,9 @@ extern crate alloc;
 
 mod necessity;
 mod order;
-mod sparsity;
 
 use msao_plugin::prelude::*;
+use msao_plugin::sparsity::Sparsity;
 
 parameters! {
     /// In the manifest's order.
@@ -40,15 +40,12 @@ impl PostProcessor for MasJoint {
         let mut items = Vec::with_capacity(input.report.items.len());
         let mut updates = Vec::new();
         for (number, view) in input.report.views().enumerate() {
-            let spatial = sparsity::spatial(view.saliency);
-            let temporal = match view.item.frames {
-                0 | 1 => 0.0,
-                _ => sparsity::temporal(view.similarity, settings.tau_t),
-            };
+            let sparsity = Sparsity::of(&view, settings.tau_t);
+            let Sparsity { spatial, temporal } = sparsity;
             let traits = necessity::Traits::of(view.item, spatial, temporal);
             items.push(Score {
                 necessity: traits.necessity(input.calibration, &settings),
-                mas: 1.0 - (1.0 - spatial) * (1.0 - temporal),
+                mas: sparsity.mas(),
                 spatial,
                 temporal,
                 unusual: traits.unusual(input.calibration, &settings),

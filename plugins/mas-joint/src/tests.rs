@@ -18,36 +18,6 @@ fn close(a: f64, b: f64) {
 }
 
 #[test]
-fn spatial_sparsity_is_the_formula() {
-    // (1 + 1 + 1 + 5)^2 / (4 * (1 + 1 + 1 + 25)) = 64 / 112.
-    close(sparsity::spatial(&[1.0, 1.0, 1.0, 5.0]), 48.0 / 112.0);
-    close(sparsity::spatial(&[2.0; 9]), 0.0);
-    close(sparsity::spatial(&[0.0, 0.0, 0.0, 7.0]), 0.75);
-    close(sparsity::spatial(&[3.0]), 0.0);
-}
-
-#[test]
-fn saliency_that_says_nothing_is_no_sparsity() {
-    for saliency in [
-        &[][..],
-        &[0.0; 4],
-        &[1.0, f32::NAN, 2.0],
-        &[1.0, f32::INFINITY],
-    ] {
-        close(sparsity::spatial(saliency), 0.0);
-    }
-}
-
-#[test]
-fn temporal_sparsity_is_the_share_of_pairs_that_are_alike() {
-    let similarity = [2.0, 2.0, 0.95, 0.5, 0.91, 0.9];
-    // 0.9 as f32 is just below 0.9.
-    close(sparsity::temporal(&similarity, 0.9), 2.0 / 4.0);
-    close(sparsity::temporal(&[2.0, 2.0], 0.9), 0.0);
-    close(sparsity::temporal(&[f32::NAN, 0.99], 0.9), 0.5);
-}
-
-#[test]
 fn mas_joins_both() {
     let mut probe = Probe::new(2).video(2, 2, 2);
     probe.report.saliency = vec![1.0, 1.0, 1.0, 5.0, 1.0, 1.0, 1.0, 5.0];

@@ -65,8 +65,10 @@ mod memo;
 mod parameters;
 mod policy;
 mod postprocessor;
+pub mod rules;
 #[cfg(all(target_arch = "wasm32", feature = "runtime"))]
 mod runtime;
+pub mod sparsity;
 pub mod testing;
 mod words;
 

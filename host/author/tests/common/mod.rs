@@ -22,7 +22,14 @@ pub fn root() -> PathBuf {
 }
 
 /// The policies that are shipped.
-pub const SHIPPED: [&str; 4] = ["cloud-only", "edge-only", "cloud-draft", "fixed-speculate"];
+pub const SHIPPED: [&str; 6] = [
+    "cloud-only",
+    "edge-only",
+    "cloud-draft",
+    "fixed-speculate",
+    "perllm",
+    "threshold-router",
+];
 
 /// The program.
 pub fn program() -> Command {

@@ -7,7 +7,14 @@ use msao_core::offload::manifest::Manifest;
 use msao_registry::Bundle;
 
 /// Policies that are shipped, in Rust.
-pub const POLICIES: [&str; 4] = ["cloud-only", "edge-only", "cloud-draft", "fixed-speculate"];
+pub const POLICIES: [&str; 6] = [
+    "cloud-only",
+    "edge-only",
+    "cloud-draft",
+    "fixed-speculate",
+    "perllm",
+    "threshold-router",
+];
 /// Languages of the worked example.
 pub const LANGUAGES: [&str; 4] = ["rust", "c", "javascript", "python"];
 
