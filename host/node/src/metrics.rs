@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use msao_core::chat::Modality;
 use msao_core::offload::{Outcome, Route, Status, overrides};
 use msao_session::edge::Counters;
 use prometheus_client::encoding::text::encode;
@@ -78,6 +79,15 @@ struct ByWork {
 struct BySide {
     /// `edge`: the draft model of this node; `cloud`: the models where the target is, be it this node.
     side: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRetention {
+    modality: &'static str,
+    /// As in [`BySide`].
+    side: &'static str,
+    /// `yes` or `no`.
+    kept: &'static str,
 }
 
 /// A sum of what may be large and broken.
@@ -205,6 +215,7 @@ pub struct Metrics {
     cache: Sums,
     prompt_tokens: Counter,
     cached_tokens: Counter,
+    media_tokens: Family<ByRetention, Counter>,
     link: Family<ByDirection, Counter>,
     connections: Gauge,
     refused_connections: Counter,
@@ -257,6 +268,7 @@ impl Default for Metrics {
             cache: Family::default(),
             prompt_tokens: Counter::default(),
             cached_tokens: Counter::default(),
+            media_tokens: Family::default(),
             link: Family::default(),
             connections: Gauge::default(),
             refused_connections: Counter::default(),
@@ -398,6 +410,11 @@ impl Default for Metrics {
             "Of them, read before and kept",
             metrics.cached_tokens.clone(),
         );
+        registry.register(
+            "media_tokens",
+            "Tokens of media, by modality, by the side that was to read them, and by whether a plan kept them",
+            metrics.media_tokens.clone(),
+        );
         registry.register_with_unit(
             "link",
             "Bytes between nodes",
@@ -502,6 +519,21 @@ impl Metrics {
     pub fn read(&self, prompt_tokens: u64, cached_tokens: u64) {
         self.prompt_tokens.inc_by(prompt_tokens);
         self.cached_tokens.inc_by(cached_tokens);
+    }
+
+    /// On one side (`edge` or `cloud`) so many tokens of a medium were kept, and so many dropped.
+    pub fn retained(&self, modality: Modality, side: &'static str, kept: u32, dropped: u32) {
+        let modality = modality.name();
+        for (kept, tokens) in [("yes", kept), ("no", dropped)] {
+            let by = ByRetention {
+                modality,
+                side,
+                kept,
+            };
+            self.media_tokens
+                .get_or_create(&by)
+                .inc_by(u64::from(tokens));
+        }
     }
 
     /// Drafts of a request were held against the target's choices.

@@ -9,7 +9,9 @@ use http_body_util::BodyExt;
 use msao_hostile::build::Decision;
 use serde_json::{Value, json};
 
-use common::{Bench, about_picture, asking, events, post, text};
+use common::{
+    Bench, about_picture, asking, edge_of, events, post, recorded, text, tokens, two, up,
+};
 
 const EDGE: u8 = 0;
 const CLOUD: u8 = 1;
@@ -20,30 +22,6 @@ const DRAFT: u32 = 0;
 const SEND: u32 = 1;
 const ESCALATE: u32 = 4;
 
-/// A cloud node with both models, and an edge node that knows it over a link of this shape.
-async fn two(shape: &str) -> (Bench, Bench) {
-    let cloud = Bench::with("cloud", &["draft", "target"], "").await;
-    let address = cloud.running.addresses.nodes.unwrap();
-    let edge = Bench::with(
-        "edge",
-        &["draft"],
-        &format!("[[peers]]\nname = \"cloud\"\naddress = \"{address}\"\n{shape}"),
-    )
-    .await;
-    up(&edge, true).await;
-    (cloud, edge)
-}
-
-/// Waits until the edge sees its peer so.
-async fn up(edge: &Bench, wanted: bool) {
-    let mut status = edge.node.peers[0].peer().watch();
-    let seen = status.wait_for(|status| status.up == wanted);
-    tokio::time::timeout(Duration::from_secs(20), seen)
-        .await
-        .unwrap()
-        .unwrap();
-}
-
 fn to(route: u8) -> Decision {
     Decision {
         route,
@@ -51,16 +29,6 @@ fn to(route: u8) -> Decision {
         in_flight_max: 8,
         ..Decision::default()
     }
-}
-
-fn tokens(answer: &Value) -> Vec<String> {
-    let content = answer["choices"][0]["logprobs"]["content"]
-        .as_array()
-        .unwrap();
-    content
-        .iter()
-        .map(|it| it["token"].as_str().unwrap().to_owned())
-        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,18 +82,8 @@ async fn whatever_drafts_and_wherever_the_target_is_its_tokens_are_the_same() {
 
 /// An answer, and what became of the request as its policy learns it.
 async fn told(edge: &Bench, body: &Value) -> (Value, Value) {
-    let (status, headers, answer) = edge.chat(body).await;
-    assert_eq!(status, 200, "{answer}");
-    let id = headers["x-request-id"].to_str().unwrap();
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        let (_, record) = edge.operate(&format!("/v1/decisions/{id}"), None).await;
-        if record["outcome"].is_object() {
-            return (answer, record["outcome"].clone());
-        }
-        assert!(Instant::now() < end, "{record}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let (answer, record) = recorded(edge, body).await;
+    (answer, record["outcome"].clone())
 }
 
 /// What the target and a draft model beside it have done is known where the request came in, and so is what they need not do.
@@ -227,10 +185,7 @@ async fn the_edge_is_escalated_and_its_tokens_stay() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_needs_a_cloud_that_is_full_is_told_when_to_come_back() {
     let cloud = Bench::with("cloud", &["draft", "target"], "[sessions]\nmost = 1\n").await;
-    let address = cloud.running.addresses.nodes.unwrap();
-    let peers = format!("[[peers]]\nname = \"cloud\"\naddress = \"{address}\"\n");
-    let edge = Bench::with("edge", &["draft"], &peers).await;
-    up(&edge, true).await;
+    let edge = edge_of(&cloud, "").await;
     edge.plan(&to(CLOUD), DRAFT);
     let long = json!({
         "stream": true, "temperature": 1.2, "max_tokens": 3000, "logit_bias": { "602": -100 },

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod content_free;
 mod decode;
 mod detokenize;
 mod error;

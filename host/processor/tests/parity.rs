@@ -12,7 +12,7 @@
 
 use msao_core::chat::{Content, Message, Modality, Part};
 use msao_core::inputs::Patches;
-use msao_golden::{Tensors, bytes_of, cases, json, media, messages, options, root};
+use msao_golden::{Tensors, bytes_of, cases, json, media, messages, options, pruned, root};
 use msao_media::{AudioClip, VideoInfo};
 use msao_processor::{
     Family, Media, Options, PictureConfig, PixelBounds, Processor, VideoSampling, safetensors_io,
@@ -386,4 +386,28 @@ fn models_are_known_by_their_own_files() {
         assert_eq!(processor.generation().pad_token_id, Some(296), "{model}");
         assert_eq!(processor.tokenizer().vocab_size(), 312, "{model}");
     }
+}
+
+/// The reference put them together by hand: the closing marker, "N/A", the end of the turn and the answer's header.
+#[test]
+fn what_asks_nothing_stands_in_the_models_own_frame() {
+    let cases = cases();
+    for expected in pruned() {
+        let named = |case: &Value| {
+            let (model, case) = (case["model"].as_str(), case["case"].as_str());
+            format!("{}/{}", model.unwrap(), case.unwrap())
+        };
+        let case = cases.iter().find(|(_, case)| named(case) == expected.name);
+        let messages = messages(&case.unwrap().1);
+        let parts = messages.iter().flat_map(Message::parts);
+        let mut modalities = parts.map(|part| part.modality().0);
+        let last = modalities.rfind(|modality| *modality != Modality::Text);
+        let processor = load(&expected.model);
+        let ids = processor.content_free(last.unwrap()).unwrap();
+        assert_eq!(ids, expected.content_free, "{}", expected.name);
+    }
+    let seeing = load("qwen2-vl-gqa");
+    assert!(seeing.content_free(Modality::Text).unwrap().is_empty());
+    let deaf = seeing.content_free(Modality::Audio).unwrap_err();
+    assert!(deaf.to_string().contains("does not take"), "{deaf}");
 }

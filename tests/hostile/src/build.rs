@@ -198,6 +198,52 @@ pub fn of_other_types() -> Result<Vec<u8>> {
     Ok(wat::parse_str(wat)?)
 }
 
+/// How one side gets a part. Default: as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Treatment {
+    /// Share of tokens kept.
+    pub keep: f64,
+    /// Factor of width and height.
+    pub scale: f64,
+    /// Share of frames kept.
+    pub frames: f64,
+    /// JPEG quality; 0: the original bytes.
+    pub quality: u32,
+    /// The number of `rest`.
+    pub rest: u8,
+}
+
+impl Default for Treatment {
+    fn default() -> Treatment {
+        Treatment {
+            keep: 1.0,
+            scale: 1.0,
+            frames: 1.0,
+            quality: 0,
+            rest: 0,
+        }
+    }
+}
+
+impl Treatment {
+    /// Keeps this share of tokens, of what came.
+    pub fn keeping(keep: f64) -> Treatment {
+        Treatment {
+            keep,
+            ..Treatment::default()
+        }
+    }
+}
+
+/// How both sides get a part. Default: as it came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PartPlan {
+    /// The draft model.
+    pub draft: Treatment,
+    /// The target.
+    pub target: Treatment,
+}
+
 /// A decision as it lies in memory at [`ANSWERS`].
 #[derive(Clone, Debug)]
 pub struct Decision {
@@ -215,8 +261,8 @@ pub struct Decision {
     pub in_flight_max: u32,
     /// Patience in ms.
     pub patience_ms: f64,
-    /// Keep share and number of `rest` of the draft's side, for each part.
-    pub parts: Vec<(f64, u8)>,
+    /// For each part.
+    pub parts: Vec<PartPlan>,
     /// Bytes of the memo.
     pub memo: u32,
     /// The reason's number.
@@ -290,16 +336,21 @@ impl Decision {
             .u32(HEAP)
             .u32(self.terms)
             .align(8);
-        let all = self.parts.iter().fold(head, |bytes, &(keep, rest)| {
-            let bytes = treatment(bytes, keep, rest);
-            treatment(bytes, 1.0, 0)
-        });
-        all.0
+        let sides = self.parts.iter().flat_map(|part| [part.draft, part.target]);
+        sides.fold(head, |bytes, side| side.put(bytes)).0
     }
 }
 
-fn treatment(bytes: Bytes, keep: f64, rest: u8) -> Bytes {
-    bytes.f64(keep).f64(1.0).f64(1.0).u32(0).u8(rest).align(8)
+impl Treatment {
+    fn put(self, bytes: Bytes) -> Bytes {
+        bytes
+            .f64(self.keep)
+            .f64(self.scale)
+            .f64(self.frames)
+            .u32(self.quality)
+            .u8(self.rest)
+            .align(8)
+    }
 }
 
 /// Scores as they lie in memory at [`ANSWERS`].

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::build::{ANSWERS, Core, Decision, Scores, component, updates};
+use crate::build::{ANSWERS, Core, Decision, PartPlan, Scores, Treatment, component, updates};
 
 /// The manifest of a policy.
 pub const MANIFEST: &str = "name = \"hostile\"\nversion = \"0.1.0\"\nworld = \"offload-policy\"\ndescription = \"\"\nstate-schema = 1\n";
@@ -284,6 +284,14 @@ fn traps(all: &mut Vec<Case>) -> Result<()> {
     Ok(())
 }
 
+/// A part of which the draft model gets this share.
+fn drafting_with(keep: f64) -> PartPlan {
+    PartPlan {
+        draft: Treatment::keeping(keep),
+        ..PartPlan::default()
+    }
+}
+
 fn answers(all: &mut Vec<Case>) -> Result<()> {
     let right = Decision::default;
     for (name, decision, says) in [
@@ -331,7 +339,7 @@ fn answers(all: &mut Vec<Case>) -> Result<()> {
         (
             "keep share NaN",
             Decision {
-                parts: vec![(f64::NAN, 0)],
+                parts: vec![drafting_with(f64::NAN)],
                 ..right()
             },
             "parts[0].draft.keep is NaN",
@@ -339,7 +347,7 @@ fn answers(all: &mut Vec<Case>) -> Result<()> {
         (
             "keep share 1.5",
             Decision {
-                parts: vec![(1.5, 0)],
+                parts: vec![drafting_with(1.5)],
                 ..right()
             },
             "parts[0].draft.keep is 1.5",
@@ -347,7 +355,7 @@ fn answers(all: &mut Vec<Case>) -> Result<()> {
         (
             "two parts for one",
             Decision {
-                parts: vec![(1.0, 0); 2],
+                parts: vec![PartPlan::default(); 2],
                 ..right()
             },
             "parts has 2 entries",

@@ -4,7 +4,7 @@
 //! round, `t_d` and `t_t` the time of a token of the draft and of the target model, `t_v` that of a verifying pass:
 //!
 //! ```text
-//! kept    = sum over parts of tokens * keep * frames * scale^2
+//! kept    = sum over parts of tokens * min(keep, frames) * scale^2   (no more than the kept frames hold)
 //! bytes   = sum over media of bytes * frames * scale^2 * (quality / 100, or 1 for the original)
 //!           * (keep, where the rest is cropped or flattened) - bytes that the peer has, at least 0; + bytes of the text
 //! upload  = 8000 * bytes / uplink_bps
@@ -65,7 +65,7 @@ fn kept_tokens(plan: &Plan, parts: &[Part], draft: bool) -> f64 {
     (parts.iter().enumerate())
         .map(|(i, part)| {
             let how = treatment(plan, i, draft);
-            f64::from(part.tokens) * how.keep * how.frames * how.scale * how.scale
+            f64::from(part.tokens) * how.keep.min(how.frames) * how.scale * how.scale
         })
         .sum()
 }

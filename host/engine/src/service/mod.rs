@@ -416,7 +416,10 @@ impl Service {
             .into());
         }
         let tokens = open.options.tokens(&self.config, &open.inputs);
-        let tokens = tokens.saturating_add(open.reserve);
+        // A probe's content-free text stands behind the prompt for a while, where the answer is going to.
+        let probe = open.options.probe.as_ref();
+        let beside = probe.map_or(0, |probe| probe.content_free.len());
+        let tokens = tokens.saturating_add(open.reserve.max(beside));
         if tokens > self.capacity {
             return Err(ServiceError::TooLarge {
                 tokens,

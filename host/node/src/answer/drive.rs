@@ -45,6 +45,8 @@ pub struct Job {
     pub config: Config,
     /// Takes the draft model's seat; `None`: there is no draft model.
     pub draft: Option<Opening>,
+    /// How long that seat has been looking at the prompt before, in ms.
+    pub looked_ms: f64,
     /// Where the target is; `None`: nowhere.
     pub way: Option<Way>,
     /// Where it is too, for when that one is gone.
@@ -104,7 +106,7 @@ pub struct Driven {
     pub draft_passes: (u32, f64),
     /// Time until the draft model had a seat for it, in ms.
     pub queued_ms: Option<f64>,
-    /// Time from then on until it had read the prompt, in ms.
+    /// Time from then on until it had read the prompt, in ms, and before it in the probe.
     pub prefill_ms: Option<f64>,
     /// What the draft model has cost, so far as it has told; `None` where it took no part.
     pub here: Option<Spent>,
@@ -444,7 +446,7 @@ impl Driver {
         match done {
             Done::Ready { waited_ms, took_ms } => {
                 self.queued_ms = Some(waited_ms);
-                self.prefill_ms = Some(took_ms);
+                self.prefill_ms = Some(self.job.looked_ms + took_ms);
                 None
             }
             Done::Verified {

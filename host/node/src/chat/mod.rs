@@ -5,6 +5,7 @@
 
 mod plan;
 mod run;
+mod treat;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

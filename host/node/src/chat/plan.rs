@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use msao_api::{ApiError, drawn_seed, system_fingerprint};
+use msao_core::meter::Spent;
 use msao_core::offload::manifest::Probe;
 use msao_core::offload::record::GenerationId;
 use msao_core::offload::{
-    self, Decision, Mode, Part, Plan, Route, Treatment, capability, flag, modality, overrides,
+    self, Decision, Mode, Part, PartPlan, Plan, Route, Treatment, capability, flag, modality,
+    overrides,
 };
 use msao_core::sampling::{Sampler, SamplingParams};
 use msao_engine::service::{Open, ServiceError, Tell};
@@ -16,11 +18,15 @@ use msao_registry::{Arrival, Ticket, with_scores};
 use msao_session::frame::Identity;
 use tracing::Instrument as _;
 
+use super::treat::{encoding, fitting, treated};
 use super::{Asked, random};
 use crate::clock::since_1970_ms;
 use crate::models::{Model, Opening, Seat};
 use crate::node::Node;
-use crate::request::{self, Prompt};
+use crate::request::{self, Kept, Prompt, Retained};
+
+/// The tokens of each medium of a prompt, those needed most first, as a post-processor has ranked them.
+pub type Orders = Vec<Vec<u32>>;
 
 /// A request that knows how it runs.
 pub struct Planned {
@@ -48,12 +54,27 @@ pub struct Planned {
     pub plan: Plan,
     /// What the host did otherwise than planned: bits of [`overrides`].
     pub overrides: u32,
-    /// The draft model's seat, where the probe has taken it.
+    /// What is read of the media.
+    pub retained: Retained,
+    /// By what it was chosen, where the probe has run.
+    pub orders: Option<Orders>,
+    /// The draft model's seat, where the probe has taken it and the answer goes on from there: it waits for what it is to
+    /// keep.
     pub seat: Option<Box<dyn Seat>>,
+    /// What the probe has cost, where nothing goes on from it.
+    pub looked: Option<Spent>,
     /// Time in the probe, in ms.
     pub probe_ms: f64,
     /// Names what computes the answer.
     pub fingerprint: String,
+}
+
+impl Planned {
+    /// Tokens of the prompt that a model reads, text included.
+    pub fn tokens(&self, kept: &Kept) -> u32 {
+        let media = self.prompt.media.iter().map(|medium| medium.tokens);
+        (self.request.prompt_tokens).saturating_sub(kept.dropped(media))
+    }
 }
 
 /// Plans a request.
@@ -83,6 +104,7 @@ pub async fn plan(
         node,
         ticket: Some(node.plugins.admit(&arrival)),
         seat: None,
+        orders: None,
         probe_ms: 0.0,
     };
     let mut request = offload::Request {
@@ -115,7 +137,11 @@ pub async fn plan(
         // The ticket lets a policy ask once.
         return Err(ApiError::internal());
     };
-    let (plan, overrides) = allowed(plan, &request, &parts, &nodes)?;
+    let allowed = allowed(plan, &request, &parts, &nodes)?;
+    let stays = asked.request.media_at_edge;
+    let (plan, overrides) = fitting(node, allowed, &prompt, stays);
+    let retained = Retained::of(&plan.parts, &prompt.media, planning.orders.as_deref());
+    let looked = planning.let_go(plan.route).await;
     let mut ticket = planning.ticket.take().ok_or_else(ApiError::internal)?;
     if overrides != 0 {
         ticket.ran(plan.clone());
@@ -134,23 +160,28 @@ pub async fn plan(
         nodes,
         plan,
         overrides,
+        retained,
+        orders: planning.orders.take(),
         seat: planning.seat.take(),
+        looked,
         probe_ms: planning.probe_ms,
     })
 }
 
 /// Names what computes an answer: the target wherever it takes part, since its tokens are committed then.
 fn fingerprint(node: &Node, model: &Model, plan: &Plan) -> String {
-    let of = |identity: &Identity, held: &str| {
-        system_fingerprint(&identity.model, held, &identity.processor)
+    let of = |identity: &Identity, held: &str, side: fn(&PartPlan) -> &Treatment| {
+        let encoding = encoding(&identity.processor, &plan.parts, side);
+        system_fingerprint(&identity.model, held, &encoding)
     };
     let target = || match (plan.peer, &node.models.target) {
-        (0, Some(target)) => Some(of(&target.identity, &target.held)),
+        (0, Some(target)) => Some(of(&target.identity, &target.held, |part| &part.target)),
         // How a peer holds its model is part of what it says of it.
-        (row, _) => (node.target_identity(row as usize)).map(|identity| of(&identity, "")),
+        (row, _) => (node.target_identity(row as usize))
+            .map(|identity| of(&identity, "", |part| &part.target)),
     };
     let planned = (plan.route != Route::Edge).then(target).flatten();
-    planned.unwrap_or_else(|| of(&model.identity, &model.held))
+    planned.unwrap_or_else(|| of(&model.identity, &model.held, |part| &part.draft))
 }
 
 /// Tokens that each answer may have, once the prompt is known.
@@ -182,7 +213,9 @@ fn room(node: &Node, model: &Model, asked: &Asked, prompt: &Prompt) -> Result<u3
 struct Planning<'a> {
     node: &'a Arc<Node>,
     ticket: Option<Ticket>,
+    /// Of the model that has looked at the prompt. Nothing is kept yet: what, the plan says.
     seat: Option<Box<dyn Seat>>,
+    orders: Option<Orders>,
     probe_ms: f64,
 }
 
@@ -220,7 +253,7 @@ impl Planning<'_> {
         let model = self.node.models.first().ok_or_else(ApiError::internal)?;
         let options = OpenOptions {
             probe: Some(ProbeOptions {
-                content_free: Vec::new(),
+                content_free: content_free(model, prompt),
                 seed: request.seed,
             }),
             ..OpenOptions::default()
@@ -232,15 +265,28 @@ impl Planning<'_> {
             .await
             .map_err(|error| failed(self.node, &error))?;
         let scores = self.score(&Arc::new(request::report(&probed)), request.seed)?;
-        let whole = Keep {
-            items: prompt.media.iter().map(|_| None).collect(),
-        };
-        seat.keep(whole)
-            .await
-            .map_err(|error| failed(self.node, &error))?;
+        // The fallback's scores rank nothing, and would have the beginning of each medium stay.
+        let ticket = self.ticket()?;
+        let ranked = ticket.generation().postprocessor.is_some() && !ticket.failed();
+        self.orders = ranked.then(|| {
+            let items = scores.items.iter();
+            items.map(|score| score.keep_order.clone()).collect()
+        });
         self.seat = Some(seat);
         self.probe_ms = self.node.clock.now_ms() - began_ms;
         Ok(with_scores(parts, &scores))
+    }
+
+    /// Lets go of the probe's seat where no draft of this node goes on from it: the target has seats of its own, and a draft
+    /// model that is there in case the peer is lost holds nothing as long as it is not. Gives what the probe has cost then.
+    async fn let_go(&mut self, route: Route) -> Option<Spent> {
+        let drafts = matches!(route, Route::Edge | Route::Speculate);
+        if drafts && self.node.models.draft.is_some() {
+            return None;
+        }
+        let seat = self.seat.take()?;
+        let meter = seat.meter().await.ok()?;
+        Some(meter.spent())
     }
 
     /// The sandbox has threads of its own for it; this one waits, and the others go on.
@@ -251,6 +297,27 @@ impl Planning<'_> {
     ) -> Result<offload::Scores, ApiError> {
         let ticket = self.ticket()?;
         Ok(tokio::task::block_in_place(|| ticket.score(report, seed)))
+    }
+}
+
+/// What the probe reads in place of the text behind the last medium; nothing where there is no room for it.
+fn content_free(model: &Model, prompt: &Prompt) -> Vec<u32> {
+    let Some(last) = prompt.media.last() else {
+        return Vec::new();
+    };
+    let ids = match model.processor.content_free(last.modality) {
+        Ok(ids) => ids,
+        Err(error) => {
+            // A template that wants more than one turn, say. Relevance is then told as it is, beside nothing.
+            tracing::warn!(%error, "there is no content-free text for the probe");
+            return Vec::new();
+        }
+    };
+    let context = model.processor.context().min(model.engine.capacity());
+    if prompt.tokens() + ids.len() <= context {
+        ids
+    } else {
+        Vec::new()
     }
 }
 
@@ -280,18 +347,28 @@ pub async fn open(
     model.engine.open(open).await
 }
 
-/// The same, to be taken later.
+/// The same, to be taken later, of a prompt of whose media so much is read.
 pub fn opening(
     model: &Model,
     prompt: &Arc<Prompt>,
+    kept: &Kept,
     params: SamplingParams,
     max_tokens: u32,
     top_logprobs: Option<u32>,
 ) -> Opening {
     let (model, prompt) = (model.clone(), Arc::clone(prompt));
+    let options = OpenOptions {
+        keep: kept.pruning(prompt.media.len()),
+        probe: None,
+    };
+    Box::pin(async move { open(&model, &prompt, params, max_tokens, options, top_logprobs).await })
+}
+
+/// The probe's seat, to go on later with what is kept.
+pub fn going_on(seat: Box<dyn Seat>, keep: Keep) -> Opening {
     Box::pin(async move {
-        let options = OpenOptions::default();
-        open(&model, &prompt, params, max_tokens, options, top_logprobs).await
+        seat.keep(keep).await?;
+        Ok(seat)
     })
 }
 
@@ -395,11 +472,7 @@ pub fn allowed(
         plan.mode = Mode::Exact;
         changed |= overrides::EXACT;
     }
-    let whole = |part: &offload::PartPlan| {
-        part.draft == Treatment::WHOLE && part.target == Treatment::WHOLE
-    };
-    if !plan.parts.iter().all(whole) {
-        plan.parts.clear();
+    if treated(&mut plan.parts, parts) {
         changed |= overrides::RETENTION;
     }
     Ok((plan, changed))

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use msao_api::{ApiError, ItemReport, Piece, PromptTokens, Report, Retention, Usage};
 use msao_core::chat::Modality;
+use msao_core::meter::Spent;
 use msao_core::offload::{Decision, Outcome, Route, Status, overrides};
 use msao_session::edge::{Config, Counters, Start};
 use msao_session::frame::{Open, RefusedCode, SessionId, Wanted};
@@ -20,12 +21,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::Told;
-use super::plan::{Planned, allowed, failed, opening, without_target};
+use super::plan::{Planned, allowed, failed, going_on, opening, without_target};
+use super::treat::{clear_whole, fitting};
 use crate::answer::{Driven, Ended, Job, Steps, Traffic, drive};
 use crate::metrics::Work;
-use crate::models::Seat;
 use crate::node::Node;
 use crate::peers::Ahead;
+use crate::request::{Kept, Retained};
 
 /// What happens may wait for the client for so many pieces; beyond that its slowness is counted as absence.
 const UNREAD: usize = 256;
@@ -126,9 +128,8 @@ impl Running {
     /// Runs all answers to their end.
     async fn answer(&mut self) -> Vec<Driven> {
         let (row, route) = (self.planned.plan.peer as usize, self.planned.plan.route);
-        self.ahead = self
-            .node
-            .ahead(row, route, self.planned.request.prompt_tokens);
+        let tokens = self.planned.tokens(&self.planned.retained.target);
+        self.ahead = self.node.ahead(row, route, tokens);
         let (pieces, mut said) = mpsc::unbounded_channel();
         let mut running = JoinSet::new();
         let mut alone = None;
@@ -207,7 +208,7 @@ impl Running {
         self.target_row = way.as_ref().map_or(row, |way| way.row);
         let node = Arc::downgrade(&self.node);
         let elsewhere = move |row| node.upgrade().filter(|_| !media_stay)?.same_target(row);
-        let prompt = planned.prompt.for_peer();
+        let prompt = planned.prompt.for_peer(&planned.retained.target);
         let open = Open {
             session: session(),
             epoch: 0,
@@ -232,17 +233,23 @@ impl Running {
             arrived_ms: planned.asked.arrived_ms,
             ..Config::exact(open)
         };
+        let mut looked_ms = 0.0;
         let draft = self.node.models.draft.as_ref().map(|model| {
-            // The probe's seat is the first answer's: it has read the prompt.
+            let (prompt, kept) = (&planned.prompt, &planned.retained.draft);
+            // The probe's seat is the first answer's: it has looked at the prompt.
             match planned.seat.take().filter(|_| choice == 0) {
-                Some(seat) => Box::pin(async move { Ok::<Box<dyn Seat>, _>(seat) }) as _,
-                None => opening(model, &planned.prompt, params, planned.max_tokens, logprobs),
+                Some(seat) => {
+                    looked_ms = planned.probe_ms;
+                    going_on(seat, kept.keep(prompt.media.len()))
+                }
+                None => opening(model, prompt, kept, params, planned.max_tokens, logprobs),
             }
         });
         Job {
             choice,
             config,
             draft,
+            looked_ms,
             way,
             elsewhere: Arc::new(elsewhere),
             withheld: if media_stay {
@@ -278,8 +285,13 @@ impl Running {
             // It has had its answer, or may not ask any more.
             Decision::Probe => msao_registry::fallback_plan(request, parts, nodes),
         };
-        let (plan, changed) = allowed(plan, request, parts, nodes)?;
+        let allowed = allowed(plan, request, parts, nodes)?;
+        let prompt = &planned.prompt;
+        let stays = planned.asked.request.media_at_edge;
+        let (plan, changed) = fitting(&self.node, allowed, prompt, stays);
         ticket.ran(plan.clone());
+        let orders = planned.orders.as_deref();
+        planned.retained = Retained::of(&plan.parts, &prompt.media, orders);
         planned.plan = plan;
         planned.overrides |= changed | overrides::PEER;
         Ok(())
@@ -322,14 +334,20 @@ impl Running {
         }
         let route = self.ran(&counters);
         let outcome = self.outcome(&driven, &counters, error.as_ref());
-        let items = planned.parts.iter().filter_map(|part| {
-            let whole = |there: bool| there.then_some(1.0);
+        // On other routes it did where the peer was lost, or what it had begun was escalated.
+        let drafted = driven.iter().any(|driven| driven.here.is_some());
+        let drafted = drafted || matches!(route, Route::Edge | Route::Speculate);
+        let (draft, target) = (&planned.retained.draft, &planned.retained.target);
+        let items = planned.parts.iter().enumerate();
+        let items = items.filter_map(|(medium, part)| {
+            let share = |kept: &Kept| kept.share(medium, part.tokens);
             let retention = Retention {
-                draft: whole(matches!(
-                    route,
-                    Route::Edge | Route::Speculate | Route::CloudDraft
-                )),
-                target: whole(route != Route::Edge),
+                draft: match route {
+                    // It reads beside the target, and what the target reads.
+                    Route::CloudDraft => Some(share(target)),
+                    _ => drafted.then(|| share(draft)),
+                },
+                target: (route != Route::Edge).then(|| share(target)),
             };
             ItemReport::of(part, retention)
         });
@@ -350,7 +368,7 @@ impl Running {
                 node.metrics.waited("draft", waited_ms);
             }
             if let Some(took_ms) = driven.prefill_ms {
-                speeds.prefilled(planned.request.prompt_tokens, took_ms);
+                speeds.prefilled(planned.tokens(draft), took_ms);
             }
             speeds.drafted(driven.draft_passes.0, driven.draft_passes.1);
         }
@@ -358,10 +376,24 @@ impl Running {
             .answered(route, &outcome, planned.asked.request.n);
         node.metrics.judged(&counters);
         let held = |of: fn(&Driven) -> f64| driven.iter().map(of).sum::<f64>();
+        let (looked_here, looked_there) = self.looked();
         node.metrics.held(
-            held(|it| it.here.map_or(0.0, |here| here.cache_byte_seconds)),
-            held(|it| it.there.cache_byte_seconds),
+            held(|it| it.here.map_or(0.0, |here| here.cache_byte_seconds))
+                + looked_here.cache_byte_seconds,
+            held(|it| it.there.cache_byte_seconds) + looked_there.cache_byte_seconds,
         );
+        for (number, medium) in planned.prompt.media.iter().enumerate() {
+            for (side, kept, there) in [
+                ("edge", draft, drafted),
+                ("cloud", target, route != Route::Edge),
+            ] {
+                if there {
+                    let kept = kept.count(number, medium.tokens);
+                    let dropped = medium.tokens.saturating_sub(kept);
+                    node.metrics.retained(medium.modality, side, kept, dropped);
+                }
+            }
+        }
         let details = &usage.prompt_tokens_details;
         node.metrics
             .read(usage.prompt_tokens, details.cached_tokens);
@@ -396,6 +428,16 @@ impl Running {
             if catch_unwind(AssertUnwindSafe(|| ticket.finish(outcome))).is_err() {
                 tracing::error!("what was to be learned of a request is lost by a panic");
             }
+        }
+    }
+
+    /// What a probe has cost from which nothing goes on, here and where the target is, be that here too.
+    fn looked(&self) -> (Spent, Spent) {
+        let looked = self.planned.looked.unwrap_or_default();
+        match &self.node.models.draft {
+            Some(_) => (looked, Spent::default()),
+            // The target has looked.
+            None => (Spent::default(), looked),
         }
     }
 
@@ -441,7 +483,18 @@ impl Running {
         let price = (planned.nodes.get(row))
             .map_or(0.0, |peer| peer.price_per_mtok)
             .max(0.0);
-        let billed = f64::from(planned.request.prompt_tokens) + f64::from(counters.tokens);
+        // What the peer does for it: what it does not read is not its work.
+        let read = planned.tokens(&planned.retained.target);
+        let billed = f64::from(read) + f64::from(counters.tokens);
+        let (looked_here, looked_there) = self.looked();
+        let mut parts = planned.plan.parts.clone();
+        if route == Route::CloudDraft {
+            // A session names one keep list a medium, which both models there go by.
+            for part in &mut parts {
+                part.draft = part.target;
+            }
+            clear_whole(&mut parts);
+        }
         let mut outcome = Outcome {
             route: route as u8,
             peer: row as u32,
@@ -454,14 +507,17 @@ impl Running {
             sent_bytes: sent as f64,
             received_bytes: received as f64,
             edge_flops: (driven.iter().filter_map(|driven| driven.here))
+                .chain([looked_here])
                 .map(|here| here.flops as f64)
                 .sum(),
-            cloud_flops: driven.iter().map(|driven| driven.there.flops).sum(),
+            cloud_flops: driven.iter().map(|driven| driven.there.flops).sum::<f64>()
+                + looked_there.flops as f64,
             cost: if route == Route::Edge {
                 0.0
             } else {
                 price * billed / 1e6
             },
+            parts,
             ..Outcome::default()
         };
         counters.fill(&mut outcome);

@@ -10,7 +10,7 @@ use msao_engine::service::{Open as OpenSeat, ServiceError, Tell, Verdict};
 use msao_engine::{EngineError, OpenOptions};
 use msao_processor::Processor;
 use msao_session::cloud::{Choice, Cloud, Config, Effect, Event};
-use msao_session::frame::{Frame, Open, RefusedCode, Wanted};
+use msao_session::frame::{Frame, Medium, Open, RefusedCode, Wanted, kept_tokens};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::mpsc;
 
@@ -22,7 +22,7 @@ use super::{Attach, Sessions};
 use crate::answer::Channel;
 use crate::metrics::Work;
 use crate::models::{Done, Model, Opening, Order, Orders};
-use crate::request::Prompt;
+use crate::request::{Kept, Prompt};
 
 /// Drafts that one pass verifies for a session at most.
 const MOST_DRAFTS: usize = 64;
@@ -35,6 +35,7 @@ struct Served {
     channel: Option<Channel>,
     /// The orders under way, by stamp: where in the answer, and with how many drafts.
     orders: HashMap<u64, (u32, usize)>,
+    /// Of the prompt, those that are read.
     prompt_tokens: u32,
     /// Whether the target works for it and it is counted among those.
     busy: bool,
@@ -49,6 +50,53 @@ struct Served {
     account: Option<Account>,
     /// The seat is of both models: it makes drafts of its own, and its passes are no passes of the target's.
     both: bool,
+}
+
+/// What the models of a session read.
+struct Read {
+    inputs: Arc<ModelInputs>,
+    /// Tokens of each medium, in their order.
+    media: Vec<u32>,
+    /// What of them is read: by the target, and by a draft model beside it.
+    kept: Kept,
+}
+
+impl Read {
+    /// Of a prompt whose media have so many tokens each here, as the edge wants it to be read.
+    fn new(
+        inputs: Arc<ModelInputs>,
+        media: Vec<u32>,
+        wanted: &[Medium],
+    ) -> Result<Read, (RefusedCode, String)> {
+        if media.len() != wanted.len() {
+            let (wanted, here) = (wanted.len(), media.len());
+            let why = format!("prompt.media has {wanted} entries, and the messages name {here}");
+            return Err((RefusedCode::Request, why));
+        }
+        let mut kept = Vec::with_capacity(media.len());
+        for (number, (medium, &tokens)) in wanted.iter().zip(&media).enumerate() {
+            let bits = medium.keep.as_ref();
+            let list = bits
+                .map(|bits| kept_tokens(bits, tokens as usize))
+                .transpose();
+            let list = list.map_err(|error| {
+                let why = format!("prompt.media[{number}].keep {error}");
+                (RefusedCode::Request, why)
+            })?;
+            kept.push(list.filter(|list| list.len() < tokens as usize));
+        }
+        Ok(Read {
+            inputs,
+            media,
+            kept: Kept::new(kept),
+        })
+    }
+
+    /// Tokens of the prompt that are read.
+    fn tokens(&self) -> u32 {
+        let dropped = self.kept.dropped(self.media.iter().copied());
+        (self.inputs.input_ids.len() as u32).saturating_sub(dropped)
+    }
 }
 
 /// Where the times of its passes go.
@@ -66,8 +114,8 @@ impl Sessions {
         mut attached: mpsc::UnboundedReceiver<Attach>,
         known: Option<Arc<Prompt>>,
     ) {
-        let inputs = match self.inputs(&open, known).await {
-            Ok(inputs) => inputs,
+        let read = match self.read(&open, known).await {
+            Ok(read) => read,
             Err((code, message)) => {
                 let mut message = message;
                 message.truncate(message.floor_char_boundary(250));
@@ -88,7 +136,7 @@ impl Sessions {
             ..Config::default()
         };
         let beside = Beside::default();
-        let seat = self.seat(&open, &inputs, &beside);
+        let seat = self.seat(&open, &read, &beside);
         let account = open.cost.then(|| Account::new(beside));
         let decodes = open.wanted != Wanted::Verify;
         let both = open.wanted == Wanted::DecodeWithDraft && self.models_are_alike();
@@ -105,7 +153,7 @@ impl Sessions {
             seat: Orders::new(seat, true),
             channel: Some(channel),
             orders: HashMap::new(),
-            prompt_tokens: inputs.input_ids.len() as u32,
+            prompt_tokens: read.tokens(),
             busy: false,
             decodes,
             acceptance: Acceptance::default(),
@@ -165,17 +213,18 @@ impl Sessions {
     }
 
     /// What the target reads: laid out before by a model that does it alike, or here.
-    async fn inputs(
+    async fn read(
         &self,
         open: &Open,
         known: Option<Arc<Prompt>>,
-    ) -> Result<Arc<ModelInputs>, (RefusedCode, String)> {
+    ) -> Result<Read, (RefusedCode, String)> {
         let own = &self.target.identity;
         if let Some(known) = &known
             && known.identity.tokenizer == own.tokenizer
             && known.identity.processor == own.processor
         {
-            return Ok(Arc::clone(&known.inputs));
+            let media = known.media.iter().map(|medium| medium.tokens).collect();
+            return Read::new(Arc::clone(&known.inputs), media, &open.prompt.media);
         }
         let held = |digest: &Digest| {
             let media = known.iter().flat_map(|known| &known.media);
@@ -189,10 +238,6 @@ impl Sessions {
                 let why = format!("medium {} is not here", medium.digest.short());
                 (RefusedCode::MediaMissing, why)
             })?;
-            if medium.keep.is_some() {
-                let why = "keep lists are not taken yet".to_owned();
-                return Err((RefusedCode::Request, why));
-            }
             media.push((medium.modality, bytes));
         }
         let processor = Arc::clone(&self.target.processor);
@@ -205,11 +250,13 @@ impl Sessions {
             let decoded = media.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
             let prepared = processor.prepare(&messages, &decoded);
             let prepared = prepared.map_err(|error| error.to_string())?;
-            Ok::<_, String>(prepared.inputs)
+            let spans = prepared.spans.iter();
+            let tokens: Vec<u32> = spans.map(|span| span.tokens.len() as u32).collect();
+            Ok::<_, String>((prepared.inputs, tokens))
         };
         let laid_out = tokio::task::spawn_blocking(move || lay_out(&processor)).await;
         match laid_out {
-            Ok(Ok(inputs)) => Ok(Arc::new(inputs)),
+            Ok(Ok((inputs, media))) => Read::new(Arc::new(inputs), media, &open.prompt.media),
             Ok(Err(why)) => Err((RefusedCode::Request, why)),
             Err(_) => Err((
                 RefusedCode::Failed,
@@ -223,8 +270,8 @@ impl Sessions {
         (self.draft.as_ref()).is_some_and(|draft| draft.identity.tokenizer == own)
     }
 
-    fn seat(&self, open: &Open, inputs: &Arc<ModelInputs>, beside: &Beside) -> Opening {
-        let on = |model: &Model, top_logprobs| seat_on(model, open, inputs, top_logprobs);
+    fn seat(&self, open: &Open, read: &Read, beside: &Beside) -> Opening {
+        let on = |model: &Model, top_logprobs| seat_on(model, open, read, top_logprobs);
         let target = on(&self.target, open.top_logprobs);
         match (open.wanted, &self.draft) {
             (Wanted::DecodeWithDraft, Some(draft)) if self.models_are_alike() => {
@@ -240,14 +287,14 @@ impl Sessions {
     }
 }
 
-/// A seat for a session on one model.
-fn seat_on(
-    model: &Model,
-    open: &Open,
-    inputs: &Arc<ModelInputs>,
-    top_logprobs: Option<u32>,
-) -> Opening {
-    let (engine, inputs) = (Arc::clone(&model.engine), Arc::clone(inputs));
+/// A seat for a session on one model. A session names one keep list a medium, so that a draft model beside the target reads
+/// what the target reads.
+fn seat_on(model: &Model, open: &Open, read: &Read, top_logprobs: Option<u32>) -> Opening {
+    let (engine, inputs) = (Arc::clone(&model.engine), Arc::clone(&read.inputs));
+    let options = OpenOptions {
+        keep: read.kept.pruning(read.media.len()),
+        probe: None,
+    };
     let waits = Arc::clone(&model.waits);
     let (params, reserve) = (open.sampling.clone(), open.max_tokens as usize);
     let (vocabulary, end_of_sequence) = (model.vocabulary(), model.ends().to_vec());
@@ -258,7 +305,7 @@ fn seat_on(
             inputs,
             sampler,
             reserve,
-            options: OpenOptions::default(),
+            options,
             end_of_sequence,
             tell: Tell {
                 top_logprobs,
@@ -431,5 +478,61 @@ async fn receive(channel: &mut Option<Channel>) -> Option<Frame> {
     match channel {
         Some(channel) => channel.receiver.recv().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use msao_core::chat::Modality;
+    use msao_session::frame::keep_bits;
+
+    use super::*;
+
+    #[test]
+    fn a_keep_list_for_other_tokens_than_there_are_is_refused_with_its_place() {
+        let read = |keeps: &[Option<Vec<u8>>], media: &[u32]| {
+            let wanted: Vec<Medium> = keeps
+                .iter()
+                .map(|keep| Medium {
+                    digest: Digest([0; 32]),
+                    modality: Modality::Image,
+                    keep: keep.clone(),
+                })
+                .collect();
+            let tokens = 5 + media.iter().sum::<u32>() as usize;
+            let inputs = Arc::new(ModelInputs {
+                input_ids: vec![0; tokens],
+                ..ModelInputs::default()
+            });
+            Read::new(inputs, media.to_vec(), &wanted)
+        };
+        let bits = |kept: &[u32]| Some(keep_bits(kept, 10));
+        let some = read(&[None, bits(&[1, 9])], &[4, 10]).unwrap();
+        assert_eq!(
+            (some.kept.of(0), some.kept.of(1)),
+            (None, Some(&[1, 9][..]))
+        );
+        assert_eq!(some.tokens(), 5 + 4 + 2);
+        // All of it, bit by bit, is all of it.
+        let all: Vec<u32> = (0..10).collect();
+        assert!(read(&[bits(&all)], &[10]).unwrap().kept.is_whole());
+        assert_eq!(read(&[bits(&[])], &[10]).unwrap().tokens(), 5);
+        for (keeps, media, words) in [
+            (
+                vec![None, bits(&[1])],
+                vec![4, 17],
+                "prompt.media[1].keep has 2 bytes",
+            ),
+            (
+                vec![bits(&[9])],
+                vec![9],
+                "prompt.media[0].keep has bits behind the last",
+            ),
+            (vec![None], vec![4, 4], "prompt.media has 1 entries"),
+        ] {
+            let (code, why) = read(&keeps, &media).err().unwrap();
+            assert_eq!(code, RefusedCode::Request);
+            assert!(why.contains(words), "{why}");
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 pub mod fetch;
 mod prepare;
+mod retain;
 mod rows;
 
 pub use self::prepare::{Medium, Prompt, prepare};
+pub use self::retain::{Kept, Retained, draft_treatment, target_treatment};
 pub use self::rows::{known, parts, report, this_node};

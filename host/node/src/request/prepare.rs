@@ -7,12 +7,13 @@ use bytes::Bytes;
 use msao_api::{ApiError, ChatRequest, Source};
 use msao_core::chat::{Message, Modality};
 use msao_core::digest::Digest;
-use msao_core::inputs::ModelInputs;
+use msao_core::inputs::{Grid, ModelInputs, Patches};
 use msao_media::{Limits, MediaError};
-use msao_processor::{DecodeError, Media, ProcessorError};
+use msao_processor::{DecodeError, Media, Prepared, Processor, ProcessorError};
 use msao_session::frame::{self, Identity};
 use tokio_util::sync::CancellationToken;
 
+use super::retain::Kept;
 use crate::models::Model;
 
 /// A medium as the client sent it, and what it turned out to be.
@@ -26,12 +27,14 @@ pub struct Medium {
     pub digest: Digest,
     /// Pixels across and down; 0 for sounds.
     pub size_px: (u32, u32),
-    /// Frames that the model looks at; 1 for an image, 0 for a sound.
+    /// Frames that the model looks at; 1 for an image, for a sound its segments of a token each.
     pub frames: u32,
     /// Length of a clip or a sound, in ms; 0 for an image.
     pub duration_ms: f64,
     /// Tokens in the prompt.
     pub tokens: u32,
+    /// Their extent: frames, rows and columns of tokens. A sound is as long as it has tokens, and 1 x 1 otherwise.
+    pub grid: Grid,
 }
 
 /// A chat, laid out for one model.
@@ -57,12 +60,13 @@ impl Prompt {
         self.inputs.input_ids.len()
     }
 
-    /// The same as a peer is told it: media by digest, everything kept.
-    pub fn for_peer(&self) -> frame::Prompt {
-        let media = self.media.iter().map(|medium| frame::Medium {
+    /// The same as a peer is told it: media by digest, and what the target reads of them.
+    pub fn for_peer(&self, kept: &Kept) -> frame::Prompt {
+        let media = self.media.iter().enumerate();
+        let media = media.map(|(number, medium)| frame::Medium {
             digest: medium.digest,
             modality: medium.modality,
-            keep: None,
+            keep: (kept.of(number)).map(|kept| frame::keep_bits(kept, medium.tokens as usize)),
         });
         frame::Prompt {
             messages: self.messages.clone(),
@@ -117,8 +121,13 @@ pub fn prepare(
     let prepared = processor
         .prepare(&request.messages, &decoded)
         .map_err(|error| unprepared(&error, &fields))?;
-    for (medium, span) in media.iter_mut().zip(&prepared.spans) {
+    let grids = grids(processor, &prepared);
+    for ((medium, span), grid) in media.iter_mut().zip(&prepared.spans).zip(grids) {
         medium.tokens = span.tokens.len() as u32;
+        medium.grid = grid;
+        if medium.modality == Modality::Audio {
+            medium.frames = grid.t as u32;
+        }
     }
     let mut prompt = Prompt {
         messages: request.messages.clone(),
@@ -128,8 +137,42 @@ pub fn prepare(
         notes: prepared.notes,
         content: Digest([0; 32]),
     };
-    prompt.content = prompt.for_peer().digest();
+    prompt.content = prompt.for_peer(&Kept::default()).digest();
     Ok(prompt)
+}
+
+/// The extents of a prompt's media in tokens, in their order.
+fn grids(processor: &Processor, prepared: &Prepared) -> Vec<Grid> {
+    let (config, inputs) = (processor.media_config(), &prepared.inputs);
+    let mut images = in_tokens(inputs.images.as_ref(), config.image.merge);
+    let mut clips = in_tokens(inputs.videos.as_ref(), config.video.picture.merge);
+    let spans = prepared.spans.iter().map(|span| {
+        let tokens = span.tokens.len();
+        let grid = match span.modality {
+            Modality::Image => images.next(),
+            Modality::Video => clips.next(),
+            Modality::Text | Modality::Audio => None,
+        };
+        let in_a_row = Grid {
+            t: tokens,
+            h: 1,
+            w: 1,
+        };
+        grid.filter(|grid| grid.patches() == tokens)
+            .unwrap_or(in_a_row)
+    });
+    spans.collect()
+}
+
+/// Extents in tokens, each of which a square of patches with sides of `merge` has become.
+fn in_tokens(patches: Option<&Patches>, merge: usize) -> impl Iterator<Item = Grid> {
+    let grids = patches.map_or(&[][..], |patches| patches.grids.as_slice());
+    let merge = merge.max(1);
+    grids.iter().map(move |grid| Grid {
+        t: grid.t,
+        h: grid.h / merge,
+        w: grid.w / merge,
+    })
 }
 
 /// Memory that a decoded medium takes.
@@ -170,6 +213,7 @@ fn described(modality: Modality, bytes: Bytes, media: &Media) -> Medium {
         frames,
         duration_ms,
         tokens: 0,
+        grid: Grid { t: 0, h: 0, w: 0 },
     }
 }
 

@@ -13,8 +13,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use msao_hostile::MANIFEST;
-use msao_hostile::build::{Core, Decision};
+use msao_hostile::build::{Core, Decision, Scores};
+use msao_hostile::{MANIFEST, SCORE_MANIFEST};
 use msao_node::config::Media;
 use msao_node::config::load::parse;
 use msao_node::node::{Models, Node};
@@ -119,7 +119,23 @@ impl Bench {
 
     /// Makes a policy active that always plans this, and does `step` (an action's number) while drafting.
     pub fn plan(&self, decision: &Decision, step: u32) {
-        match self.node.plugins.activate(self.choice(decision, step)) {
+        self.activate(self.choice(decision, step));
+    }
+
+    /// The same behind a probe, of which a post-processor always thinks this.
+    pub fn plan_probed(&self, decision: &Decision, step: u32, scores: &Scores) {
+        let push = |bundle: &Bundle| Pick::Take(self.node.plugins.push(bundle).unwrap());
+        let manifest = format!("{MANIFEST}probe = \"full\"\n");
+        let scorer = Core::scoring(scores).build().unwrap();
+        let scorer = Bundle::new(scorer, SCORE_MANIFEST.to_owned(), None).unwrap();
+        self.activate(Choice {
+            policy: push(&bundle_as(manifest, decision, step)),
+            postprocessor: push(&scorer),
+        });
+    }
+
+    fn activate(&self, choice: Choice) {
+        match self.node.plugins.activate(choice) {
             Ok(_) => {}
             Err(error) => assert!(error.to_string().contains("active"), "{error}"),
         }
@@ -241,11 +257,72 @@ impl Bench {
 
 /// A policy that always plans this, and does `step` (an action's number) while drafting.
 fn bundle(decision: &Decision, step: u32) -> Bundle {
+    bundle_as(MANIFEST.to_owned(), decision, step)
+}
+
+fn bundle_as(manifest: String, decision: &Decision, step: u32) -> Bundle {
     let core = Core {
         step: format!("(i32.const {step})"),
         ..Core::deciding(decision)
     };
-    Bundle::new(core.build().unwrap(), MANIFEST.to_owned(), None).unwrap()
+    Bundle::new(core.build().unwrap(), manifest, None).unwrap()
+}
+
+/// A cloud node with both models, and an edge node that knows it over a link of this shape.
+pub async fn two(shape: &str) -> (Bench, Bench) {
+    let cloud = Bench::with("cloud", &["draft", "target"], "").await;
+    let edge = edge_of(&cloud, shape).await;
+    (cloud, edge)
+}
+
+/// An edge node that knows a cloud over a link of this shape.
+pub async fn edge_of(cloud: &Bench, shape: &str) -> Bench {
+    let address = cloud.running.addresses.nodes.unwrap();
+    let edge = Bench::with(
+        "edge",
+        &["draft"],
+        &format!("[[peers]]\nname = \"cloud\"\naddress = \"{address}\"\n{shape}"),
+    )
+    .await;
+    up(&edge, true).await;
+    edge
+}
+
+/// Waits until the edge sees its peer so.
+pub async fn up(edge: &Bench, wanted: bool) {
+    let mut status = edge.node.peers[0].peer().watch();
+    let seen = status.wait_for(|status| status.up == wanted);
+    tokio::time::timeout(Duration::from_secs(20), seen)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+/// An answer, and the record of its request, once it is complete.
+pub async fn recorded(bench: &Bench, body: &Value) -> (Value, Value) {
+    let (status, headers, answer) = bench.chat(body).await;
+    assert_eq!(status, 200, "{answer}");
+    let id = headers["x-request-id"].to_str().unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (_, record) = bench.operate(&format!("/v1/decisions/{id}"), None).await;
+        if record["outcome"].is_object() {
+            return (answer, record);
+        }
+        assert!(Instant::now() < end, "{record}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The tokens of an answer that tells log-probabilities.
+pub fn tokens(answer: &Value) -> Vec<String> {
+    let content = answer["choices"][0]["logprobs"]["content"]
+        .as_array()
+        .unwrap();
+    content
+        .iter()
+        .map(|it| it["token"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 async fn send_to(address: SocketAddr, request: Request<Full<Bytes>>) -> Response<Incoming> {

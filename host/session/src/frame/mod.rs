@@ -34,6 +34,7 @@ mod control;
 mod cost;
 mod decoder;
 mod error;
+mod keep;
 pub mod limits;
 mod open;
 mod tokens;
@@ -48,6 +49,7 @@ pub use self::control::{
 pub use self::cost::Cost;
 pub use self::decoder::Decoder;
 pub use self::error::FrameError;
+pub use self::keep::{KeepError, keep_bits, kept_tokens};
 pub use self::open::{Medium, Open, Prompt, Wanted};
 pub use self::tokens::{Draft, Finish, Verdict};
 pub use self::words::{Word, Words};

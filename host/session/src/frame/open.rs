@@ -31,7 +31,9 @@ pub struct Medium {
     /// What it is.
     pub modality: Modality,
     /// A bit for each of its tokens, the first in the lowest bit of the first byte; set ones are kept. Nothing keeps
-    /// all. Bits past the last token are 0.
+    /// all. Bits past the last token are 0. Tokens are counted as the target's own processor makes them: a list for
+    /// another number of tokens is refused. It holds for all models of the cloud that read the prompt. See
+    /// [`keep_bits`](super::keep_bits) and [`kept_tokens`](super::kept_tokens).
     #[serde(default, with = "cbor::bitmap")]
     pub keep: Option<Vec<u8>>,
 }
