@@ -1,0 +1,10 @@
+//! The mathematics by which a node adapts: what it estimates, how sure it may be of a draft, what it may commit
+//! unverified, how parameters are tuned.
+//!
+//! Pure: no I/O, no clock, no threads. Times are arguments, chance is a function of a seed, and all state can be stored
+//! with serde and comes back the same to the bit. Whatever was measured, results are in their documented ranges.
+//!
+//! Read first: [`estimate::Average`] (what figures are of late).
+#![forbid(unsafe_code)]
+
+pub mod estimate;
