@@ -4,7 +4,9 @@
 //! Pure: no I/O, no clock, no threads. Times are arguments, chance is a function of a seed, and all state can be stored
 //! with serde and comes back the same to the bit. Whatever was measured, results are in their documented ranges.
 //!
-//! Read first: [`estimate::Average`] (what figures are of late).
+//! Read first: [`audit::Audit`] (what confident mode may commit), [`estimate::Average`] (what figures are of late).
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod estimate;
+mod random;
