@@ -10,6 +10,9 @@ pub(crate) enum Stream {
     Coin = 1,
     Simulation,
     Traffic,
+    Design,
+    Fit,
+    Search,
 }
 
 /// The number at one place of a stream, in `(0, 1)`: `(k + 1/2) / 2^53` of Philox's first 53 bits.
@@ -50,6 +53,11 @@ impl Random {
         let radius = (-2.0 * self.uniform().ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
+
+    /// Of the whole numbers below `count`, which is at least 1.
+    pub(crate) fn below(&mut self, count: usize) -> usize {
+        ((self.uniform() * count as f64) as usize).min(count.saturating_sub(1))
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +90,7 @@ mod tests {
         let here = at(1, Stream::Coin, 5);
         assert_eq!(here, at(1, Stream::Coin, 5));
         assert_ne!(here, at(1 << 32, Stream::Coin, 5));
-        assert_ne!(here, at(1, Stream::Traffic, 5));
+        assert_ne!(here, at(1, Stream::Search, 5));
         assert_ne!(here, at(1, Stream::Coin, 5 << 32));
     }
 }
