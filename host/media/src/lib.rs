@@ -30,6 +30,7 @@ mod file;
 mod guard;
 mod image;
 mod limits;
+pub mod ship;
 mod sniff;
 mod video;
 mod webp;
