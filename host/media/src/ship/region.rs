@@ -51,13 +51,34 @@ impl Region {
     }
 
     /// The column after the last.
-    fn right(self) -> u32 {
+    pub(super) fn right(self) -> u32 {
         self.x.saturating_add(self.width)
     }
 
     /// The row after the last.
-    fn bottom(self) -> u32 {
+    pub(super) fn bottom(self) -> u32 {
         self.y.saturating_add(self.height)
+    }
+
+    /// Grown outward until all sides lie on multiples of `to_px` (0 is taken as 1) or on the edge of the canvas.
+    pub(super) fn aligned(self, to_px: u32, canvas: (u32, u32)) -> Option<Self> {
+        let to_px = to_px.max(1);
+        let down = |value: u32| value / to_px * to_px;
+        let up = |value: u32| value.checked_next_multiple_of(to_px).unwrap_or(u32::MAX);
+        Self::between(
+            (down(self.x), down(self.y)),
+            (up(self.right()), up(self.bottom())),
+        )?
+        .within(canvas)
+    }
+
+    /// The smallest region around all of `regions`; `None` if there are none.
+    pub(super) fn around(regions: &[Self]) -> Option<Self> {
+        let left = regions.iter().map(|region| region.x).min()?;
+        let top = regions.iter().map(|region| region.y).min()?;
+        let right = regions.iter().map(|region| region.right()).max()?;
+        let bottom = regions.iter().map(|region| region.bottom()).max()?;
+        Self::between((left, top), (right, bottom))
     }
 
     /// From the first pixel to the one after the last; `None` if that is nothing.
@@ -141,7 +162,7 @@ pub fn share(regions: &[Region], canvas: (u32, u32)) -> f64 {
 }
 
 /// Pixels of the canvas that lie in at least one region: row bands between the borders of regions, one after the other.
-fn covered_px(regions: &[Region], canvas: (u32, u32)) -> u64 {
+pub(super) fn covered_px(regions: &[Region], canvas: (u32, u32)) -> u64 {
     let mut inside: Vec<Region> = regions
         .iter()
         .filter_map(|region| region.within(canvas))
@@ -253,6 +274,29 @@ mod tests {
             0.04
         );
         assert_eq!(share(&[region(0, 0, 1, 1)], (0, 7)), 0.0);
+    }
+
+    #[test]
+    fn alignment_ends_at_the_canvas() {
+        let canvas = (100, 50);
+        assert_eq!(
+            region(9, 17, 3, 3).aligned(8, canvas),
+            Some(region(8, 16, 8, 8))
+        );
+        assert_eq!(
+            region(97, 48, 1, 1).aligned(16, canvas),
+            Some(region(96, 48, 4, 2))
+        );
+        assert_eq!(
+            region(9, 9, 3, 3).aligned(0, canvas),
+            Some(region(9, 9, 3, 3))
+        );
+        assert_eq!(
+            region(9, 9, 3, 3).aligned(u32::MAX, canvas),
+            Some(Region::whole(canvas))
+        );
+        assert_eq!(region(100, 0, 3, 3).aligned(1, canvas), None);
+        assert_eq!(region(0, 0, 0, 3).aligned(8, canvas), None);
     }
 
     #[test]
