@@ -109,6 +109,12 @@ pub enum MediaError {
         /// How many frames the clip has.
         frames: usize,
     },
+    /// A medium cannot be shipped the way that was asked for: a mistake in the caller. See [`crate::ship`].
+    #[error("cannot be shipped that way: {detail}")]
+    BadWay {
+        /// What was asked for, and what can be.
+        detail: String,
+    },
     /// The file could not be read.
     #[error("the file cannot be read: {0}")]
     Read(#[from] std::io::Error),

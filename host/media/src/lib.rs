@@ -13,6 +13,9 @@
 //! clips (MP4, and the frame lists of GIF and WebP) are read here, because a sample table of a few bytes
 //! can claim billions of samples and the count has to be refused before it is believed.
 //!
+//! What was decoded can be made smaller for the way to another node, and is opened there under the same promises:
+//! [`ship`].
+//!
 //! Read first: [`Limits`], [`decode_image`], [`decode_audio`], [`decode_video`].
 //!
 //! ```
@@ -30,6 +33,7 @@ mod file;
 mod guard;
 mod image;
 mod limits;
+pub mod ship;
 mod sniff;
 mod video;
 mod webp;

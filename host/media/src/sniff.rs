@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::bytes::Bytes;
 use crate::error::MediaError;
+use crate::ship::kind_of;
 
 /// What an input is used as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +47,8 @@ pub enum Format {
     Flac,
     /// ISO base media (MP4, QuickTime), whole or fragmented.
     Mp4,
+    /// What one node sends another of a medium of this kind ([`crate::ship`]). Never taken for a file.
+    Shipment(MediaKind),
 }
 
 impl Format {
@@ -55,12 +58,17 @@ impl Format {
             Self::Png | Self::Jpeg | Self::WebP | Self::Gif => MediaKind::Image,
             Self::Wav | Self::Mp3 | Self::Flac => MediaKind::Audio,
             Self::Mp4 => MediaKind::Video,
+            Self::Shipment(kind) => kind,
         }
     }
 
-    /// Whether the format is taken as this kind.
+    /// Whether a file of the format is taken as this kind.
     pub fn can_be(self, kind: MediaKind) -> bool {
-        self.kind() == kind || (kind == MediaKind::Video && matches!(self, Self::Gif | Self::WebP))
+        match self {
+            Self::Shipment(_) => false,
+            Self::Gif | Self::WebP if kind == MediaKind::Video => true,
+            format => format.kind() == kind,
+        }
     }
 }
 
@@ -75,6 +83,7 @@ impl fmt::Display for Format {
             Self::Mp3 => "MP3",
             Self::Flac => "FLAC",
             Self::Mp4 => "MP4",
+            Self::Shipment(_) => "shipment",
         })
     }
 }
@@ -123,6 +132,7 @@ pub fn sniff(bytes: &[u8]) -> Option<Format> {
         [_, _, _, _, b'm', b'o', b'o', b'v', ..] | [_, _, _, _, b'm', b'd', b'a', b't', ..] => {
             Some(Format::Mp4)
         }
+        _ if kind_of(bytes).is_some() => kind_of(bytes).map(Format::Shipment),
         _ => match after_id3(bytes)? {
             [b'f', b'L', b'a', b'C', ..] => Some(Format::Flac),
             [b0, b1, b2, ..] if is_layer3_header(*b0, *b1, *b2) => Some(Format::Mp3),
@@ -170,6 +180,10 @@ fn is_layer3_header(b0: u8, b1: u8, b2: u8) -> bool {
 pub(crate) fn expect(bytes: &[u8], kind: MediaKind) -> Result<Format, MediaError> {
     match sniff(bytes) {
         Some(format) if format.can_be(kind) => Ok(format),
+        Some(Format::Shipment(_)) => Err(MediaError::UnknownFormat {
+            found: "the content is a shipment, which only nodes send to each other".to_owned(),
+            expected: kind.formats(),
+        }),
         Some(format) => Err(MediaError::UnknownFormat {
             found: format!("the content is {format}"),
             expected: kind.formats(),
@@ -179,6 +193,19 @@ pub(crate) fn expect(bytes: &[u8], kind: MediaKind) -> Result<Format, MediaError
             expected: kind.formats(),
         }),
     }
+}
+
+/// The kind of a shipment, where it is one.
+pub(crate) fn expect_shipment(bytes: &[u8]) -> Result<MediaKind, MediaError> {
+    let found = match sniff(bytes) {
+        Some(Format::Shipment(kind)) => return Ok(kind),
+        Some(format) => format!("the content is {format}"),
+        None => describe(bytes),
+    };
+    Err(MediaError::UnknownFormat {
+        found,
+        expected: "a shipment from another node",
+    })
 }
 
 /// What an unknown content looks like, for the message.

@@ -10,6 +10,7 @@
 
 mod support;
 
+use msao_media::ship::open_shipment;
 use msao_media::{Limits, decode_audio, decode_image, decode_video, sniff};
 use proptest::prelude::*;
 use support::References;
@@ -29,6 +30,7 @@ fn limits() -> Limits {
 fn survive(bytes: &[u8]) {
     let limits = limits();
     let _ = sniff(bytes);
+    let _ = open_shipment(bytes, &limits);
     if let Ok(image) = decode_image(bytes, &limits) {
         assert!(u64::from(image.width) * u64::from(image.height) <= limits.max_pixels);
         assert_eq!(
@@ -89,7 +91,8 @@ fn seeds() -> Vec<Vec<u8>> {
         "u8.wav",
         "mulaw.wav",
         "double.wav",
-    ]);
+    ])
+    .chain(["image.ship", "clip.ship", "sound.ship"]);
     let theirs = [
         "baseline.jpg",
         "progressive.jpg",

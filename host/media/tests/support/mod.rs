@@ -10,6 +10,8 @@
     clippy::print_stdout
 )]
 
+pub mod scenes;
+
 use std::path::{Path, PathBuf};
 
 use msao_media::{
