@@ -1,8 +1,6 @@
 //! The loop around the machine.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::bill::{Bill, Charges};
-use super::target::{Channel, Elsewhere, Found, NoWay, Traffic, Way};
+use super::target::{Channel, Elsewhere, Finding, Found, NoWay, Traffic, Way};
 use super::text::Writer;
 use crate::clock::Clock;
 use crate::models::{Done, Opening, Order, Orders};
@@ -124,7 +122,7 @@ struct Driver {
     writer: Writer,
     draft: Option<Orders>,
     channel: Option<Channel>,
-    connecting: Option<Pin<Box<dyn Future<Output = Found> + Send>>>,
+    connecting: Option<Finding>,
     /// What is to be said once there is a way.
     outbox: Vec<Frame>,
     /// The way was lost: the machine is told when another stands.
@@ -523,7 +521,7 @@ async fn finish(draft: &mut Option<Orders>) -> Done {
     }
 }
 
-async fn made(connecting: &mut Option<Pin<Box<dyn Future<Output = Found> + Send>>>) -> Found {
+async fn made(connecting: &mut Option<Finding>) -> Found {
     match connecting {
         Some(connecting) => connecting.await,
         None => std::future::pending().await,

@@ -12,4 +12,6 @@ mod text;
 
 pub use self::bill::Charges;
 pub use self::drive::{Driven, Ended, Job, Steps, drive};
-pub use self::target::{Channel, Connecting, Elsewhere, Found, NoWay, Target, Traffic, Way};
+pub use self::target::{
+    Channel, Connecting, Elsewhere, Finding, Found, NoWay, Target, Traffic, Way,
+};

@@ -131,6 +131,9 @@ pub type Elsewhere = Arc<dyn Fn(usize) -> Option<Way> + Send + Sync>;
 /// A way that was made, or why not; and to whom it leads, where that is somebody else than was asked for.
 pub type Found = (Option<Way>, Result<Channel, NoWay>);
 
+/// A way that is being looked for.
+pub type Finding = Pin<Box<dyn Future<Output = Found> + Send>>;
+
 impl Way {
     /// Opens a way after so long: there, or, while nobody is there, to somebody else who has the same.
     pub fn find(
@@ -139,7 +142,7 @@ impl Way {
         elsewhere: Elsewhere,
         prompt: &Arc<Prompt>,
         traffic: &Arc<Traffic>,
-    ) -> Pin<Box<dyn Future<Output = Found> + Send>> {
+    ) -> Finding {
         let (way, prompt, traffic) = (self.clone(), Arc::clone(prompt), Arc::clone(traffic));
         Box::pin(async move {
             tokio::time::sleep(after).await;

@@ -1,5 +1,5 @@
 //! sled, with what its users report in mind: a database may not open after an abrupt stop, it may panic while it reads what
-//! is damaged, and it may wait for ever for a write that has long been done. All of that ends here.
+//! is damaged, and it may wait for ever in a flush. All of that ends here.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -15,8 +15,8 @@ use super::{Batch, Storage, StorageError, Visit};
 const CACHE_BYTES: u64 = 32 << 20;
 /// What is written lies on the disk after so long at the latest, without a flush.
 const FLUSH_EVERY_MS: u64 = 500;
-/// A flush that takes longer will never end. Seen of sled 0.34.7 while nothing else wrote: everything lay in the file, and it
-/// waited to be told so. The next write wakes it.
+/// A flush that takes longer is taken for one that will never end. Seen once of sled 0.34.7, when a database was closed: it waited
+/// for minutes, and none of its threads was at work.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(30);
 /// The same for the flush when a database is closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(5);
@@ -34,8 +34,8 @@ pub struct SledStorage {
 
 impl Drop for SledStorage {
     fn drop(&mut self) {
-        // The last one that has the database flushes it, and who waits for that may wait for ever. What it would wait for has
-        // been in the file since the last write was: nobody else has it any more.
+        // The last one that has the database flushes it, and who waits for that may wait for ever. sled writes by itself what
+        // is left, every half second, as long as the one that waits has it.
         let db = self.db.clone();
         // An error says that it is slow, or that there is no thread: either way it is closed when the process ends.
         let _ = within(CLOSED_WITHIN, move || db.flush().map(drop).map_err(failed));
