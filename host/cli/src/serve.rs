@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::format::FmtSpan;
 /// Run a node: answer OpenAI clients, by this node's models or together with other nodes.
 ///
 /// Ctrl-C or SIGTERM ends it: no more requests are taken, those under way are finished (node.drain-s); a second time ends it
-/// at once. SIGHUP has it read clients' keys, operators' tokens, the keys that sign plug-ins and the certificate for clients
+/// at once. SIGHUP has it read clients' keys, operators' tokens, the keys that sign plug-ins and the certificates for both
 /// anew. The first line on standard output says where clients connect.
 ///
 ///   msao serve --config configs/single.toml
@@ -108,12 +108,12 @@ async fn serve(config: NodeConfig, args: &ServeArgs) -> Result<()> {
 }
 
 fn up(name: &str, addresses: &Addresses, json: bool) {
-    let scheme = if addresses.tls { "https" } else { "http" };
-    let api = format!("{scheme}://{}/v1", addresses.api);
+    let scheme = |tls| if tls { "https" } else { "http" };
+    let api = format!("{}://{}/v1", scheme(addresses.tls), addresses.api);
     let nodes = addresses.nodes.map(|nodes| nodes.to_string());
     let operator = addresses
         .operator
-        .map(|operator| format!("http://{operator}"));
+        .map(|operator| format!("{}://{operator}", scheme(addresses.operator_tls)));
     let text = if json {
         serde_json::json!({ "name": name, "api": api, "nodes": nodes, "operator": operator })
             .to_string()

@@ -23,7 +23,11 @@ struct Node {
 
 impl Node {
     fn start() -> Node {
-        let folder = tempfile::tempdir().unwrap();
+        Node::with(tempfile::tempdir().unwrap(), "")
+    }
+
+    /// In a folder; `operator` are more lines of that section.
+    fn with(folder: tempfile::TempDir, operator: &str) -> Node {
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
         let model = |role: &str| {
             format!(
@@ -33,7 +37,7 @@ impl Node {
         };
         let text = format!(
             "[node]\nrole = \"both\"\nstate = \"state\"\n{}{}[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n[sessions]\n\
-             listen = \"127.0.0.1:0\"\n[operator]\nlisten = \"127.0.0.1:0\"\n[policy]\nallow-unsigned = true\nwarm = 2\n",
+             listen = \"127.0.0.1:0\"\n[operator]\nlisten = \"127.0.0.1:0\"\n{operator}[policy]\nallow-unsigned = true\nwarm = 2\n",
             model("draft"),
             model("target")
         );
@@ -235,4 +239,59 @@ fn what_an_operator_gets_wrong_is_told_with_what_to_do() {
         !output.status.success() && err.contains(operator.trim_start_matches("http://")),
         "{err}"
     );
+}
+
+/// The certificates of `msao node init` do for operators as well, and are exchanged while the node runs.
+#[test]
+fn operators_speak_tls_where_the_node_has_a_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = |name: &str| {
+        let dir = folder.path().join(name);
+        let made = Command::new(env!("CARGO_BIN_EXE_msao"))
+            .args(["node", "init", "--host", "127.0.0.1", "--dir"])
+            .arg(&dir)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        dir
+    };
+    let (first, second) = (made("first"), made("second"));
+    let ca = |dir: &Path| dir.join("ca.pem").to_str().unwrap().to_owned();
+    let (trusted, other) = (ca(&first), ca(&second));
+    let lines = "tls-cert = \"first/node.pem\"\ntls-key = \"first/node.key\"\n";
+    let node = Node::with(folder, lines);
+    assert!(node.operator.starts_with("https://"), "{}", node.operator);
+    let state = node.json(&["node", "state", "--ca", &trusted]);
+    assert_eq!(state["role"], "both", "{state}");
+    // Who trusts others is told so, and who speaks in the clear gets nothing.
+    let refused = |words: &[&str], url: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_msao"))
+            .args(words)
+            .env("MSAO_OPERATOR_URL", url)
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = refused(&["node", "state", "--ca", &other], &node.operator);
+    assert!(said.contains("certificate"), "{said}");
+    let said = refused(&["node", "state"], &node.operator);
+    assert!(said.contains("--ca"), "{said}");
+    refused(&["node", "state"], &node.operator.replace("https", "http"));
+    // Another certificate in the same place takes effect on SIGHUP.
+    for name in ["node.pem", "node.key"] {
+        std::fs::copy(second.join(name), first.join(name)).unwrap();
+    }
+    let hup = Command::new("kill")
+        .args(["-HUP", &node.child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(hup.success());
+    let renewed = (0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        node.run(&["node", "state", "--ca", &other])
+            .status
+            .success()
+    });
+    assert!(renewed, "the node kept its first certificate for operators");
 }

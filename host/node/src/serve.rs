@@ -29,6 +29,8 @@ pub struct Addresses {
     pub tls: bool,
     /// By operators; `None`: not at all.
     pub operator: Option<SocketAddr>,
+    /// Whether they have to speak TLS.
+    pub operator_tls: bool,
     /// By other nodes; `None`: not at all.
     pub nodes: Option<SocketAddr>,
 }
@@ -43,10 +45,8 @@ pub enum RenewError {
     #[error(transparent)]
     Certificate(#[from] StartError),
     /// A certificate where there was none, or the other way round.
-    #[error(
-        "api.tls-cert: whether clients speak TLS can only be changed by starting the node anew"
-    )]
-    Encryption,
+    #[error("{0}: whether a listener speaks TLS can only be changed by starting the node anew")]
+    Encryption(&'static str),
     /// The keys that sign plug-ins.
     #[error(transparent)]
     SigningKeys(#[from] KeysRefused),
@@ -58,8 +58,9 @@ pub struct Running {
     pub node: Arc<Node>,
     /// Where it listens.
     pub addresses: Addresses,
-    /// How clients' connections are encrypted.
+    /// How clients' connections are encrypted, and operators'.
     tls: Option<http::Tls>,
+    operator_tls: Option<http::Tls>,
     /// Takes nothing new, and lets go on what is under way.
     stop: CancellationToken,
     /// Takes no operators either.
@@ -112,16 +113,18 @@ impl Running {
         };
         let nodes = intake.as_ref().map(Intake::address).transpose();
         let operator = operators.as_ref().map(|operators| operators.address());
+        let tls = api.tls().cloned();
+        let operator_tls = operators.as_ref().and_then(|it| it.tls().cloned());
         let addresses = Addresses {
             api: api
                 .address()
                 .map_err(unknown("api.listen", config.api.listen))?,
-            tls: api.tls().is_some(),
+            tls: tls.is_some(),
             operator: (operator.transpose())
                 .map_err(unknown("operator.listen", config.api.listen))?,
+            operator_tls: operator_tls.is_some(),
             nodes: nodes.map_err(unknown("sessions.listen", config.sessions.listen))?,
         };
-        let tls = api.tls().cloned();
         let (stop, last) = (CancellationToken::new(), CancellationToken::new());
         let mut serving = vec![("clients", tokio::spawn(api.serve(stop.clone())))];
         if let Some(intake) = intake {
@@ -133,29 +136,39 @@ impl Running {
             node,
             addresses,
             tls,
+            operator_tls,
             stop,
             last,
             serving,
         })
     }
 
-    /// Takes clients' keys, operators' tokens, the keys that sign plug-ins and the certificate for clients from a configuration
-    /// that was read anew. All else needs a new start. Certificates for other nodes are looked at all the time.
+    /// Takes clients' keys, operators' tokens, the keys that sign plug-ins and the certificates for clients and operators from a
+    /// configuration that was read anew. All else needs a new start. Certificates for other nodes are looked at all the time.
     ///
     /// # Errors
     /// One of them cannot be used: then nothing has changed.
     pub fn renew(&self, config: &NodeConfig) -> Result<(), RenewError> {
         let access = self.node.access.load().renewed(config)?;
-        let use_certificate = match (&self.tls, http::certificate(&config.api)) {
-            (Some(tls), Some(certificate)) => Some(tls.renewal(certificate)?),
-            (None, None) => None,
-            _ => return Err(RenewError::Encryption),
-        };
+        let clients = (&self.tls, http::certificate(&config.api), "api.tls-cert");
+        let operators = (
+            &self.operator_tls,
+            http::operators_certificate(&config.operator),
+            "operator.tls-cert",
+        );
+        let mut use_certificates = Vec::new();
+        for (tls, certificate, key) in [clients, operators] {
+            match (tls, certificate) {
+                (Some(tls), Some(certificate)) => use_certificates.push(tls.renewal(certificate)?),
+                (None, None) => {}
+                _ => return Err(RenewError::Encryption(key)),
+            }
+        }
         // The last that may be refused, because it takes effect in the same step.
         for line in self.node.plugins.trust(&config.policy)? {
             tracing::warn!("{line}");
         }
-        if let Some(use_certificate) = use_certificate {
+        for use_certificate in use_certificates {
             use_certificate();
         }
         self.node.access.store(Arc::new(access));
@@ -208,8 +221,8 @@ pub async fn serve(
         tokio::select! {
             () = &mut ended => break,
             Some(config) = anew.recv() => match running.renew(&config) {
-                Ok(()) => tracing::info!("keys, tokens and the certificate for clients are renewed"),
-                Err(error) => tracing::error!(%error, "keys, tokens and certificate stay as they were"),
+                Ok(()) => tracing::info!("keys, tokens and certificates are renewed"),
+                Err(error) => tracing::error!(%error, "keys, tokens and certificates stay as they were"),
             },
         }
     }

@@ -767,6 +767,7 @@ async fn keys_are_exchanged_while_the_node_runs() {
     encrypted.api.tls_cert = Some("cert.pem".into());
     encrypted.api.tls_key = Some("key.pem".into());
     let error = bench.running.renew(&encrypted).unwrap_err().to_string();
+    assert!(error.starts_with("api.tls-cert"), "{error}");
     assert!(error.contains("starting the node anew"), "{error}");
     assert_eq!((status("first").await, status("second").await), (401, 200));
 }

@@ -67,7 +67,7 @@ fn the_environment_lies_over_the_file() {
 #[test]
 fn what_is_wrong_is_told_with_its_key_its_line_and_what_is_allowed() {
     let with = |more: &str| format!("{GOOD}{more}");
-    let cases: [(String, &[&str]); 21] = [
+    let cases: [(String, &[&str]); 22] = [
         (with("\n[apo]\n"), &[":12:", "apo", "`api`"]),
         (
             with("\n[api]\nlisten = 8080\n"),
@@ -84,6 +84,10 @@ fn what_is_wrong_is_told_with_its_key_its_line_and_what_is_allowed() {
         (
             with("\n[api]\ntls-cert = \"a.pem\"\n"),
             &["api.tls-key", "is missing"],
+        ),
+        (
+            with("\n[operator]\ntls-key = \"a.key\"\n"),
+            &["operator.tls-cert", "is missing"],
         ),
         (
             with("\n[api.keys.me]\nsha256 = \"abc\"\n"),

@@ -40,9 +40,37 @@ const DEPTHS: [u32; 4] = [8, 16, 32, 64];
 const DRAFT_PASS: Duration = Duration::from_millis(8);
 const VERIFY_PASS: Duration = Duration::from_millis(40);
 const AGREEMENT: f64 = 0.9;
-/// Of the twin: layers of the draft, of 24.
-const DRAFT_LAYERS: usize = 2;
-const VOCABULARY: u32 = 8192;
+const VOCABULARY: usize = 8192;
+
+/// A target of Qwen2.5-0.5B's layers with a draft of its own first ones.
+struct Twin {
+    name: &'static str,
+    /// Where it is kept.
+    folder: &'static str,
+    layers: usize,
+    draft_layers: usize,
+    /// How nodes hold both models.
+    held: &'static str,
+}
+
+/// The one computes on a core (each draft makes a pass longer), the other waits for its memory (as targets on a GPU do, and as
+/// the formulas have it).
+const TWINS: [Twin; 2] = [
+    Twin {
+        name: "twin in int8",
+        folder: "twin-link",
+        layers: 24,
+        draft_layers: 2,
+        held: "precision = \"f32\"\nquantize = \"int8\"\n",
+    },
+    Twin {
+        name: "twin in f32",
+        folder: "twin-link-f32",
+        layers: 8,
+        draft_layers: 1,
+        held: "precision = \"f32\"\n",
+    },
+];
 
 /// A way to answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -140,20 +168,28 @@ impl Sums {
 /// # Errors
 /// A node does not come up, or a request fails.
 pub async fn rows(places: &Places, scratch: &Path) -> Result<Vec<Row>> {
-    let twin = twin(places, scratch)?;
+    let mut rows = Vec::new();
+    for twin in &TWINS {
+        rows.extend(rows_of(twin, places, scratch).await?);
+    }
+    Ok(rows)
+}
+
+async fn rows_of(twin: &Twin, places: &Places, scratch: &Path) -> Result<Vec<Row>> {
+    let made = twin.made(places, scratch)?;
     let mut rows = Vec::new();
     for (rtt_ms, bps) in LINKS {
         let wanted = Wanted {
-            draft: Some(twin.join("draft")),
-            target: Some(twin.join("target")),
-            held: "precision = \"f32\"\nquantize = \"int8\"\n".into(),
+            draft: Some(made.join("draft")),
+            target: Some(made.join("target")),
+            held: twin.held.into(),
             shape: shape(rtt_ms, bps),
             ..Wanted::default()
         };
         let pair = Pair::start(places, &wanted).await?;
         let cloud = pair.cloud.as_ref().context("the cloud")?.api;
         let side = Side::new(places, pair.edge.api, pair.operator, cloud).await?;
-        let what = format!("twin, {} ms, {} Mbit/s", rtt_ms, bps / 1e6);
+        let what = format!("{}, {rtt_ms} ms, {} Mbit/s", twin.name, bps / 1e6);
         rows.extend(compare(places, &side, &what, rtt_ms, bps, true).await?);
     }
     Ok(rows)
@@ -234,54 +270,57 @@ fn shape(rtt_ms: f64, bps: f64) -> String {
     format!("[peers.shape.up]\n{way}[peers.shape.down]\n{way}")
 }
 
-/// A twin whose passes take long enough on one core: Qwen2.5-0.5B's layers with a small vocabulary, since a draft pays for the
-/// whole head as well.
-fn twin(places: &Places, scratch: &Path) -> Result<PathBuf> {
-    // The nodes' configurations lie elsewhere.
-    let out = std::path::absolute(scratch.join("twin-link"))?;
-    if out.join("twin.json").is_file() {
-        return Ok(out);
+impl Twin {
+    /// Makes it, once. Its passes take long enough on one core; its vocabulary is small, since a draft pays for the whole head as
+    /// well.
+    fn made(&self, places: &Places, scratch: &Path) -> Result<PathBuf> {
+        // The nodes' configurations lie elsewhere.
+        let out = std::path::absolute(scratch.join(self.folder))?;
+        if out.join("twin.json").is_file() {
+            return Ok(out);
+        }
+        // What an interrupted run has left.
+        if out.exists() {
+            std::fs::remove_dir_all(&out).with_context(|| out.display().to_string())?;
+        }
+        let shape = tempfile::tempdir()?;
+        let base = places.models.join("demo-target/config.json");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&base)?)?;
+        for (place, value) in [
+            ("/text_config/hidden_size", 896_usize),
+            ("/text_config/intermediate_size", 4864),
+            ("/text_config/num_hidden_layers", self.layers),
+            ("/text_config/num_attention_heads", 14),
+            ("/text_config/num_key_value_heads", 2),
+            ("/text_config/vocab_size", VOCABULARY),
+            ("/audio_config/output_dim", 896),
+            ("/vision_config/out_hidden_size", 896),
+        ] {
+            let at = config.pointer_mut(place);
+            *at.with_context(|| format!("{}: {place} is not there", base.display()))? =
+                json!(value);
+        }
+        if let Some(sections) = config.pointer_mut("/text_config/rope_parameters/mrope_section") {
+            *sections = json!([8, 12, 12]);
+        }
+        if let Some(text) = config.get_mut("text_config").and_then(Value::as_object_mut) {
+            text.remove("layer_types");
+            text.remove("head_dim");
+        }
+        std::fs::write(shape.path().join("config.json"), config.to_string())?;
+        eprintln!("making a twin in {}, once", out.display());
+        let wish = TwinOptions {
+            shape: shape.path().display().to_string(),
+            draft_layers: self.draft_layers,
+            agreement: AGREEMENT,
+            seed: 0,
+            bf16: true,
+            tokenizer: places.models.join("demo-target"),
+            out: out.clone(),
+        };
+        make(&wish, &mut |step| eprintln!("  {step}"))?;
+        Ok(out)
     }
-    // What an interrupted run has left.
-    if out.exists() {
-        std::fs::remove_dir_all(&out).with_context(|| out.display().to_string())?;
-    }
-    let shape = tempfile::tempdir()?;
-    let base = places.models.join("demo-target/config.json");
-    let mut config: Value = serde_json::from_slice(&std::fs::read(&base)?)?;
-    for (place, value) in [
-        ("/text_config/hidden_size", 896),
-        ("/text_config/intermediate_size", 4864),
-        ("/text_config/num_hidden_layers", 24),
-        ("/text_config/num_attention_heads", 14),
-        ("/text_config/num_key_value_heads", 2),
-        ("/text_config/vocab_size", VOCABULARY),
-        ("/audio_config/output_dim", 896),
-        ("/vision_config/out_hidden_size", 896),
-    ] {
-        let at = config.pointer_mut(place);
-        *at.with_context(|| format!("{}: {place} is not there", base.display()))? = json!(value);
-    }
-    if let Some(sections) = config.pointer_mut("/text_config/rope_parameters/mrope_section") {
-        *sections = json!([8, 12, 12]);
-    }
-    if let Some(text) = config.get_mut("text_config").and_then(Value::as_object_mut) {
-        text.remove("layer_types");
-        text.remove("head_dim");
-    }
-    std::fs::write(shape.path().join("config.json"), config.to_string())?;
-    eprintln!("making a twin in {}, once", out.display());
-    let wish = TwinOptions {
-        shape: shape.path().display().to_string(),
-        draft_layers: DRAFT_LAYERS,
-        agreement: AGREEMENT,
-        seed: 0,
-        bf16: true,
-        tokenizer: places.models.join("demo-target"),
-        out: out.clone(),
-    };
-    make(&wish, &mut |step| eprintln!("  {step}"))?;
-    Ok(out)
 }
 
 impl Side {

@@ -26,10 +26,31 @@ const STILL_FOR: Duration = Duration::from_secs(12);
 /// What a load saw.
 #[derive(Default)]
 struct Seen {
-    first_ms: Vec<f64>,
+    /// When each answer was asked for since the load began, and the time to its first token in ms.
+    firsts: Vec<(Duration, f64)>,
     failed: Vec<String>,
     unnamed: u64,
     answers: u64,
+}
+
+impl Seen {
+    /// Of the times to the first token, in ms.
+    fn p99(&self) -> f64 {
+        let all: Vec<f64> = self.firsts.iter().map(|&(_, ms)| ms).collect();
+        percentile(&all, 0.99)
+    }
+
+    /// The same by the turn in which an answer was asked for, of so many that follow each other.
+    fn p99_by_turn(&self, turn: Duration, turns: u32) -> Vec<f64> {
+        let of = |wanted: u32| {
+            let in_turn = self.firsts.iter().filter(|(asked, _)| {
+                asked.as_nanos() / turn.as_nanos().max(1) % u128::from(turns) == u128::from(wanted)
+            });
+            let all: Vec<f64> = in_turn.map(|&(_, ms)| ms).collect();
+            percentile(&all, 0.99)
+        };
+        (0..turns).map(of).collect()
+    }
 }
 
 /// The part's rows.
@@ -67,7 +88,7 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
     for (release, name) in still {
         activate(pair.operator, release).await?;
         let seen = load(&pair, STILL_FOR).await?;
-        let p99 = percentile(&seen.first_ms, 0.99);
+        let p99 = seen.p99();
         told.push(format!(
             "without, {name}: p99 {p99:.0} ms of {} answers",
             seen.answers
@@ -103,7 +124,7 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
     let seen = load(&pair, FOR).await?;
     stop.store(true, Ordering::Relaxed);
     swapper.await?;
-    let p99 = percentile(&seen.first_ms, 0.99);
+    let p99 = seen.p99();
     // The last answers are out; what is learned of them may take a moment.
     let mut live = None;
     for _ in 0..100 {
@@ -116,9 +137,12 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let by_turn = seen.p99_by_turn(FOR / SWAPS, releases.len() as u32);
+    let by_turn: Vec<String> = by_turn.iter().map(|ms| format!("{ms:.0}")).collect();
     told.push(format!(
-        "with exchanges: p99 {p99:.0} ms of {} answers",
-        seen.answers
+        "with exchanges: p99 {p99:.0} ms of {} answers; of those asked for while edge-only, fixed-speculate, cloud-only and the one that traps were active: {}",
+        seen.answers,
+        by_turn.join(", ")
     ));
     Ok(vec![
         Row::at_least(
@@ -215,15 +239,16 @@ async fn brought(pair: &Pair, policy: &Core) -> Result<Value> {
 
 /// All streams, for so long.
 async fn load(pair: &Pair, time: Duration) -> Result<Seen> {
-    let end = Instant::now() + time;
+    let began = Instant::now();
     let mut clients = Vec::new();
     for client in 0..STREAMS {
         let api = pair.edge.api;
         clients.push(tokio::spawn(async move {
             let mut seen = Seen::default();
             let mut number = 0_u64;
-            while Instant::now() < end {
+            while began.elapsed() < time {
                 number += 1;
+                let asked = began.elapsed();
                 let body = json!({
                     "model": "demo",
                     "messages": [{ "role": "user", "content": format!("{client} + {number} = ?") }],
@@ -233,7 +258,8 @@ async fn load(pair: &Pair, time: Duration) -> Result<Seen> {
                     Ok(answer) if answer.is_whole() => {
                         seen.answers += 1;
                         if answer.first > Duration::ZERO {
-                            seen.first_ms.push(answer.first.as_secs_f64() * 1000.0);
+                            seen.firsts
+                                .push((asked, answer.first.as_secs_f64() * 1000.0));
                         }
                         seen.unnamed += u64::from(answer.report.get("generation").is_none());
                     }
@@ -249,7 +275,7 @@ async fn load(pair: &Pair, time: Duration) -> Result<Seen> {
     let mut all = Seen::default();
     for client in clients {
         let seen = client.await?;
-        all.first_ms.extend(seen.first_ms);
+        all.firsts.extend(seen.firsts);
         all.failed.extend(seen.failed);
         all.unnamed += seen.unnamed;
         all.answers += seen.answers;

@@ -171,20 +171,23 @@ fn one(key: &str, model: &Model) -> Checked {
     within(at("waiting"), model.waiting, 1, 65_536)
 }
 
+/// A listener's certificate and its key.
+fn together(section: &str, certificate: bool, key: bool) -> Checked {
+    let missing = match (certificate, key) {
+        (true, false) => "tls-key",
+        (false, true) => "tls-cert",
+        _ => return Ok(()),
+    };
+    wrong(
+        format!("{section}.{missing}"),
+        "is missing; a certificate and its key go together, or neither is given",
+    )
+}
+
 fn api(config: &NodeConfig) -> Checked {
     let api = &config.api;
     named("api.model", &api.model)?;
-    if api.tls_cert.is_some() != api.tls_key.is_some() {
-        let missing = if api.tls_cert.is_some() {
-            "api.tls-key"
-        } else {
-            "api.tls-cert"
-        };
-        return wrong(
-            missing,
-            "is missing; a certificate and its key go together, or neither is given",
-        );
-    }
+    together("api", api.tls_cert.is_some(), api.tls_key.is_some())?;
     for (name, ApiKey { sha256, .. }) in &api.keys {
         named(format!("api.keys.{name}"), name)?;
         hash(format!("api.keys.{name}.sha256"), sha256)?;
@@ -304,6 +307,8 @@ fn sessions(config: &NodeConfig) -> Checked {
 }
 
 fn operator(config: &NodeConfig) -> Checked {
+    let (cert, key) = (&config.operator.tls_cert, &config.operator.tls_key);
+    together("operator", cert.is_some(), key.is_some())?;
     for (name, token) in &config.operator.tokens {
         named(format!("operator.tokens.{name}"), name)?;
         hash(format!("operator.tokens.{name}.sha256"), &token.sha256)?;

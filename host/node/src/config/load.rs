@@ -152,6 +152,8 @@ impl NodeConfig {
         for path in [
             &mut self.api.tls_cert,
             &mut self.api.tls_key,
+            &mut self.operator.tls_cert,
+            &mut self.operator.tls_key,
             &mut self.sessions.tls,
             &mut self.policy.boot,
             &mut self.policy.boot_postprocessor,

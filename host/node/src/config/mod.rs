@@ -348,6 +348,10 @@ fn unknown() -> f64 {
 pub struct Operator {
     /// Where; None: no operator's interface.
     pub listen: Option<SocketAddr>,
+    /// Certificate chain, PEM: operators then speak TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    pub tls_key: Option<PathBuf>,
     /// Tokens by a name for people.
     pub tokens: BTreeMap<String, OperatorToken>,
 }
@@ -356,6 +360,8 @@ impl Default for Operator {
     fn default() -> Operator {
         Operator {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 8081))),
+            tls_cert: None,
+            tls_key: None,
             tokens: BTreeMap::new(),
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub use self::body::{Arriving, Outgoing, Unread};
 pub use self::connection::{Certificate, Handler, Limits, Server, Tls};
-use crate::config::Api;
+use crate::config::{Api, Operator};
 use crate::node::{Node, StartError};
 
 /// Where the certificate for clients lies.
@@ -22,6 +22,15 @@ pub fn certificate(api: &Api) -> Option<Certificate<'_>> {
     Some(Certificate {
         chain: ("api.tls-cert", chain),
         key: ("api.tls-key", key),
+    })
+}
+
+/// Where the certificate for operators lies.
+pub fn operators_certificate(operator: &Operator) -> Option<Certificate<'_>> {
+    let (chain, key) = (operator.tls_cert.as_deref()).zip(operator.tls_key.as_deref())?;
+    Some(Certificate {
+        chain: ("operator.tls-cert", chain),
+        key: ("operator.tls-key", key),
     })
 }
 

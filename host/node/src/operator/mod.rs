@@ -39,13 +39,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::words::words;
-use crate::http::{Handler, Limits, Server};
+use crate::http::{Handler, Limits, Server, operators_certificate};
 use crate::node::{Node, StartError};
 
 /// Opens the operators' port; `None` where the configuration names none.
 ///
 /// # Errors
-/// The address cannot be listened on, or the audit log not written.
+/// The address cannot be listened on, certificate and key cannot be used, or the audit log not written.
 pub async fn bind(node: &Arc<Node>) -> Result<Option<Server>, StartError> {
     let Some(address) = node.config.operator.listen else {
         return Ok(None);
@@ -65,6 +65,14 @@ pub async fn bind(node: &Arc<Node>) -> Result<Option<Server>, StartError> {
         Box::pin(routes::route(node, audit, request))
     });
     let metrics = node.metrics.clone();
-    let bound = Server::bind("operator.listen", address, None, limits, metrics, handler);
+    let certificate = operators_certificate(&node.config.operator);
+    let bound = Server::bind(
+        "operator.listen",
+        address,
+        certificate,
+        limits,
+        metrics,
+        handler,
+    );
     bound.await.map(Some)
 }
