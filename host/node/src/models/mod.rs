@@ -73,7 +73,7 @@ pub struct Model {
     pub identity: Identity,
     /// How its files want it to be sampled.
     pub defaults: SamplingParams,
-    /// How it is held, for people and fingerprints: `f32/none on cpu`.
+    /// How it is held, for people and fingerprints: `f32/none on cpu`, with what it passes over of clips.
     pub held: String,
     /// Who waits for a seat.
     pub waits: Arc<Waits>,
@@ -120,7 +120,10 @@ impl Model {
             defaults: defaults(processor.generation()),
             processor: Arc::new(processor),
             identity,
-            held: format!("{held} on {}", section.device),
+            held: match near {
+                Some(near) => format!("{held} on {}, near {}", section.device, near.block),
+                None => format!("{held} on {}", section.device),
+            },
             waits: Arc::default(),
         })
     }
