@@ -6,12 +6,13 @@
 //!
 //! Read first: [`acceptance::Learner`] (from a draft's scalars to its acceptance probability), [`audit::Audit`] (what
 //! confident mode may commit), [`tune::Tuner`] (which parameters to try next), [`estimate::Average`] (what figures are
-//! of late).
+//! of late), [`necessity::fit`] (what a post-processor's necessity is to say).
 #![forbid(unsafe_code)]
 
 pub mod acceptance;
 pub mod audit;
 pub mod estimate;
 mod linear;
+pub mod necessity;
 mod random;
 pub mod tune;

@@ -6,7 +6,8 @@ use tch::{Device, Kind, Tensor};
 use crate::attention::Segments;
 use crate::config::AudioConfig;
 use crate::error::{EngineError, Result};
-use crate::nn::{Linear, Mlp, Norm, Work};
+use crate::nn::{Linear, Mlp, Norm, Work, index_tensor};
+use crate::repeats::Repeats;
 use crate::weights::Weights;
 
 const NORM_EPS: f64 = 1e-5;
@@ -55,6 +56,8 @@ pub(crate) struct AudioRun {
     /// `[rows, width]`; nothing where no sound is long enough for a row.
     x: Option<Tensor>,
     segments: Segments,
+    /// Where chunks repeat others: for each row of all chunks the row of the encoded ones that it takes.
+    spread: Option<Vec<i64>>,
     valid_frames: Vec<usize>,
     /// The layer that comes next.
     next: usize,
@@ -149,15 +152,35 @@ impl AudioEncoder {
             .f_to_kind(self.kind)?;
         let features = work.hold(features);
         let mut rows = Vec::new();
-        let mut chunks = Vec::new();
-        for (item, &valid) in mels.valid_frames.iter().enumerate() {
+        let mut chunks: Vec<usize> = Vec::new();
+        let mut spread: Vec<i64> = Vec::new();
+        let mut repeated = false;
+        let sounds = mels.features.data.chunks((bins * frames).max(1));
+        for (item, (&valid, sound)) in mels.valid_frames.iter().zip(sounds).enumerate() {
+            let chunk = 2 * self.config.half_chunk;
+            let repeats = Repeats::of_sound(sound, frames, chunk, valid / chunk);
+            let before: usize = chunks.iter().sum();
             self.convolve(
                 &features.f_get(item as i64)?,
                 valid,
+                repeats.as_ref(),
                 &mut rows,
                 &mut chunks,
                 work,
             )?;
+            let after: usize = chunks.iter().sum();
+            // A full chunk becomes half as many rows; what follows the full ones is as it is.
+            let half = self.config.half_chunk;
+            let full = match &repeats {
+                Some(repeats) => {
+                    let rows = repeats.rows(half).into_iter();
+                    spread.extend(rows.map(|row| row + before as i64));
+                    repeats.encoded().len() * half
+                }
+                None => 0,
+            };
+            spread.extend((before + full) as i64..after as i64);
+            repeated |= repeats.is_some();
         }
         let x = if rows.is_empty() {
             None
@@ -167,6 +190,7 @@ impl AudioEncoder {
         Ok(AudioRun {
             x,
             segments: Segments::new(&chunks, self.device)?,
+            spread: repeated.then_some(spread),
             valid_frames: mels.valid_frames.clone(),
             next: 0,
             mark: work.meter.mark(),
@@ -181,7 +205,11 @@ impl AudioEncoder {
             return Ok(Some(Tensor::f_zeros(nothing, (self.kind, self.device))?));
         };
         let Some(layer) = self.layers.get(run.next) else {
-            return self.pool(x, &run.valid_frames, work).map(Some);
+            let all = match &run.spread {
+                Some(rows) => work.hold(x.f_index_select(0, &index_tensor(rows, self.device)?)?),
+                None => x.shallow_clone(),
+            };
+            return self.pool(&all, &run.valid_frames, work).map(Some);
         };
         let heads = self.config.heads as i64;
         let next = work.block(|work| layer.forward(x, &run.segments, heads, work))?;
@@ -209,11 +237,13 @@ impl AudioEncoder {
         self.proj.forward(&normed, work)
     }
 
-    /// Cuts one sound `[bins, frames]` into chunks, convolves each alone, and adds rows and chunk lengths.
+    /// Cuts one sound `[bins, frames]` into chunks, convolves each alone, of full ones those alone that repeat no other,
+    /// and adds rows and chunk lengths.
     fn convolve(
         &self,
         sound: &Tensor,
         valid: usize,
+        repeats: Option<&Repeats>,
         rows: &mut Vec<Tensor>,
         chunks: &mut Vec<usize>,
         work: &mut Work,
@@ -228,6 +258,16 @@ impl AudioEncoder {
                 .f_narrow(1, start as i64, (count * length) as i64)?
                 .f_reshape([bins, count as i64, length as i64])?
                 .f_transpose(0, 1)?;
+            let (batch, count) = match repeats.filter(|_| length == chunk) {
+                Some(repeats) => {
+                    let encoded: Vec<i64> = (repeats.encoded().iter())
+                        .map(|&number| number as i64)
+                        .collect();
+                    let index = index_tensor(&encoded, self.device)?;
+                    (batch.f_index_select(0, &index)?, encoded.len())
+                }
+                None => (batch, count),
+            };
             let y = self.conv1.forward(&batch, work)?.f_gelu("none")?;
             let y = self
                 .conv2

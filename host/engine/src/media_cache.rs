@@ -9,8 +9,10 @@ use tch::Tensor;
 
 use crate::config::ModelConfig;
 use crate::error::Result;
+use crate::near::NearDuplicates;
 use crate::nn::bytes;
 use crate::prompt::{Item, items, mel_values, patch_values};
+use crate::repeats::Repeats;
 
 /// SHA-256 over what an encoder reads: modality, extent and the preprocessed values, so that other content and other
 /// preprocessing give other keys. A cache belongs to one model, which need not be in it.
@@ -50,22 +52,52 @@ impl MediaKey {
         }
         Ok(MediaKey(hash.finalize().into()))
     }
+
+    /// The key of the same medium with near duplicates passed over: its features are those of what was encoded.
+    fn merged(self, repeats: &Repeats) -> Self {
+        let mut hash = Sha256::new();
+        hash.update("near");
+        hash.update(self.0);
+        for place in repeats.source() {
+            hash.update((*place as u64).to_le_bytes());
+        }
+        MediaKey(hash.finalize().into())
+    }
 }
 
-/// The keys of a prompt's media, item by item. Hashing takes milliseconds for a large picture and needs no tensor, so it
-/// may be done on any thread.
+/// The keys of a prompt's media, item by item, and what of them is encoded. Hashing and comparing take milliseconds for a
+/// large picture or a clip and need no tensor, so they may be done on any thread.
 #[derive(Clone, Debug)]
-pub struct MediaKeys(pub(crate) Vec<MediaKey>);
+pub struct MediaKeys {
+    pub(crate) keys: Vec<MediaKey>,
+    pub(crate) repeats: Vec<Option<Repeats>>,
+}
 
 impl MediaKeys {
-    /// Hashes what the encoders will read.
+    /// Hashes what the encoders will read. `near`: what a runner passes over besides equal temporal patches, as its
+    /// options say.
     ///
     /// # Errors
     /// As [`items`]: the prompt and its media do not match.
-    pub fn of(config: &ModelConfig, inputs: &ModelInputs) -> Result<Self> {
-        let items = items(config, inputs)?;
-        let keys = items.iter().map(|item| MediaKey::of(inputs, item));
-        keys.collect::<Result<_>>().map(MediaKeys)
+    pub fn of(
+        config: &ModelConfig,
+        inputs: &ModelInputs,
+        near: Option<&NearDuplicates>,
+    ) -> Result<Self> {
+        let mut hashed = MediaKeys {
+            keys: Vec::new(),
+            repeats: Vec::new(),
+        };
+        for item in items(config, inputs)? {
+            let repeats = Repeats::of(config, inputs, &item, near)?;
+            let key = MediaKey::of(inputs, &item)?;
+            hashed.keys.push(match &repeats {
+                Some(repeats) if repeats.merges_near() => key.merged(repeats),
+                _ => key,
+            });
+            hashed.repeats.push(repeats);
+        }
+        Ok(hashed)
     }
 }
 
@@ -138,6 +170,7 @@ impl MediaCache {
 
 #[cfg(test)]
 mod tests {
+    use msao_golden::{cases_of, root};
     use tch::{Device, Kind};
 
     use super::*;
@@ -149,6 +182,37 @@ mod tests {
     /// Features of so many bytes.
     fn features(bytes: i64) -> Tensor {
         Tensor::zeros([bytes / 4, 1], (Kind::Float, Device::Cpu))
+    }
+
+    #[test]
+    fn a_key_tells_what_was_passed_over_for_being_nearly_the_same() {
+        let name = "qwen25-vl-windows";
+        let config = ModelConfig::load(&root().join("models").join(name)).unwrap();
+        let mut cases = cases_of(name).into_iter();
+        let clip = cases.find(|case| case.prepared.inputs.videos.is_some());
+        let moving = clip.unwrap().prepared.inputs;
+        let near = NearDuplicates::default();
+        let keys = |inputs: &ModelInputs| {
+            [None, Some(&near)].map(|near| MediaKeys::of(&config, inputs, near).unwrap().keys)
+        };
+        // Each temporal patch is the first one, and so much more for each before it.
+        let still = |by: f32| {
+            let mut inputs = moving.clone();
+            let videos = inputs.videos.as_mut().unwrap();
+            let size = videos.grids[0].h * videos.grids[0].w * videos.values.shape[1];
+            let data = &mut videos.values.data;
+            for place in size..data.len() {
+                data[place] = data[place - size] + by;
+            }
+            inputs
+        };
+        let [exact, lenient] = keys(&moving);
+        assert_eq!(exact, lenient, "nothing is passed over");
+        let [exact, lenient] = keys(&still(0.0));
+        assert_eq!(exact, lenient, "the features are the same");
+        let [exact, lenient] = keys(&still(1e-3));
+        assert_ne!(exact, lenient);
+        assert_ne!(exact, keys(&still(0.0))[0]);
     }
 
     #[test]

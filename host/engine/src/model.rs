@@ -16,11 +16,12 @@ use crate::config::ModelConfig;
 use crate::device::{Place, Precision, kind_name};
 use crate::error::{EngineError, Result};
 use crate::language::LanguageModel;
-use crate::nn::Work;
+use crate::nn::{Work, index_tensor};
 use crate::pass::{Input, Part, State};
 use crate::pool::{Capacity, Pool};
 use crate::positions::{Positions, positions};
 use crate::prompt::{Item, Prompt, mel_values, patch_values};
+use crate::repeats::Repeats;
 use crate::vision::{VisionEncoder, VisionRun};
 use crate::weights::{Holding, Weights};
 
@@ -148,6 +149,8 @@ impl Sequence {
 #[derive(Debug)]
 pub(crate) struct Encoding {
     run: EncoderRun,
+    /// Whose features the temporal patches take that are not encoded.
+    repeats: Option<Repeats>,
     phase: Phase,
     /// What the account held before it began.
     mark: u64,
@@ -427,7 +430,8 @@ impl Model {
         item: &Item,
         meter: &mut Meter,
     ) -> Result<Tensor> {
-        let mut encoding = self.start_encoding(inputs, item, meter)?;
+        let repeats = Repeats::of(&self.config, inputs, item, None)?;
+        let mut encoding = self.start_encoding(inputs, item, repeats.as_ref(), meter)?;
         loop {
             if let Some(features) = self.encode_on(&mut encoding, meter)? {
                 return Ok(features);
@@ -435,11 +439,12 @@ impl Model {
         }
     }
 
-    /// Begins to encode a media item.
+    /// Begins to encode a media item: of a clip that repeats itself what `repeats` names.
     pub(crate) fn start_encoding(
         &self,
         inputs: &ModelInputs,
         item: &Item,
+        repeats: Option<&Repeats>,
         meter: &mut Meter,
     ) -> Result<Encoding> {
         let phase = match item.modality {
@@ -455,15 +460,23 @@ impl Model {
             (Modality::Audio, None) => Err(self.deaf()),
             _ => {
                 let (values, grid) = patch_values(inputs, item)?;
-                Ok(EncoderRun::Vision(self.vision.start(
-                    values,
-                    &[grid],
-                    work,
-                )?))
+                let run = match repeats {
+                    Some(repeats) => {
+                        let (values, grid) = repeats.gather(values, grid);
+                        self.vision.start(&values, &[grid], work)
+                    }
+                    None => self.vision.start(values, &[grid], work),
+                };
+                run.map(EncoderRun::Vision)
             }
         });
         match run {
-            Ok(run) => Ok(Encoding { run, phase, mark }),
+            Ok(run) => Ok(Encoding {
+                run,
+                repeats: repeats.cloned(),
+                phase,
+                mark,
+            }),
             Err(error) => {
                 meter.release_to(mark);
                 Err(error)
@@ -478,11 +491,22 @@ impl Model {
         encoding: &mut Encoding,
         meter: &mut Meter,
     ) -> Result<Option<Tensor>> {
-        let Encoding { run, phase, mark } = encoding;
-        let features = self.charged(*phase, meter, |work| match (run, &self.audio) {
-            (EncoderRun::Vision(run), _) => self.vision.step(run, work),
-            (EncoderRun::Audio(run), Some(encoder)) => encoder.step(run, work),
-            (EncoderRun::Audio(_), None) => Err(self.deaf()),
+        let Encoding {
+            run,
+            repeats,
+            phase,
+            mark,
+        } = encoding;
+        let features = self.charged(*phase, meter, |work| {
+            let features = match (run, &self.audio) {
+                (EncoderRun::Vision(run), _) => self.vision.step(run, work),
+                (EncoderRun::Audio(run), Some(encoder)) => encoder.step(run, work),
+                (EncoderRun::Audio(_), None) => Err(self.deaf()),
+            }?;
+            match (features, repeats) {
+                (Some(features), Some(repeats)) => spread(&features, repeats, work).map(Some),
+                (features, _) => Ok(features),
+            }
         });
         if !matches!(features, Ok(None)) {
             meter.release_to(*mark);
@@ -522,4 +546,12 @@ impl Model {
     fn pass_of_one(&self, pool: &mut Pool, part: Part) -> Result<Vec<f32>> {
         Ok(self.pass(pool, &mut [part])?.of(0).to_vec())
     }
+}
+
+/// The features of all temporal patches of a clip, `[tokens, hidden]`, from those of the ones that were encoded.
+fn spread(features: &Tensor, repeats: &Repeats, work: &mut Work) -> Result<Tensor> {
+    let rows = features.size().first().map_or(0, |&rows| rows as usize);
+    let each = rows / repeats.encoded().len().max(1);
+    let index = index_tensor(&repeats.rows(each), features.device())?;
+    Ok(work.hold(features.f_index_select(0, &index)?))
 }

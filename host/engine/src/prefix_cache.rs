@@ -21,7 +21,7 @@ impl Chain {
         let media: Vec<(std::ops::Range<usize>, MediaKey)> = prompt
             .items
             .iter()
-            .zip(&keys.0)
+            .zip(&keys.keys)
             .map(|(item, key)| (item.places.clone(), *key))
             .collect();
         let mut links = Vec::with_capacity(prompt.keep.len());

@@ -21,6 +21,7 @@ use crate::paged::Heads;
 use crate::pass::{Input, Part, State};
 use crate::pool::{Pool, Table};
 use crate::prompt::{Item, Prompt};
+use crate::repeats::Repeats;
 use crate::runner::Piece;
 
 /// How to look.
@@ -174,10 +175,17 @@ impl Probe {
         self.stage == Stage::Waiting
     }
 
-    /// Notes the features of item `number`, `[tokens, hidden]`.
-    pub fn see(&mut self, number: usize, features: &Tensor, meter: &mut Meter) -> Result<()> {
+    /// Notes the features of item `number`, `[tokens, hidden]`, of which those of temporal patches that repeat another are
+    /// its own to the bit.
+    pub fn see(
+        &mut self,
+        number: usize,
+        features: &Tensor,
+        repeats: Option<&Repeats>,
+        meter: &mut Meter,
+    ) -> Result<()> {
         let started = Instant::now();
-        let (saliency, projected) = tch::no_grad(|| -> Result<_> {
+        let (mut saliency, mut projected) = tch::no_grad(|| -> Result<_> {
             let features = features.f_to_kind(Kind::Float)?;
             let mean = features.f_mean_dim([0].as_slice(), true, Kind::Float)?;
             let centred = features.f_sub(&mean)?;
@@ -185,6 +193,10 @@ impl Probe {
             let projected = features.f_matmul(&self.projection)?;
             Ok((floats(&saliency)?, floats(&projected)?))
         })?;
+        if let Some(repeats) = repeats {
+            repeats.level(&mut saliency);
+            repeats.level(&mut projected);
+        }
         if let Some(report) = self.seen.get_mut(number) {
             report.saliency = saliency;
             report.features = projected;

@@ -25,11 +25,13 @@ use crate::fixed::Shapes;
 use crate::keep::Keep;
 use crate::media_cache::{MediaCache, MediaKeys};
 use crate::model::Model;
+use crate::near::NearDuplicates;
 use crate::pass::State;
 use crate::pool::{BLOCK, Capacity, Pool};
 use crate::prefix_cache::{Chain, PrefixCache};
 use crate::probe::{Probe, ProbeOptions};
 use crate::prompt::{Item, items};
+use crate::repeats::Repeats;
 
 pub(crate) use reading::Piece;
 use reading::Reading;
@@ -47,6 +49,10 @@ pub struct RunnerOptions {
     pub prefixes: usize,
     /// Whether passes over a few tokens of each sequence are padded to one of a few shapes.
     pub padding: Padding,
+    /// Which temporal patches of a clip take their predecessor's features instead of being encoded. `None`: those alone
+    /// that are equal to another to the bit, which changes no answer. For a draft model: what it saw a little less
+    /// exactly costs acceptance, not accuracy.
+    pub near_duplicates: Option<NearDuplicates>,
 }
 
 /// Whether passes over a few tokens of each sequence (decoding, verifying) are padded to one of a few shapes.
@@ -68,6 +74,7 @@ impl Default for RunnerOptions {
             media_cache_bytes: 64 << 20,
             prefixes: 64,
             padding: Padding::Auto,
+            near_duplicates: None,
         }
     }
 }
@@ -164,6 +171,7 @@ pub struct Runner {
     next: u64,
     media: MediaCache,
     prefixes: PrefixCache,
+    near: Option<NearDuplicates>,
     /// Work on this sequence panics half way.
     #[cfg(test)]
     pub(crate) trip: Option<SequenceId>,
@@ -199,6 +207,7 @@ impl Runner {
             next: 0,
             media: MediaCache::new(options.media_cache_bytes),
             prefixes: PrefixCache::new(options.prefixes),
+            near: options.near_duplicates,
             #[cfg(test)]
             trip: None,
             #[cfg(test)]
@@ -293,7 +302,8 @@ impl Runner {
         self.media.keeps_any() || self.prefixes.keeps_any()
     }
 
-    /// As [`Runner::open`], with the hashes of the prompt's media where somebody has made them already.
+    /// As [`Runner::open`], with the hashes of the prompt's media where somebody has made them already, with this
+    /// runner's near duplicates.
     pub fn open_hashed(
         &mut self,
         inputs: Arc<ModelInputs>,
@@ -320,16 +330,27 @@ impl Runner {
             return Err(EngineError::request("the keep list leaves nothing to read"));
         }
         let keys = match keys {
-            Some(keys) if keys.0.len() != prompt.items.len() => {
+            Some(keys) if keys.keys.len() != prompt.items.len() => {
                 return Err(EngineError::request(format!(
                     "the prompt has {} media, and {} hashes were given",
                     prompt.items.len(),
-                    keys.0.len()
+                    keys.keys.len()
                 )));
             }
             Some(keys) => Some(keys),
-            None if self.wants_hashes() => Some(MediaKeys::of(self.model.config(), &inputs)?),
+            None if self.wants_hashes() => {
+                let config = self.model.config();
+                Some(MediaKeys::of(config, &inputs, self.near.as_ref())?)
+            }
             None => None,
+        };
+        let repeats = match &keys {
+            Some(keys) => keys.repeats.clone(),
+            None => {
+                let (config, near) = (self.model.config(), self.near.as_ref());
+                let of = |item| Repeats::of(config, &inputs, item, near);
+                prompt.items.iter().map(of).collect::<Result<_>>()?
+            }
         };
         let probe = match &options.probe {
             Some(options) => Some(Probe::new(&self.model, &inputs, &prompt, options)?),
@@ -346,6 +367,7 @@ impl Runner {
             inputs,
             prompt,
             keys,
+            repeats,
             encoding: None,
             skip: Vec::new(),
             read: 0,
@@ -443,8 +465,10 @@ impl Runner {
         let Some(item) = reading.prompt.next_item().cloned() else {
             return Ok(true);
         };
-        let keys = reading.keys.as_ref().map(|keys| keys.0.as_slice());
-        let key = keys.and_then(|keys| keys.get(reading.prompt.encoded));
+        let number = reading.prompt.encoded;
+        let keys = reading.keys.as_ref();
+        let key = keys.and_then(|keys| keys.keys.get(number));
+        let repeats = reading.repeats.get(number).and_then(Option::as_ref);
         let meter = &mut running.state.meter;
         let features = match reading.encoding.take() {
             Some(mut encoding) => match self.model.encode_on(&mut encoding, meter)? {
@@ -460,14 +484,15 @@ impl Runner {
             None => match self.media.get(key) {
                 Some(features) => features,
                 None => {
-                    let encoding = self.model.start_encoding(&reading.inputs, &item, meter)?;
+                    let encoding =
+                        (self.model).start_encoding(&reading.inputs, &item, repeats, meter)?;
                     reading.encoding = Some(encoding);
                     return Ok(false);
                 }
             },
         };
         if let Some(probe) = &mut reading.probe {
-            probe.see(reading.prompt.encoded, &features, meter)?;
+            probe.see(number, &features, repeats, meter)?;
         }
         tch::no_grad(|| reading.prompt.put(&features))?;
         reading.pass_over();

@@ -201,6 +201,7 @@ fn drive(name: &str, kernels: Kernels, padding: Padding, tape: &[u32]) {
             media_cache_bytes: 1 << 20,
             prefixes,
             padding,
+            ..Default::default()
         };
         Runner::new(load(name, kernels), &options).unwrap()
     };

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use msao_core::offload::{self, Route};
+use msao_engine::NearDuplicates;
 use msao_link::estimate::{EstimateConfig, Figures, Speeds};
 use msao_registry::sandbox::{Sandbox, SandboxError};
 use msao_registry::state::{
@@ -130,13 +131,17 @@ impl Models {
     pub async fn load(config: &NodeConfig) -> Result<Models, ModelError> {
         let mut models = Models::default();
         let fps = config.media.fps;
+        let levels = config.probe.near_duplicates;
+        let near = (levels > 0.0).then(|| NearDuplicates::within(levels as f32));
         for (role, section, place) in [
             ("draft", &config.models.draft, &mut models.draft),
             ("target", &config.models.target, &mut models.target),
         ] {
             if let Some(section) = section {
                 tracing::info!(role, path = %section.path.display(), "loading a model");
-                let model = Model::load(role, section, fps).await?;
+                // What the target sees is never less than what was sent.
+                let near = near.filter(|_| role == "draft");
+                let model = Model::load(role, section, fps, near).await?;
                 let load = model.engine.load();
                 let (kernels, graphs) = (load.kernels, load.graphs);
                 tracing::info!(role, kernels, graphs, "the model is there");

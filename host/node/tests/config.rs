@@ -149,6 +149,10 @@ fn what_is_wrong_is_told_with_its_key_its_line_and_what_is_allowed() {
             with("\n[api]\nbody-mib = 8\nbodies-mib = 8\n[media]\nfetch = [\"*\"]\nmib = 9\n"),
             &[":17:", "media.mib", "1 to api.bodies-mib, which is 8"],
         ),
+        (
+            with("\n[probe]\nnear-duplicates = nan\n"),
+            &[":13:", "probe.near-duplicates", "0 to 16"],
+        ),
         (with("\nnode = 3"), &[":12:"]),
     ];
     for (text, words) in cases {

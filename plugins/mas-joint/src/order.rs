@@ -17,9 +17,15 @@ use msao_plugin::{ItemView, math};
 const TINY: f32 = 1e-12;
 
 /// All tokens of the item, most needed first: `greedy` of them by relevance and diversity, the others by relevance.
-pub(crate) fn keep_order(view: &ItemView, greedy: usize, ridge: f64) -> Vec<u32> {
+/// `columns`: its features of length 1.
+pub(crate) fn keep_order(
+    view: &ItemView,
+    columns: &[Vec<f32>],
+    greedy: usize,
+    ridge: f64,
+) -> Vec<u32> {
     let relevance = relevance(view);
-    let mut taken = select(&unit_columns(view), &relevance, greedy, ridge as f32);
+    let mut taken = select(columns, &relevance, greedy, ridge as f32);
     let mut rest: Vec<u32> = (0..view.len() as u32).collect();
     let mut is_taken = alloc::vec![false; view.len()];
     for &token in &taken {
@@ -62,7 +68,7 @@ pub(crate) fn relevance(view: &ItemView) -> Vec<f32> {
 }
 
 /// Features of length 1, a column a dimension. A token without a direction has zeros: it is like no other.
-fn unit_columns(view: &ItemView) -> Vec<Vec<f32>> {
+pub(crate) fn unit_columns(view: &ItemView) -> Vec<Vec<f32>> {
     let (dim, tokens) = (view.dim, view.len());
     let mut columns = alloc::vec![alloc::vec![0.0; tokens]; dim];
     if dim == 0 {

@@ -1,9 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::necessity::Traits;
 
-const PARAMS: [f64; 6] = [0.9, 2.0, 128.0, 0.1, 20.0, 0.02];
+mod bad_input;
+mod unusual;
+
+const PARAMS: [f64; 15] = [
+    0.9, 2.0, 128.0, 0.1, 20.0, 0.02, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0,
+];
 
 fn settings() -> Settings {
     Settings::read(&PARAMS)
@@ -35,14 +39,20 @@ fn a_still_has_no_temporal_sparsity() {
     assert_eq!(one(&probe).temporal, 0.0);
 }
 
+/// Of a picture of a hundred tokens that are all the same, half of which can go.
 fn traits(relevance: f64) -> Traits {
-    let item = Item {
-        modality: modality::IMAGE,
-        tokens: 100,
-        frames: 1,
-        relevance,
+    let mut probe = Probe::new(2).image(10, 10);
+    probe.report.items[0].relevance = relevance;
+    let view = probe.report.views().next().unwrap();
+    let sparsity = Sparsity {
+        spatial: 0.5,
+        temporal: 0.0,
     };
-    Traits::of(&item, 0.5, 0.0)
+    Traits::of(&view, &sparsity, &order::unit_columns(&view))
+}
+
+fn necessity(relevance: f64, calibration: &Calibration) -> f64 {
+    necessity::of(&traits(relevance), calibration, &settings())
 }
 
 /// What `count` images with this `ln` of relevance leave behind, all else as in [`traits`].
@@ -53,10 +63,12 @@ fn seen(mean: f64, variance: f64, count: f64) -> Calibration {
         count,
     };
     Calibration::from_cells(&[
-        (4, cell(mean, variance)),
-        (5, cell(0.5, 0.01)),
-        (6, cell(0.0, 0.0)),
-        (7, cell(msao_plugin::math::ln(100.0), 0.1)),
+        (8, cell(mean, variance)),
+        (9, cell(0.5, 0.01)),
+        (10, cell(0.0, 0.0)),
+        (11, cell(msao_plugin::math::ln(100.0), 0.1)),
+        (12, cell(1.0, 0.01)),
+        (13, cell(0.0, 0.1)),
     ])
 }
 
@@ -64,10 +76,56 @@ fn seen(mean: f64, variance: f64, count: f64) -> Calibration {
 fn by_default_necessity_is_a_logistic_of_relevance() {
     let nothing = Calibration::default();
     for (relevance, expected) in [(1.0, 0.5), (2.0, 0.8), (3.0, 0.9), (0.5, 0.2)] {
-        close(traits(relevance).necessity(&nothing, &settings()), expected);
+        close(necessity(relevance, &nothing), expected);
     }
-    assert!(traits(0.0).necessity(&nothing, &settings()) < 1e-6);
-    assert_eq!(traits(f64::NAN).necessity(&nothing, &settings()), 1.0);
+    assert!(necessity(0.0, &nothing) < 1e-6);
+    assert_eq!(necessity(f64::NAN, &nothing), 1.0);
+}
+
+#[test]
+fn knots_shape_necessity_and_by_default_leave_it() {
+    let default: Vec<f64> = PARAMS[6..].to_vec();
+    let mapped = |logit: f64, knots: &[f64]| necessity::mapped(logit, knots.try_into().unwrap());
+    for logit in [-90.0, -8.0, -7.3, -0.1, 0.0, 1.0, 5.9, 8.0, 40.0] {
+        close(mapped(logit, &default), logit);
+    }
+    // Harm begins late, and then is sure: what stands between two knots lies between their values.
+    let late = [-6.0, -6.0, -5.0, -4.0, -3.0, 0.0, 6.0, 7.0, 7.0];
+    for (logit, expected) in [
+        (-10.0, -8.0),
+        (-8.0, -6.0),
+        (-7.0, -6.0),
+        (1.0, -1.5),
+        (2.0, 0.0),
+        (3.5, 4.5),
+        (9.0, 8.0),
+    ] {
+        close(mapped(logit, &late), expected);
+    }
+    // A knot below an earlier one counts as that one.
+    let falling = [0.0, -3.0, 1.0, -3.0, -3.0, 2.0, 2.0, 0.0, 0.0];
+    let risen = [0.0, 0.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0];
+    for logit in [-7.0, -5.0, -3.0, 0.5, 1.5, 7.0, 9.0] {
+        close(mapped(logit, &falling), mapped(logit, &risen));
+    }
+}
+
+#[test]
+fn the_manifest_has_the_parameters_that_are_read() {
+    let manifest = include_str!("../policy.toml");
+    let names: Vec<String> = manifest
+        .split("[[parameter]]")
+        .skip(1)
+        .filter_map(|text| text.split('"').nth(1))
+        .map(|name| name.replace('-', "_"))
+        .collect();
+    assert_eq!(names, Settings::NAMES);
+    let defaults: Vec<f64> = manifest
+        .lines()
+        .filter_map(|line| line.strip_prefix("default = "))
+        .map(|value| value.parse().unwrap())
+        .collect();
+    assert_eq!(defaults, PARAMS);
 }
 
 #[test]
@@ -76,9 +134,9 @@ fn a_model_whose_attention_differs_little_is_read_more_finely() {
     let little = seen(0.3, 0.16, 20.0);
     let exponent = 2.0 / 0.625_f64.sqrt();
     let expected = 1.5_f64.powf(exponent) / (1.0 + 1.5_f64.powf(exponent));
-    close(traits(1.5).necessity(&little, &settings()), expected);
+    close(necessity(1.5, &little), expected);
     // Where no more attention is paid than to any text, nothing that was learned changes the answer.
-    close(traits(1.0).necessity(&little, &settings()), 0.5);
+    close(necessity(1.0, &little), 0.5);
 }
 
 #[test]
@@ -91,9 +149,9 @@ fn unusual_is_the_distance_from_what_was_seen() {
     close(traits(1.0).unusual(&seen(0.0, 1.0, 20.0), &settings()), 0.5);
     let much = seen(0.0, 1.0, 1e9);
     assert!(traits(1.0).unusual(&much, &settings()) < 1e-6);
-    // Four standard deviations in one of four traits: d = 4.
+    // Four standard deviations in one of six traits: d = 16 / 6.
     let far = traits(4.0_f64.exp()).unusual(&much, &settings());
-    assert!((far - (1.0 - (-0.5_f64).exp())).abs() < 1e-6, "{far}");
+    assert!((far - (1.0 - (-1.0_f64 / 3.0).exp())).abs() < 1e-6, "{far}");
 }
 
 #[test]
@@ -103,8 +161,14 @@ fn each_item_teaches_its_traits() {
         .video(2, 1, 1)
         .score::<MasJoint>(&PARAMS);
     let keys: Vec<u32> = scores.updates.iter().map(|update| update.key).collect();
-    assert_eq!(keys, [4, 5, 6, 7, 8, 9, 10, 11]);
-    assert_eq!(scores.updates[0], Update::sample(4, 0.0, 0.02));
+    let items = (8..14).chain(16..22);
+    // One image and one clip, then what a set of both is about: its size, and the need of either.
+    let mix = [64 + 1 + 4, 128 + 8 * 3, 128 + 8 * 3 + 1, 128 + 8 * 3 + 2];
+    assert_eq!(keys, items.chain(mix).collect::<Vec<u32>>());
+    assert_eq!(scores.updates[0], Update::sample(8, 0.0, 0.02));
+    assert_eq!(scores.updates[12], Update::add(69, 1.0));
+    let size = msao_plugin::math::ln(1.0 + 6.0);
+    assert_eq!(scores.updates[13], Update::sample(152, size, 0.02));
 
     let mut unmeasured = Probe::new(2).image(2, 2);
     unmeasured.report.items[0].relevance = f64::NAN;
@@ -251,7 +315,14 @@ proptest! {
         a in 0.0f64..50.0, b in 0.0f64..50.0, mean in -2.0f64..2.0, variance in 0.0f64..4.0, count in 0.0f64..1e6,
     ) {
         let calibration = seen(mean, variance, count);
-        let necessity = |relevance| traits(relevance).necessity(&calibration, &settings());
-        prop_assert!(necessity(a.min(b)) <= necessity(a.max(b)));
+        prop_assert!(necessity(a.min(b), &calibration) <= necessity(a.max(b), &calibration));
+    }
+
+    #[test]
+    fn no_knots_make_the_map_fall(
+        knots in prop::array::uniform9(-16.0f64..16.0), a in -20.0f64..20.0, b in -20.0f64..20.0,
+    ) {
+        let (low, high) = (necessity::mapped(a.min(b), knots), necessity::mapped(a.max(b), knots));
+        prop_assert!(low <= high, "{low} {high}");
     }
 }

@@ -69,6 +69,8 @@ export_postprocessor!(Random);
 
 #[cfg(test)]
 mod tests {
+    use msao_plugin::{rules, testing};
+
     use super::*;
 
     fn orders(seed: u64) -> Vec<Vec<u32>> {
@@ -106,5 +108,17 @@ mod tests {
             counts.iter().all(|count| count.abs_diff(1000) < 173),
             "{counts:?}"
         );
+    }
+
+    #[test]
+    fn hard_reports_and_vast_ones_have_answers_that_keep_the_rules() {
+        let vast = ("a million tokens", testing::vast());
+        for (name, probe) in testing::hard_probes().into_iter().chain([vast]) {
+            let scores = probe.score::<Random>(&[0.5]);
+            assert_eq!(rules::scores(&scores, &probe.report), Ok(()), "{name}");
+            for (score, item) in scores.items.iter().zip(&probe.report.items) {
+                assert_eq!(score.keep_order.len(), item.tokens as usize, "{name}");
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-use msao_plugin::rules;
+use msao_plugin::{rules, testing};
 use proptest::prelude::*;
 
 use super::*;
@@ -47,6 +47,18 @@ fn what_is_not_finite_goes_last() {
 fn no_item_and_no_token_have_an_answer() {
     assert!(scored(&Probe::new(2)).is_empty());
     assert!(scored(&Probe::new(2).image(0, 0))[0].keep_order.is_empty());
+}
+
+#[test]
+fn hard_reports_and_vast_ones_have_answers_that_keep_the_rules() {
+    let vast = ("a million tokens", testing::vast());
+    for (name, probe) in testing::hard_probes().into_iter().chain([vast]) {
+        let scores = probe.score::<SaliencyOnly>(&[0.9]);
+        assert_eq!(rules::scores(&scores, &probe.report), Ok(()), "{name}");
+        for (score, item) in scores.items.iter().zip(&probe.report.items) {
+            assert_eq!(score.keep_order.len(), item.tokens as usize, "{name}");
+        }
+    }
 }
 
 proptest! {

@@ -1,7 +1,10 @@
 //! What unit tests are built from: a request, its parts and the nodes, or what the probe saw, a line each.
 
+mod hard;
+
 use alloc::vec::Vec;
 
+pub use self::hard::{hard_probes, noise, vast};
 use crate::{
     Calibration, Decision, Item, Node, Part, Plan, PlanInput, Policy, PostProcessor, Report,
     Request, ScoreInput, Scores, capability, modality,

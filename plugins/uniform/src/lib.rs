@@ -63,6 +63,8 @@ export_postprocessor!(Uniform);
 
 #[cfg(test)]
 mod tests {
+    use msao_plugin::{rules, testing};
+
     use super::*;
 
     fn scored(probe: &Probe) -> Scores {
@@ -95,6 +97,18 @@ mod tests {
             order.sort_unstable();
             assert_eq!(order, (0..tokens).collect::<Vec<_>>());
             assert_eq!((score.necessity, score.mas, score.spatial), (1.0, 0.5, 0.5));
+        }
+    }
+
+    #[test]
+    fn hard_reports_and_vast_ones_have_answers_that_keep_the_rules() {
+        let vast = ("a million tokens", testing::vast());
+        for (name, probe) in testing::hard_probes().into_iter().chain([vast]) {
+            let scores = probe.score::<Uniform>(&[0.5]);
+            assert_eq!(rules::scores(&scores, &probe.report), Ok(()), "{name}");
+            for (score, item) in scores.items.iter().zip(&probe.report.items) {
+                assert_eq!(score.keep_order.len(), item.tokens as usize, "{name}");
+            }
         }
     }
 }

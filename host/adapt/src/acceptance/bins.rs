@@ -84,7 +84,7 @@ impl Bins {
 
 /// The rates that fall nowhere and are nearest to those given, by weighted squares: pools neighbours that are out of
 /// order (M. Ayer et al., 1955). Each is a rate and its weight, above 0.
-fn monotone(rates: &[(f64, f64)]) -> Vec<f64> {
+pub(crate) fn monotone(rates: &[(f64, f64)]) -> Vec<f64> {
     // Rate, weight and number of each pool.
     let mut pools: Vec<(f64, f64, usize)> = Vec::with_capacity(rates.len());
     for (rate, weight) in rates {

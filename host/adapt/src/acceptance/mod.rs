@@ -30,6 +30,7 @@ mod learner;
 mod map;
 mod score;
 
+pub(crate) use self::bins::monotone;
 pub use self::counts::{AcceptanceCounts, Cell, Mix};
 pub use self::learner::{Learner, LearnerError};
 pub use self::map::Map;

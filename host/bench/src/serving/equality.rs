@@ -229,6 +229,7 @@ fn all_ways(
         media_cache_bytes: 0,
         prefixes: 0,
         padding,
+        ..Default::default()
     };
     let mut runner = Runner::new(model, &plain)?;
     let mut tallies = vec![

@@ -269,3 +269,6 @@ fn keep_order(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use crate::nn::index_tensor;
 use crate::prefix_cache::Chain;
 use crate::probe::Probe;
 use crate::prompt::Prompt;
+use crate::repeats::Repeats;
 
 #[derive(Debug)]
 pub(super) struct Reading {
@@ -21,6 +22,8 @@ pub(super) struct Reading {
     pub prompt: Prompt,
     /// Hashes of its media, where anything is kept.
     pub keys: Option<MediaKeys>,
+    /// What is encoded of each item, where it is not all of it.
+    pub repeats: Vec<Option<Repeats>>,
     /// The item that is being encoded.
     pub encoding: Option<Encoding>,
     /// Items, in order, that need not be encoded: dropped whole or read already.

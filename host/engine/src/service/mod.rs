@@ -31,6 +31,7 @@ use crate::generate::{Step, Stop};
 use crate::keep::Keep;
 use crate::media_cache::MediaKeys;
 use crate::model::LoadOptions;
+use crate::near::NearDuplicates;
 use crate::runner::{OpenOptions, RunnerOptions};
 use client::Order;
 use ending::Thread;
@@ -280,6 +281,7 @@ pub struct Service {
     waiting_bytes: u64,
     /// `None` where nobody wants hashes.
     hashing: Option<Arc<Hashing>>,
+    near: Option<NearDuplicates>,
 }
 
 /// The way to the thread, which ends when this does.
@@ -372,6 +374,7 @@ impl Service {
                     turn: Arc::new(Semaphore::new(1)),
                 })
             }),
+            near: options.runner.near_duplicates,
         }
     }
 
@@ -452,7 +455,8 @@ impl Service {
         let media = inputs.images.is_some() || inputs.videos.is_some() || inputs.audio.is_some();
         let handle = tokio::runtime::Handle::try_current();
         let (true, Ok(handle)) = (media, handle) else {
-            return Ok(Some(MediaKeys::of(&self.config, inputs)?));
+            let keys = MediaKeys::of(&self.config, inputs, self.near.as_ref())?;
+            return Ok(Some(keys));
         };
         let _place = hashing
             .places
@@ -463,8 +467,9 @@ impl Service {
             })?;
         let turn = Arc::clone(&hashing.turn).acquire_owned().await;
         let (config, inputs) = (Arc::clone(&self.config), Arc::clone(inputs));
+        let near = self.near;
         let hashed = handle.spawn_blocking(move || {
-            let keys = MediaKeys::of(&config, &inputs);
+            let keys = MediaKeys::of(&config, &inputs, near.as_ref());
             // Held to the end, whoever has given up waiting.
             drop(turn);
             keys

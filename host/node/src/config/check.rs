@@ -70,6 +70,13 @@ pub fn check(config: &NodeConfig) -> Checked {
     models(config)?;
     api(config)?;
     media(config)?;
+    let levels = config.probe.near_duplicates;
+    if !(0.0..=16.0).contains(&levels) {
+        return wrong(
+            "probe.near-duplicates",
+            format!("is {levels}; allowed: 0 to 16, in grey levels"),
+        );
+    }
     sessions(config)?;
     operator(config)?;
     config

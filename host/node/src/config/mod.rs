@@ -52,6 +52,8 @@ pub struct NodeConfig {
     pub api: Api,
     /// What a request's media may be.
     pub media: Media,
+    /// How the draft model looks at them.
+    pub probe: Probe,
     /// Sessions with other nodes.
     pub sessions: Sessions,
     /// The cloud nodes that this node may turn to.
@@ -283,6 +285,23 @@ impl Default for Media {
             fetch_s: 10,
             fetch_plain: false,
             fetches: 8,
+        }
+    }
+}
+
+/// `[probe]`: how the draft model looks at media, in the probe and in its own prefill. The target reads what is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Probe {
+    /// Frames of a clip that differ from the last one that was encoded by no more than this, on average over any block of
+    /// some 7 x 7 pixels, are not encoded and take its features: grey levels of 255. 0: those alone that are equal to the bit.
+    pub near_duplicates: f64,
+}
+
+impl Default for Probe {
+    fn default() -> Probe {
+        Probe {
+            near_duplicates: 2.0,
         }
     }
 }

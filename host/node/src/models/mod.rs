@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use msao_core::sampling::SamplingParams;
 use msao_engine::service::{Service, ServiceError, ServiceOptions};
-use msao_engine::{LoadOptions, Place, Precision, Quantize, RunnerOptions};
+use msao_engine::{LoadOptions, NearDuplicates, Place, Precision, Quantize, RunnerOptions};
 use msao_processor::{GenerationDefaults, Options, Processor, ProcessorError, VideoSampling};
 use msao_session::frame::Identity;
 use thiserror::Error;
@@ -73,7 +73,7 @@ pub struct Model {
     pub identity: Identity,
     /// How its files want it to be sampled.
     pub defaults: SamplingParams,
-    /// How it is held, for people and fingerprints: `f32/none on cpu`.
+    /// How it is held, for people and fingerprints: `f32/none on cpu`, with what it passes over of clips.
     pub held: String,
     /// Who waits for a seat.
     pub waits: Arc<Waits>,
@@ -81,7 +81,7 @@ pub struct Model {
 
 impl Model {
     /// Loads the model that a section of the configuration names. `fps`: how clips are sampled where its files say
-    /// nothing.
+    /// nothing. `near`: which frames it need not encode.
     ///
     /// # Errors
     /// [`ModelError`].
@@ -89,6 +89,7 @@ impl Model {
         role: &'static str,
         section: &config::Model,
         fps: f64,
+        near: Option<NearDuplicates>,
     ) -> Result<Model, ModelError> {
         let folder = section.path.clone();
         let held = format!("{}/{}", section.precision, section.quantize);
@@ -106,7 +107,7 @@ impl Model {
         let (folder_of_files, held_as) = (folder.clone(), held.clone());
         let files = tokio::task::spawn_blocking(move || read(&folder_of_files, &held_as));
         let load = load_options(role, section)?;
-        let service = Service::start(folder, load, service_options(section));
+        let service = Service::start(folder, load, service_options(section, near));
         let service = service
             .await
             .map_err(|error| ModelError::Engine { role, error })?;
@@ -119,7 +120,10 @@ impl Model {
             defaults: defaults(processor.generation()),
             processor: Arc::new(processor),
             identity,
-            held: format!("{held} on {}", section.device),
+            held: match near {
+                Some(near) => format!("{held} on {}, near {}", section.device, near.block),
+                None => format!("{held} on {}", section.device),
+            },
             waits: Arc::default(),
         })
     }
@@ -174,12 +178,13 @@ fn load_options(role: &'static str, section: &config::Model) -> Result<LoadOptio
     })
 }
 
-fn service_options(section: &config::Model) -> ServiceOptions {
+fn service_options(section: &config::Model, near: Option<NearDuplicates>) -> ServiceOptions {
     ServiceOptions {
         runner: RunnerOptions {
             cache_bytes: u64::from(section.cache_mib) << 20,
             media_cache_bytes: u64::from(section.media_cache_mib) << 20,
             prefixes: section.prefixes as usize,
+            near_duplicates: near,
             ..Default::default()
         },
         threads: (section.threads > 0).then_some(section.threads as usize),

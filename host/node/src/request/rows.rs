@@ -170,9 +170,8 @@ pub fn report(probe: &ProbeReport) -> offload::Report {
             report.frame.push((token / per_frame) as u32);
             report.y.push((token % per_frame / across) as u32);
             report.x.push((token % across) as u32);
-            report
-                .similarity
-                .push(similarity(&centred, token, per_frame));
+            let alike = similarity(&item.features, &centred, token, per_frame);
+            report.similarity.push(alike);
         }
         report.features.extend(features);
     }
@@ -200,15 +199,25 @@ fn centred(features: &[f32]) -> Vec<f32> {
         .collect()
 }
 
-/// Cosine of a token's feature with that of the same place one frame before; 2 where there is none, as the contract says.
-fn similarity(features: &[f32], token: usize, per_frame: usize) -> f32 {
+/// Cosine of a token's feature, less the mean, with that of the same place one frame before; 2 where there is none, as the
+/// contract says. 1 where the two are the same numbers, whatever the mean leaves of them: so are those of a frame that was
+/// not encoded because it repeats the one before. What is no number is like nothing.
+fn similarity(features: &[f32], centred: &[f32], token: usize, per_frame: usize) -> f32 {
     const NONE: f32 = 2.0;
-    let feature = |token: usize| {
+    fn of(features: &[f32], token: usize) -> Option<&[f32]> {
         let from = token * FEATURE_WIDTH;
         features.get(from..from + FEATURE_WIDTH)
+    }
+    let Some(earlier) = token.checked_sub(per_frame) else {
+        return NONE;
     };
-    let before = token.checked_sub(per_frame).and_then(feature);
-    let (Some(before), Some(own)) = (before, feature(token)) else {
+    let known = |feature: &[f32]| feature.iter().all(|value| value.is_finite());
+    match (of(features, earlier), of(features, token)) {
+        (Some(before), Some(own)) if !known(before) || !known(own) => return 0.0,
+        (Some(before), Some(own)) if before == own => return 1.0,
+        _ => {}
+    }
+    let (Some(before), Some(own)) = (of(centred, earlier), of(centred, token)) else {
         return NONE;
     };
     let dot = |a: &[f32], b: &[f32]| {
@@ -273,6 +282,31 @@ mod tests {
         });
         assert_eq!((row.uplink_bps, row.rtt_ms), (UNKNOWN, UNKNOWN));
         assert_eq!((row.confidence_floor, row.kv_free), (2.0, 0.5));
+    }
+
+    #[test]
+    fn a_frame_that_repeats_another_is_wholly_like_it() {
+        let likeness = |frames: [f32; 3]| {
+            let features = frames.map(|value| [value; FEATURE_WIDTH]);
+            let probe = ProbeReport {
+                items: vec![ItemReport {
+                    modality: Modality::Video,
+                    grid: Grid { t: 3, h: 1, w: 1 },
+                    saliency: vec![1.0; 3],
+                    features: features.concat(),
+                    relevance: vec![0.1; 3],
+                    relevance_of_nothing: vec![0.1; 3],
+                }],
+                ..ProbeReport::default()
+            };
+            report(&probe).similarity
+        };
+        // The mean leaves nothing of them.
+        assert_eq!(likeness([0.3, 0.3, 0.3]), [2.0, 1.0, 1.0]);
+        assert_eq!(likeness([0.3, 0.3, 7.0])[1], 1.0);
+        for unknown in [f32::NAN, f32::INFINITY] {
+            assert_eq!(likeness([unknown, unknown, 1.0]), [2.0, 0.0, 0.0]);
+        }
     }
 
     #[test]
