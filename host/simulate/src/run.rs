@@ -77,6 +77,8 @@ pub(crate) struct Account {
     pub first_ms: Option<f64>,
     pub last_ms: Option<f64>,
     pub probe_ms: f64,
+    /// Of it, what the draft model's seat goes on from.
+    pub looked_ms: f64,
     pub upload_ms: f64,
     pub queue_ms: f64,
     pub sent_bytes: u64,

@@ -105,7 +105,7 @@ pub struct EdgeGroup {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Rules {
-    /// Media are re-encoded and pruned as plans say. Nodes cannot do so yet.
+    /// Media are pruned and made smaller as plans say; else they go whole, whatever is planned.
     pub retention: bool,
     /// The lowest acceptance probability that may be committed unverified, as operators' budgets come to; above 1 none may.
     pub confidence_floor: f64,
@@ -118,7 +118,7 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Rules {
         Rules {
-            retention: false,
+            retention: true,
             confidence_floor: 2.0,
             spare: true,
             learn_together: false,

@@ -10,6 +10,7 @@ use msao_registry::{fallback_plan, fallback_scores, with_scores};
 
 use super::{Event, Simulation};
 use crate::engine::{Opening, Seat};
+use crate::retention::clear_whole;
 use crate::run::{Place, Run};
 use crate::script::Script;
 use crate::slab::Key;
@@ -177,7 +178,8 @@ impl<'a> Simulation<'a> {
         let means = self.rules.means();
         let (request, parts, nodes) = (&decided.request, &decided.parts, &decided.nodes);
         match allowed(plan, request, parts, nodes, means) {
-            Ok((plan, changed)) => {
+            Ok((mut plan, changed)) => {
+                clear_whole(&mut plan.parts);
                 decided.plan = plan;
                 decided.overrides |= changed;
                 let at_ms = now_ms + self.plugins.plan_ms;
@@ -229,6 +231,7 @@ impl<'a> Simulation<'a> {
         run.attempt += 1;
         run.machine = None;
         run.known = 0;
+        run.account.looked_ms = 0.0;
         run.upload = None;
         run.outbox.clear();
         run.up.clear();

@@ -32,11 +32,16 @@ impl Simulation<'_> {
         };
         let decided = &run.decided;
         let treated = Treated::of(question, &decided.plan);
-        if treated.draft_lost > 0.0 {
-            run.script = Rc::new(Script::write(question, treated.draft_lost));
+        let (route, edge) = (decided.plan.route, run.edge);
+        // Beside the target a draft model reads what the target reads.
+        let lost = match route {
+            Route::CloudDraft => treated.target_lost,
+            _ => treated.draft_lost,
+        };
+        if lost > 0.0 {
+            run.script = Rc::new(Script::write(question, lost));
         }
         run.treated = treated;
-        let (route, edge) = (decided.plan.route, run.edge);
         let way = |row: usize| match row.checked_sub(1) {
             None => node.target.map(|_| Way {
                 node: edge,
@@ -62,9 +67,10 @@ impl Simulation<'_> {
         run.stepped = matches!(route, Route::Edge | Route::Speculate);
         let left_ms = run.left_ms(question.deadline_ms, now_ms);
         let config = config(key, run, question, left_ms, node.draft.is_none());
-        // The probe's seat is the draft model's, if that is who looked.
+        // The draft model goes on from the probe if that is who looked, and if it drafts.
         if let Some(seat) = run.seat {
-            if node.draft == Some(seat.engine) {
+            if run.stepped && node.draft == Some(seat.engine) {
+                run.account.looked_ms = run.account.probe_ms;
                 let (tokens, script) = (run.treated.draft_tokens, Rc::clone(&run.script));
                 if let Some(engine) = self.engines.get_mut(seat.engine) {
                     engine.keep(now_ms, seat.sequence, tokens, script);
@@ -99,7 +105,7 @@ impl Simulation<'_> {
         let per_s = (run.decided.nodes.get(row)).map_or(-1.0, |row| row.prefill_tok_per_s);
         // A peer that has read nothing yet has not told how fast it is.
         let work_ms = if per_s > 0.0 {
-            f64::from(run.decided.request.prompt_tokens) / per_s * 1000.0
+            f64::from(run.treated.target_tokens) / per_s * 1000.0
         } else {
             0.0
         };

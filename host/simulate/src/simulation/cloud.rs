@@ -133,9 +133,10 @@ impl Simulation<'_> {
         let now_ms = self.now_ms();
         let (engine, run) = (engine?, self.runs.get(key)?);
         let treated = &run.treated;
+        // A session names one keep list a medium: what the target reads, a draft model beside it reads too.
         let (prompt_tokens, media_tokens) = match seat {
-            Seat::Target => (treated.target_tokens, treated.target_media),
-            Seat::Edge | Seat::Beside => (treated.draft_tokens, treated.draft_media),
+            Seat::Target | Seat::Beside => (treated.target_tokens, treated.target_media),
+            Seat::Edge => (treated.draft_tokens, treated.draft_media),
         };
         let opening = Opening {
             run: key,
@@ -266,10 +267,11 @@ impl Simulation<'_> {
             return;
         };
         run.account.queue_ms += waited_ms;
+        let read = run.treated.target_tokens;
         let node = run.way.and_then(|way| self.nodes.get_mut(way.node));
         if let Some(node) = node {
             node.target_speeds.began(now_ms, waited_ms);
-            (node.target_speeds).prefilled(run.decided.request.prompt_tokens, took_ms);
+            node.target_speeds.prefilled(read, took_ms);
         }
         self.tell_cloud(key, CloudEvent::Ready);
     }

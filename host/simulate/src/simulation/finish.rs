@@ -5,6 +5,7 @@ use msao_session::edge::Counters;
 
 use super::Simulation;
 use crate::results::Ended;
+use crate::retention::clear_whole;
 use crate::run::Run;
 use crate::slab::Key;
 use crate::traffic::Arrivals;
@@ -69,7 +70,7 @@ impl Simulation<'_> {
             let speeds = &mut node.draft_speeds;
             if let Some((waited_ms, took_ms)) = account.draft_ready {
                 speeds.began(now_ms, waited_ms);
-                speeds.prefilled(run.treated.draft_tokens, took_ms);
+                speeds.prefilled(run.treated.draft_tokens, account.looked_ms + took_ms);
             }
             speeds.drafted(account.draft_passes.0, account.draft_passes.1);
         }
@@ -126,7 +127,15 @@ fn outcome(run: &Run, cloud_flops: f64, status: Status) -> Outcome {
         _ => plan.peer as usize,
     };
     let price = decided.nodes.get(row).map_or(0.0, |row| row.price_per_mtok);
-    let billed = f64::from(decided.request.prompt_tokens) + f64::from(counters.tokens);
+    // What the peer does not read is not its work. Of what never ran nothing is billed.
+    let billed = f64::from(run.treated.target_tokens) + f64::from(counters.tokens);
+    let mut parts = plan.parts.clone();
+    if route == Route::CloudDraft {
+        for part in &mut parts {
+            part.draft = part.target;
+        }
+        clear_whole(&mut parts);
+    }
     let since = |at_ms: Option<f64>| at_ms.map_or(-1.0, |at_ms| at_ms - run.arrived_ms);
     let mut outcome = Outcome {
         route: route as u8,
@@ -146,7 +155,7 @@ fn outcome(run: &Run, cloud_flops: f64, status: Status) -> Outcome {
             Route::Edge => 0.0,
             _ => price.max(0.0) * billed / 1e6,
         },
-        parts: plan.parts.clone(),
+        parts,
         memo: plan.memo.clone(),
         ..Outcome::default()
     };
