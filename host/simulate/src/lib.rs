@@ -26,6 +26,7 @@ mod error;
 mod link;
 mod node;
 mod profile;
+mod recorded;
 mod results;
 mod retention;
 mod run;

@@ -100,6 +100,17 @@ impl Script {
     }
 }
 
+impl Question {
+    /// The largest acceptance probability that the draft model says of a guess of the answer which is wrong, with everything
+    /// read: what an audit of this question would tell. None: it guesses all of it right.
+    pub fn rejected(&self) -> Option<f64> {
+        let script = Script::write(self, 0.0);
+        let places = script.places.iter().take(self.answer_tokens as usize);
+        let wrong = places.filter(|place| !place.right);
+        wrong.map(|place| place.said.p_accept).reduce(f64::max)
+    }
+}
+
 fn share(stood: &[f64; BINS], p_accept: f64) -> f64 {
     let bin = ((p_accept * BINS as f64) as usize).min(BINS - 1);
     stood.get(bin).copied().unwrap_or(p_accept)
@@ -197,6 +208,22 @@ mod tests {
         let script = Script::write(&question(blind, 1000, 1000), 0.5);
         let right = (0..1000).filter(|&place| script.draft(place).id == script.target(place));
         assert!((400..600).contains(&right.count()));
+    }
+
+    #[test]
+    fn an_audit_sees_the_surest_of_the_wrong_guesses() {
+        assert_eq!(question(Drawn::even(1.0), 50, 50).rejected(), None);
+        let question = question(Drawn::default(), 200, 200);
+        let script = Script::write(&question, 0.0);
+        let told = question.rejected().unwrap();
+        let mut surest = 0.0_f64;
+        for place in 0..200 {
+            let guess = script.draft(place);
+            if guess.id != script.target(place) {
+                surest = surest.max(guess.said.p_accept);
+            }
+        }
+        assert_eq!(told, surest);
     }
 
     #[test]

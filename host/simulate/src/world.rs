@@ -140,7 +140,7 @@ fn one() -> u32 {
 }
 
 /// The default of a node's `sessions.most`.
-fn most_sessions() -> u32 {
+pub(crate) fn most_sessions() -> u32 {
     512
 }
 

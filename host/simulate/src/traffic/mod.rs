@@ -8,6 +8,7 @@ mod recorded;
 use std::sync::Arc;
 
 use msao_core::offload::{Part, Report, Score, Scores, modality};
+use msao_registry::driver::Random;
 
 pub use self::generate::{Generator, Mix, Pattern};
 pub use self::guessing::{Drawn, Guessing, Said};
@@ -236,6 +237,28 @@ impl Question {
 }
 
 impl Traffic {
+    /// The same questions so many times, one round behind the other. In the first round everything is as it was; in later ones
+    /// answers are drawn anew, so that they say more of what usually happens.
+    #[must_use]
+    pub fn repeated(&self, rounds: u32) -> Traffic {
+        let first = self.questions.first().map_or(0.0, |it| it.arrives_ms);
+        let last = self.questions.last().map_or(0.0, |it| it.arrives_ms);
+        let gaps = self.questions.len().saturating_sub(1).max(1) as f64;
+        let round_ms = (last - first) * (1.0 + 1.0 / gaps);
+        let mut questions = self.questions.clone();
+        for round in 1..rounds {
+            questions.extend(self.questions.iter().map(|question| Question {
+                arrives_ms: question.arrives_ms + f64::from(round) * round_ms,
+                seed: Random::fork(question.seed, u64::from(round)).bits(),
+                ..question.clone()
+            }));
+        }
+        Traffic {
+            questions,
+            arrivals: self.arrivals,
+        }
+    }
+
     /// Checks every question, for a world of so many edges.
     ///
     /// # Errors
@@ -267,5 +290,37 @@ impl Traffic {
             before_ms = at_ms;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_follow_each_other_and_are_drawn_anew() {
+        let at = |arrives_ms, seed| Question {
+            arrives_ms,
+            seed,
+            ..Question::plain(0, 10, 5)
+        };
+        let once = Traffic {
+            questions: vec![at(10.0, 1), at(30.0, 2), at(50.0, 3)],
+            ..Traffic::default()
+        };
+        let thrice = once.repeated(3);
+        assert!(thrice.check(1).is_ok());
+        let moments: Vec<f64> = thrice.questions.iter().map(|it| it.arrives_ms).collect();
+        assert_eq!(
+            moments,
+            [10.0, 30.0, 50.0, 70.0, 90.0, 110.0, 130.0, 150.0, 170.0]
+        );
+        let mut seeds: Vec<u64> = thrice.questions.iter().map(|it| it.seed).collect();
+        assert_eq!(seeds[..3], [1, 2, 3]);
+        seeds.sort_unstable();
+        seeds.dedup();
+        assert_eq!(seeds.len(), 9);
+        assert_eq!(once.repeated(0).questions.len(), 3);
+        assert!(Traffic::default().repeated(4).questions.is_empty());
     }
 }
