@@ -50,6 +50,7 @@ enum Command {
     ///
     /// A first one takes ten minutes: docs/tutorial-policy.md. What happens on a node: docs/releases.md.
     Policy(Box<PolicyArgs>),
+    Calibrate(Box<msao_calibrate::CalibrateArgs>),
 }
 
 #[derive(Subcommand)]
@@ -161,6 +162,7 @@ fn main() -> ExitCode {
         Command::Node(NodeCommand::Operate(command)) => command.run(),
         Command::Explain(args) => args.run(),
         Command::Top(args) => args.run(),
+        Command::Calibrate(args) => args.run(),
         Command::Policy(args) => match args.command {
             PolicyCommand::Author(command) => command.run(args.json, command_line()),
             PolicyCommand::Operate(command) => command.run(),

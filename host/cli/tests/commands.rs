@@ -212,6 +212,7 @@ fn help_teaches() {
     for (args, word) in [
         (vec!["--help"], "models/demo-target"),
         (vec!["chat", "--help"], "generation_config.json"),
+        (vec!["calibrate", "--help"], "msao policy tune --from"),
     ] {
         assert!(stdout(&msao(&args)).contains(word));
     }

@@ -108,6 +108,16 @@ pub fn ca_of(path: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 impl Connect {
+    /// The node of that address. What is left out the environment names.
+    pub fn to(node: &str, token_file: Option<PathBuf>, ca: Option<PathBuf>) -> Connect {
+        Connect {
+            node: Some(node.to_owned()),
+            token: None,
+            token_file,
+            ca,
+        }
+    }
+
     /// The node that the options or the environment name.
     ///
     /// # Errors

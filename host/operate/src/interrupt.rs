@@ -45,6 +45,11 @@ impl Interrupt {
         Ok(self)
     }
 
+    /// Set once one came.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
     /// Whether one came.
     pub fn came(&self) -> bool {
         self.0.load(Ordering::SeqCst)

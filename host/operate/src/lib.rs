@@ -16,15 +16,16 @@
 pub mod client;
 mod connect;
 mod explain;
-mod files;
+pub mod files;
 pub mod glance;
 mod help;
-mod interrupt;
+pub mod interrupt;
 mod node;
 pub mod output;
 mod plugin;
 mod policy;
 pub mod release;
+mod revision;
 pub mod rollout;
 mod top;
 
@@ -33,4 +34,5 @@ pub use self::explain::ExplainArgs;
 pub use self::help::{OPERATING, grouped};
 pub use self::node::NodeCommands;
 pub use self::policy::PolicyCommands;
+pub use self::revision::Revision;
 pub use self::top::TopArgs;

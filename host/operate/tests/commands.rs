@@ -188,6 +188,23 @@ fn each_change_is_asked_for_as_the_node_wants_it() {
         node.body("/v1/tune"),
         json!({"plugin": "patient", "values": {"rtt-limit": 80, "mode": "exact", "old": null}, "gradually": true})
     );
+    // The same from a file that `msao calibrate` has written; either that or names on the line.
+    let file = folder.path().join("revision.json");
+    let file = file.to_str().unwrap();
+    let revision = r#"{"plugin": "patient", "version": "0.1.0", "values": {"gamma": 6}, "found": {"objective": 1.0}}"#;
+    std::fs::write(file, revision).unwrap();
+    text(&run(&node, &["policy", "tune", "--from", file]));
+    assert_eq!(
+        node.body("/v1/tune"),
+        json!({"plugin": "patient", "values": {"gamma": 6}, "gradually": false})
+    );
+    for line in [
+        &["policy", "tune", "--from", file, "patient", "a=1"][..],
+        &["policy", "tune", "patient"],
+        &["policy", "tune"],
+    ] {
+        assert_eq!(run(&node, line).status.code(), Some(2), "{line:?}");
+    }
 }
 
 #[test]

@@ -12,10 +12,11 @@
 //! - After a cancel, or when the lease has ended, the cloud's side holds nothing.
 //!
 //! Read first: [`frame::Frame`] (what is said), [`edge::Edge`] (the side that drafts and owns the committed prefix),
-//! [`cloud::Cloud`] (the side that verifies).
+//! [`cloud::Cloud`] (the side that verifies). [`depth`] says how many drafts are worth a pass.
 #![forbid(unsafe_code)]
 
 pub mod cloud;
+pub mod depth;
 pub mod edge;
 pub mod frame;
 pub mod hello;

@@ -11,7 +11,7 @@ use super::grid::THRESHOLDS;
 ///
 /// Chosen by simulation (`examples/audits.rs`). What is opened in the end differs by one part in a hundred between
 /// sensible choices, and any choice made beforehand keeps the guarantee.
-const BETS: [(f64, f64); 6] = [
+pub(super) const BETS: [(f64, f64); 6] = [
     (0.0, 0.10),
     (0.05, 0.25),
     (0.15, 0.30),

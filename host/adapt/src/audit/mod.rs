@@ -43,6 +43,7 @@
 //! ```
 
 mod bets;
+mod bound;
 mod config;
 mod drift;
 mod evidence;
@@ -52,6 +53,7 @@ pub mod simulate;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::bound::bound;
 pub use self::config::{AuditConfig, AuditConfigError};
 use self::drift::Detector;
 use self::evidence::Evidence;

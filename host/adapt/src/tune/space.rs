@@ -162,7 +162,7 @@ impl Space {
     }
 
     /// The values at places of the scales, each in `[0, 1]`.
-    pub(super) fn point(&self, places: &[f64]) -> Point {
+    pub fn point(&self, places: &[f64]) -> Point {
         let pairs = self.dimensions.iter().zip(places);
         pairs
             .map(|(dimension, place)| dimension.value(*place))

@@ -1,11 +1,12 @@
 //! What plug-ins are asked and what they answer, as plain values: the records of `wit/`, field by field.
 //!
 //! The contract itself, with every unit and range, is the WIT package; here stand the same words for everyone who is not
-//! a plug-in. [`check`] holds an answer against the contract's ranges, [`manifest`] reads what an author says of a plug-in,
-//! [`record`] is one decision as it is kept and replayed.
+//! a plug-in. [`check`] holds an answer against the contract's ranges, [`allowed()`] says what a host makes of a plan,
+//! [`manifest`] reads what an author says of a plug-in, [`record`] is one decision as it is kept and replayed.
 //!
 //! Read first: [`PlanInput`] and [`Decision`].
 
+mod allowed;
 mod calibration;
 pub mod check;
 pub mod manifest;
@@ -16,6 +17,7 @@ mod report;
 mod request;
 mod step;
 
+pub use self::allowed::{Means, Unable, allowed};
 pub use self::calibration::{Calibration, MAX_CELLS, MAX_UPDATES, Operation, Update};
 pub use self::outcome::{BINS, Outcome, Status, overrides};
 pub use self::plan::{Decision, MAX_MEMO, Mode, PartPlan, Plan, Rest, Route, Treatment};

@@ -221,7 +221,7 @@ impl Link {
     }
 }
 
-fn supply(name: &'static str, direction: &DirectionConfig) -> Result<Supply, LinkError> {
+pub(super) fn supply(name: &'static str, direction: &DirectionConfig) -> Result<Supply, LinkError> {
     if let Some(trace) = &direction.trace {
         let read = Trace::read(&trace.file, trace.format);
         return match read {

@@ -14,6 +14,8 @@
 //! a byte is at most 0.5 ms early or late, and nothing of that adds up. In real time the thread has to wake up as well.
 //! A queue should hold what passes in a few ms (at 1 Gbit/s, 125 KB a ms), else the link runs dry between ticks.
 //!
+//! A [`Course`] is the same on a clock of the caller's, without any bytes.
+//!
 //! What is not shaped: opening a connection below (see [`Link::handshake`]), loss and reordering, which a byte stream
 //! does not show but as delay.
 //!
@@ -49,6 +51,7 @@
 
 mod bandwidth;
 mod config;
+mod course;
 mod lane;
 mod link;
 mod pipe;
@@ -63,6 +66,7 @@ use std::time::Duration;
 
 pub use self::bandwidth::{Bandwidth, BandwidthError};
 pub use self::config::{ConfigError, DirectionConfig, LinkConfig, Pause, TraceConfig};
+pub use self::course::{Course, Passage};
 pub use self::link::{DirectionTraffic, Link, LinkError, Traffic};
 pub use self::stream::ShapedStream;
 pub use self::trace::{Trace, TraceError, TraceFormat};

@@ -18,6 +18,20 @@ pub(super) struct Delay {
     pub(super) jitter: Nanos,
 }
 
+impl Delay {
+    /// How long one thing is under way: uniform about the mean, a function of counter and key.
+    pub(super) fn takes(self, counter: [u32; 4], key: [u32; 2]) -> Nanos {
+        let Delay { mean, jitter } = self;
+        if jitter == 0 {
+            return mean;
+        }
+        let [low, high, ..] = philox4x32_10(counter, key);
+        let draw = (u64::from(high) << 32) | u64::from(low);
+        let spread = (u128::from(draw) * (2 * u128::from(jitter) + 1)) >> 64;
+        (mean - jitter.min(mean)).saturating_add(spread as Nanos)
+    }
+}
+
 /// A segment that passes the bottleneck.
 #[derive(Clone, Copy, Debug)]
 struct Passing {
@@ -281,19 +295,15 @@ impl Pipe {
         })
     }
 
-    /// How long a segment is under way: uniform about the mean, a function of seed, direction, connection and number.
+    /// How long a segment is under way: a function of seed, direction, connection and number.
     fn takes(&self, lane: u64, segment: u64) -> Nanos {
-        let Delay { mean, jitter } = self.delay;
         let counter = [
             segment as u32,
             (segment >> 32) as u32,
             lane as u32,
             self.direction,
         ];
-        let [low, high, ..] = philox4x32_10(counter, self.key);
-        let draw = (u64::from(high) << 32) | u64::from(low);
-        let spread = (u128::from(draw) * (2 * u128::from(jitter) + 1)) >> 64;
-        (mean - jitter.min(mean)).saturating_add(spread as Nanos)
+        self.delay.takes(counter, self.key)
     }
 
     fn forget_passing(&mut self, lane: u64) {

@@ -7,8 +7,7 @@ use msao_core::meter::Spent;
 use msao_core::offload::manifest::Probe;
 use msao_core::offload::record::GenerationId;
 use msao_core::offload::{
-    self, Decision, Mode, Part, PartPlan, Plan, Route, Treatment, capability, flag, modality,
-    overrides,
+    self, Decision, Means, Part, PartPlan, Plan, Route, Treatment, flag, overrides,
 };
 use msao_core::sampling::{Sampler, SamplingParams};
 use msao_engine::service::{Open, ServiceError, Tell};
@@ -52,7 +51,7 @@ pub struct Planned {
     pub nodes: Vec<offload::Node>,
     /// How it runs.
     pub plan: Plan,
-    /// What the host did otherwise than planned: bits of [`overrides`].
+    /// What the host did otherwise than planned: bits of [`offload::overrides`].
     pub overrides: u32,
     /// What is read of the media.
     pub retained: Retained,
@@ -400,78 +399,22 @@ pub fn without_target(exact: bool, why: &str) -> ApiError {
     }
 }
 
-/// The plan as it may run: the client's wishes and the nodes' state come before the policy's. Gives what was changed.
+/// The plan as it may run on this node. Gives what was changed.
 pub fn allowed(
     plan: Plan,
     request: &offload::Request,
     parts: &[Part],
     nodes: &[offload::Node],
 ) -> Result<(Plan, u32), ApiError> {
-    let mut plan = plan;
-    let mut changed = 0;
-    let has_media = parts.iter().any(|part| part.modality != modality::TEXT);
-    let stays = request.flags & flag::MEDIA_AT_EDGE != 0 && has_media;
-    let exact = request.flags & flag::EXACT != 0;
-    let can = |row: usize, bits: u32| {
-        let node = nodes.get(row);
-        node.is_some_and(|node| node.up && node.can & bits == bits)
-    };
-    let target_at = |row: usize| can(row, capability::TARGET);
-    let near = |row: usize| row == 0 || !stays;
-    let row = plan.peer as usize;
-    if plan.route != Route::Edge && !(target_at(row) && near(row)) {
-        // The peer has gone since the policy looked, or media may not go there.
-        let other = (0..nodes.len()).find(|&row| target_at(row) && near(row));
-        changed |= if near(row) {
-            overrides::PEER
-        } else {
-            overrides::MEDIA
-        };
-        match other {
-            Some(other) => plan.peer = other as u32,
-            None => {
-                plan.route = Route::Edge;
-                plan.peer = 0;
-                changed |= overrides::ROUTE;
-            }
-        }
-    }
-    if plan.route == Route::Edge && (exact || !can(0, capability::DRAFT)) {
-        let other = (0..nodes.len()).find(|&row| target_at(row) && near(row));
-        let Some(other) = other else {
-            let why = if stays {
-                "no node that may get the media has the target model"
-            } else {
-                "no node with the target model can be reached"
-            };
-            return Err(without_target(exact, why));
-        };
-        plan.route = Route::Cloud;
-        plan.peer = other as u32;
-        changed |= overrides::ROUTE;
-    }
-    let row = plan.peer as usize;
-    if plan.route == Route::Speculate
-        && !(can(0, capability::DRAFT) && can(row, capability::VERIFY))
-    {
-        plan.route = Route::Cloud;
-        changed |= overrides::ROUTE;
-    }
-    let both = if row == 0 {
-        // Here the two models are each for itself, too.
-        capability::DRAFT | capability::SAME_TOKENIZER
-    } else {
-        capability::DRAFT
-    };
-    if plan.route == Route::CloudDraft && !can(row, both) {
-        plan.route = Route::Cloud;
-        changed |= overrides::ROUTE;
-    }
-    if plan.mode == Mode::Confident {
+    let means = Means {
+        // As far as `treated` says.
+        retention: true,
         // Nothing is committed unverified without audited data, and none is kept yet.
-        plan.mode = Mode::Exact;
-        changed |= overrides::EXACT;
-    }
+        unverified: false,
+    };
+    let exact = request.flags & flag::EXACT != 0;
+    let (mut plan, mut changed) = offload::allowed(plan, request, parts, nodes, means)
+        .map_err(|why| without_target(exact, &why.to_string()))?;
     if treated(&mut plan.parts, parts) {
         changed |= overrides::RETENTION;
     }
@@ -482,87 +425,15 @@ pub fn allowed(
 mod tests {
     use super::*;
 
-    fn node(can: u32) -> offload::Node {
-        offload::Node {
-            up: true,
-            can,
-            ..offload::Node::default()
-        }
-    }
-
-    const EDGE: u32 = capability::DRAFT | capability::SAME_TOKENIZER;
-    const CLOUD: u32 = capability::TARGET | capability::VERIFY;
-
-    fn run(
-        route: Route,
-        peer: u32,
-        flags: u32,
-        nodes: &[offload::Node],
-    ) -> Result<(Route, u32, u32), u16> {
-        let request = offload::Request {
-            flags,
-            ..offload::Request::default()
-        };
-        let parts = [Part {
-            modality: modality::IMAGE,
-            ..Part::default()
-        }];
-        let ran = allowed(Plan::plain(route, peer), &request, &parts, nodes);
-        ran.map(|(plan, changed)| (plan.route, plan.peer, changed))
-            .map_err(|error| error.status)
-    }
-
     #[test]
-    fn what_can_run_runs_as_planned() {
-        let nodes = [node(EDGE), node(CLOUD)];
-        for (route, peer) in [(Route::Edge, 0), (Route::Cloud, 1), (Route::Speculate, 1)] {
-            assert_eq!(run(route, peer, 0, &nodes), Ok((route, peer, 0)));
+    fn who_demands_the_target_is_refused_without_one() {
+        for (flags, status) in [(0, 503), (flag::EXACT, 503)] {
+            let request = offload::Request {
+                flags,
+                ..offload::Request::default()
+            };
+            let refused = allowed(Plan::plain(Route::Cloud, 1), &request, &[], &[]);
+            assert_eq!(refused.map_err(|error| error.status), Err(status));
         }
-        // The cloud has no draft model.
-        let expected = Ok((Route::Cloud, 1, overrides::ROUTE));
-        assert_eq!(run(Route::CloudDraft, 1, 0, &nodes), expected);
-    }
-
-    #[test]
-    fn models_that_do_not_fit_each_other_answer_each_alone() {
-        let apart = [node(capability::DRAFT | capability::TARGET)];
-        for route in [Route::Speculate, Route::CloudDraft] {
-            let expected = Ok((Route::Cloud, 0, overrides::ROUTE));
-            assert_eq!(run(route, 0, 0, &apart), expected);
-        }
-        let alike = [node(EDGE | CLOUD)];
-        for route in [Route::Speculate, Route::CloudDraft] {
-            assert_eq!(run(route, 0, 0, &alike), Ok((route, 0, 0)));
-        }
-    }
-
-    #[test]
-    fn another_peer_is_asked_where_the_one_named_is_gone() {
-        let down = offload::Node {
-            up: false,
-            ..node(CLOUD)
-        };
-        let nodes = [node(EDGE), down.clone(), node(CLOUD)];
-        let expected = Ok((Route::Speculate, 2, overrides::PEER));
-        assert_eq!(run(Route::Speculate, 1, 0, &nodes), expected);
-        let nodes = [node(EDGE), down];
-        let expected = Ok((Route::Edge, 0, overrides::PEER | overrides::ROUTE));
-        assert_eq!(run(Route::Cloud, 1, 0, &nodes), expected);
-        assert_eq!(run(Route::Cloud, 1, flag::EXACT, &nodes), Err(503));
-    }
-
-    #[test]
-    fn what_the_client_demands_comes_first() {
-        let nodes = [node(EDGE), node(CLOUD)];
-        let expected = Ok((Route::Edge, 0, overrides::MEDIA | overrides::ROUTE));
-        assert_eq!(run(Route::Cloud, 1, flag::MEDIA_AT_EDGE, &nodes), expected);
-        let expected = Ok((Route::Cloud, 1, overrides::ROUTE));
-        assert_eq!(run(Route::Edge, 0, flag::EXACT, &nodes), expected);
-        let both = flag::EXACT | flag::MEDIA_AT_EDGE;
-        assert_eq!(run(Route::Cloud, 1, both, &nodes), Err(503));
-        // Where the target is here, media need not leave.
-        let here = [node(EDGE | CLOUD), node(CLOUD)];
-        let expected = Ok((Route::Cloud, 0, overrides::MEDIA));
-        assert_eq!(run(Route::Cloud, 1, both, &here), expected);
     }
 }

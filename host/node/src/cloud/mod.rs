@@ -1,7 +1,6 @@
 //! Sessions that others have opened on this node's target: edge nodes over a link, and this node's own requests.
 
 mod account;
-mod depth;
 mod pair;
 mod session;
 mod words;
@@ -14,11 +13,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use msao_core::digest::Digest;
 use msao_link::estimate::{EstimateConfig, Figures, Speeds, UNKNOWN};
+use msao_session::depth::PassTimes;
 use msao_session::frame::{Frame, Open, Refused, RefusedCode, SessionId, Wanted};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument as _;
 
-use self::depth::PassTimes;
 use crate::answer::{Channel, Connecting, Target, Traffic};
 use crate::clock::Clock;
 use crate::metrics::Metrics;

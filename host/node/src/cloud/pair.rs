@@ -1,7 +1,6 @@
 //! Both models on one node: where the target would choose a single token, the draft model drafts first.
 //!
-//! How many tokens it drafts follows what was measured of this very answer ([`depth`](super::depth)). The best number may be 0:
-//! then the target goes on alone, and tries a draft now and then.
+//! How many tokens it drafts follows what was measured of this very answer ([`Pace`]).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -10,26 +9,18 @@ use msao_core::meter::{Meter, Spent};
 use msao_core::probe::ProbeReport;
 use msao_engine::Keep;
 use msao_engine::service::{ServiceError, Verdict};
+use msao_session::depth::Pace;
 
 use super::account::Beside;
-use super::depth::{Acceptance, PassTimes};
 use crate::models::{Awaited, Seat};
 
 /// Drafts a round at most.
 const MOST: usize = 16;
-/// Weight of a new round in what is known of the draft model's speed.
-const WEIGHT: f64 = 0.1;
-/// A target that does without drafts tries one again after so many tokens.
-const TRY_AGAIN: u32 = 32;
 
 /// What is known of the two.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    draft_ms: f64,
-    times: PassTimes,
-    acceptance: Acceptance,
-    /// Tokens since the last draft.
-    without: u32,
+    pace: Pace,
     /// Tokens of the draft model's answer.
     written: usize,
 }
@@ -59,13 +50,7 @@ impl Pair {
             beside,
             target,
             draft,
-            known: Mutex::new(Known {
-                draft_ms: 1.0,
-                times: PassTimes::default(),
-                acceptance: Acceptance::default(),
-                without: 0,
-                written: 0,
-            }),
+            known: Mutex::default(),
         }
     }
 
@@ -77,25 +62,17 @@ impl Pair {
         *self.beside.lock().unwrap_or_else(PoisonError::into_inner) = draft;
     }
 
-    fn learn(&self, drafts: usize, draft_ms: f64, accepted: usize, verify_ms: f64) {
-        let mut known = self.known();
-        known.times.saw(drafts, verify_ms);
-        if drafts == 0 {
-            known.without += 1;
-            return;
-        }
-        known.without = 0;
-        known.draft_ms += WEIGHT * (draft_ms / drafts as f64 - known.draft_ms);
-        known.acceptance.saw(drafts, accepted);
-    }
-
     async fn speculate(&self) -> Result<Verdict, ServiceError> {
         let known = *self.known();
         // The target's choice behind the drafts needs a place too.
         let room = self.reserve.saturating_sub(known.written + 1);
         // The prompt's own logits choose the first token: it need not wait for drafts.
         let first = known.written == 0;
-        let count = if first { 0 } else { count(known).min(room) };
+        let count = if first {
+            0
+        } else {
+            known.pace.drafts(MOST).min(room)
+        };
         let began = Instant::now();
         let mut drafts = Vec::with_capacity(count);
         while drafts.len() < count {
@@ -114,7 +91,8 @@ impl Pair {
         let verdict = self.target.verify(drafts).await?;
         let verify_ms = began.elapsed().as_secs_f64() * 1000.0;
         if !first {
-            self.learn(drafted, draft_ms, verdict.accepted, verify_ms);
+            let mut known = self.known();
+            (known.pace).saw(drafted, draft_ms, verdict.accepted, verify_ms);
         }
         if !verdict.ended {
             self.follow(drafted, &verdict).await?;
@@ -197,36 +175,5 @@ impl Seat for Pair {
 
     fn meter(&self) -> Awaited<'_, Meter> {
         self.target.meter()
-    }
-}
-
-/// The best number of drafts.
-fn count(known: Known) -> usize {
-    match known.acceptance.best(&known.times, known.draft_ms, MOST) {
-        0 if known.without >= TRY_AGAIN => 1,
-        best => best,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_draft_that_is_not_worth_it_is_tried_now_and_then() {
-        let mut times = PassTimes::default();
-        times.saw(0, 10.0);
-        let mut known = Known {
-            draft_ms: 20.0,
-            times,
-            acceptance: Acceptance::default(),
-            without: TRY_AGAIN - 1,
-            written: 0,
-        };
-        assert_eq!(count(known), 0);
-        known.without = TRY_AGAIN;
-        assert_eq!(count(known), 1);
-        known.draft_ms = 0.1;
-        assert!(count(known) > 1);
     }
 }

@@ -10,12 +10,12 @@ use msao_engine::service::{Open as OpenSeat, ServiceError, Tell, Verdict};
 use msao_engine::{EngineError, OpenOptions};
 use msao_processor::Processor;
 use msao_session::cloud::{Choice, Cloud, Config, Effect, Event};
+use msao_session::depth::Acceptance;
 use msao_session::frame::{Frame, Medium, Open, RefusedCode, Wanted, kept_tokens};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::mpsc;
 
 use super::account::{Account, Beside};
-use super::depth::Acceptance;
 use super::pair::Pair;
 use super::words::Teller;
 use super::{Attach, Sessions};

@@ -1,28 +1,37 @@
 //! `msao policy tune`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use msao_core::offload::manifest::Value as Tuned;
 use serde_json::{Map, Value, json};
 
 use super::change::{Condition, tell};
 use crate::connect::Common;
+use crate::output::plain;
+use crate::revision::Revision;
 
 /// Change parameters of an active plug-in
 ///
 /// The manifest says which parameters there are and what they may be (`msao policy inspect`). NAME= alone goes back to the
-/// default. What the node's configuration pins stays as it is. --gradually makes it a canary.
+/// default. What the node's configuration pins stays as it is. --gradually makes it a canary. --from takes plug-in and values
+/// from a file that `msao calibrate` has written.
 ///
 ///   msao policy tune patient rtt-limit=80 mode=exact --gradually
 ///   msao policy tune patient rtt-limit=
+///   msao policy tune --from revision.json --gradually
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct TuneArgs {
     /// The plug-in's name.
-    #[arg(value_name = "PLUG-IN")]
-    plugin: String,
+    #[arg(value_name = "PLUG-IN", required_unless_present = "from")]
+    plugin: Option<String>,
     /// Parameters and their values.
-    #[arg(value_name = "NAME=VALUE", required = true, value_parser = assignment)]
+    #[arg(value_name = "NAME=VALUE", required_unless_present = "from", value_parser = assignment)]
     values: Vec<(String, Option<Tuned>)>,
+    /// A revision of parameters, as `msao calibrate` writes it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["plugin", "values"])]
+    from: Option<PathBuf>,
     /// For a share of the sessions first, as a canary.
     #[arg(long)]
     gradually: bool,
@@ -53,13 +62,14 @@ fn assignment(text: &str) -> Result<(String, Option<Tuned>), String> {
 
 pub fn run(args: &TuneArgs) -> anyhow::Result<bool> {
     let (client, output) = (args.common.client()?, args.common.output());
-    let mut values = Map::new();
-    for (name, value) in &args.values {
-        if values.insert(name.clone(), json!(value)).is_some() {
-            anyhow::bail!("{name} is given twice: give it once");
+    let (plugin, body) = match &args.from {
+        Some(file) => {
+            let revision = Revision::read(file)?;
+            let body = revision.body(args.gradually);
+            (revision.plugin, body)
         }
-    }
-    let body = json!({ "plugin": args.plugin, "values": Value::Object(values), "gradually": args.gradually });
+        None => given(args)?,
+    };
     let how = if args.gradually {
         "tuned, as a canary"
     } else {
@@ -70,8 +80,22 @@ pub fn run(args: &TuneArgs) -> anyhow::Result<bool> {
         output,
         "/v1/tune",
         &args.condition.on(body),
-        &format!("{}: {how}", args.plugin),
+        &format!("{}: {how}", plain(&plugin)),
     )
+}
+
+/// The plug-in, and what the node is sent.
+fn given(args: &TuneArgs) -> anyhow::Result<(String, Value)> {
+    let plugin = args.plugin.clone().unwrap_or_default();
+    let mut values = Map::new();
+    for (name, value) in &args.values {
+        if values.insert(name.clone(), json!(value)).is_some() {
+            anyhow::bail!("{name} is given twice: give it once");
+        }
+    }
+    let body =
+        json!({ "plugin": plugin, "values": Value::Object(values), "gradually": args.gradually });
+    Ok((plugin, body))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! as long whatever is in it, more are always better. Where the target computes rather than waits for its memory, each draft makes
 //! the pass longer, and a late one is hardly ever reached: then what waits behind the best number is verified with the next
 //! pass, if it still stands. Both times are learned from the passes as they come.
+//!
+//! Read first: [`Acceptance::best`] (drafts that come over a link), [`Pace`] (a drafter beside its target).
 
 /// Weight of a new pass in what is known of all.
 const WEIGHT: f64 = 0.05;
@@ -13,6 +15,10 @@ const TOKEN_WEIGHT: f64 = 0.05;
 const AT_FIRST: usize = 8;
 /// Passes whose numbers of drafts are spread less than this say nothing of what one draft more costs.
 const LEAST_VARIANCE: f64 = 0.5;
+/// Weight of a new round in what is known of the speed of a drafter beside its target.
+const DRAFT_WEIGHT: f64 = 0.1;
+/// A target that does without drafts tries one again after so many tokens.
+const TRY_AGAIN: u32 = 32;
 
 /// How long passes take, by the number of their drafts: a line, fitted by least squares to passes whose weight falls with
 /// their age.
@@ -99,9 +105,70 @@ impl Acceptance {
     }
 }
 
+/// A drafter beside its target, which drafts where the target would choose a single token: how many drafts it makes. The
+/// best number may be 0: then the target goes on alone, and tries a draft now and then.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    draft_ms: f64,
+    times: PassTimes,
+    acceptance: Acceptance,
+    /// Tokens since the last draft.
+    without: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            draft_ms: 1.0,
+            times: PassTimes::default(),
+            acceptance: Acceptance::default(),
+            without: 0,
+        }
+    }
+}
+
+impl Pace {
+    /// Of so many drafts, made in `draft_ms` all together, so many stood; holding them against the target took `verify_ms`.
+    pub fn saw(&mut self, drafts: usize, draft_ms: f64, accepted: usize, verify_ms: f64) {
+        self.times.saw(drafts, verify_ms);
+        if drafts == 0 {
+            self.without += 1;
+            return;
+        }
+        self.without = 0;
+        self.draft_ms += DRAFT_WEIGHT * (draft_ms / drafts as f64 - self.draft_ms);
+        self.acceptance.saw(drafts, accepted);
+    }
+
+    /// How many drafts are to be made next, at most `most`.
+    pub fn drafts(&self, most: usize) -> usize {
+        match self.acceptance.best(&self.times, self.draft_ms, most) {
+            0 if self.without >= TRY_AGAIN => 1,
+            best => best,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_draft_that_is_not_worth_it_is_tried_now_and_then() {
+        let mut times = PassTimes::default();
+        times.saw(0, 10.0);
+        let mut pace = Pace {
+            draft_ms: 20.0,
+            times,
+            without: TRY_AGAIN - 1,
+            ..Pace::default()
+        };
+        assert_eq!(pace.drafts(16), 0);
+        pace.without = TRY_AGAIN;
+        assert_eq!(pace.drafts(16), 1);
+        pace.draft_ms = 0.1;
+        assert!(pace.drafts(16) > 1);
+    }
 
     fn times(step_ms: f64, more_ms: f64) -> PassTimes {
         let mut times = PassTimes::default();

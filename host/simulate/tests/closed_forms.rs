@@ -1,0 +1,255 @@
+//! Beside formulas: those of the design for the ways to run an answer, and a queue's.
+//!
+//! The formulas are held at the acceptance that the answer turned out to have, so that what is left of a difference is the
+//! simulation's and not the coin's.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test's helpers may panic
+
+mod common;
+
+use common::{
+    acceptance, answer, by, near, only, paced, pair, play, profile, round_trip, rounds, stream,
+    tokens_per_s,
+};
+use msao_core::offload::{Route, Status};
+use msao_link::shaper::LinkConfig;
+use msao_simulate::traffic::{Generator, Medium, Mix, Pattern, Question, Traffic};
+use msao_simulate::{EngineCost, World};
+
+const DRAFT_MS: f64 = 2.5;
+const TOKENS: u32 = 30_000;
+
+#[test]
+fn the_cloud_alone_gives_a_token_a_pass() {
+    for rtt_ms in [0.0, 80.0] {
+        let world = pair(DRAFT_MS, 30.0, round_trip(rtt_ms));
+        let results = play(&world, &answer(2_000, 0.8), &mut by(Route::Cloud));
+        let outcome = &only(&results).outcome;
+        near(tokens_per_s(outcome), 1000.0 / 30.0, 0.03);
+        assert_eq!(
+            (outcome.tokens, outcome.unverified, outcome.rounds),
+            (2_000, 0, 0)
+        );
+        // The prompt takes a pass, its own logits choose the first token, and that has to come here.
+        assert!((outcome.ttft_ms - rtt_ms - 30.0).abs() < 0.1, "{outcome:?}");
+    }
+}
+
+#[test]
+fn the_edge_alone_gives_a_token_a_pass_of_its_own() {
+    let world = pair(8.0, 30.0, round_trip(80.0));
+    let results = play(&world, &answer(2_000, 0.8), &mut by(Route::Edge));
+    let outcome = &only(&results).outcome;
+    near(tokens_per_s(outcome), 1000.0 / 8.0, 0.03);
+    assert_eq!(
+        (outcome.unverified, outcome.sent_bytes, outcome.cost),
+        (2_000, 0.0, 0.0)
+    );
+}
+
+/// `E(gamma) = (1 - a^(gamma+1)) / (1 - a)` tokens in `gamma*t_d + L`.
+#[test]
+fn rounds_that_wait_are_as_fast_as_the_formula_says() {
+    for (share, rtt_ms, gamma) in [
+        (0.8, 20.0, 4),
+        (0.8, 80.0, 8),
+        (0.9, 20.0, 8),
+        (0.5, 80.0, 2),
+    ] {
+        let world = pair(DRAFT_MS, 30.0, round_trip(rtt_ms));
+        let results = play(&world, &answer(TOKENS, share), &mut rounds(gamma));
+        let outcome = &only(&results).outcome;
+        let a = acceptance(outcome);
+        near(a, share, 0.03);
+        let tokens = (1.0 - a.powi(gamma as i32 + 1)) / (1.0 - a);
+        let round_ms = f64::from(gamma) * DRAFT_MS + rtt_ms + 30.0;
+        near(tokens_per_s(outcome), 1000.0 * tokens / round_ms, 0.03);
+        assert_eq!(results.contradictions, 0);
+    }
+}
+
+/// `1/(1-a)` tokens in `(a/(1-a))*t_d + t_d + L`, with passes shorter than a draft, so that none waits for another.
+#[test]
+fn a_stream_is_as_fast_as_the_formula_says() {
+    for (share, rtt_ms) in [
+        (0.5, 80.0),
+        (0.8, 80.0),
+        (0.9, 80.0),
+        (0.8, 20.0),
+        (0.9, 20.0),
+    ] {
+        let verify_ms = 2.0;
+        let world = pair(DRAFT_MS, verify_ms, round_trip(rtt_ms));
+        let results = play(&world, &answer(TOKENS, share), &mut stream());
+        let outcome = &only(&results).outcome;
+        let a = acceptance(outcome);
+        let cycle_ms = a / (1.0 - a) * DRAFT_MS + DRAFT_MS + rtt_ms + verify_ms;
+        let formula = 1000.0 / (1.0 - a) / cycle_ms;
+        // A pass over one draft chooses behind it too, so every second place is known a draft earlier than the formula has it:
+        // a wrong guess at an even place, which it is with probability a / (1 + a), saves a draft's time.
+        let sooner_ms = DRAFT_MS * a / (1.0 + a);
+        let exact = 1000.0 / (1.0 - a) / (cycle_ms - sooner_ms);
+        near(tokens_per_s(outcome), exact, 0.03);
+        if rtt_ms == 80.0 {
+            near(tokens_per_s(outcome), formula, 0.03);
+        }
+        assert_eq!(results.contradictions, 0);
+    }
+}
+
+#[test]
+fn a_draft_that_is_always_right_never_waits() {
+    let world = pair(DRAFT_MS, 2.0, round_trip(80.0));
+    let results = play(&world, &answer(5_000, 1.0), &mut stream());
+    let outcome = &only(&results).outcome;
+    near(tokens_per_s(outcome), 1000.0 / DRAFT_MS, 0.03);
+    assert_eq!(acceptance(outcome), 1.0);
+}
+
+/// Field notes: (2.5, 30, any round trip): 88 tokens/s at 0.8 and 125 at 0.9, with the best number of drafts.
+#[test]
+fn both_models_in_the_cloud_find_the_best_number_of_drafts() {
+    for (share, expected) in [(0.8, 87.8), (0.9, 125.0)] {
+        let mut world = pair(DRAFT_MS, 30.0, round_trip(80.0));
+        world.clouds[0].draft = Some("draft".to_owned());
+        let results = play(&world, &answer(TOKENS, share), &mut by(Route::CloudDraft));
+        let got = tokens_per_s(&only(&results).outcome);
+        assert!(
+            got > 0.93 * expected && got < 1.03 * expected,
+            "{got} beside {expected}"
+        );
+    }
+}
+
+#[test]
+fn an_idle_target_makes_a_slow_edge_no_slower_than_the_cloud() {
+    let mut world = pair(200.0, 30.0, round_trip(20.0));
+    world.rules.spare = true;
+    let results = play(&world, &answer(2_000, 0.8), &mut stream());
+    let outcome = &only(&results).outcome;
+    assert!(tokens_per_s(outcome) > 0.97 * 1000.0 / 30.0);
+    world.rules.spare = false;
+    let results = play(&world, &answer(200, 0.8), &mut stream());
+    assert!(tokens_per_s(&only(&results).outcome) < 0.5 * 1000.0 / 30.0);
+}
+
+#[test]
+fn uploads_take_bytes_by_bandwidth_and_are_learned_from() {
+    let mut link = LinkConfig::default();
+    link.up.bandwidth = Some("20 Mbit/s".parse().unwrap());
+    link.up.delay_ms = 15.0;
+    link.down.delay_ms = 5.0;
+    let world = pair(1.0, 0.1, link);
+    let medium = Medium {
+        modality: 1,
+        tokens: 100,
+        frames: 1,
+        width_px: 280,
+        height_px: 280,
+        duration_ms: 0.0,
+        bytes: 250_000.0,
+        cached: false,
+        necessity: 1.0,
+        mas: 0.0,
+        unusual: 0.0,
+    };
+    let question = Question {
+        media: vec![medium],
+        ..Question::plain(0, 10, 2)
+    };
+    let traffic = Traffic {
+        questions: vec![question.clone()],
+        ..Traffic::default()
+    };
+    let results = play(&world, &traffic, &mut by(Route::Cloud));
+    let outcome = &only(&results).outcome;
+    // 2 Mbit at 20 Mbit/s, and once there and back.
+    assert!(
+        (outcome.upload_ms - 120.0).abs() < 0.01,
+        "{}",
+        outcome.upload_ms
+    );
+    // Then the question, and the answer to it.
+    assert!((outcome.ttft_ms - 140.0).abs() < 1.0, "{}", outcome.ttft_ms);
+    let known = Question {
+        media: vec![Medium {
+            cached: true,
+            ..question.media[0].clone()
+        }],
+        ..question
+    };
+    let traffic = Traffic {
+        questions: vec![known],
+        ..Traffic::default()
+    };
+    let results = play(&world, &traffic, &mut by(Route::Cloud));
+    assert_eq!(only(&results).outcome.upload_ms, 0.0);
+    assert!(only(&results).outcome.sent_bytes < 2_000.0);
+}
+
+/// One prompt at a time, each as long as the others, at random moments: the mean wait of an M/D/1 queue is
+/// `rho * D / (2 * (1 - rho))` (Pollaczek and Khinchine).
+#[test]
+fn a_queue_is_as_long_as_it_should_be() {
+    let service_ms = 100.0;
+    let target = EngineCost {
+        prefill_tok_per_s: 1000.0,
+        // Room for 100 tokens of a prompt and one of an answer, once.
+        kv_bytes_per_token: 9_000.0,
+        ..paced(1e-3)
+    };
+    let mut world = World::pair(
+        profile(paced(1.0), target),
+        "draft",
+        "target",
+        round_trip(0.0),
+    );
+    let limits = &mut world
+        .profile
+        .as_mut()
+        .unwrap()
+        .engines
+        .get_mut("target")
+        .unwrap()
+        .limits;
+    limits.waiting = 1_000_000;
+    world.clouds[0].most_sessions = 1_000_000;
+    for load in [0.3, 0.6] {
+        let generator = Generator {
+            seed: 11,
+            count: 30_000,
+            pattern: Pattern::Poisson {
+                per_s: load * 1000.0 / service_ms,
+            },
+            mix: Mix {
+                text_tokens: [100, 100],
+                answer_tokens: [1, 1],
+                max_tokens: 1,
+                images: 0.0,
+                clips: 0.0,
+                sounds: 0.0,
+                deadlines: 0.0,
+                exact: 0.0,
+                media_at_edge: 0.0,
+                ..Mix::default()
+            },
+            ..Generator::default()
+        };
+        let results = play(&world, &generator.traffic().unwrap(), &mut by(Route::Cloud));
+        assert!(
+            results
+                .ended
+                .iter()
+                .all(|it| it.outcome.status == Status::Answered as u8)
+        );
+        let count = results.ended.len() as f64;
+        let queue_ms = results
+            .ended
+            .iter()
+            .map(|it| it.outcome.queue_ms)
+            .sum::<f64>()
+            / count;
+        // Means of 30,000 waits that are like their neighbours: a few percent.
+        near(queue_ms, load * service_ms / (2.0 * (1.0 - load)), 0.1);
+        near(results.summary.ttft_ms.mean, queue_ms + service_ms, 0.01);
+    }
+}
