@@ -42,7 +42,7 @@ pub fn knots(manifest: &Manifest, maps: &BTreeMap<Modality, Map>) -> BTreeMap<St
     for (modality, room) in places(manifest) {
         let knots = maps.get(&modality).into_iter().flat_map(|map| {
             let knots = map.at.iter().copied().zip(map.height.iter().copied());
-            let last = knots.clone().last();
+            let last = knots.clone().next_back();
             let level =
                 (1..).map_while(move |step| last.map(|(at, it)| (at + f64::from(step), it)));
             knots.chain(level)

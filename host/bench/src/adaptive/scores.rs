@@ -108,7 +108,9 @@ fn about_fit(fit: &Fit) -> Vec<Row> {
     }];
     for (modality, map) in &fit.maps {
         let knots = map.at.iter().zip(&map.height);
-        let knots: Vec<String> = knots.map(|(at, it)| format!("{at:.2} -> {it:.2}")).collect();
+        let knots: Vec<String> = knots
+            .map(|(at, it)| format!("{at:.2} -> {it:.2}"))
+            .collect();
         let (items, needed) = fit.seen.get(modality).copied().unwrap_or_default();
         details.push(format!(
             "{}: {needed} of {items} items were needed; by ln relevance: {}",
