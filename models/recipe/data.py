@@ -1,10 +1,11 @@
 """Writes held-out data: VQAv2 questions and annotations with their media, and an MMBench table.
 
-    python data.py OUT_DIR [--scale 1.0] [--first 30001]
+    python data.py OUT_DIR [--scale 1.0] [--first 30001] [--seen]
 
 Scenes have seeds from 30,001 up, training scenes lie above 1,000,000,000: nothing is in both. `--scale 10` makes ten times
 as much, `--first` starts at another scene. A third of the pictures are 448x448 (256 visual tokens). Some mixes of modalities
-never occur in training; their questions have split "unseen-mix".
+never occur in training; their questions have split "unseen-mix". `--seen` leaves these out, and the table: what is to be
+calibrated with must not have seen them either.
 """
 
 from __future__ import annotations
@@ -59,13 +60,15 @@ def write_sound(path: Path, wave: np.ndarray) -> None:
         soundfile.write(path, pcm, world.SAMPLE_RATE, subtype="PCM_16")
 
 
-def vqa(out: Path, scale: float, first: int) -> list[world.Scene]:
+def vqa(out: Path, scale: float, first: int, seen: bool) -> list[world.Scene]:
     questions, annotations, scenes = [], [], []
     number = first
     for folder in ("images", "clips", "sounds"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     pictures = 0
     for media, (count, many, described) in PLAN.items():
+        if seen and media not in SEEN:
+            continue
         for i in range(round(count * scale)):
             rng = random.Random(number * 77 + 5)
             size = (112, 112)
@@ -161,9 +164,11 @@ def main() -> None:
     ap.add_argument("out", type=Path)
     ap.add_argument("--scale", type=float, default=1.0)
     ap.add_argument("--first", type=int, default=30_001)
+    ap.add_argument("--seen", action="store_true", help="only mixes that occur in training, and no MMBench table")
     args = ap.parse_args()
-    scenes = vqa(args.out, args.scale, args.first)
-    mmbench(args.out, scenes, args.scale)
+    scenes = vqa(args.out, args.scale, args.first, args.seen)
+    if not args.seen:
+        mmbench(args.out, scenes, args.scale)
     loaded = json.loads((args.out / "v2_OpenEnded_mscoco_demo_questions.json").read_text())["questions"]
     total = sum(p.stat().st_size for p in args.out.rglob("*") if p.is_file())
     print(len(scenes), "scenes", sum(q["answer_length"] == "short" for q in loaded), "short questions",

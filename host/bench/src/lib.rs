@@ -9,6 +9,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 #[cfg(feature = "engine")]
+pub mod adaptive;
+#[cfg(feature = "engine")]
 pub mod hostile;
 #[cfg(feature = "engine")]
 pub mod loading;

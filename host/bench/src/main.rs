@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use msao_bench::proof::{Part, prove};
 use msao_bench::report::Row;
-use msao_bench::{hostile, loading, nodes, pair, parity, sampler, serving, speed};
+use msao_bench::{adaptive, hostile, loading, nodes, pair, parity, sampler, serving, speed};
 use msao_engine::{Place, Precision};
 
 /// Measures what must be shown: a row a figure, with its aim and whether it is met. Exit code 1 while one is missed.
@@ -29,6 +29,8 @@ enum Proof {
     Serving(ServingArgs),
     /// An edge and a cloud node as processes: identity, policies exchanged under load, processes killed.
     Nodes(NodesArgs),
+    /// Modality sparsity and adaptation: what scores mean, what pruning costs, the guarantee, tuning.
+    Adaptive(adaptive::Args),
     #[command(name = sampler::TOKENS_COMMAND, hide = true)]
     SamplerTokens,
     #[command(name = loading::LOAD_COMMAND, hide = true)]
@@ -138,6 +140,7 @@ fn main() -> ExitCode {
         }
         Proof::Serving(args) => serving(&args),
         Proof::Nodes(args) => nodes(&args),
+        Proof::Adaptive(args) => adaptive::run(&args),
         Proof::ServingSpeed {
             dir,
             precision,

@@ -46,6 +46,17 @@ impl Row {
         )
     }
 
+    /// A figure that must exceed `limit`.
+    pub fn above(name: impl Into<String>, value: f64, limit: f64, unit: &str) -> Self {
+        Row::judged(
+            name,
+            value,
+            format!("> {}{unit}", short(limit)),
+            value > limit,
+            unit,
+        )
+    }
+
     /// A figure that must lie between two limits, both included.
     pub fn between(name: impl Into<String>, value: f64, low: f64, high: f64, unit: &str) -> Self {
         let aim = format!("{}{unit} to {}{unit}", short(low), short(high));
@@ -225,6 +236,8 @@ mod tests {
         assert!(Row::at_most("x", 1.2, 1.2, "").met);
         assert!(!Row::at_most("x", 1.21, 1.2, "").met);
         assert!(!Row::at_most("x", f64::NAN, 1.2, "").met);
+        assert!(!Row::above("x", 1.2, 1.2, "").met);
+        assert!(Row::above("x", 1.21, 1.2, "").met);
         assert!(!Row::between("x", 64.9, 65.0, 88.0, " %").met);
         assert!(!Row::all("x", 0, Vec::new()).met);
         assert!(!Row::failed("x", "all", "no file").met);

@@ -18,7 +18,7 @@ use msao_processor::{Prepared, Processor};
 use crate::vqa::Question;
 
 /// Reads a question from its files on.
-fn prepare(processor: &Processor, question: &Question) -> Result<Prepared> {
+pub(crate) fn prepare(processor: &Processor, question: &Question) -> Result<Prepared> {
     let (messages, files) = question.ask(&[]);
     let limits = Limits::default();
     let mut media = Vec::with_capacity(files.len());

@@ -6,5 +6,5 @@ mod retain;
 mod rows;
 
 pub use self::prepare::{Medium, Prompt, prepare};
-pub use self::retain::{Kept, Retained, draft_treatment, target_treatment};
+pub use self::retain::{Kept, Retained, draft_treatment, kept, target_treatment};
 pub use self::rows::{known, parts, report, this_node};

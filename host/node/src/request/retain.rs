@@ -142,7 +142,7 @@ fn as_sent(planned: &Treatment) -> Treatment {
 
 /// The tokens of a medium that are kept, by number, rising; `None` where all are. `grid`: its extent in tokens. `order`: its
 /// tokens, those needed most first; what it leaves out follows in its own order.
-fn kept(how: &Treatment, grid: Grid, order: Option<&[u32]>) -> Option<Vec<u32>> {
+pub fn kept(how: &Treatment, grid: Grid, order: Option<&[u32]>) -> Option<Vec<u32>> {
     let tokens = grid.patches();
     let a_frame = grid.h.saturating_mul(grid.w);
     let wanted = share_of(how.keep, tokens);
