@@ -6,15 +6,16 @@
 //!
 //! Three things come of it:
 //! - for each modality a map that never falls from `ln relevance` to the share of items that were needed
-//!   ([`super::isotonic`]);
-//! - parameters of the plug-in: the map's knots where its manifest has parameters for them ([`super::pins`]), else the
-//!   `sharpness` by which its own map is likeliest;
+//!   ([`super::isotonic`]), to look at;
+//! - parameters of the plug-in: the `sharpness` by which its own map is likeliest, then the knots that make of its necessity
+//!   the probability of harm ([`msao_adapt::necessity`]), where its manifest has them;
 //! - the cells that it has learned from this traffic by itself.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Result, ensure};
+use msao_adapt::necessity;
 use msao_core::chat::Modality;
 use msao_core::offload::{Calibration, Report};
 use msao_state::Folding;
@@ -23,7 +24,7 @@ use super::isotonic::Map;
 use super::judges::{Judge, Judges};
 use super::lab::Lab;
 use super::measure::{Depth, Measured, NONE, measure};
-use super::pins::{MODALITIES, knots, places, with_pins};
+use super::pins::{knots, with_pins};
 use super::progress::Progress;
 use super::questions::World;
 use super::setting::{Setting, questions};
@@ -33,7 +34,9 @@ use super::work::share;
 const QUESTIONS: usize = 600;
 /// Seed of their choice; held-out ones have another.
 const SEED: u64 = 0xca11;
-/// Knots of a map where the plug-in does not say how many.
+/// Modalities that have a map.
+const MODALITIES: [Modality; 3] = [Modality::Image, Modality::Video, Modality::Audio];
+/// Knots of a map.
 const KNOTS: usize = 6;
 /// The parameter of the plug-in's own map.
 const SHARPNESS: &str = "sharpness";
@@ -87,22 +90,18 @@ pub fn fit(setting: &Setting, judges: &Judges) -> Result<Fit> {
     let items = || shown.iter().flat_map(|it| &it.items);
     let mut maps = BTreeMap::new();
     let mut seen = BTreeMap::new();
-    let places = places(judge.manifest());
     for modality in MODALITIES {
         let of: Vec<(f64, bool)> = items()
             .filter(|item| item.modality == modality)
             .map(|item| (item.ln_relevance, item.needed))
             .collect();
         seen.insert(modality, (of.len(), of.iter().filter(|it| it.1).count()));
-        let knots = places.get(&modality).copied().unwrap_or(KNOTS);
-        maps.insert(modality, Map::fit(&of, knots));
+        maps.insert(modality, Map::fit(&of, KNOTS));
     }
     let calibration = learned(judge, &shown)?;
     let defaults = judge.manifest().defaults();
-    let mut pins = knots(judge.manifest(), &maps);
-    if pins.is_empty() {
-        pins = sharpness(judge, &calibration, &shown)?;
-    }
+    let mut pins = sharpness(judge, &calibration, &shown)?;
+    pins.extend(shape(judge, &pins, &calibration, &shown)?);
     let params = with_pins(judge.manifest(), &pins)?;
     let loss = |params: &[f64]| loss(judge, params, &calibration, &shown);
     Ok(Fit {
@@ -230,6 +229,32 @@ fn sharpness(
         SHARPNESS.to_owned(),
         rounded.clamp(min, max),
     )]))
+}
+
+/// The knots that make of necessity by `pins` the probability of harm, where the plug-in has places for them.
+fn shape(
+    judge: &Judge,
+    pins: &BTreeMap<String, f64>,
+    calibration: &Calibration,
+    shown: &[Shown],
+) -> Result<BTreeMap<String, f64>> {
+    let Some(names) = knots(judge.manifest()) else {
+        return Ok(BTreeMap::new());
+    };
+    let plain = with_pins(judge.manifest(), pins)?;
+    let mut measured = Vec::new();
+    for it in shown {
+        let scores = judge.score_by(&plain, calibration, &it.report, it.seed)?;
+        let items = scores.items.iter().zip(&it.items);
+        measured.extend(items.map(|(score, item)| necessity::Measured {
+            necessity: score.necessity,
+            // Nothing but whether there was any counts.
+            harm: f64::from(u8::from(item.needed)),
+        }));
+    }
+    let fitted = necessity::fit(&measured, 0.5)?;
+    let rounded = fitted.map(|knot| (knot * 1000.0).round() / 1000.0);
+    Ok(names.into_iter().zip(rounded).collect())
 }
 
 /// Where a function that falls and then rises is lowest, by golden sections (J. Kiefer, 1953).

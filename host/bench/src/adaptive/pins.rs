@@ -1,59 +1,16 @@
-//! A fitted map as parameters of a plug-in: where its manifest has places for knots, they go there.
-//!
-//! This is the one place that knows what such parameters are called.
+//! What was fitted, as parameters of a plug-in.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow};
-use msao_core::chat::Modality;
+use msao_adapt::necessity::COUNT;
 use msao_core::offload::manifest::{Manifest, Value};
 
-use super::isotonic::Map;
-
-/// Modalities that have a map.
-pub const MODALITIES: [Modality; 3] = [Modality::Image, Modality::Video, Modality::Audio];
-
-/// The parameters that hold a knot of a modality's map, numbered from 0: where it lies, in `ln relevance`, and how high it is.
-fn names(modality: Modality, number: usize) -> [String; 2] {
-    let modality = modality.name();
-    [
-        format!("{modality}-at-{number}"),
-        format!("{modality}-necessity-{number}"),
-    ]
-}
-
-/// How many knots a manifest has room for, by modality.
-pub fn places(manifest: &Manifest) -> BTreeMap<Modality, usize> {
-    let count = |modality: Modality| {
-        let there = |number: &usize| {
-            let names = names(modality, *number);
-            names.iter().all(|name| manifest.parameter(name).is_some())
-        };
-        (0..).take_while(there).count()
-    };
-    let counts = MODALITIES.into_iter().map(|it| (it, count(it)));
-    counts.filter(|(_, count)| *count > 0).collect()
-}
-
-/// The maps as parameters of a manifest that has places for knots; nothing for one that has none. A map of fewer knots goes on
-/// level, as it does beyond its last.
-pub fn knots(manifest: &Manifest, maps: &BTreeMap<Modality, Map>) -> BTreeMap<String, f64> {
-    let mut pins = BTreeMap::new();
-    for (modality, room) in places(manifest) {
-        let knots = maps.get(&modality).into_iter().flat_map(|map| {
-            let knots = map.at.iter().copied().zip(map.height.iter().copied());
-            let last = knots.clone().next_back();
-            let level =
-                (1..).map_while(move |step| last.map(|(at, it)| (at + f64::from(step), it)));
-            knots.chain(level)
-        });
-        for (number, (at, height)) in knots.take(room).enumerate() {
-            let [place, necessity] = names(modality, number);
-            pins.insert(place, at);
-            pins.insert(necessity, height);
-        }
-    }
-    pins
+/// The parameters that hold the knots of the map from plain necessity, where a manifest has all of them.
+pub fn knots(manifest: &Manifest) -> Option<[String; COUNT]> {
+    let names: [String; COUNT] = std::array::from_fn(|number| format!("knot-{number}"));
+    let there = names.iter().all(|name| manifest.parameter(name).is_some());
+    there.then_some(names)
 }
 
 /// A manifest's parameters, those of `pins` as they say.
@@ -95,41 +52,17 @@ mod tests {
         Manifest::parse(&text).unwrap()
     }
 
-    fn map() -> Map {
-        Map {
-            at: vec![-1.0, 2.0],
-            height: vec![0.25, 0.75],
-        }
-    }
-
     #[test]
-    fn knots_go_where_the_manifest_has_places_for_them() {
-        let places: Vec<(String, f64, f64)> = (0..3)
-            .flat_map(|number| names(Modality::Image, number))
-            .map(|name| (name, -10.0, 10.0))
-            .collect();
-        let with = manifest(&places);
-        assert_eq!(super::places(&with), BTreeMap::from([(Modality::Image, 3)]));
-        let maps = BTreeMap::from([(Modality::Image, map()), (Modality::Audio, map())]);
-        let pins = knots(&with, &maps);
-        // The third knot goes on level.
-        let expected = [
-            ("image-at-0", -1.0),
-            ("image-at-1", 2.0),
-            ("image-at-2", 3.0),
-            ("image-necessity-0", 0.25),
-            ("image-necessity-1", 0.75),
-            ("image-necessity-2", 0.75),
-        ];
-        let expected = expected.map(|(name, value)| (name.to_owned(), value));
-        assert_eq!(pins, BTreeMap::from(expected));
-        let params = with_pins(&with, &pins).unwrap();
-        assert_eq!(params, [-1.0, 0.25, 2.0, 0.75, 3.0, 0.75]);
-        let without = manifest(&[("sharpness".to_owned(), 0.1, 10.0)]);
-        assert!(knots(&without, &maps).is_empty());
-        // Nothing was seen of it.
-        let nothing = BTreeMap::from([(Modality::Image, Map::default())]);
-        assert!(knots(&with, &nothing).is_empty());
+    fn knots_go_where_the_manifest_has_places_for_all_of_them() {
+        let place = |number| (format!("knot-{number}"), -16.0, 16.0);
+        let all: Vec<(String, f64, f64)> = (0..COUNT).map(place).collect();
+        let found = knots(&manifest(&all)).unwrap();
+        assert_eq!((found[0].as_str(), found[8].as_str()), ("knot-0", "knot-8"));
+        assert_eq!(knots(&manifest(&all[1..])), None);
+        assert_eq!(
+            knots(&manifest(&[("sharpness".to_owned(), 0.1, 10.0)])),
+            None
+        );
     }
 
     #[test]
