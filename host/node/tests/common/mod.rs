@@ -79,7 +79,7 @@ impl Bench {
         );
         for model in models_there {
             let own = format!("demo-{model}");
-            let (model, demo) = model.split_once('=').unwrap_or((model, own.as_str()));
+            let (model, demo) = model.split_once('=').unwrap_or((*model, own.as_str()));
             text += &format!(
                 "[models.{model}]\npath = \"{}/{demo}\"\nprecision = \"f32\"\ncache-mib = 64\n",
                 models().display()
