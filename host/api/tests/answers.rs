@@ -82,13 +82,19 @@ fn report() -> Report {
     let items = items
         .iter()
         .filter_map(|(part, kept)| ItemReport::of(part, *kept));
-    Report::of(
+    let report = Report::of(
         Route::CloudDraft,
         generation(),
         42,
         items.collect(),
         &outcome,
-    )
+    );
+    assert!(!report.audited && report.outside_budget_tokens == 0);
+    Report {
+        outside_budget_tokens: 1,
+        audited: true,
+        ..report
+    }
 }
 
 const REPORT: &str = r#"{
@@ -107,6 +113,8 @@ const REPORT: &str = r#"{
   "drafted_tokens": 12,
   "accepted_tokens": 9,
   "unverified_tokens": 2,
+  "outside_budget_tokens": 1,
+  "audited": true,
   "bytes_up": 181234,
   "bytes_down": 420,
   "degraded": true
@@ -445,6 +453,8 @@ fn the_report_in_headers() {
         ("x-msao-drafted-tokens", "12"),
         ("x-msao-accepted-tokens", "9"),
         ("x-msao-unverified-tokens", "2"),
+        ("x-msao-outside-budget-tokens", "1"),
+        ("x-msao-audited", "true"),
         ("x-msao-bytes-up", "181234"),
         ("x-msao-bytes-down", "420"),
         ("x-msao-degraded", "true"),

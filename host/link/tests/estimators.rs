@@ -53,8 +53,9 @@ fn heartbeat() -> impl Strategy<Value = Heartbeat> {
 }
 
 fn figures() -> impl Strategy<Value = Figures> {
-    prop::array::uniform7(number()).prop_map(|[a, b, c, d, e, f, g]| Figures {
+    prop::array::uniform8(number()).prop_map(|[a, b, c, d, e, f, g, h]| Figures {
         queue_ms: a,
+        planned_ms: h,
         kv_free: b,
         prefill_tok_per_s: c,
         draft_tok_per_s: d,
@@ -253,6 +254,34 @@ fn a_peer_that_is_lost_takes_its_figures_and_its_plans_along() {
     link.lost();
     let node = filled(&link, 10.0);
     assert_eq!((node.queue_ms, node.planned_ms), (UNKNOWN, 0.0));
+}
+
+#[test]
+fn what_others_have_planned_waits_before_us_and_what_is_ours_counts_once() {
+    let mut link = LinkEstimator::new(&EstimateConfig::default(), 0.0);
+    let told = |planned_ms| Figures {
+        queue_ms: 5.0,
+        planned_ms,
+        ..Figures::UNKNOWN
+    };
+    // All of it is from others.
+    link.report(10.0, told(40.0));
+    let node = filled(&link, 10.0);
+    assert_eq!((node.queue_ms, node.planned_ms), (45.0, 0.0));
+    // The peer has heard of ours, and of 10 ms from elsewhere.
+    link.planned.plan(1, 30.0);
+    let node = filled(&link, 10.0);
+    assert_eq!((node.queue_ms, node.planned_ms), (15.0, 30.0));
+    // It has not heard of it yet.
+    link.report(20.0, told(0.0));
+    let node = filled(&link, 20.0);
+    assert_eq!((node.queue_ms, node.planned_ms), (5.0, 30.0));
+    link.planned.settle(1);
+    link.report(30.0, told(UNKNOWN));
+    let node = filled(&link, 30.0);
+    assert_eq!((node.queue_ms, node.planned_ms), (5.0, 0.0));
+    let spread = link.spread();
+    assert_eq!((spread.queue_mean_ms, spread.queue_sd_ms), (5.0, 0.0));
 }
 
 /// The estimators over the shaper: each measures what the other makes.

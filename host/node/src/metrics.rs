@@ -127,8 +127,40 @@ struct ByPlugin {
     plugin: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByEnd {
+    /// `agreed`, `rejected` (the target rejected a draft) or `unfinished`.
+    end: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByClass {
+    /// Draft and target in short.
+    pair: String,
+    /// Class of requests.
+    class: String,
+}
+
 /// A figure that is set when it is asked for.
 type Figure = Family<ByPeer, Gauge<f64, AtomicU64>>;
+
+/// The same of a class of requests.
+type OfClass = Family<ByClass, Gauge<f64, AtomicU64>>;
+
+/// What audits have shown of a class of requests.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Draft and target in short.
+    pub pair: String,
+    /// The class, in words.
+    pub class: String,
+    /// From which acceptance probability on drafts may be committed unverified; above 1: none may.
+    pub floor: f64,
+    /// Audits counted since evidence was last forgotten.
+    pub audits: u64,
+    /// Of them, those that disagreed at the floor, or at the highest threshold where none is open.
+    pub disagreements: u64,
+}
 
 /// What is known of the way to a peer.
 #[derive(Clone, Debug)]
@@ -210,6 +242,12 @@ pub struct Metrics {
     drafted: Counter,
     accepted: Counter,
     unverified: Counter,
+    outside: Counter,
+    audits: Family<ByEnd, Counter>,
+    drift_alarms: Counter,
+    class_floor: OfClass,
+    class_audits: OfClass,
+    class_disagreements: OfClass,
     rounds: Counter,
     flops: Sums,
     cache: Sums,
@@ -263,6 +301,12 @@ impl Default for Metrics {
             drafted: Counter::default(),
             accepted: Counter::default(),
             unverified: Counter::default(),
+            outside: Counter::default(),
+            audits: Family::default(),
+            drift_alarms: Counter::default(),
+            class_floor: Family::default(),
+            class_audits: Family::default(),
+            class_disagreements: Family::default(),
             rounds: Counter::default(),
             flops: Family::default(),
             cache: Family::default(),
@@ -388,6 +432,36 @@ impl Default for Metrics {
             "unverified_tokens",
             "Tokens committed without the target's word",
             metrics.unverified.clone(),
+        );
+        registry.register(
+            "outside_budget_tokens",
+            "Of them, those that the operator's budget does not cover: the link was down, or media may not leave",
+            metrics.outside.clone(),
+        );
+        registry.register(
+            "audits",
+            "Requests that ran in exact mode to show what confident mode would have done, by how they ended",
+            metrics.audits.clone(),
+        );
+        registry.register(
+            "drift_alarms",
+            "Times that audits disagreed more often than the budget allows, and confident mode began anew",
+            metrics.drift_alarms.clone(),
+        );
+        registry.register(
+            "confidence_floor",
+            "The lowest acceptance probability at which a draft may be committed unverified; 2: at none",
+            metrics.class_floor.clone(),
+        );
+        registry.register(
+            "counted_audits",
+            "Audits on which a class's floor rests",
+            metrics.class_audits.clone(),
+        );
+        registry.register(
+            "audit_disagreements",
+            "Of them, those that disagreed at the floor, or at the highest threshold where none is open",
+            metrics.class_disagreements.clone(),
         );
         registry.register("rounds", "Rounds of drafts sent", metrics.rounds.clone());
         registry.register(
@@ -549,6 +623,45 @@ impl Metrics {
         }
     }
 
+    /// So many tokens were committed unverified outside the operator's budget.
+    pub fn outside(&self, tokens: u32) {
+        self.outside.inc_by(u64::from(tokens));
+    }
+
+    /// An audit has ended: `agreed`, `rejected` or `unfinished`.
+    pub fn audited(&self, end: &'static str) {
+        self.audits.get_or_create(&ByEnd { end }).inc();
+    }
+
+    /// Audits disagreed more often than the budget allows.
+    pub fn drifted(&self) {
+        self.drift_alarms.inc();
+    }
+
+    /// What audits have shown, now.
+    pub fn watched(&self, classes: impl Iterator<Item = Watched>) {
+        let families = [
+            &self.class_floor,
+            &self.class_audits,
+            &self.class_disagreements,
+        ];
+        families.iter().for_each(|family| family.clear());
+        for watched in classes {
+            let by = ByClass {
+                pair: watched.pair,
+                class: watched.class,
+            };
+            let values = [
+                watched.floor,
+                watched.audits as f64,
+                watched.disagreements as f64,
+            ];
+            for (family, value) in families.iter().zip(values) {
+                family.get_or_create(&by).set(value);
+            }
+        }
+    }
+
     /// Somebody has waited so long for a seat of a model.
     pub fn waited(&self, model: &'static str, ms: f64) {
         self.queue
@@ -661,6 +774,8 @@ impl Metrics {
             "drafted": self.drafted.get(),
             "accepted": self.accepted.get(),
             "unverified": self.unverified.get(),
+            "outside-budget": self.outside.get(),
+            "drift-alarms": self.drift_alarms.get(),
             "rounds": self.rounds.get(),
             "link-up-bytes": link("up"),
             "link-down-bytes": link("down"),

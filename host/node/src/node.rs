@@ -4,8 +4,10 @@ use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use msao_adapt::acceptance::Mix;
 use msao_core::offload::{self, Route};
 use msao_engine::NearDuplicates;
 use msao_link::estimate::{EstimateConfig, Figures, Speeds};
@@ -20,6 +22,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
 use crate::access::Access;
+use crate::adapt::{self, Adapt, Pair};
 use crate::answer::{Target, Way};
 use crate::clock::{Clock, since_1970_ms};
 use crate::cloud::{Here, Media, SessionLimits, Sessions};
@@ -182,6 +185,8 @@ pub struct Node {
     pub records: Arc<RecordRing>,
     /// What plug-ins have learned.
     pub calibration: Arc<CalibrationStore>,
+    /// What it has learned itself of its drafts.
+    pub adapt: Adapt,
     /// Sessions on its target; none without one.
     pub sessions: Option<Arc<Sessions>>,
     /// Other nodes that have the target.
@@ -206,7 +211,7 @@ pub struct Node {
     /// How long requests take, in ms.
     request_ms: Mutex<f64>,
     /// The draft model's speed.
-    speeds: Mutex<Speeds>,
+    speeds: Arc<Mutex<Speeds>>,
     next: AtomicU64,
 }
 
@@ -225,6 +230,22 @@ impl Node {
     ) -> Result<Arc<Node>, StartError> {
         let state = config.node.state.clone();
         let records_config = config.records.clone();
+        let (confident, metrics) = (config.confident.clone(), Metrics::default());
+        let checkpoint_every = Duration::from_millis(u64::from(config.calibration.checkpoint_ms));
+        let new_speeds = || Arc::new(Mutex::new(Speeds::new(&EstimateConfig::default())));
+        let (speeds, target_speeds) = (new_speeds(), new_speeds());
+        let watch = |role: &str, model: &Option<Model>, speeds: &Arc<Mutex<Speeds>>| {
+            let model = model.as_ref()?;
+            let model = format!("{role} {} {}", model.identity.model, model.held);
+            let speeds = Arc::clone(speeds);
+            Some(adapt::Watched { model, speeds })
+        };
+        let watched = [
+            watch("draft", &models.draft, &speeds),
+            watch("target", &models.target, &target_speeds),
+        ];
+        let watched: Vec<adapt::Watched> = watched.into_iter().flatten().collect();
+        let counted = metrics.clone();
         let opened = tokio::task::spawn_blocking(move || -> Result<_, StartError> {
             let opened = SledStorage::open(&state.join("learned"))?;
             if let Some(aside) = &opened.set_aside {
@@ -234,11 +255,18 @@ impl Node {
                 );
             }
             let storage: Arc<dyn Storage> = Arc::new(opened.storage);
-            let calibration = Arc::new(CalibrationStore::open(Arc::clone(&storage))?);
+            let kept = CalibrationStore::open_every(Arc::clone(&storage), checkpoint_every)?;
+            let adapt = Adapt::start(adapt::Options {
+                storage: Arc::clone(&storage),
+                confident,
+                checkpoint_every,
+                watched,
+                metrics: counted,
+            })?;
             let records = Arc::new(RecordRing::open(storage, records_config)?);
-            Ok((calibration, records))
+            Ok((Arc::new(kept), adapt, records))
         });
-        let (calibration, records) = opened.await.map_err(|_| StartError::Interrupted)??;
+        let (calibration, adapt, records) = opened.await.map_err(|_| StartError::Interrupted)??;
         let name = |model: &Option<Model>| {
             let model = model.as_ref();
             model.map_or_else(|| "none".into(), |it| it.identity.model.short())
@@ -265,7 +293,6 @@ impl Node {
             lease_ms: f64::from(config.sessions.lease_ms),
             media: media_limits(&config.media),
         };
-        let metrics = Metrics::default();
         let counted = metrics.clone();
         // Nobody else has had the plug-ins so far.
         let _first = opened
@@ -275,7 +302,7 @@ impl Node {
             }));
         let sessions = models.target.clone().map(|target| {
             let (draft, metrics) = (models.draft.clone(), metrics.clone());
-            Sessions::new(target, draft, limits, media, clock, metrics)
+            Sessions::new(target, draft, limits, media, clock, metrics, target_speeds)
         });
         Ok(Arc::new(Node {
             places: Arc::new(Semaphore::new(config.api.requests as usize)),
@@ -288,6 +315,7 @@ impl Node {
             plugins: opened.plugins,
             records,
             calibration,
+            adapt,
             sessions,
             peers,
             clock,
@@ -296,7 +324,7 @@ impl Node {
             door: Mutex::new(Door::Open),
             draining: watch::Sender::new(false),
             request_ms: Mutex::new(0.0),
-            speeds: Mutex::new(Speeds::new(&EstimateConfig::default())),
+            speeds,
             next: AtomicU64::new(0),
         }))
     }
@@ -398,8 +426,13 @@ impl Node {
     pub fn figures(&self) -> Figures {
         let own = self.models.draft.as_ref().map(|draft| {
             let oldest_ms = draft.waits.oldest_ms();
-            self.speeds()
-                .figures(self.clock.now_ms(), oldest_ms, draft.kv_free())
+            let figures = self
+                .speeds()
+                .figures(self.clock.now_ms(), oldest_ms, draft.kv_free());
+            Figures {
+                planned_ms: draft.waits.planned_ms(figures.prefill_tok_per_s),
+                ..figures
+            }
         });
         let target = self.sessions.as_ref().map(|sessions| sessions.figures());
         match (own, target) {
@@ -411,12 +444,43 @@ impl Node {
         }
     }
 
-    /// What policies see of the nodes: this one, then each peer.
-    pub fn rows(&self, prompt: &Prompt) -> Vec<offload::Node> {
+    /// What policies see of the nodes, for a request of this temperature: this one, then each peer.
+    pub fn rows(&self, prompt: &Prompt, temperature: f64) -> Vec<offload::Node> {
         let own = request::this_node(&self.models, self.figures());
         let peers = self.peers.iter().map(|peer| peer.row(prompt));
-        let all = [own].into_iter().chain(peers);
-        all.map(request::known).collect()
+        let all = [own].into_iter().chain(peers).enumerate();
+        let mix: Mix = prompt.media.iter().map(|medium| medium.modality).collect();
+        let text_alone = prompt.media.is_empty();
+        all.map(|(number, mut row)| {
+            if let Some(pair) = self.pair(number) {
+                let (floor, accepted) = self.adapt.row(&pair, mix, temperature, text_alone);
+                row.confidence_floor = floor;
+                row.acceptance = accepted.unwrap_or(row.acceptance);
+            }
+            request::known(row)
+        })
+        .collect()
+    }
+
+    /// This node's draft model and the target in a row, where the one can draft for the other.
+    pub fn pair(&self, row: usize) -> Option<Pair> {
+        let draft = self.models.draft.as_ref()?;
+        let target = self.target_identity(row)?;
+        (draft.identity.tokenizer == target.tokenizer).then(|| Pair {
+            draft: draft.identity.model,
+            target: target.model,
+            held: draft.held.clone(),
+        })
+    }
+
+    /// All pairs of models that it serves, so far as its peers have said what they have.
+    pub fn pairs(&self) -> Vec<Pair> {
+        let mut pairs: Vec<Pair> = (0..=self.peers.len())
+            .filter_map(|row| self.pair(row))
+            .collect();
+        pairs.sort();
+        pairs.dedup();
+        pairs
     }
 
     /// Who has the target, for a plan that names this row, and in which row that is. A plan that needs none may still come
@@ -478,10 +542,11 @@ impl Node {
         }
     }
 
-    /// Notes work that a plan is going to send to a peer; `None` where it stays here.
-    pub fn ahead(&self, row: usize, route: Route, prompt_tokens: u32) -> Option<Ahead> {
-        let peer = row.checked_sub(1).filter(|_| route != Route::Edge)?;
-        Some(self.peers.get(peer)?.ahead(prompt_tokens))
+    /// Notes work that a plan is going to send to a peer: nothing where it stays here.
+    pub fn ahead(&self, row: usize, route: Route, prompt_tokens: u32) -> Ahead {
+        let peer = row.checked_sub(1).filter(|_| route != Route::Edge);
+        let peer = peer.and_then(|peer| self.peers.get(peer));
+        peer.map_or_else(Ahead::default, |peer| peer.ahead(prompt_tokens))
     }
 
     /// A number that no other request of this process has.

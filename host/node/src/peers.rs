@@ -1,7 +1,7 @@
 //! Other nodes: the way to a peer's target, and sessions that come from peers.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use msao_core::offload::{self, capability};
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::adapt::CLOSED;
 use crate::answer::{Channel, Connecting, NoWay, Target, Traffic};
 use crate::cloud::Sessions;
 use crate::config::{self, NodeConfig};
@@ -66,8 +67,17 @@ impl Local for Told {
     }
 }
 
-/// Work that a peer is going to get; dropped when it has begun, ran elsewhere or is gone.
-pub type Ahead = msao_transport::Planned;
+/// Work that a peer is going to get, as whoever may hear that it has begun there shares it. It counts until then, and no
+/// longer than anybody holds it: until it has begun, runs elsewhere or is gone.
+#[derive(Clone, Debug, Default)]
+pub struct Ahead(Arc<Mutex<Option<msao_transport::Planned>>>);
+
+impl Ahead {
+    /// It has begun, or will not be done there.
+    pub fn settle(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
 
 /// A peer, as requests see it.
 pub struct Remote {
@@ -119,7 +129,7 @@ impl Remote {
         &self.peer
     }
 
-    /// Notes that a prompt of so many tokens is going to be read there, until the result is dropped.
+    /// Notes that a prompt of so many tokens is going to be read there, until the result is settled or dropped.
     pub fn ahead(&self, prompt_tokens: u32) -> Ahead {
         let mut row = offload::Node::default();
         self.peer.fill(&mut row);
@@ -130,7 +140,8 @@ impl Remote {
         } else {
             0.0
         };
-        self.peer.plan(work_ms)
+        let planned = self.peer.plan(work_ms);
+        Ahead(Arc::new(Mutex::new(Some(planned))))
     }
 
     /// The peer's row, for policies to see.
@@ -153,7 +164,7 @@ impl Remote {
             }),
             price_per_mtok: self.price_per_mtok,
             cached_bytes: self.peer.cached_bytes(media),
-            confidence_floor: 2.0,
+            confidence_floor: CLOSED,
             ..offload::Node::default()
         };
         self.peer.fill(&mut node);

@@ -67,7 +67,33 @@ fn the_environment_lies_over_the_file() {
 #[test]
 fn what_is_wrong_is_told_with_its_key_its_line_and_what_is_allowed() {
     let with = |more: &str| format!("{GOOD}{more}");
-    let cases: [(String, &[&str]); 22] = [
+    let cases: [(String, &[&str]); 27] = [
+        (
+            with("\n[confident]\nbudget = 1.0\n"),
+            &[
+                ":13:",
+                "confident.budget",
+                "is 1",
+                "above 0 and below 1",
+                "left out",
+            ],
+        ),
+        (
+            with("\n[confident]\naudit-rate = 0.0\n"),
+            &[":13:", "confident.audit-rate", "above 0, at most 1"],
+        ),
+        (
+            with("\n[confident]\ndelta = nan\n"),
+            &[":13:", "confident.delta", "above 0 and below 1"],
+        ),
+        (
+            with("\n[confident]\nsettle-drafts = 0\n"),
+            &[":13:", "confident.settle-drafts", "1 to 100000000"],
+        ),
+        (
+            with("\n[calibration]\ncheckpoint-ms = 1\n"),
+            &[":13:", "calibration.checkpoint-ms", "50 to 600000"],
+        ),
         (with("\n[apo]\n"), &[":12:", "apo", "`api`"]),
         (
             with("\n[api]\nlisten = 8080\n"),

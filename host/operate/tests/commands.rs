@@ -395,6 +395,10 @@ fn a_node_is_looked_at() {
     assert!(text(&run(&node, &["node", "calibration"])).contains("patient: 1 cells"));
     let reset = text(&run(&node, &["node", "calibration", "--reset", "patient"]));
     assert_eq!(reset, "patient has forgotten 1 cells\n");
+    let own = text(&run(&node, &["node", "calibration", "--acceptance"]));
+    assert!(own.starts_with("budget: 2% of requests"), "{own}");
+    let forgotten = text(&run(&node, &["node", "calibration", "--reset-acceptance"]));
+    assert!(forgotten.contains("12 drafts is forgotten"), "{forgotten}");
     assert!(text(&run(&node, &["node", "decisions"])).contains("req_1"));
     assert_eq!(text(&run(&node, &["explain", "req_1"])), "Request req_1\n");
     assert_eq!(
@@ -403,6 +407,37 @@ fn a_node_is_looked_at() {
     );
     let error = wrong(&run(&node, &["explain", "req_2"]));
     assert!(error.contains("There is nothing here"), "{error}");
+}
+
+#[test]
+fn what_was_learned_goes_from_node_to_node() {
+    let node = Fake::start("edge-1");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("learned.json");
+    let path = file.to_str().unwrap();
+    let told = text(&run(&node, &["node", "calibration", "--export", path]));
+    assert!(told.contains("bytes"), "{told}");
+    let exported = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(exported, "{\"version\": 1, \"plugins\":  [0.10]}");
+    // Not all of it fits: that is told, and the exit code says so.
+    let output = run(&node, &["node", "calibration", "--import", path]);
+    let said = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(
+        said,
+        "the cells of patient: 3 cells\nthe acceptance of a/b not taken: it was learned of other models\n"
+    );
+    std::fs::write(&file, "{}").unwrap();
+    let error = wrong(&run(&node, &["node", "calibration", "--import", path]));
+    assert!(error.contains("another version"), "{error}");
+    std::fs::write(&file, "no JSON").unwrap();
+    let error = wrong(&run(&node, &["node", "calibration", "--import", path]));
+    assert!(error.contains("is no export"), "{error}");
+    let error = wrong(&run(
+        &node,
+        &["node", "calibration", "--export", path, "--plugin", "a&b"],
+    ));
+    assert!(error.contains("is no plug-in's name"), "{error}");
 }
 
 #[test]

@@ -47,8 +47,8 @@ pub use self::parameters::{ParameterError, Values};
 pub use self::plugin::{Loaded, Loader, PolicyPlugin, PostProcessorPlugin};
 pub use self::runtime::{
     Arrival, CallWatcher, Choice, Conditional, Described, GenerationStatus, InUse, KeysRefused,
-    NoWords, OpenError, Opened, Options, Pick, Plugins, Receipt, Refused, Removed, RolloutStatus,
-    Side, Site, Status, Ticket, with_scores,
+    NoWords, NotTaken, OpenError, Opened, Options, Pick, Plugins, Receipt, Refused, Removed,
+    RolloutStatus, Side, Site, Status, Ticket, with_scores,
 };
 pub use self::shadow::{Agreement, ShadowStats};
 pub use self::signing::{

@@ -130,7 +130,6 @@ impl Rules {
     pub(crate) fn means(&self) -> Means {
         Means {
             retention: self.retention,
-            unverified: self.confidence_floor <= 1.0,
         }
     }
 }

@@ -13,7 +13,9 @@ mod queue;
 mod records;
 mod storage;
 
-pub use self::calibration::{CalibrationStore, Cells, CellsKey, Counters, Fold, Folding, Snapshot};
+pub use self::calibration::{
+    CalibrationStore, Cells, CellsError, CellsKey, Counters, Fold, Folding, Snapshot,
+};
 pub use self::priority::step_back;
 pub use self::records::{
     Exported, JsonlError, Line, RecordConfig, RecordError, RecordRing, RecordStats, Recorded,

@@ -218,3 +218,36 @@ fn a_closed_store_says_that_it_learns_nothing() {
     assert!(store.checkpoint().is_err());
     assert!(store.live(&key(1)).snapshot().calibration().is_empty());
 }
+
+#[test]
+fn cells_from_elsewhere_take_the_place_of_what_was_there_and_are_kept() {
+    let (storage, store) = in_memory();
+    let cells = store.live(&key(1));
+    cells.update(vec![add(1, 5.0), sample(2, 0.5, 1.0)]);
+    let other = Calibration {
+        keys: vec![2, 7],
+        mean: vec![0.25, 3.0],
+        variance: vec![0.0, 1.5],
+        count: vec![4.0, 9.0],
+    };
+    assert_eq!(cells.replace(&other), Ok(true));
+    // What comes after it counts on it.
+    cells.update(vec![add(7, 1.0)]);
+    store.settle();
+    let seen = cells.snapshot();
+    assert_eq!(seen.calibration().keys, [2, 7]);
+    assert_eq!(seen.calibration().count, [4.0, 10.0]);
+    let wrong = Calibration {
+        mean: vec![f64::INFINITY, 3.0],
+        ..other.clone()
+    };
+    assert!(cells.replace(&wrong).is_err());
+    store.settle();
+    assert_eq!(cells.snapshot().calibration().count, [4.0, 10.0]);
+    drop(store);
+    let store = CalibrationStore::open(storage as Arc<dyn Storage>).unwrap();
+    let kept = store.live(&key(1)).snapshot();
+    assert_eq!(kept.calibration().count, [4.0, 10.0]);
+    store.close();
+    assert_eq!(store.live(&key(1)).replace(&other), Ok(false));
+}

@@ -11,6 +11,7 @@ pub fn to_heartbeat(figures: Figures) -> Heartbeat {
     let figures = figures.checked();
     Heartbeat {
         queue_ms: figures.queue_ms.max(0.0),
+        planned_ms: figures.planned_ms.max(0.0),
         kv_free: figures.kv_free.max(0.0),
         prefill_tok_per_s: figures.prefill_tok_per_s.max(0.0),
         draft_tok_per_s: figures.draft_tok_per_s.max(0.0),
@@ -20,11 +21,12 @@ pub fn to_heartbeat(figures: Figures) -> Heartbeat {
     }
 }
 
-/// The figures in a heartbeat. Work that the peer has taken on and not begun is wait, as its queue is.
+/// The figures in a heartbeat.
 pub fn from_heartbeat(heartbeat: &Heartbeat) -> Figures {
     let rate = |value: f64| if value > 0.0 { value } else { UNKNOWN };
     Figures {
-        queue_ms: heartbeat.queue_ms + heartbeat.planned_ms,
+        queue_ms: heartbeat.queue_ms,
+        planned_ms: heartbeat.planned_ms,
         kv_free: heartbeat.kv_free,
         prefill_tok_per_s: rate(heartbeat.prefill_tok_per_s),
         draft_tok_per_s: rate(heartbeat.draft_tok_per_s),
@@ -43,6 +45,7 @@ mod tests {
     fn what_is_unknown_stays_so() {
         let figures = Figures {
             queue_ms: 3.0,
+            planned_ms: 8.0,
             kv_free: 1000.0,
             target_tok_per_s: 20.0,
             ..Figures::UNKNOWN

@@ -24,6 +24,11 @@ pub struct Report {
     pub accepted_tokens: u64,
     /// Tokens that were committed without the target's word.
     pub unverified_tokens: u32,
+    /// Of them, those that the operator's budget does not cover: the link was down, or media may not leave the edge. 0
+    /// where there is no budget.
+    pub outside_budget_tokens: u32,
+    /// The answer ran in exact mode to show what confident mode would have done.
+    pub audited: bool,
     /// Bytes to the other node.
     pub bytes_up: u64,
     /// Bytes from the other node.
@@ -81,7 +86,8 @@ impl ItemReport {
 const HEADER_ITEMS: usize = 16;
 
 impl Report {
-    /// The report of an outcome. `route` is the outcome's, as the word for its number.
+    /// The report of an outcome. `route` is the outcome's, as the word for its number. Whether it was audited, and what is
+    /// outside a budget, is for the caller to fill in.
     pub fn of(
         route: Route,
         generation: GenerationId,
@@ -99,6 +105,8 @@ impl Report {
             drafted_tokens: sum(&outcome.drafted),
             accepted_tokens: sum(&outcome.accepted),
             unverified_tokens: outcome.unverified,
+            outside_budget_tokens: 0,
+            audited: false,
             bytes_up: outcome.sent_bytes as u64,
             bytes_down: outcome.received_bytes as u64,
             degraded: outcome.status == Status::Degraded as u8,
@@ -130,6 +138,11 @@ impl Report {
                 "x-msao-unverified-tokens",
                 self.unverified_tokens.to_string(),
             ),
+            (
+                "x-msao-outside-budget-tokens",
+                self.outside_budget_tokens.to_string(),
+            ),
+            ("x-msao-audited", self.audited.to_string()),
             ("x-msao-bytes-up", self.bytes_up.to_string()),
             ("x-msao-bytes-down", self.bytes_down.to_string()),
             ("x-msao-degraded", self.degraded.to_string()),

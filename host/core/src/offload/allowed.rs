@@ -10,8 +10,6 @@ use super::{
 pub struct Means {
     /// Media are re-encoded and pruned as a plan says.
     pub retention: bool,
-    /// Tokens may be committed unverified: there is audited data.
-    pub unverified: bool,
 }
 
 /// Why no plan can run.
@@ -94,9 +92,14 @@ pub fn allowed(
         plan.route = Route::Cloud;
         changed |= overrides::ROUTE;
     }
-    if plan.mode == Mode::Confident && !means.unverified {
-        plan.mode = Mode::Exact;
-        changed |= overrides::EXACT;
+    if plan.mode == Mode::Confident {
+        // What audits have opened stands in the row of the target; the other routes have nothing to commit unverified.
+        let target = nodes.get(plan.peer as usize);
+        let open = target.is_some_and(|target| target.confidence_floor <= 1.0);
+        if !open || exact || plan.route != Route::Speculate {
+            plan.mode = Mode::Exact;
+            changed |= overrides::EXACT;
+        }
     }
     let whole = |part: &PartPlan| part.draft == Treatment::WHOLE && part.target == Treatment::WHOLE;
     if !means.retention && !plan.parts.iter().all(whole) {
@@ -204,7 +207,6 @@ mod tests {
             ..Treatment::WHOLE
         };
         let plan = Plan {
-            mode: Mode::Confident,
             parts: vec![PartPlan {
                 draft: treatment,
                 target: Treatment::WHOLE,
@@ -212,17 +214,49 @@ mod tests {
             ..Plan::plain(Route::Speculate, 1)
         };
         let run = |means| allowed(plan.clone(), &Request::default(), &[], &nodes, means);
-        let exact = Plan {
-            mode: Mode::Exact,
+        let whole = Plan {
             parts: Vec::new(),
             ..plan.clone()
         };
-        let told = overrides::EXACT | overrides::RETENTION;
-        assert_eq!(run(Means::default()), Ok((exact, told)));
-        let means = Means {
-            retention: true,
-            unverified: true,
+        assert_eq!(run(Means::default()), Ok((whole, overrides::RETENTION)));
+        assert_eq!(run(Means { retention: true }), Ok((plan.clone(), 0)));
+    }
+
+    #[test]
+    fn confident_mode_stands_only_where_audits_have_opened_it() {
+        let with = |floor: f64| {
+            let target = Node {
+                confidence_floor: floor,
+                ..node(CLOUD)
+            };
+            [
+                Node {
+                    confidence_floor: 2.0,
+                    ..node(EDGE)
+                },
+                target,
+            ]
         };
-        assert_eq!(run(means), Ok((plan.clone(), 0)));
+        let run = |route, flags, floor| {
+            let request = Request {
+                flags,
+                ..Request::default()
+            };
+            let plan = Plan {
+                mode: Mode::Confident,
+                ..Plan::plain(route, u32::from(route != Route::Edge))
+            };
+            let ran = allowed(plan, &request, &[], &with(floor), Means::default());
+            ran.map(|(plan, changed)| (plan.mode, changed))
+        };
+        let exact = Ok((Mode::Exact, overrides::EXACT));
+        assert_eq!(run(Route::Speculate, 0, 0.97), Ok((Mode::Confident, 0)));
+        assert_eq!(run(Route::Speculate, 0, 2.0), exact);
+        assert_eq!(run(Route::Speculate, 0, f64::NAN), exact);
+        let demanded = run(Route::Speculate, flag::EXACT, 0.97);
+        assert_eq!(demanded, exact);
+        assert_eq!(run(Route::Cloud, 0, 0.97), exact);
+        // Nothing is there to be confident of: the edge answers.
+        assert_eq!(run(Route::Edge, 0, 0.97), exact);
     }
 }

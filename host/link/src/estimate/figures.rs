@@ -13,6 +13,8 @@ use super::{UNKNOWN, amount};
 pub struct Figures {
     /// Wait before new work begins.
     pub queue_ms: f64,
+    /// Work taken on, from anywhere, that has not begun.
+    pub planned_ms: f64,
     /// Tokens for which the cache has room.
     pub kv_free: f64,
     /// Tokens that the larger model reads a second.
@@ -37,6 +39,7 @@ impl Figures {
     /// Nothing is known.
     pub const UNKNOWN: Figures = Figures {
         queue_ms: UNKNOWN,
+        planned_ms: UNKNOWN,
         kv_free: UNKNOWN,
         prefill_tok_per_s: UNKNOWN,
         draft_tok_per_s: UNKNOWN,
@@ -53,6 +56,7 @@ impl Figures {
         let acceptance = checked(self.acceptance);
         Figures {
             queue_ms: checked(self.queue_ms),
+            planned_ms: checked(self.planned_ms),
             kv_free: checked(self.kv_free),
             prefill_tok_per_s: checked(self.prefill_tok_per_s),
             draft_tok_per_s: checked(self.draft_tok_per_s),
@@ -70,6 +74,7 @@ impl Figures {
     pub fn fill(self, node: &mut Node) {
         let checked = self.checked();
         node.queue_ms = checked.queue_ms;
+        node.planned_ms = checked.planned_ms;
         node.kv_free = checked.kv_free;
         node.prefill_tok_per_s = checked.prefill_tok_per_s;
         node.draft_tok_per_s = checked.draft_tok_per_s;

@@ -1,7 +1,9 @@
 //! All that is known of the link to one peer, and of the peer.
 
 use msao_core::offload::Node;
+use serde::Serialize;
 
+use super::average::Average;
 use super::bandwidth::{BandwidthEstimator, Transfer};
 use super::config::EstimateConfig;
 use super::figures::Figures;
@@ -9,6 +11,22 @@ use super::planned::PlannedWork;
 use super::round_trip::{Heartbeat, RoundTripEstimator};
 use super::stalls::StallEstimator;
 use super::{Latest, UNKNOWN};
+
+/// How far what is known of a peer wanders, for people; [`UNKNOWN`] for what is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LinkSpread {
+    /// Standard deviation of the bandwidth to it.
+    pub uplink_sd_bps: f64,
+    /// Standard deviation of the bandwidth from it.
+    pub downlink_sd_bps: f64,
+    /// Mean deviation of the round trip.
+    pub jitter_ms: f64,
+    /// Exponentially weighted mean of its queue, as it tells it.
+    pub queue_mean_ms: f64,
+    /// Standard deviation of its queue.
+    pub queue_sd_ms: f64,
+}
 
 /// The estimates of one peer. Times are by the own clock except where said otherwise.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +39,8 @@ pub struct LinkEstimator {
     /// When an estimate changed last.
     changed_ms: Option<f64>,
     peer: Figures,
+    /// The peer's queue, as it was told.
+    queue_ms: Average,
     /// What was planned onto the peer from here.
     pub planned: PlannedWork,
 }
@@ -36,6 +56,7 @@ impl LinkEstimator {
             now: Latest::default(),
             changed_ms: None,
             peer: Figures::UNKNOWN,
+            queue_ms: Average::new(config.weight),
             planned: PlannedWork::default(),
         }
     }
@@ -74,6 +95,7 @@ impl LinkEstimator {
     pub fn report(&mut self, now_ms: f64, figures: Figures) {
         self.news(now_ms);
         self.peer = figures.checked();
+        self.queue_ms.sample(self.peer.queue_ms);
     }
 
     /// The peer was lost: what was planned onto it will not run there, and its figures say nothing any more. What is known
@@ -88,6 +110,17 @@ impl LinkEstimator {
         self.round_trip.rtt_ms()
     }
 
+    /// How far what is known of the peer wanders.
+    pub fn spread(&self) -> LinkSpread {
+        LinkSpread {
+            uplink_sd_bps: self.uplink.sd_bps(),
+            downlink_sd_bps: self.downlink.sd_bps(),
+            jitter_ms: self.round_trip.jitter_ms(),
+            queue_mean_ms: self.queue_ms.mean().unwrap_or(UNKNOWN),
+            queue_sd_ms: self.queue_ms.standard_deviation().unwrap_or(UNKNOWN),
+        }
+    }
+
     /// Writes what is known into the peer's row, for policies to see. `up`, `can`, `price_per_mtok`, `cached_bytes` and
     /// `confidence_floor` are not measured here and stay as they are.
     pub fn fill(&self, now_ms: f64, node: &mut Node) {
@@ -100,6 +133,13 @@ impl LinkEstimator {
         node.stalled = self.stalls.stalled(now_ms);
         node.age_ms = self.changed_ms.map_or(UNKNOWN, |at| (now_ms - at).max(0.0));
         self.peer.fill(node);
-        node.planned_ms = self.planned.total_ms();
+        let own_ms = self.planned.total_ms();
+        if node.queue_ms >= 0.0 {
+            // What the peer has taken on waits before what comes now. What of it is from here stands under `planned_ms`
+            // already: together they are the larger of what is known here and there.
+            let others_ms = (self.peer.planned_ms - own_ms).max(0.0);
+            node.queue_ms = (node.queue_ms + others_ms).min(f64::MAX);
+        }
+        node.planned_ms = own_ms;
     }
 }

@@ -45,10 +45,10 @@ pub use self::average::Average;
 pub use self::bandwidth::{BandwidthEstimator, Transfer};
 pub use self::config::{EstimateConfig, EstimateConfigError};
 pub use self::figures::Figures;
-pub use self::link::LinkEstimator;
+pub use self::link::{LinkEstimator, LinkSpread};
 pub use self::planned::PlannedWork;
 pub use self::round_trip::{Heartbeat, RoundTripEstimator};
-pub use self::speeds::{QueueEstimator, RateEstimator, Speeds};
+pub use self::speeds::{QueueEstimator, RateEstimator, SpeedSpread, Speeds};
 pub use self::stalls::StallEstimator;
 
 /// What is not known.

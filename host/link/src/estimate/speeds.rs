@@ -1,5 +1,7 @@
 //! How fast a node is, and how long new work waits: from what its own service did.
 
+use serde::Serialize;
+
 use super::average::Average;
 use super::config::EstimateConfig;
 use super::figures::Figures;
@@ -12,13 +14,21 @@ const QUEUE_MEMORY_MS: f64 = 5_000.0;
 /// A pass that verifies so many drafts says what one of eight takes.
 const NEAR_EIGHT: std::ops::RangeInclusive<u32> = 4..=16;
 
+/// A single sample's word for a rate is restored with the weight of so long, in ms.
+const RESTORED_MS: f64 = 1_000.0;
+
 /// Amount by time, or share of a whole: the quotient of two sums in which older samples count less and less. Larger
 /// samples count more, as they should: the mean of their quotients would count a short pass like a long one.
+///
+/// Its spread is that of the samples' quotients, each weighted as it is in the rate (D. H. D. West, "Updating mean and
+/// variance estimates", CACM 22, 1979).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RateEstimator {
     keep: f64,
     amount: f64,
     per: f64,
+    squares: f64,
+    count: u64,
 }
 
 impl RateEstimator {
@@ -36,14 +46,36 @@ impl RateEstimator {
         if !super::amount(amount) || !super::amount(per) || per == 0.0 {
             return;
         }
-        self.amount = self.amount * self.keep + amount.min(MOST);
-        self.per = self.per * self.keep + per.min(MOST);
+        let (amount, per) = (amount.min(MOST), per.min(MOST));
+        let before = self.rate();
+        self.amount = self.amount * self.keep + amount;
+        self.per = self.per * self.keep + per;
+        self.count += 1;
+        let (rate, now) = (amount / per, self.rate());
+        let more = per * (rate - before) * (rate - now);
+        let squares = self.squares * self.keep + if self.count > 1 { more } else { 0.0 };
+        // Rates that cannot be told apart from infinite ones have no spread.
+        self.squares = if squares.is_finite() {
+            squares.max(0.0)
+        } else {
+            0.0
+        };
     }
 
     /// Amount by `per`; [`UNKNOWN`] before the first sample.
     pub fn rate(&self) -> f64 {
         let rate = self.amount / self.per;
         if amount(rate) { rate } else { UNKNOWN }
+    }
+
+    /// Standard deviation of the rate; [`UNKNOWN`] before the second sample.
+    pub fn standard_deviation(&self) -> f64 {
+        let deviation = (self.squares / self.per).sqrt();
+        if self.count > 1 && amount(deviation) {
+            deviation
+        } else {
+            UNKNOWN
+        }
     }
 }
 
@@ -82,6 +114,22 @@ impl QueueEstimator {
         let idle_ms = self.now.peek(now_ms) - self.now.0;
         waits_ms * (-idle_ms / QUEUE_MEMORY_MS).exp()
     }
+}
+
+/// How far a node's speeds wander, for people: standard deviations; [`UNKNOWN`] for what is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SpeedSpread {
+    /// Of the waits.
+    pub queue_sd_ms: f64,
+    /// Of `prefill_tok_per_s`.
+    pub prefill_sd_tok_per_s: f64,
+    /// Of `draft_tok_per_s`.
+    pub draft_sd_tok_per_s: f64,
+    /// Of `target_tok_per_s`.
+    pub target_sd_tok_per_s: f64,
+    /// Of `verify_ms`.
+    pub verify_sd_ms: f64,
 }
 
 /// How fast a node is. The service reports what it did, the node asks for [`Speeds::figures`].
@@ -139,7 +187,38 @@ impl Speeds {
         self.queue.began(now_ms, waited_ms);
     }
 
-    /// All figures now. `oldest_ms` as in [`QueueEstimator::queue_ms`]; `kv_free`: tokens for which the cache has room.
+    /// How far they wander.
+    pub fn spread(&self) -> SpeedSpread {
+        let per_s = |rate: &RateEstimator| match rate.standard_deviation() {
+            UNKNOWN => UNKNOWN,
+            per_ms => per_ms * 1000.0,
+        };
+        let of = |average: &Average| average.standard_deviation().unwrap_or(UNKNOWN);
+        SpeedSpread {
+            queue_sd_ms: of(&self.queue.waits_ms),
+            prefill_sd_tok_per_s: per_s(&self.prefill),
+            draft_sd_tok_per_s: per_s(&self.draft),
+            target_sd_tok_per_s: per_s(&self.target),
+            verify_sd_ms: of(&self.verify_ms),
+        }
+    }
+
+    /// Begins with what was known before a restart: as if each figure had been seen once. What cannot be is left out. Waits
+    /// are not restored: nobody waits yet.
+    pub fn restore(&mut self, figures: Figures) {
+        let figures = figures.checked();
+        for (rate, per_s) in [
+            (&mut self.prefill, figures.prefill_tok_per_s),
+            (&mut self.draft, figures.draft_tok_per_s),
+            (&mut self.target, figures.target_tok_per_s),
+        ] {
+            rate.sample(per_s / 1000.0 * RESTORED_MS, RESTORED_MS);
+        }
+        self.verify_ms.sample(figures.verify_ms);
+        self.acceptance.sample(figures.acceptance, 1.0);
+    }
+
+    /// All figures now but for work that has not begun, of which they know nothing. `oldest_ms` as in [`QueueEstimator::queue_ms`]; `kv_free`: tokens for which the cache has room.
     pub fn figures(&self, now_ms: f64, oldest_ms: f64, kv_free: f64) -> Figures {
         let per_s = |rate: &RateEstimator| match rate.rate() {
             UNKNOWN => UNKNOWN,
@@ -147,6 +226,7 @@ impl Speeds {
         };
         Figures {
             queue_ms: self.queue.queue_ms(now_ms, oldest_ms),
+            planned_ms: UNKNOWN,
             kv_free,
             prefill_tok_per_s: per_s(&self.prefill),
             draft_tok_per_s: per_s(&self.draft),
@@ -186,6 +266,36 @@ mod tests {
         assert!((figures.verify_ms - 30.0).abs() < 1e-9);
         // Of nine drafts seven stood; the last one a little more than the others.
         assert!((figures.acceptance - 7.0 / 9.0).abs() < 0.02, "{figures:?}");
+    }
+
+    #[test]
+    fn speeds_have_spreads_and_come_back_after_a_restart() {
+        let mut speeds = Speeds::new(&EstimateConfig::default());
+        assert_eq!(speeds.spread().draft_sd_tok_per_s, UNKNOWN);
+        for step in 0..2_000 {
+            // 5 and 15 tokens in 100 ms, in turn.
+            speeds.drafted(if step % 2 == 0 { 5 } else { 15 }, 100.0);
+            speeds.verified(8, 6, if step % 2 == 0 { 20.0 } else { 40.0 });
+        }
+        let spread = speeds.spread();
+        assert!((spread.draft_sd_tok_per_s - 50.0).abs() < 1.0, "{spread:?}");
+        assert!((spread.verify_sd_ms - 10.0).abs() < 0.5, "{spread:?}");
+        assert_eq!(spread.prefill_sd_tok_per_s, UNKNOWN);
+
+        let before = speeds.figures(0.0, 0.0, 0.0);
+        let mut again = Speeds::new(&EstimateConfig::default());
+        again.restore(before);
+        let after = again.figures(0.0, 0.0, 0.0);
+        assert!((after.draft_tok_per_s / before.draft_tok_per_s - 1.0).abs() < 1e-9);
+        assert!((after.verify_ms - before.verify_ms).abs() < 1e-9);
+        assert!((after.acceptance - before.acceptance).abs() < 1e-9);
+        assert_eq!(after.prefill_tok_per_s, UNKNOWN);
+        // A single sample's weight: what is new counts soon.
+        for _ in 0..100 {
+            again.drafted(40, 100.0);
+        }
+        let figures = again.figures(0.0, 0.0, 0.0);
+        assert!((figures.draft_tok_per_s - 400.0).abs() < 1.0, "{figures:?}");
     }
 
     #[test]

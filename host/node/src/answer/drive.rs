@@ -20,10 +20,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::bill::{Bill, Charges};
+use super::replay::{Replay, confidence};
 use super::target::{Channel, Elsewhere, Finding, Found, NoWay, Traffic, Way};
 use super::text::Writer;
+use crate::adapt::Judge;
 use crate::clock::Clock;
 use crate::models::{Done, Opening, Order, Orders};
+use crate::peers::Ahead;
 use crate::request::Prompt;
 
 /// The request's policy, as its answers ask it.
@@ -62,6 +65,12 @@ pub struct Job {
     pub logprobs: bool,
     /// Asked as drafting goes on.
     pub steps: Steps,
+    /// Says how probably the target accepts a draft, and learns what it said to it.
+    pub judge: Judge,
+    /// The draft model is to be asked about every place of the answer once it is whole.
+    pub audited: bool,
+    /// Counts as work that the target is going to get, until it says something.
+    pub ahead: Ahead,
     /// Takes the answer's pieces.
     pub pieces: mpsc::UnboundedSender<(u32, Piece)>,
     /// The client has gone.
@@ -114,6 +123,8 @@ pub struct Driven {
     pub overrides: u32,
     /// In which row of the nodes the target was in the end.
     pub row: Option<usize>,
+    /// For the audit, where there is one: the answer is whole, and there is a draft model.
+    pub replay: Option<Replay>,
 }
 
 struct Driver {
@@ -132,6 +143,9 @@ struct Driver {
     told: BTreeMap<u32, TopLogprobs>,
     refused: Option<Refused>,
     failure: Option<ServiceError>,
+    /// The target has said something.
+    begun: bool,
+    finish: Option<Finish>,
     bill: Bill,
     /// What the draft model had cost at its last choice.
     drafting: Option<Spent>,
@@ -163,6 +177,8 @@ pub async fn drive(mut job: Job) -> Driven {
         told: BTreeMap::new(),
         refused: None,
         failure: None,
+        begun: false,
+        finish: None,
         bill: Bill::default(),
         drafting: None,
         cancelled: false,
@@ -179,7 +195,9 @@ pub async fn drive(mut job: Job) -> Driven {
         Some(draft) => tokio::time::timeout(COUNTED_WITHIN, draft.meter()).await,
         None => Ok(None),
     };
+    let replay = driver.replay(&ended);
     Driven {
+        replay,
         ended,
         here: (here.ok().flatten().map(|meter| meter.spent())).or(driver.drafting),
         there: driver.bill.total(),
@@ -212,7 +230,21 @@ impl Driver {
     }
 
     fn tell(&mut self, event: Event) -> Vec<Effect> {
-        self.edge.advance(self.job.clock.now_ms(), event)
+        let effects = self.edge.advance(self.job.clock.now_ms(), event);
+        for judged in self.edge.take_judged() {
+            self.job.judge.saw(&judged);
+        }
+        effects
+    }
+
+    /// What an audit has yet to ask the draft model about.
+    fn replay(&mut self, ended: &Ended) -> Option<Replay> {
+        let whole = matches!(ended, Ended::Whole(_)) && self.job.audited;
+        let draft = self.draft.take().filter(|_| whole)?;
+        let tokens = self.edge.committed().to_vec();
+        let by_itself = self.finish == Some(Finish::EndOfSequence);
+        let most = self.job.config.open.max_tokens as usize;
+        Some(Replay::new(draft, tokens, by_itself, most))
     }
 
     /// Does what the machine asks for; gives what it asks for in turn.
@@ -392,6 +424,9 @@ impl Driver {
     fn heard(&mut self, frame: Option<Frame>) -> Option<Event> {
         match frame {
             Some(Frame::Verdict(verdict)) => {
+                if !std::mem::replace(&mut self.begun, true) {
+                    self.job.ahead.settle();
+                }
                 if let Some(way) = &self.job.way {
                     let (rtt_ms, queue_ms) = way.target.figures();
                     let _nothing = self.tell(Event::Peer { rtt_ms, queue_ms });
@@ -428,6 +463,7 @@ impl Driver {
     /// The peer will not. Before the first token somebody else is asked; later it is tried again where that has sense.
     fn turned_away(&mut self, refused: Refused) -> Event {
         tracing::info!(code = ?refused.code, message = refused.message, "the peer refused");
+        self.job.ahead.settle();
         self.channel = None;
         self.outbox.clear();
         self.parted = true;
@@ -473,20 +509,24 @@ impl Driver {
         if let (Some(place), Some(told)) = (place, verdict.logprobs.into_iter().next()) {
             self.told.insert(place, told);
         }
-        let sure = verdict.confidence.first();
+        let said = confidence(&verdict.confidence, 0, pick);
+        let (p_accept, sure) = self.job.judge.of(&said);
         Some(Event::Drafted(Drafted {
             stamp,
             id: pick.id,
             ends: verdict.ended,
-            // Until there is a calibrated map, the draft's own word for it.
-            p_accept: sure.map_or(pick.top1, |sure| sure.top1).clamp(0.0, 1.0),
-            top1: sure.map_or(pick.top1, |sure| sure.top1),
-            entropy_nats: sure.map_or(pick.entropy, |sure| sure.entropy),
-            margin: sure.map_or(pick.margin, |sure| sure.margin),
+            p_accept,
+            sure,
+            top1: said.top1,
+            entropy_nats: said.entropy,
+            margin: said.margin,
         }))
     }
 
     fn end(&mut self, ending: Ending) -> Ended {
+        if let Ending::Finished(finish) = ending {
+            self.finish = Some(finish);
+        }
         let reason = match ending {
             Ending::Finished(Finish::EndOfSequence) => FinishReason::Stop,
             Ending::Finished(Finish::Length) => FinishReason::Length,

@@ -7,11 +7,13 @@
 
 mod bill;
 mod drive;
+mod replay;
 mod target;
 mod text;
 
 pub use self::bill::Charges;
 pub use self::drive::{Driven, Ended, Job, Steps, drive};
+pub use self::replay::{Place, Replay};
 pub use self::target::{
     Channel, Connecting, Elsewhere, Finding, Found, NoWay, Target, Traffic, Way,
 };

@@ -3,9 +3,11 @@
 //! [`answer`] lays the prompt out, has the plug-ins plan, and starts the answers; what then happens comes through
 //! [`Answering::told`]. Whoever drops that has gone: the work stops, on this node and on the other, within one step.
 
+mod audit;
 mod plan;
 mod run;
 mod treat;
+mod trust;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -18,10 +18,12 @@ use msao_session::frame::Identity;
 use tracing::Instrument as _;
 
 use super::treat::{encoding, fitting, treated};
+use super::trust::{self, Seen, Trust};
 use super::{Asked, random};
 use crate::clock::since_1970_ms;
 use crate::models::{Model, Opening, Seat};
 use crate::node::Node;
+use crate::peers::Ahead;
 use crate::request::{self, Kept, Prompt, Retained};
 
 /// The tokens of each medium of a prompt, those needed most first, as a post-processor has ranked them.
@@ -53,6 +55,10 @@ pub struct Planned {
     pub plan: Plan,
     /// What the host did otherwise than planned: bits of [`offload::overrides`].
     pub overrides: u32,
+    /// What of the answer may be committed without the target's word.
+    pub trust: Trust,
+    /// Counts as work that the peer is going to get, until it has begun.
+    pub ahead: Ahead,
     /// What is read of the media.
     pub retained: Retained,
     /// By what it was chosen, where the probe has run.
@@ -71,9 +77,14 @@ pub struct Planned {
 impl Planned {
     /// Tokens of the prompt that a model reads, text included.
     pub fn tokens(&self, kept: &Kept) -> u32 {
-        let media = self.prompt.media.iter().map(|medium| medium.tokens);
-        (self.request.prompt_tokens).saturating_sub(kept.dropped(media))
+        read_of(&self.prompt, kept)
     }
+}
+
+/// Tokens of a prompt of whose media so much is read.
+fn read_of(prompt: &Prompt, kept: &Kept) -> u32 {
+    let media = prompt.media.iter().map(|medium| medium.tokens);
+    (prompt.tokens() as u32).saturating_sub(kept.dropped(media))
 }
 
 /// Plans a request.
@@ -117,7 +128,7 @@ pub async fn plan(
         flags: asked.request.flags(),
     };
     let mut parts = request::parts(&prompt);
-    let nodes = node.rows(&prompt);
+    let nodes = node.rows(&prompt, params.temperature);
     if planning.ticket()?.probe() == Probe::Full {
         parts = planning
             .probe(&prompt, &params, max_tokens, &mut request, &parts)
@@ -138,9 +149,21 @@ pub async fn plan(
     };
     let allowed = allowed(plan, &request, &parts, &nodes)?;
     let stays = asked.request.media_at_edge;
-    let (plan, overrides) = fitting(node, allowed, &prompt, stays);
+    let planned = fitting(node, allowed, &prompt, stays);
+    let seen = Seen {
+        request: &request,
+        parts: &parts,
+        nodes: &nodes,
+        prompt: &prompt,
+    };
+    let (trust, (plan, overrides)) = trust::admit(node, seen, planned);
     let retained = Retained::of(&plan.parts, &prompt.media, planning.orders.as_deref());
-    let looked = planning.let_go(plan.route).await;
+    // At once: who is planned next sees it.
+    let tokens = read_of(&prompt, &retained.target);
+    let ahead = node.ahead(plan.peer as usize, plan.route, tokens);
+    // What an audit asks the draft model has to be what it would have drafted, behind the same probe.
+    let goes_on = trust.is_audited() && !retained.draft.is_whole();
+    let looked = planning.let_go(plan.route, goes_on).await;
     let mut ticket = planning.ticket.take().ok_or_else(ApiError::internal)?;
     if overrides != 0 {
         ticket.ran(plan.clone());
@@ -159,6 +182,8 @@ pub async fn plan(
         nodes,
         plan,
         overrides,
+        trust,
+        ahead,
         retained,
         orders: planning.orders.take(),
         seat: planning.seat.take(),
@@ -278,8 +303,9 @@ impl Planning<'_> {
 
     /// Lets go of the probe's seat where no draft of this node goes on from it: the target has seats of its own, and a draft
     /// model that is there in case the peer is lost holds nothing as long as it is not. Gives what the probe has cost then.
-    async fn let_go(&mut self, route: Route) -> Option<Spent> {
-        let drafts = matches!(route, Route::Edge | Route::Speculate);
+    /// `goes_on`: something goes on from it all the same.
+    async fn let_go(&mut self, route: Route, goes_on: bool) -> Option<Spent> {
+        let drafts = goes_on || matches!(route, Route::Edge | Route::Speculate);
         if drafts && self.node.models.draft.is_some() {
             return None;
         }
@@ -331,6 +357,12 @@ pub async fn open(
 ) -> Result<Box<dyn Seat>, ServiceError> {
     let sampler = Sampler::new(params, model.vocabulary(), &prompt.inputs.input_ids)
         .map_err(|error| EngineError::Request(error.to_string()))?;
+    let kept = options.keep.iter().flat_map(|keep| &keep.items);
+    let dropped = prompt.media.iter().zip(kept).map(|(medium, kept)| {
+        let kept = kept.as_ref().map(|kept| kept.len() as u32);
+        kept.map_or(0, |kept| medium.tokens.saturating_sub(kept))
+    });
+    let tokens = (prompt.tokens() as u32).saturating_sub(dropped.sum());
     let open = Open {
         inputs: Arc::clone(&prompt.inputs),
         sampler,
@@ -342,7 +374,7 @@ pub async fn open(
             confidence: true,
         },
     };
-    let _waits = model.waits.begin();
+    let _waits = model.waits.begin(tokens);
     model.engine.open(open).await
 }
 
@@ -406,12 +438,8 @@ pub fn allowed(
     parts: &[Part],
     nodes: &[offload::Node],
 ) -> Result<(Plan, u32), ApiError> {
-    let means = Means {
-        // As far as `treated` says.
-        retention: true,
-        // Nothing is committed unverified without audited data, and none is kept yet.
-        unverified: false,
-    };
+    // As far as `treated` says.
+    let means = Means { retention: true };
     let exact = request.flags & flag::EXACT != 0;
     let (mut plan, mut changed) = offload::allowed(plan, request, parts, nodes, means)
         .map_err(|why| without_target(exact, &why.to_string()))?;

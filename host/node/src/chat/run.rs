@@ -21,13 +21,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::Told;
+use super::audit;
 use super::plan::{Planned, allowed, failed, going_on, opening, without_target};
 use super::treat::{clear_whole, fitting};
+use super::trust::{self, Seen, Trust};
 use crate::answer::{Driven, Ended, Job, Steps, Traffic, drive};
 use crate::metrics::Work;
 use crate::node::Node;
-use crate::peers::Ahead;
-use crate::request::{Kept, Retained};
+use crate::request::{Kept, Prompt, Retained};
 
 /// What happens may wait for the client for so many pieces; beyond that its slowness is counted as absence.
 const UNREAD: usize = 256;
@@ -78,10 +79,10 @@ struct Running {
     overdue: bool,
     /// Nothing has been said yet.
     silent: bool,
-    /// Counts as work that the peer is going to get, until it has begun.
-    ahead: Option<Ahead>,
     /// In which row of the nodes the target is, should it be needed.
     target_row: usize,
+    /// Whether it is anywhere.
+    has_target: bool,
 }
 
 impl Running {
@@ -96,8 +97,8 @@ impl Running {
             gone: CancellationToken::new(),
             overdue: false,
             silent: true,
-            ahead: None,
             target_row: 0,
+            has_target: true,
         }
     }
 
@@ -127,9 +128,6 @@ impl Running {
 
     /// Runs all answers to their end.
     async fn answer(&mut self) -> Vec<Driven> {
-        let (row, route) = (self.planned.plan.peer as usize, self.planned.plan.route);
-        let tokens = self.planned.tokens(&self.planned.retained.target);
-        self.ahead = self.node.ahead(row, route, tokens);
         let (pieces, mut said) = mpsc::unbounded_channel();
         let mut running = JoinSet::new();
         let mut alone = None;
@@ -173,12 +171,13 @@ impl Running {
                 Err(error) => tracing::error!(%error, "an answer ended by a panic"),
             }
         }
+        // Whatever became of it there, it is nothing that is still to begin.
+        self.planned.ahead.settle();
         driven
     }
 
     async fn say(&mut self, choice: u32, piece: Piece) {
         self.silent = false;
-        self.ahead = None;
         if self.gone.is_cancelled() {
             return;
         }
@@ -206,6 +205,7 @@ impl Running {
         let media_stay = request.media_at_edge && !planned.prompt.media.is_empty();
         let way = self.node.target(row, plan.route, media_stay);
         self.target_row = way.as_ref().map_or(row, |way| way.row);
+        self.has_target = way.is_some();
         let node = Arc::downgrade(&self.node);
         let elsewhere = move |row| node.upgrade().filter(|_| !media_stay)?.same_target(row);
         let prompt = planned.prompt.for_peer(&planned.retained.target);
@@ -229,10 +229,18 @@ impl Running {
             gamma_max: plan.gamma_max,
             in_flight_max: plan.in_flight_max,
             patience_ms: plan.patience_ms,
+            confidence_floor: planned.trust.session_floor(plan),
+            // Without a target there is nobody to leave anything to.
+            alone_floor: if way.is_some() {
+                planned.trust.alone_floor(plan)
+            } else {
+                0.0
+            },
             exact_only: request.exact,
             arrived_ms: planned.asked.arrived_ms,
             ..Config::exact(open)
         };
+        let judge = planned.trust.judge(&self.node);
         let mut looked_ms = 0.0;
         let draft = self.node.models.draft.as_ref().map(|model| {
             let (prompt, kept) = (&planned.prompt, &planned.retained.draft);
@@ -262,6 +270,9 @@ impl Running {
             stops: request.stop.clone(),
             logprobs: logprobs.is_some(),
             steps: Arc::clone(&self.steps),
+            judge,
+            audited: planned.trust.is_audited(),
+            ahead: planned.ahead.clone(),
             pieces,
             gone: self.gone.clone(),
             traffic: Arc::clone(&self.traffic),
@@ -286,12 +297,23 @@ impl Running {
             Decision::Probe => msao_registry::fallback_plan(request, parts, nodes),
         };
         let allowed = allowed(plan, request, parts, nodes)?;
-        let prompt = &planned.prompt;
+        let prompt: &Prompt = &planned.prompt;
         let stays = planned.asked.request.media_at_edge;
-        let (plan, changed) = fitting(&self.node, allowed, prompt, stays);
+        let again = fitting(&self.node, allowed, prompt, stays);
+        let seen = Seen {
+            request,
+            parts,
+            nodes,
+            prompt,
+        };
+        let before = std::mem::replace(&mut planned.trust, Trust::none());
+        let (trust, (plan, changed)) = trust::again(&self.node, seen, before, again);
+        planned.trust = trust;
         ticket.ran(plan.clone());
         let orders = planned.orders.as_deref();
         planned.retained = Retained::of(&plan.parts, &prompt.media, orders);
+        let tokens = planned.tokens(&planned.retained.target);
+        planned.ahead = (self.node).ahead(plan.peer as usize, plan.route, tokens);
         planned.plan = plan;
         planned.overrides |= changed | overrides::PEER;
         Ok(())
@@ -324,7 +346,7 @@ impl Running {
     }
 
     /// Tells the client and the plug-ins.
-    async fn finish(self, driven: Vec<Driven>, error: Option<ApiError>) {
+    async fn finish(mut self, driven: Vec<Driven>, error: Option<ApiError>) {
         let node = &self.node;
         let planned = &self.planned;
         let now_ms = node.clock.now_ms();
@@ -351,13 +373,19 @@ impl Running {
             };
             ItemReport::of(part, retention)
         });
-        let report = Report::of(
-            route,
-            planned.generation.clone(),
-            planned.params.seed,
-            items.collect(),
-            &outcome,
-        );
+        let outside = self.outside(&counters);
+        node.metrics.outside(outside);
+        let report = Report {
+            outside_budget_tokens: outside,
+            audited: planned.trust.is_audited(),
+            ..Report::of(
+                route,
+                planned.generation.clone(),
+                planned.params.seed,
+                items.collect(),
+                &outcome,
+            )
+        };
         let cached_tokens = cached(route, &driven);
         let usage = usage(planned, cached_tokens, outcome.tokens);
         node.took(now_ms - planned.asked.arrived_ms);
@@ -407,6 +435,7 @@ impl Running {
             received = outcome.received_bytes,
             "answered"
         );
+        let whole = error.is_none();
         let last = match error {
             Some(error) => Told::Failed(error),
             None => Told::End(Box::new(report), usage),
@@ -428,6 +457,31 @@ impl Running {
             if catch_unwind(AssertUnwindSafe(|| ticket.finish(outcome))).is_err() {
                 tracing::error!("what was to be learned of a request is lost by a panic");
             }
+        }
+        if let Some(audit) = self.planned.trust.take_audit() {
+            let choices = self.planned.asked.request.n as usize;
+            let judge = self.planned.trust.judge(&self.node);
+            let counted = audit::Counted {
+                // Dropped, it counts as unfinished.
+                whole: whole && driven.len() == choices,
+                unverified: counters.unverified,
+                judged: counters.judged(),
+            };
+            audit::end(&self.node, audit, judge, driven, &counted).await;
+        }
+    }
+
+    /// Tokens that were committed unverified and that the operator's budget does not cover.
+    fn outside(&self, counters: &Counters) -> u32 {
+        let trust = &self.planned.trust;
+        let alone = self.planned.plan.route == Route::Edge && !counters.escalated;
+        // Without a target to leave anything to, no floor can be held.
+        if trust.is_outside() || trust.is_within() && alone && !self.has_target {
+            counters.unverified
+        } else if trust.is_within() {
+            counters.unverified_parted
+        } else {
+            0
         }
     }
 
@@ -557,6 +611,7 @@ fn add(sum: &mut Counters, one: &Counters) {
     sum.stale += one.stale;
     sum.tokens += one.tokens;
     sum.unverified += one.unverified;
+    sum.unverified_parted += one.unverified_parted;
     sum.idle_tokens += one.idle_tokens;
     sum.waited_ms += one.waited_ms;
     sum.escalated |= one.escalated;

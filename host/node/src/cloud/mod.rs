@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use msao_core::digest::Digest;
-use msao_link::estimate::{EstimateConfig, Figures, Speeds, UNKNOWN};
+use msao_link::estimate::{Figures, Speeds, UNKNOWN};
 use msao_session::depth::PassTimes;
 use msao_session::frame::{Frame, Open, Refused, RefusedCode, SessionId, Wanted};
 use tokio::sync::{mpsc, watch};
@@ -60,14 +60,14 @@ pub struct Sessions {
     draining: AtomicBool,
     /// Sessions that the target works for.
     busy: watch::Sender<usize>,
-    speeds: Mutex<Speeds>,
+    speeds: Arc<Mutex<Speeds>>,
     /// How long the target's passes take for a session.
     times: Mutex<PassTimes>,
     metrics: Metrics,
 }
 
 impl Sessions {
-    /// None yet.
+    /// None yet. `speeds`: what is known of the target's speed.
     pub fn new(
         target: Model,
         draft: Option<Model>,
@@ -75,6 +75,7 @@ impl Sessions {
         media: Media,
         clock: Clock,
         metrics: Metrics,
+        speeds: Arc<Mutex<Speeds>>,
     ) -> Arc<Sessions> {
         Arc::new(Sessions {
             target,
@@ -86,7 +87,7 @@ impl Sessions {
             count: AtomicU32::new(0),
             draining: AtomicBool::new(false),
             busy: watch::Sender::new(0),
-            speeds: Mutex::new(Speeds::new(&EstimateConfig::default())),
+            speeds,
             times: Mutex::default(),
             metrics,
         })
@@ -111,8 +112,13 @@ impl Sessions {
     pub fn figures(&self) -> Figures {
         let oldest_ms = self.target.waits.oldest_ms();
         let kv_free = self.target.kv_free();
-        self.speeds()
-            .figures(self.clock.now_ms(), oldest_ms, kv_free)
+        let figures = self
+            .speeds()
+            .figures(self.clock.now_ms(), oldest_ms, kv_free);
+        Figures {
+            planned_ms: self.target.waits.planned_ms(figures.prefill_tok_per_s),
+            ..figures
+        }
     }
 
     /// What was learned of this node's speed.

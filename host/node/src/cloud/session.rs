@@ -295,7 +295,7 @@ fn seat_on(model: &Model, open: &Open, read: &Read, top_logprobs: Option<u32>) -
         keep: read.kept.pruning(read.media.len()),
         probe: None,
     };
-    let waits = Arc::clone(&model.waits);
+    let (waits, tokens) = (Arc::clone(&model.waits), read.tokens());
     let (params, reserve) = (open.sampling.clone(), open.max_tokens as usize);
     let (vocabulary, end_of_sequence) = (model.vocabulary(), model.ends().to_vec());
     Box::pin(async move {
@@ -312,7 +312,7 @@ fn seat_on(model: &Model, open: &Open, read: &Read, top_logprobs: Option<u32>) -
                 confidence: false,
             },
         };
-        let _waits = waits.begin();
+        let _waits = waits.begin(tokens);
         engine.open(open).await
     })
 }

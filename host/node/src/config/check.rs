@@ -90,6 +90,7 @@ pub fn check(config: &NodeConfig) -> Checked {
         error => wrong("sandbox", error.to_string()),
     })?;
     warm(config)?;
+    learning(config)?;
     config
         .records
         .check()
@@ -105,6 +106,43 @@ fn warm(config: &NodeConfig) -> Checked {
     wrong(
         "policy.warm",
         format!("is {warm}; allowed: 0 to sandbox.instances, which is {instances}"),
+    )
+}
+
+fn learning(config: &NodeConfig) -> Checked {
+    let confident = &config.confident;
+    let inside = |value: f64| value > 0.0 && value < 1.0;
+    if let Some(budget) = confident.budget.filter(|budget| !inside(*budget)) {
+        return wrong(
+            "confident.budget",
+            format!(
+                "is {budget}; allowed: above 0 and below 1; left out, nothing is ever committed unverified in a session"
+            ),
+        );
+    }
+    if !inside(confident.delta) {
+        return wrong(
+            "confident.delta",
+            format!("is {}; allowed: above 0 and below 1", confident.delta),
+        );
+    }
+    if !(confident.audit_rate > 0.0 && confident.audit_rate <= 1.0) {
+        return wrong(
+            "confident.audit-rate",
+            format!("is {}; allowed: above 0, at most 1", confident.audit_rate),
+        );
+    }
+    within(
+        "confident.settle-drafts",
+        confident.settle_drafts,
+        1,
+        100_000_000,
+    )?;
+    within(
+        "calibration.checkpoint-ms",
+        config.calibration.checkpoint_ms,
+        50,
+        600_000,
     )
 }
 

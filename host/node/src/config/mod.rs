@@ -66,6 +66,10 @@ pub struct NodeConfig {
     pub sandbox: SandboxConfig,
     /// Which decisions are kept.
     pub records: RecordConfig,
+    /// What may be committed without the target's word.
+    pub confident: Confident,
+    /// How what is learned is kept.
+    pub calibration: Calibration,
     /// What is written to standard error.
     pub log: Log,
 }
@@ -406,6 +410,48 @@ pub struct OperatorToken {
     pub sha256: String,
     /// What it allows.
     pub role: OperatorRole,
+}
+
+/// `[confident]`: what may be committed without the target's word, and how that is watched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Confident {
+    /// Share of requests that may have a token committed unverified that the target would not have chosen. None: a session
+    /// never commits anything unverified, and route `edge` is free to use.
+    pub budget: Option<f64>,
+    /// Share of requests that run in exact mode to show what confident mode would have done.
+    pub audit_rate: f64,
+    /// Chance, at most, that more is committed unverified than the budget allows.
+    pub delta: f64,
+    /// Drafts judged by the target before the acceptance map is held still and audits begin.
+    pub settle_drafts: u32,
+}
+
+impl Default for Confident {
+    fn default() -> Confident {
+        Confident {
+            budget: None,
+            audit_rate: 0.1,
+            delta: 0.05,
+            settle_drafts: 20_000,
+        }
+    }
+}
+
+/// `[calibration]`: how what is learned is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Calibration {
+    /// What was learned lies on the disk after so long, ms: a stop at any moment loses no more.
+    pub checkpoint_ms: u32,
+}
+
+impl Default for Calibration {
+    fn default() -> Calibration {
+        Calibration {
+            checkpoint_ms: 1000,
+        }
+    }
 }
 
 /// `[log]`.

@@ -16,9 +16,10 @@ use tracing::Instrument as _;
 
 use super::body::{self, Arriving, Outgoing, Streamed, Unread};
 use super::respond::{error, json, response, text};
+use crate::adapt::CLOSED;
 use crate::chat::{self, Answering, Asked, Told};
 use crate::config::ApiKey;
-use crate::metrics::Way;
+use crate::metrics::{Watched, Way};
 use crate::node::Node;
 
 /// While nothing else is said, a client hears so often that the node is at it.
@@ -219,6 +220,18 @@ fn metrics(node: &Node) -> Response<Outgoing> {
         }
     });
     node.metrics.ways(ways);
+    let learned = node.adapt.figures().into_iter();
+    node.metrics.watched(learned.flat_map(|known| {
+        let pair = known.pair.to_string();
+        let classes = known.classes.into_iter();
+        classes.map(move |class| Watched {
+            pair: pair.clone(),
+            class: class.name,
+            floor: class.floor.unwrap_or(CLOSED),
+            audits: class.audits,
+            disagreements: class.disagreements,
+        })
+    }));
     let active = &status.active;
     let (policy, other) = (active.policy.as_deref(), active.postprocessor.as_deref());
     node.metrics.plugins(policy, other);

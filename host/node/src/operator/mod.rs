@@ -16,8 +16,11 @@
 //! | `GET /v1/history` | read | the newest changes, `?last=N`; each with who made it (`by`; null: the node itself) |
 //! | `GET /v1/decisions`, `/v1/decisions/ID`, `.../ID/words` | read | decisions, `?last=N`; `&as=jsonl` to replay them elsewhere |
 //! | `GET /v1/failures`, `/v1/failures/ID` | read | failing inputs |
-//! | `GET /v1/calibration` | read | what was learned |
-//! | `POST /v1/calibration/reset` | activate | `{plugin}` |
+//! | `GET /v1/calibration` | read | what plug-ins have learned |
+//! | `GET /v1/calibration/acceptance` | read | what the node has learned itself: the acceptance of drafts, and audits |
+//! | `GET /v1/calibration/export` | read | all of it, to be taken to another node; `?plugin=NAME` for one plug-in's cells alone |
+//! | `POST /v1/calibration/import` | activate | takes in what was exported, as far as plug-in, schema and models are the same |
+//! | `POST /v1/calibration/reset` | activate | `{plugin}`, or `{acceptance: true, pair?}` |
 //! | `POST /v1/drain` | activate | takes no more requests, and tells peers so |
 //! | `POST /v1/undrain` | activate | takes requests again; 409 once the process is being stopped |
 //!
@@ -31,6 +34,7 @@
 mod address;
 mod admission;
 mod audit;
+mod learned;
 mod own_words;
 mod routes;
 mod words;

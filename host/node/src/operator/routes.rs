@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::address::{parameter, parts};
 use super::admission::{Operator, allow};
 use super::audit::{Audit, Entry};
+use super::learned;
 use super::own_words::own_words;
 use super::words::words;
 use crate::config::OperatorRole;
@@ -173,6 +174,10 @@ fn look(
             let learned = learned.map(|(name, cells)| (name, json!(cells.calibration())));
             Value::Object(learned.collect())
         }
+        ["v1", "calibration", "acceptance"] => learned::acceptance(node),
+        ["v1", "calibration", "export"] => {
+            learned::export(node, parameter(query, "plugin")?.as_deref())?
+        }
         _ => return Err(ApiError::not_found(path)),
     };
     Ok(respond::json(&value, Vec::new()))
@@ -230,6 +235,7 @@ pub fn state(node: &Node) -> Value {
             "queue-ms": row.queue_ms,
             "planned-ms": row.planned_ms,
             "kv-free": row.kv_free,
+            "spread": peer.spread(),
         })
     });
     json!({
@@ -247,6 +253,10 @@ pub fn state(node: &Node) -> Value {
         "models": { "draft": model(&node.models.draft), "target": model(&node.models.target) },
         "sessions": node.sessions.as_ref().map(|sessions| sessions.count()),
         "speeds": figures,
+        "spread": {
+            "draft": node.models.draft.as_ref().map(|_| node.speeds().spread()),
+            "target": node.sessions.as_ref().map(|sessions| sessions.speeds().spread()),
+        },
         "totals": node.metrics.totals(),
         "plugins": node.plugins.status(),
     })
@@ -317,12 +327,6 @@ struct Tune {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Plugin {
-    plugin: String,
-}
-
-#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
@@ -360,9 +364,15 @@ fn change(
     Ok(respond::json(&done?, Vec::new()))
 }
 
-/// What the log keeps of a body: no components.
+/// What the log keeps of a body: no components, and nothing that was learned.
 fn told(asked: &Value) -> Value {
     let mut told = asked.clone();
+    for list in ["plugins", "acceptance", "audits"] {
+        if let Some(list) = told.get_mut(list).filter(|it| it.is_array()) {
+            let entries = list.as_array().map_or(0, Vec::len);
+            *list = json!(format!("{entries} entries"));
+        }
+    }
     if let Some(component) = told.get_mut("component") {
         let bytes = component.as_str().map_or(0, str::len);
         *component = json!(format!("{bytes} bytes of base64"));
@@ -441,13 +451,8 @@ fn apply(node: &Node, what: &str, path: &str, asked: Value) -> Result<Value, Api
             let plugins = plugins.only_if(tune.generation);
             told_of(plugins.tune(&tune.plugin, tune.values, tune.gradually))
         }
-        "calibration/reset" => {
-            let Plugin { plugin } = body_of(asked)?;
-            let forgotten = plugins.forget_learned(&plugin).ok_or_else(|| {
-                ApiError::invalid_value("plugin", &format!("'{plugin}' is not active."))
-            })?;
-            Ok(json!({ "plugin": plugin, "cells": forgotten }))
-        }
+        "calibration/import" => learned::import(node, asked),
+        "calibration/reset" => learned::reset(node, asked),
         "drain" => {
             let Nothing {} = body_of(asked)?;
             node.drain();

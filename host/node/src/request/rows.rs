@@ -6,6 +6,7 @@ use msao_core::probe::{FEATURE_WIDTH, ProbeReport};
 use msao_link::estimate::{Figures, UNKNOWN};
 
 use super::prepare::Prompt;
+use crate::adapt::CLOSED;
 use crate::node::Models;
 
 /// A number as plug-ins may see it: one that is not finite says as little as none.
@@ -48,7 +49,7 @@ pub fn known(row: offload::Node) -> offload::Node {
         price_per_mtok: known(row.price_per_mtok),
         cached_bytes: known(row.cached_bytes),
         // Above every confidence: nothing is committed unverified.
-        confidence_floor: finite(row.confidence_floor, 2.0),
+        confidence_floor: finite(row.confidence_floor, CLOSED),
     }
 }
 
@@ -114,8 +115,8 @@ pub fn this_node(models: &Models, figures: Figures) -> offload::Node {
         price_per_mtok: UNKNOWN,
         // No media travel to where they are.
         cached_bytes: 0.0,
-        // Nothing may be committed unverified: there is no calibrated map yet.
-        confidence_floor: 2.0,
+        // Nothing may be committed unverified, unless audits have shown that it may.
+        confidence_floor: CLOSED,
         ..offload::Node::default()
     };
     figures.fill(&mut node);

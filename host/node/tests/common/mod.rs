@@ -20,6 +20,7 @@ use msao_node::config::load::parse;
 use msao_node::node::{Models, Node};
 use msao_node::request::fetch::Fetcher;
 use msao_node::serve::Running;
+use msao_registry::state::SledStorage;
 use msao_registry::{Bundle, Choice, Pick, SigningKeyFile};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -34,6 +35,8 @@ pub struct Bench {
     pub running: Running,
     pub address: SocketAddr,
     _folder: tempfile::TempDir,
+    /// The configuration.
+    text: String,
 }
 
 impl Bench {
@@ -42,7 +45,7 @@ impl Bench {
         Bench::with("both", &["draft", "target"], sections).await
     }
 
-    /// With a role and these of the demo's models.
+    /// With a role and these of the demo's models: `draft`, `target`, or for instance `draft=demo-target` for another one.
     pub async fn with(role: &str, models_there: &[&str], sections: &str) -> Bench {
         Bench::changed(role, models_there, sections, |_| {}).await
     }
@@ -75,8 +78,10 @@ impl Bench {
             "[node]\nname = \"{role}\"\nrole = \"{role}\"\nstate = \"state\"\ndrain-s = 10\n"
         );
         for model in models_there {
+            let own = format!("demo-{model}");
+            let (model, demo) = model.split_once('=').unwrap_or((*model, own.as_str()));
             text += &format!(
-                "[models.{model}]\npath = \"{}/demo-{model}\"\nprecision = \"f32\"\ncache-mib = 64\n",
+                "[models.{model}]\npath = \"{}/{demo}\"\nprecision = \"f32\"\ncache-mib = 64\n",
                 models().display()
             );
         }
@@ -100,6 +105,15 @@ impl Bench {
             text.replace(section, &format!("{section}\n{key} = \"127.0.0.1:0\""))
         });
         text += &given;
+        Bench::begun(folder, text, change, fetcher).await
+    }
+
+    async fn begun(
+        folder: tempfile::TempDir,
+        text: String,
+        change: impl FnOnce(&mut Models),
+        fetcher: impl FnOnce(&Media) -> Fetcher,
+    ) -> Bench {
         let loaded = parse(&text, &folder.path().join("node.toml"), []);
         let config = loaded
             .unwrap_or_else(|error| panic!("{error}\n{text}"))
@@ -114,7 +128,36 @@ impl Bench {
             address: running.addresses.api,
             running,
             _folder: folder,
+            text,
         }
+    }
+
+    /// The same node after a stop, as an operator stops it. `meanwhile` is done to what it has learned.
+    pub async fn restarted(self, meanwhile: impl FnOnce(&SledStorage)) -> Bench {
+        let Bench {
+            node,
+            running,
+            _folder: folder,
+            text,
+            ..
+        } = self;
+        running.drain().await;
+        drop(node);
+        let learned = folder.path().join("state/learned");
+        let end = Instant::now() + Duration::from_secs(30);
+        // As long as anybody holds the node its database is in use.
+        let opened = loop {
+            match SledStorage::open(&learned) {
+                Ok(opened) => break opened,
+                Err(error) => assert!(Instant::now() < end, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(opened.set_aside, None);
+        meanwhile(&opened.storage);
+        drop(opened);
+        let fetcher = |rules: &Media| Fetcher::new(rules).unwrap();
+        Bench::begun(folder, text, |_| {}, fetcher).await
     }
 
     /// Makes a policy active that always plans this, and does `step` (an action's number) while drafting.

@@ -1,24 +1,55 @@
 //! `msao node calibration`.
 
-use anyhow::Context;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::acceptance;
+use crate::client::Client;
 use crate::connect::Common;
-use crate::output::{plain, table};
+use crate::files;
+use crate::output::{Output, plain, table};
 
-/// Tell what the active plug-ins have learned of outcomes, or have one forget it
+/// Bytes of a file that is taken in at most: far more than a node learns.
+const MOST: u64 = 256 << 20;
+
+/// Tell what was learned of outcomes, take it to another node, or have it forgotten
 ///
-/// A cell is what a plug-in's `observe` has summed up under a key of its own.
+/// A cell is what a plug-in's `observe` has summed up under a key of its own. The node itself learns how probably the target
+/// accepts a draft, and what may be committed without asking it (--acceptance).
+///
+/// What is taken in has to be of the same plug-in, the same schema of its state and the same models; what does not fit is
+/// told, and the command ends with 1. Audits are evidence of a node's own traffic, and never taken in.
 ///
 ///   msao node calibration
+///   msao node calibration --acceptance
+///   msao node calibration --export learned.json
+///   msao node calibration --import learned.json --node http://10.0.0.3:8081
 ///   msao node calibration --reset patient
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct CalibrationArgs {
+    /// Tell what the node itself has learned: the acceptance of drafts, and what audits have shown.
+    #[arg(long)]
+    acceptance: bool,
+    /// Write all that was learned to this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "acceptance")]
+    export: Option<PathBuf>,
+    /// Of it only the cells of this plug-in.
+    #[arg(long, value_name = "PLUG-IN", requires = "export")]
+    plugin: Option<String>,
+    /// Have the node go on from what another has learned, in place of its own. Needs a token of the role activate.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["acceptance", "export"])]
+    import: Option<PathBuf>,
     /// Forget all that this plug-in has learned. Cannot be undone; needs a token of the role activate.
-    #[arg(long, value_name = "PLUG-IN")]
+    #[arg(long, value_name = "PLUG-IN", conflicts_with_all = ["acceptance", "export", "import"])]
     reset: Option<String>,
+    /// Forget what the node itself has learned, audits included: nothing is committed unverified until new ones have shown
+    /// that it may be. Cannot be undone; needs a token of the role activate.
+    #[arg(long, conflicts_with_all = ["acceptance", "export", "import", "reset"])]
+    reset_acceptance: bool,
     /// Cells of each plug-in that are listed; --json has all.
     #[arg(long, value_name = "N", default_value_t = 20, conflicts_with = "reset")]
     cells: usize,
@@ -36,6 +67,40 @@ pub fn run(args: &CalibrationArgs) -> anyhow::Result<bool> {
         })?;
         return Ok(true);
     }
+    if args.reset_acceptance {
+        let answer = client.post("/v1/calibration/reset", &json!({ "acceptance": true }))?;
+        output.answer(&answer, |answer| {
+            let count = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
+            format!(
+                "what was learned of {} drafts is forgotten, and audits begin anew\n",
+                count("drafts")
+            )
+        })?;
+        return Ok(true);
+    }
+    if let Some(path) = &args.export {
+        let asked = match &args.plugin {
+            Some(plugin) => format!("/v1/calibration/export?plugin={}", name(plugin)?),
+            None => "/v1/calibration/export".to_owned(),
+        };
+        // As it came: numbers are to be the same to the bit.
+        let bytes = files::write_with(path, |file| Ok(client.copy(&asked, file)?))?;
+        let answer = json!({ "file": path.display().to_string(), "bytes": bytes });
+        output.answer(&answer, |_| format!("{}: {bytes} bytes\n", path.display()))?;
+        return Ok(true);
+    }
+    if let Some(path) = &args.import {
+        let text = files::read_text(path, MOST)?;
+        let exported: Value = serde_json::from_str(&text).with_context(|| {
+            format!("{} is no export of `msao node calibration`", path.display())
+        })?;
+        return import(&client, output, &exported);
+    }
+    if args.acceptance {
+        let value = client.get("/v1/calibration/acceptance")?;
+        output.answer(&value, acceptance::words)?;
+        return Ok(true);
+    }
     let value = client.get("/v1/calibration")?;
     let learned = value
         .as_object()
@@ -49,6 +114,50 @@ pub fn run(args: &CalibrationArgs) -> anyhow::Result<bool> {
         false => text,
     })?;
     Ok(true)
+}
+
+/// A plug-in's name as it may stand in an address.
+fn name(plugin: &str) -> anyhow::Result<&str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if plugin.is_empty() || !plugin.chars().all(plain) {
+        bail!("\"{plugin}\" is no plug-in's name; `msao node calibration` lists them");
+    }
+    Ok(plugin)
+}
+
+/// Has a node take in what another has learned. False: not all of it fits.
+fn import(client: &Client, output: Output, exported: &Value) -> anyhow::Result<bool> {
+    let answer = client.post("/v1/calibration/import", exported)?;
+    let list = |name: &str| {
+        let list = answer.get(name).and_then(Value::as_array);
+        list.cloned().unwrap_or_default()
+    };
+    let (taken, refused) = (list("taken"), list("refused"));
+    let word = |it: &Value, name: &str| it.get(name).and_then(Value::as_str).map(plain);
+    output.answer(&answer, |_| {
+        let mut text = String::new();
+        for it in &taken {
+            let what = word(it, "what").unwrap_or_default();
+            let much = ["cells", "drafts"].into_iter().filter_map(|unit| {
+                let count = it.get(unit).and_then(Value::as_u64)?;
+                Some(format!(": {count} {unit}"))
+            });
+            text.push_str(&format!("{what}{}\n", much.collect::<String>()));
+        }
+        for it in &refused {
+            let (what, why) = (word(it, "what"), word(it, "why"));
+            text.push_str(&format!(
+                "{} not taken: {}\n",
+                what.unwrap_or_default(),
+                why.unwrap_or_default()
+            ));
+        }
+        match text.is_empty() {
+            true => "there was nothing in it\n".to_owned(),
+            false => text,
+        }
+    })?;
+    Ok(refused.is_empty())
 }
 
 /// One plug-in's cells.

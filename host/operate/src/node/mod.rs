@@ -1,5 +1,6 @@
 //! The subcommands of `msao node` that ask a running node.
 
+mod acceptance;
 mod calibration;
 mod decisions;
 mod drain;

@@ -254,6 +254,23 @@ impl Node {
             ("GET", "/v1/calibration") => Ok(
                 json!({"patient": {"keys": [3], "mean": [0.5], "variance": [0.1], "count": [9.0]}}),
             ),
+            ("GET", "/v1/calibration/acceptance") => Ok(json!({"budget": 0.02, "pairs": []})),
+            ("GET", "/v1/calibration/export") => {
+                // Not as any program of ours would write it.
+                return (
+                    200,
+                    "application/json",
+                    "{\"version\": 1, \"plugins\":  [0.10]}".into(),
+                );
+            }
+            ("POST", "/v1/calibration/import") if body["version"] == 1 => Ok(json!({
+                "taken": [{"what": "the cells of patient", "cells": 3}],
+                "refused": [{"what": "the acceptance of a/b", "why": "it was learned of other models"}],
+            })),
+            ("POST", "/v1/calibration/import") => Err("another version"),
+            ("POST", "/v1/calibration/reset") if body["acceptance"] == true => {
+                Ok(json!({"pairs": 1, "drafts": 12}))
+            }
             ("POST", "/v1/calibration/reset") => Ok(json!({"plugin": body["plugin"], "cells": 1})),
             ("POST", "/v1/drain") => {
                 self.draining = true;

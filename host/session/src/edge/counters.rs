@@ -28,6 +28,8 @@ pub struct Counters {
     pub tokens: u32,
     /// Of them, committed without the target.
     pub unverified: u32,
+    /// Of these, committed once the peer was lost and nobody was there to verify them.
+    pub unverified_parted: u32,
     /// Tokens in verdicts of the idle target.
     pub idle_tokens: u32,
     /// Time in which rounds were in flight and nothing was being drafted.

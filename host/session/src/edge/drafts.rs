@@ -18,7 +18,7 @@ impl Edge {
         if let Some(&due) = self.ahead.front() {
             // The target was first; an id that ends the sequence is never one of its tokens.
             let equal = due == drafted.id && !drafted.ends;
-            self.counters.judge(0, drafted.p_accept, equal);
+            self.judge(0, drafted, equal);
             let read = self.committed.len() - self.ahead.len();
             if equal {
                 self.ahead.pop_front();
@@ -29,6 +29,14 @@ impl Edge {
             }
             self.catch_up(out);
         } else if let Phase::Alone { .. } = self.phase {
+            let floor = self.config.alone_floor;
+            let sure = drafted.sure >= floor;
+            if floor > 0.0 && !sure {
+                // It has chosen: that is taken back.
+                let to = self.committed.len() as u32;
+                out.push(Effect::RollBack { to });
+                return self.leave_to_target(now_ms, out);
+            }
             if drafted.ends {
                 return self.end(Ending::Finished(Finish::EndOfSequence), out);
             }
@@ -38,12 +46,7 @@ impl Edge {
             }
         } else {
             let behind = self.tail.len();
-            self.tail.push(Token {
-                behind,
-                id: drafted.id,
-                p_accept: drafted.p_accept,
-                ends: drafted.ends,
-            });
+            self.tail.push(Token { drafted, behind });
         }
         match self.phase {
             Phase::Alone {
@@ -117,6 +120,7 @@ impl Edge {
         if self.tail.rounds() <= 1 {
             // Nothing else was waited for.
             self.news_ms = now_ms;
+            self.heard_ms = now_ms;
         }
         let round = self.round(start, forced, proposed, false);
         out.push(Effect::Send(Frame::Draft(round)));

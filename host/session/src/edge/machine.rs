@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use msao_core::offload::kind;
 
 use super::tail::Tail;
-use super::{Committed, Config, Counters, Drafted, Effect, Ending, Event, Start};
+use super::{Committed, Config, Counters, Drafted, Effect, Ending, Event, Judged, Start};
 use crate::PrefixDigest;
 use crate::frame::limits::MAX_PROPOSED;
 use crate::frame::{Cancel, Close, Finish, Frame, Open, Wanted};
@@ -59,8 +59,12 @@ pub struct Edge {
     pub(super) queue_ms: f64,
     /// Patience is counted from here.
     pub(super) news_ms: f64,
+    /// The peer was heard of last, or something was first asked of it.
+    pub(super) heard_ms: f64,
     pub(super) waiting_since: Option<f64>,
     pub(super) counters: Counters,
+    /// Since it was taken last. No longer than an answer: a place is judged once.
+    judged: Vec<Judged>,
 }
 
 impl Edge {
@@ -96,8 +100,10 @@ impl Edge {
             rtt_ms: -1.0,
             queue_ms: -1.0,
             news_ms: now_ms,
+            heard_ms: now_ms,
             waiting_since: None,
             counters: Counters::default(),
+            judged: Vec::new(),
             committed,
             config,
         };
@@ -175,6 +181,17 @@ impl Edge {
         &self.counters
     }
 
+    /// The drafts that were held against the target's choice since this was asked last, in the order of their places.
+    pub fn take_judged(&mut self) -> Vec<Judged> {
+        std::mem::take(&mut self.judged)
+    }
+
+    /// A draft that was made behind so many unjudged ones was held against the target's choice.
+    pub(super) fn judge(&mut self, behind: usize, drafted: Drafted, accepted: bool) {
+        self.counters.judge(behind, drafted.p_accept, accepted);
+        self.judged.push(Judged { drafted, accepted });
+    }
+
     /// Whether it is over.
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Done
@@ -229,6 +246,7 @@ impl Edge {
                 let wanted = if escalated { self.rest } else { Wanted::Verify };
                 out.push(Effect::Send(self.open(wanted)));
                 self.news_ms = now_ms;
+                self.heard_ms = now_ms;
                 if escalated {
                     self.phase = Phase::Escalated;
                     self.stop_drafting(out);
@@ -271,7 +289,9 @@ impl Edge {
         if self.config.exact_only {
             return self.end(Ending::NotExact, out);
         }
-        self.counters.degraded |= matches!(self.phase, Phase::Parted { .. });
+        self.counters.degraded = true;
+        // There is nobody to leave anything to.
+        self.config.alone_floor = 0.0;
         self.phase = Phase::Alone {
             may_escalate: false,
         };
@@ -345,6 +365,9 @@ impl Edge {
         }
         ids.iter().for_each(|&id| self.take(id));
         self.counters.unverified += ids.len() as u32;
+        if self.counters.degraded {
+            self.counters.unverified_parted += ids.len() as u32;
+        }
         let committed = ids.iter().map(|&id| Committed {
             id,
             verified: false,

@@ -75,11 +75,16 @@ pub struct Config {
     pub in_flight_tokens_max: u32,
     /// After so long without news from the peer the policy is told, in ms (the plan's).
     pub patience_ms: f64,
-    /// Drafts at least this probable may be committed unverified where the policy says so; above 1 none may.
+    /// Drafts at least this probable ([`Drafted::sure`]) may be committed unverified where the policy says so; above 1
+    /// none may.
     pub confidence_floor: f64,
+    /// On route `edge`, what the draft model is less sure of than this is not its own to commit: the rest is left to the
+    /// target, whatever the policy says. Held against [`Drafted::sure`]; at most 0: the draft model commits all.
+    pub alone_floor: f64,
     /// The answer must be the target's: the edge never finishes alone.
     pub exact_only: bool,
-    /// So long, in ms, the edge waits for a lost peer if the policy lets it; then it finishes alone.
+    /// So long, in ms, the edge waits for a lost peer if the policy lets it; then it finishes alone. A peer that is
+    /// there is left only once it has been silent for as long.
     pub parted_limit_ms: f64,
     /// When the request came, on the clock that [`Edge::advance`] is given.
     pub arrived_ms: f64,
@@ -96,6 +101,7 @@ impl Config {
             in_flight_tokens_max: 256,
             patience_ms: 1000.0,
             confidence_floor: f64::INFINITY,
+            alone_floor: 0.0,
             exact_only: false,
             parted_limit_ms: 5000.0,
             arrived_ms: 0.0,
@@ -112,14 +118,25 @@ pub struct Drafted {
     pub id: u32,
     /// Whether the draft model ends the answer here.
     pub ends: bool,
-    /// Calibrated probability that the target accepts it, in `[0, 1]`.
+    /// Calibrated probability that the target accepts it, in `[0, 1]`: what the policy is told.
     pub p_accept: f64,
+    /// The same by the map that audits hold to, in `[0, 1]`: what may be committed unverified is held against this.
+    pub sure: f64,
     /// Its probability in the draft model.
     pub top1: f64,
     /// Entropy of the draft's distribution, in nats.
     pub entropy_nats: f64,
     /// Between the draft's two best, in logits.
     pub margin: f64,
+}
+
+/// A draft, and what the target said to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judged {
+    /// The draft.
+    pub drafted: Drafted,
+    /// Whether the target chose the same.
+    pub accepted: bool,
 }
 
 /// What happens to the edge.

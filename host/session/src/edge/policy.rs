@@ -11,6 +11,13 @@ impl Edge {
         if !std::mem::take(&mut self.asked) {
             return;
         }
+        let action = match (self.phase, action) {
+            // A target that is there is not left for the draft model's word: only the floors allow what it has not seen.
+            (Phase::Speculating | Phase::Escalated, Action::Finish) if !self.is_silent(now_ms) => {
+                Action::Draft
+            }
+            _ => action,
+        };
         match (self.phase, action) {
             (Phase::Speculating | Phase::Escalated | Phase::Parted { .. }, Action::Finish) => {
                 self.finish_alone(out);
@@ -46,11 +53,7 @@ impl Edge {
             (Phase::Escalated, _) => {}
             (Phase::Alone { may_escalate: true }, Action::Escalate) => {
                 self.abandon_draft(out);
-                self.phase = Phase::Escalated;
-                self.counters.escalated = true;
-                self.news_ms = now_ms;
-                self.renew_epoch();
-                out.push(Effect::Send(self.open(self.rest)));
+                self.leave_to_target(now_ms, out);
             }
             // There is nothing to wait for.
             (Phase::Alone { may_escalate: true }, Action::Finish) => {
@@ -65,6 +68,21 @@ impl Edge {
         if let Some(kind) = self.pending.take() {
             self.ask(now_ms, kind, out);
         }
+    }
+
+    /// Whether nothing has come from the peer for as long as a lost one is waited for.
+    fn is_silent(&self, now_ms: f64) -> bool {
+        now_ms - self.heard_ms >= self.config.parted_limit_ms
+    }
+
+    /// From route `edge`: a session is opened, and the rest is the target's.
+    pub(super) fn leave_to_target(&mut self, now_ms: f64, out: &mut Vec<Effect>) {
+        self.phase = Phase::Escalated;
+        self.counters.escalated = true;
+        self.news_ms = now_ms;
+        self.heard_ms = now_ms;
+        self.renew_epoch();
+        out.push(Effect::Send(self.open(self.rest)));
     }
 
     pub(super) fn escalate(&mut self, out: &mut Vec<Effect>) {
@@ -83,10 +101,10 @@ impl Edge {
         // What is in flight comes first: behind it nothing can be committed.
         while self.tail.in_flight() == 0
             && let Some(token) = self.tail.front()
-            && token.p_accept >= floor
-            && !token.ends
+            && token.drafted.sure >= floor
+            && !token.drafted.ends
         {
-            ids.push(token.id);
+            ids.push(token.drafted.id);
             self.tail.pop();
         }
         self.flush = true;

@@ -2,14 +2,12 @@
 
 use std::collections::VecDeque;
 
+use super::Drafted;
+
 /// A drafted token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Token {
-    pub id: u32,
-    /// Calibrated probability that the target accepts it.
-    pub p_accept: f64,
-    /// Whether it ends the answer.
-    pub ends: bool,
+    pub drafted: Drafted,
     /// Unjudged drafts that it was made behind.
     pub behind: usize,
 }
@@ -57,7 +55,7 @@ impl Tail {
 
     /// Whether the last draft ends the answer: nothing can follow it.
     pub fn ends(&self) -> bool {
-        self.tokens.back().is_some_and(|token| token.ends)
+        self.tokens.back().is_some_and(|token| token.drafted.ends)
     }
 
     pub fn front(&self) -> Option<&Token> {
@@ -70,7 +68,8 @@ impl Tail {
 
     /// The first ids.
     pub fn first(&self, count: usize) -> Vec<u32> {
-        self.tokens.iter().take(count).map(|t| t.id).collect()
+        let first = self.tokens.iter().take(count);
+        first.map(|token| token.drafted.id).collect()
     }
 
     /// Makes the next `count` unsent drafts a round in flight, and gives their ids.
@@ -81,7 +80,7 @@ impl Tail {
             .iter()
             .skip(from)
             .take(count)
-            .map(|t| t.id)
+            .map(|token| token.drafted.id)
             .collect();
         if !ids.is_empty() {
             self.rounds.push_back(Round {
@@ -134,9 +133,16 @@ mod tests {
         for id in 0..5 {
             tail.push(Token {
                 behind: 0,
-                id,
-                p_accept: 0.5,
-                ends: id == 4,
+                drafted: Drafted {
+                    stamp: u64::from(id),
+                    id,
+                    ends: id == 4,
+                    p_accept: 0.5,
+                    sure: 0.5,
+                    top1: 0.5,
+                    entropy_nats: 1.0,
+                    margin: 1.0,
+                },
             });
         }
         assert_eq!((tail.in_flight(), tail.unsent(), tail.ends()), (0, 5, true));

@@ -72,6 +72,7 @@ impl Driven {
             id,
             ends: false,
             p_accept: 0.5,
+            sure: 0.5,
             top1: 0.5,
             entropy_nats: 1.0,
             margin: 1.0,
@@ -459,4 +460,126 @@ fn without_a_draft_model_the_rest_is_the_targets() {
     let mut driven = Driven::start(alone);
     let effects = driven.tell(Event::DraftLost);
     assert_eq!(effects, [Effect::End(Ending::NoModel)]);
+}
+
+#[test]
+fn a_target_that_is_there_is_not_left_for_the_draft() {
+    let mut edge = Driven::start(config());
+    edge.drafted(5);
+    // As if it had said: draft on.
+    let effects = edge.tell(Event::Action(Action::Finish));
+    assert_eq!(committed(&effects), []);
+    assert!(
+        matches!(effects[..], [Effect::Draft { position: 1, .. }]),
+        "{effects:?}"
+    );
+    edge.drafted(6);
+    edge.tell(Event::Action(Action::Send));
+    let sent_ms = edge.now_ms;
+    // It is asked again and again, and heeded once the peer has been silent for as long as a lost one is waited for.
+    let mut gave_up_ms = None;
+    while gave_up_ms.is_none() {
+        edge.now_ms = edge.edge.due_ms().unwrap();
+        edge.tell(Event::Tick);
+        let effects = edge.tell(Event::Action(Action::Finish));
+        if !committed(&effects).is_empty() {
+            assert_eq!(committed(&effects), [5, 6]);
+            gave_up_ms = Some(edge.now_ms);
+        }
+        assert!(edge.now_ms < 60_000.0, "it waits for ever");
+    }
+    let waited_ms = gave_up_ms.unwrap() - sent_ms;
+    assert!((5000.0..7000.0).contains(&waited_ms), "{waited_ms}");
+    let counters = edge.edge.counters();
+    assert_eq!((counters.unverified, counters.unverified_parted), (2, 2));
+    assert!(counters.degraded);
+}
+
+#[test]
+fn on_the_edge_alone_what_is_not_sure_is_left_to_the_target() {
+    let alone = |alone_floor| {
+        Driven::start(Config {
+            start: Start::Alone,
+            alone_floor,
+            ..config()
+        })
+    };
+    let mut edge = alone(0.5);
+    assert_eq!(committed(&edge.drafted(5)), [5]);
+    // Whatever the policy wants, the floor holds.
+    edge.tell(Event::Action(Action::Finish));
+    let effects = edge.tell(Event::Drafted(Drafted {
+        stamp: edge.stamp,
+        id: 6,
+        ends: false,
+        p_accept: 0.9,
+        sure: 0.49,
+        top1: 0.9,
+        entropy_nats: 1.0,
+        margin: 1.0,
+    }));
+    assert_eq!(
+        (committed(&effects), rolled_back(&effects)),
+        (vec![], Some(1))
+    );
+    let opened = effects.iter().find_map(|effect| match effect {
+        Effect::Send(Frame::Open(open)) => Some((open.wanted, open.committed.clone())),
+        _ => None,
+    });
+    assert_eq!(opened, Some((Wanted::Decode, vec![5])));
+    assert!(edge.edge.counters().escalated);
+    assert_eq!(committed(&edge.verdict(1, 1, 0, &[7])), [7]);
+    // Nobody is there any more: what it has is better than nothing, and is told apart.
+    edge.tell(Event::PeerLost);
+    edge.tell(Event::Action(Action::Finish));
+    let stamp = edge.stamp;
+    let effects = edge.tell(Event::Drafted(Drafted {
+        stamp,
+        id: 8,
+        ends: false,
+        p_accept: 0.1,
+        sure: 0.1,
+        top1: 0.1,
+        entropy_nats: 1.0,
+        margin: 1.0,
+    }));
+    assert_eq!(committed(&effects), [8]);
+    let counters = edge.edge.counters();
+    assert_eq!((counters.unverified, counters.unverified_parted), (2, 1));
+    // An end is a choice like any other.
+    let mut edge = alone(0.6);
+    let effects = edge.tell(Event::Drafted(Drafted {
+        stamp: edge.stamp,
+        id: 0,
+        ends: true,
+        p_accept: 0.5,
+        sure: 0.5,
+        top1: 0.5,
+        entropy_nats: 1.0,
+        margin: 1.0,
+    }));
+    assert!(!effects.iter().any(|it| matches!(it, Effect::End(_))));
+    assert!(edge.edge.counters().escalated);
+}
+
+#[test]
+fn every_draft_that_was_judged_is_told_once() {
+    let mut edge = Driven::start(config());
+    edge.stream(&[5, 6]);
+    edge.drafted(7);
+    // The second is rejected, and the third falls with it: nobody has judged that one.
+    edge.verdict(0, 0, 1, &[9]);
+    let told: Vec<_> = edge.edge.take_judged();
+    let told: Vec<_> = told.iter().map(|it| (it.drafted.id, it.accepted)).collect();
+    assert_eq!(told, [(5, true), (6, false)]);
+    assert_eq!(edge.edge.take_judged(), []);
+    // One that comes after the target's word counts too.
+    edge.go_on();
+    edge.go_on();
+    edge.verdict(1, 2, 0, &[4]);
+    edge.drafted(4);
+    let told: Vec<_> = edge.edge.take_judged();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].accepted && told[0].drafted.id == 4);
+    assert_eq!(edge.edge.counters().judged(), 3);
 }

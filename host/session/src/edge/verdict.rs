@@ -12,6 +12,7 @@ impl Edge {
             self.counters.stale += 1;
             return;
         }
+        self.heard_ms = now_ms;
         if let Err(violation) = self.possible(&verdict) {
             self.cancel(out);
             out.push(Effect::GiveUpStream(violation));
@@ -87,8 +88,8 @@ impl Edge {
         for id in ids {
             if let Some(&draft) = self.tail.front() {
                 // An id that ends the sequence is never among a verdict's tokens.
-                let equal = draft.id == id && !draft.ends;
-                self.counters.judge(draft.behind, draft.p_accept, equal);
+                let equal = draft.drafted.id == id && !draft.drafted.ends;
+                self.judge(draft.behind, draft.drafted, equal);
                 if equal {
                     self.tail.pop();
                 } else {
@@ -132,9 +133,9 @@ impl Edge {
         if finish == Finish::EndOfSequence
             && let Some(draft) = self.tail.pop()
         {
-            self.counters
-                .judge(draft.behind, draft.p_accept, draft.ends);
-            self.counters.wasted += u32::from(!draft.ends);
+            let ends = draft.drafted.ends;
+            self.judge(draft.behind, draft.drafted, ends);
+            self.counters.wasted += u32::from(!ends);
         }
         self.counters.wasted += self.tail.clear() as u32;
     }

@@ -206,6 +206,7 @@ impl World {
                     id,
                     ends: id == END,
                     p_accept: p,
+                    sure: p,
                     top1: p,
                     entropy_nats: 1.0,
                     margin: 1.0,

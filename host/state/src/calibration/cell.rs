@@ -63,6 +63,23 @@ pub enum Fold {
     Overflow,
 }
 
+/// Cells that nobody can have learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CellsError {
+    /// Their columns have different lengths.
+    #[error("cells' keys, means, variances and counts are not equally many; export them anew")]
+    Columns,
+    /// More than a plug-in may have.
+    #[error("there are {0} cells; a plug-in has {most} at most", most = MAX_CELLS)]
+    TooMany(usize),
+    /// A key comes twice, or out of order.
+    #[error("cells' keys must rise, and none come twice; export them anew")]
+    Keys,
+    /// A value is not finite, or a variance negative.
+    #[error("a cell's value is not finite, or its variance is negative; export them anew")]
+    Values,
+}
+
 /// A plug-in's cells.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct CellMap(BTreeMap<u32, Cell>);
@@ -102,6 +119,31 @@ impl CellMap {
             variance: column(|cell| cell.variance),
             count: column(|cell| cell.count),
         }
+    }
+
+    /// From what comes from outside, as [`CellMap::from_calibration`].
+    pub(super) fn checked(calibration: &Calibration) -> Result<CellMap, CellsError> {
+        let Calibration {
+            keys,
+            mean,
+            variance,
+            count,
+        } = calibration;
+        if [mean.len(), variance.len(), count.len()] != [keys.len(); 3] {
+            return Err(CellsError::Columns);
+        }
+        if keys.len() > MAX_CELLS {
+            return Err(CellsError::TooMany(keys.len()));
+        }
+        if !keys.is_sorted_by(|one, next| one < next) {
+            return Err(CellsError::Keys);
+        }
+        let finite = |column: &[f64]| column.iter().all(|value| value.is_finite());
+        let fits = finite(mean) && finite(variance) && finite(count);
+        if !fits || variance.iter().any(|value| *value < 0.0) {
+            return Err(CellsError::Values);
+        }
+        Ok(CellMap::from_calibration(calibration))
     }
 
     /// From what a plug-in read. It does not tell whether a cell was ever sampled: all are taken to have been.
@@ -224,6 +266,37 @@ mod tests {
             assert_eq!(folding.fold(std::slice::from_ref(update)), [Fold::Applied]);
             assert_eq!(folding.calibration(), &cells.to_calibration());
         }
+    }
+
+    #[test]
+    fn cells_from_outside_are_checked() {
+        let good = Calibration {
+            keys: vec![3, 9],
+            mean: vec![0.5, -1.0],
+            variance: vec![0.0, 2.0],
+            count: vec![4.0, 7.0],
+        };
+        assert_eq!(CellMap::checked(&good).unwrap().to_calibration(), good);
+        let none = Calibration::default();
+        assert_eq!(CellMap::checked(&none), Ok(CellMap::default()));
+        let wrong = |change: &dyn Fn(&mut Calibration)| {
+            let mut cells = good.clone();
+            change(&mut cells);
+            CellMap::checked(&cells).unwrap_err()
+        };
+        assert_eq!(wrong(&|it| it.mean.truncate(1)), CellsError::Columns);
+        assert_eq!(wrong(&|it| it.keys = vec![9, 9]), CellsError::Keys);
+        assert_eq!(wrong(&|it| it.keys = vec![9, 3]), CellsError::Keys);
+        assert_eq!(wrong(&|it| it.count[0] = f64::NAN), CellsError::Values);
+        assert_eq!(wrong(&|it| it.variance[1] = -0.1), CellsError::Values);
+        let many = MAX_CELLS + 1;
+        let too_many = Calibration {
+            keys: (0..many as u32).collect(),
+            mean: vec![0.0; many],
+            variance: vec![0.0; many],
+            count: vec![0.0; many],
+        };
+        assert_eq!(CellMap::checked(&too_many), Err(CellsError::TooMany(many)));
     }
 
     #[test]

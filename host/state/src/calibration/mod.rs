@@ -6,7 +6,7 @@ mod snapshot;
 mod store;
 mod writer;
 
-pub use self::cell::{Fold, Folding};
+pub use self::cell::{CellsError, Fold, Folding};
 pub use self::key::CellsKey;
 pub use self::snapshot::Snapshot;
 pub use self::store::{CalibrationStore, Cells, Counters};

@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use msao_core::offload::Update;
+use msao_core::offload::{Calibration, Update};
 
+use super::cell::{CellMap, CellsError};
 use super::key::{CellsKey, Name};
 use super::snapshot::Snapshot;
 use super::writer::{Message, Writer};
@@ -28,7 +30,7 @@ pub struct Counters {
     pub overflow: u64,
     /// Checkpoints that reached the disk.
     pub checkpoints: u64,
-    /// Checkpoints that failed; each is tried again a second later.
+    /// Checkpoints that failed; the next one tries it again.
     pub failed_checkpoints: u64,
     /// Kept cells that could not be read at the start, and began empty.
     pub unreadable: u64,
@@ -78,9 +80,25 @@ impl Cells {
         };
         self.writer.put(message)
     }
+
+    /// Has `cells` take the place of all that are there, after all updates that were handed in before. Returns false, as
+    /// [`Self::update`].
+    ///
+    /// # Errors
+    /// [`CellsError`]: they cannot have been learned, and nothing has changed.
+    pub fn replace(&self, cells: &Calibration) -> Result<bool, CellsError> {
+        let message = Message::Replace {
+            id: self.shared.id,
+            cells: CellMap::checked(cells)?,
+        };
+        Ok(self.writer.put(message))
+    }
 }
 
-/// All cells of a node. One thread changes and checkpoints them, each second and at the end.
+/// Between checkpoints, unless who opens a store says otherwise.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// All cells of a node. One thread changes and checkpoints them, each second or as it was told, and at the end.
 #[derive(Debug)]
 pub struct CalibrationStore {
     writer: Putter<Message>,
@@ -95,12 +113,23 @@ impl CalibrationStore {
     /// [`StorageError`] where the database cannot be scanned, or no thread started. A single set that cannot be read
     /// starts empty and is counted.
     pub fn open(storage: Arc<dyn Storage>) -> Result<CalibrationStore, StorageError> {
+        CalibrationStore::open_every(storage, CHECKPOINT_EVERY)
+    }
+
+    /// The same with so long between two checkpoints.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_every(
+        storage: Arc<dyn Storage>,
+        every: Duration,
+    ) -> Result<CalibrationStore, StorageError> {
         let counts = Arc::new(Counts::default());
         let (sender, receiver) = queue(QUEUE);
         let writer = Writer::load(storage, Arc::clone(&counts))?;
         let thread = std::thread::Builder::new()
             .name("calibration".into())
-            .spawn(move || writer.run(&receiver))
+            .spawn(move || writer.run(&receiver, every))
             .map_err(|error| StorageError::Failed(format!("no thread could start: {error}")))?;
         Ok(CalibrationStore {
             writer: sender,
@@ -213,7 +242,7 @@ impl CalibrationStore {
     /// Returns when all updates handed in before are on the disk.
     ///
     /// # Errors
-    /// What the database said; the checkpoint is tried again each second.
+    /// What the database said; the next checkpoint tries it again.
     pub fn checkpoint(&self) -> Result<(), String> {
         let failed = self.ask(|answer| Message::Checkpoint { answer });
         match failed {

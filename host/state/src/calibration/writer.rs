@@ -20,8 +20,6 @@ use super::store::{Counts, Shared};
 use crate::queue::Taker;
 use crate::storage::{Batch, Storage, StorageError};
 
-/// Between checkpoints.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Messages taken together before readers see the result.
 const TOGETHER: usize = 256;
 /// The version of [`Kept`] that this program writes and reads.
@@ -33,6 +31,10 @@ pub(super) enum Message {
     Update {
         id: u64,
         updates: Vec<Update>,
+    },
+    Replace {
+        id: u64,
+        cells: CellMap,
     },
     Open {
         name: Name,
@@ -168,8 +170,8 @@ impl Writer {
         id
     }
 
-    pub(super) fn run(mut self, messages: &Taker<Message>) {
-        let mut checkpoint_at = Instant::now() + CHECKPOINT_EVERY;
+    pub(super) fn run(mut self, messages: &Taker<Message>, every: Duration) {
+        let mut checkpoint_at = Instant::now() + every;
         loop {
             let wait = checkpoint_at.saturating_duration_since(Instant::now());
             if let Some(message) = messages.take_within(wait)
@@ -181,7 +183,7 @@ impl Writer {
             if Instant::now() >= checkpoint_at {
                 self.begin_checkpoint();
                 self.sweep();
-                checkpoint_at = Instant::now() + CHECKPOINT_EVERY;
+                checkpoint_at = Instant::now() + every;
             }
         }
         let _ = self.checkpoint();
@@ -206,6 +208,13 @@ impl Writer {
     fn one(&mut self, message: Message) -> bool {
         match message {
             Message::Update { id, updates } => self.update(id, &updates),
+            Message::Replace { id, cells } => {
+                if let Some(set) = self.sets.get_mut(&id) {
+                    set.cells = cells;
+                    set.unseen = true;
+                    set.unwritten = set.name.is_some();
+                }
+            }
             Message::Open {
                 name,
                 copy_of,

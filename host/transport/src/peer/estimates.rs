@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use msao_core::offload::Node;
-use msao_link::estimate::{EstimateConfig, Heartbeat, LinkEstimator, Transfer};
+use msao_link::estimate::{EstimateConfig, Heartbeat, LinkEstimator, LinkSpread, Transfer};
 use msao_session::frame;
 
 use crate::clock::Clock;
@@ -139,6 +139,10 @@ impl Estimates {
 
     pub(super) fn settle(&self, request: u64) {
         lock(&self.inner).link.planned.settle(request);
+    }
+
+    pub(super) fn spread(&self) -> LinkSpread {
+        lock(&self.inner).link.spread()
     }
 
     pub(super) fn fill(&self, node: &mut Node) {

@@ -20,6 +20,7 @@ use hyper::Method;
 use hyper::header::HeaderValue;
 use msao_core::digest::Digest;
 use msao_core::offload::Node;
+use msao_link::estimate::LinkSpread;
 use tokio::sync::{OnceCell, watch};
 
 pub use self::config::{PeerConfig, PeerError};
@@ -142,6 +143,11 @@ impl Peer {
     pub fn fill(&self, node: &mut Node) {
         self.inner.estimates.fill(node);
         node.up = self.inner.status.borrow().up;
+    }
+
+    /// How far what is known of the link and of the peer's queue wanders.
+    pub fn spread(&self) -> LinkSpread {
+        self.inner.estimates.spread()
     }
 
     /// Notes that about `work_ms` of work are going to be sent there, until the result is dropped: when the work has
