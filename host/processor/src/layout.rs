@@ -211,6 +211,29 @@ impl Processor {
         numbers
     }
 
+    /// Pixels beyond a token's own, on each side, that the model's resize reads of a picture or clip of this size; none for a
+    /// sound, and where nothing is resized. `index`: as for [`Processor::tokens_of`].
+    ///
+    /// # Errors
+    /// If a medium of this size cannot be processed.
+    pub fn reach_px(&self, index: usize, extent: Extent) -> Result<u32, ProcessorError> {
+        let laid = self.lay_out(extent);
+        let laid = laid.map_err(|why| ProcessorError::media(index, extent.modality(), why))?;
+        let filter = match extent {
+            Extent::Image { .. } => self.media.image.filter,
+            Extent::Video { .. } => self.media.video.picture.filter,
+            Extent::Audio { .. } => return Ok(0),
+        };
+        let (width, height) = extent.size_px();
+        let (tall, wide) = laid.size;
+        if (height as usize, width as usize) == (tall, wide) {
+            return Ok(0);
+        }
+        let shrinks = |from: u32, to: usize| f64::from(from) / to.max(1) as f64;
+        let by = shrinks(height, tall).max(shrinks(width, wide)).max(1.0);
+        Ok((filter.support() * by).ceil() as u32 + 1)
+    }
+
     /// The samples of a sound of so many that its tokens `tokens` are made of: those that they are about, and those on either
     /// side that their spectrogram reads.
     pub fn heard(&self, tokens: Range<usize>, samples: usize) -> Range<usize> {

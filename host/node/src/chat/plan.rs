@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use msao_api::{ApiError, drawn_seed, system_fingerprint};
+use msao_core::inputs::ModelInputs;
 use msao_core::meter::Spent;
 use msao_core::offload::manifest::Probe;
 use msao_core::offload::record::GenerationId;
@@ -18,12 +19,12 @@ use msao_registry::{Arrival, Ticket, with_scores};
 use msao_session::frame::Identity;
 use tracing::Instrument as _;
 
-use super::treat::{encoding, fitting, treated};
+use super::treat::{Fitted, encoding, fitting};
 use super::{Asked, random};
 use crate::clock::since_1970_ms;
 use crate::models::{Model, Opening, Seat};
 use crate::node::Node;
-use crate::request::{self, Kept, Prompt, Retained};
+use crate::request::{self, Prompt, Reaches, Reading, Retained, Sight};
 
 /// The tokens of each medium of a prompt, those needed most first, as a post-processor has ranked them.
 pub type Orders = Vec<Vec<u32>>;
@@ -56,6 +57,8 @@ pub struct Planned {
     pub overrides: u32,
     /// What is read of the media.
     pub retained: Retained,
+    /// Where its models are.
+    pub reaches: Reaches,
     /// By what it was chosen, where the probe has run.
     pub orders: Option<Orders>,
     /// The draft model's seat, where the probe has taken it and the answer goes on from there: it waits for what it is to
@@ -71,9 +74,9 @@ pub struct Planned {
 
 impl Planned {
     /// Tokens of the prompt that a model reads, text included.
-    pub fn tokens(&self, kept: &Kept) -> u32 {
+    pub fn tokens(&self, sight: &Sight) -> u32 {
         let media = self.prompt.media.iter().map(|medium| medium.tokens);
-        (self.request.prompt_tokens).saturating_sub(kept.dropped(media))
+        (self.request.prompt_tokens).saturating_sub(sight.dropped(media))
     }
 }
 
@@ -139,8 +142,13 @@ pub async fn plan(
     };
     let allowed = allowed(plan, &request, &parts, &nodes)?;
     let stays = asked.request.media_at_edge;
-    let (plan, overrides) = fitting(node, allowed, &prompt, stays);
-    let retained = Retained::of(&plan.parts, &prompt.media, planning.orders.as_deref());
+    let Fitted {
+        plan,
+        overrides,
+        reaches,
+    } = fitting(node, allowed, &prompt, (&request, &parts), stays);
+    let orders = planning.orders.as_deref();
+    let retained = retained(model, &plan, &prompt, orders, reaches)?;
     let looked = planning.let_go(plan.route).await;
     let mut ticket = planning.ticket.take().ok_or_else(ApiError::internal)?;
     if overrides != 0 {
@@ -161,10 +169,28 @@ pub async fn plan(
         plan,
         overrides,
         retained,
+        reaches,
         orders: planning.orders.take(),
         seat: planning.seat.take(),
         looked,
         probe_ms: planning.probe_ms,
+    })
+}
+
+/// What the models read of a prompt's media by a plan that can run.
+pub fn retained(
+    model: &Model,
+    plan: &Plan,
+    prompt: &Prompt,
+    orders: Option<&[Vec<u32>]>,
+    reaches: Reaches,
+) -> Result<Retained, ApiError> {
+    let processor = &model.processor;
+    let retained = Retained::of(&plan.parts, &prompt.media, orders, processor, reaches);
+    retained.map_err(|error| {
+        // Sizes that cannot be had were left out before.
+        tracing::error!(%error, "a medium cannot be laid out as planned");
+        ApiError::internal()
     })
 }
 
@@ -258,7 +284,8 @@ impl Planning<'_> {
             }),
             ..OpenOptions::default()
         };
-        let seat = open(model, prompt, params.clone(), max_tokens, options, None).await;
+        let inputs = &prompt.inputs;
+        let seat = open(model, inputs, params.clone(), max_tokens, options, None).await;
         let seat = seat.map_err(|error| failed(self.node, &error))?;
         let probed = seat
             .probed()
@@ -324,16 +351,16 @@ fn content_free(model: &Model, prompt: &Prompt) -> Vec<u32> {
 /// Takes a seat for one answer.
 pub async fn open(
     model: &Model,
-    prompt: &Prompt,
+    inputs: &Arc<ModelInputs>,
     params: SamplingParams,
     max_tokens: u32,
     options: OpenOptions,
     top_logprobs: Option<u32>,
 ) -> Result<Box<dyn Seat>, ServiceError> {
-    let sampler = Sampler::new(params, model.vocabulary(), &prompt.inputs.input_ids)
+    let sampler = Sampler::new(params, model.vocabulary(), &inputs.input_ids)
         .map_err(|error| EngineError::Request(error.to_string()))?;
     let open = Open {
-        inputs: Arc::clone(&prompt.inputs),
+        inputs: Arc::clone(inputs),
         sampler,
         reserve: max_tokens as usize,
         options,
@@ -347,21 +374,25 @@ pub async fn open(
     model.engine.open(open).await
 }
 
-/// The same, to be taken later, of a prompt of whose media so much is read.
+/// The same, to be taken later, of a prompt as it is read.
 pub fn opening(
     model: &Model,
-    prompt: &Arc<Prompt>,
-    kept: &Kept,
+    reading: &Arc<Reading>,
     params: SamplingParams,
     max_tokens: u32,
     top_logprobs: Option<u32>,
 ) -> Opening {
-    let (model, prompt) = (model.clone(), Arc::clone(prompt));
-    let options = OpenOptions {
-        keep: kept.pruning(prompt.media.len()),
-        probe: None,
-    };
-    Box::pin(async move { open(&model, &prompt, params, max_tokens, options, top_logprobs).await })
+    let (model, reading) = (model.clone(), Arc::clone(reading));
+    Box::pin(async move {
+        let laid = reading.laid().await;
+        let laid = laid.map_err(|why| ServiceError::Engine(EngineError::Request(why)))?;
+        let options = OpenOptions {
+            keep: laid.kept.pruning(laid.media.len()),
+            probe: None,
+        };
+        let inputs = &laid.inputs;
+        open(&model, inputs, params, max_tokens, options, top_logprobs).await
+    })
 }
 
 /// The probe's seat, to go on later with what is kept.
@@ -400,7 +431,8 @@ pub fn without_target(exact: bool, why: &str) -> ApiError {
     }
 }
 
-/// The plan as it may run: the client's wishes and the nodes' state come before the policy's. Gives what was changed.
+/// The plan as it may run: the client's wishes and the nodes' state come before the policy's. Gives what was changed. What it
+/// says of media is left to [`fitting`].
 pub fn allowed(
     plan: Plan,
     request: &offload::Request,
@@ -471,9 +503,6 @@ pub fn allowed(
         // Nothing is committed unverified without audited data, and none is kept yet.
         plan.mode = Mode::Exact;
         changed |= overrides::EXACT;
-    }
-    if treated(&mut plan.parts, parts) {
-        changed |= overrides::RETENTION;
     }
     Ok((plan, changed))
 }
