@@ -174,7 +174,7 @@ impl Target for Remote {
             let mut status = peer.watch();
             let up = status.wait_for(|status| status.up).await;
             up.map_err(|_| NoWay::Lost("the peer is not looked after any more".into()))?;
-            let sent = cargo.sent().await.map_err(NoWay::Lost)?;
+            let sent = cargo.sent().await.map_err(NoWay::unmade)?;
             let uploading = upload(&peer, &sent, &traffic);
             uploading.instrument(tracing::info_span!("upload")).await?;
             let stream = peer.open().map_err(no_way)?;

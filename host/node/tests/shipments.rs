@@ -253,6 +253,11 @@ async fn a_picture_crosses_smaller_and_whatever_drafts_its_answer_is_the_same() 
         assert_eq!(overrides(&record), 0, "{record}");
         assert_eq!(ran(&record, 0), expected, "{record}");
         assert_eq!(kept(&answer, 0), share, "{answer}");
+        let id = record["id"].as_str().unwrap();
+        let words = format!("/v1/decisions/{id}/words");
+        let (_, explained) = edge.operate(&words, None).await;
+        let quality = format!("JPEG of quality {}", expected.3);
+        assert!(explained.to_string().contains(&quality), "{explained}");
         let first = sent(&answer);
         assert!(first < original / 2, "{first} of {original}: {how:?}");
         if share < 1.0 {

@@ -101,6 +101,17 @@ pub enum NoWay {
     },
 }
 
+impl NoWay {
+    /// What is to go over cannot be made: trying again would not help.
+    pub fn unmade(message: String) -> NoWay {
+        NoWay::Refused {
+            code: RefusedCode::Failed,
+            retry_after_ms: 0.0,
+            message,
+        }
+    }
+}
+
 /// A way that is being made.
 pub type Connecting = Pin<Box<dyn Future<Output = Result<Channel, NoWay>> + Send>>;
 

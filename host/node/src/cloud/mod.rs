@@ -220,7 +220,7 @@ impl Target for Here {
     fn connect(&self, cargo: &Arc<Cargo>, _traffic: &Arc<Traffic>) -> Connecting {
         let (sessions, cargo) = (Arc::clone(&self.0), Arc::clone(cargo));
         Box::pin(async move {
-            cargo.sent().await.map_err(NoWay::Lost)?;
+            cargo.sent().await.map_err(NoWay::unmade)?;
             let (own, other) = Channel::pair();
             tokio::spawn(sessions.serve(other, Some(cargo)));
             Ok(own)

@@ -33,6 +33,7 @@ mod admission;
 mod audit;
 mod own_words;
 mod routes;
+mod treatments;
 mod words;
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! A request on its way to a plan: its media fetched and decoded, its prompt laid out, what plug-ins see of it; and on its
 //! way from there, to models that get less than all of its media.
 //!
-//! A plan's treatments become what can run ([`treatment`]), and that what each model reads of each medium ([`Retained`]):
+//! A plan's treatments become what can run (`treatment`), and that what each model reads of each medium ([`Retained`]):
 //! a list of tokens, or a [`View`] of a medium that is laid out at another size or in part. What goes to the target is a
 //! [`Cargo`]: made when a way to it is looked for, on a thread for that, and kept as long as the answer may need it; its
 //! OPEN says how each medium was made. [`lay_out`] turns that and the bytes into what a model reads, on whichever node.

@@ -152,17 +152,19 @@ fn open(
 
 /// What is laid out of each medium; nothing of one that is dropped.
 fn windows(processor: &Processor, opened: &[Opened]) -> Result<Vec<Option<Window>>, String> {
-    let window = |(number, one): (usize, &Opened)| match &one.there {
-        None => Ok(None),
-        Some((_, Some(window))) => Ok(Some(window.clone())),
-        Some((_, None)) => {
-            let tokens = processor.tokens_of(number, one.whole);
-            let tokens = tokens.map_err(|error| error.to_string())?;
-            let modality = one.whole.modality();
-            Ok(Some(processor.whole_window(modality, tokens)))
-        }
-    };
-    opened.iter().enumerate().map(window).collect()
+    let mut windows = Vec::with_capacity(opened.len());
+    for (number, one) in opened.iter().enumerate() {
+        windows.push(match &one.there {
+            None => None,
+            Some((_, Some(window))) => Some(window.clone()),
+            Some((_, None)) => {
+                let tokens = processor.tokens_of(number, one.whole);
+                let tokens = tokens.map_err(|error| error.to_string())?;
+                Some(processor.whole_window(one.whole.modality(), tokens))
+            }
+        });
+    }
+    Ok(windows)
 }
 
 #[cfg(test)]
