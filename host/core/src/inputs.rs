@@ -69,4 +69,31 @@ pub struct ModelInputs {
     pub second_per_grid_ts: Vec<f32>,
     /// `input_features` and `feature_attention_mask`.
     pub audio: Option<Mels>,
+    /// The prompt that this one is a part of, where not all of its media are laid out.
+    pub whole: Option<Whole>,
+}
+
+impl ModelInputs {
+    /// Tokens of the whole prompt, laid out here or not: as far as positions reach.
+    pub fn extent(&self) -> usize {
+        let whole = self.whole.as_ref();
+        whole.map_or(self.input_ids.len(), |whole| whole.input_ids.len())
+    }
+}
+
+/// A prompt of whose media only a part is laid out, or all at another size: the prompt as it would be with everything, and
+/// where in that each token stands. So what is left out moves nothing else, and what is left is where it always was.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Whole {
+    /// `[M]` ids of the whole prompt.
+    pub input_ids: Vec<u32>,
+    /// The grids of all its images, in patches.
+    pub images: Vec<Grid>,
+    /// The grids of all its clips, in patches.
+    pub videos: Vec<Grid>,
+    /// As [`ModelInputs::second_per_grid_ts`], of all its clips.
+    pub second_per_grid_ts: Vec<f32>,
+    /// `[L]`: of each token of [`ModelInputs::input_ids`] the place in the whole prompt, below `M`. A token of a picture
+    /// that was made smaller stands where its centre lies, so that several may share a place.
+    pub places: Vec<u32>,
 }

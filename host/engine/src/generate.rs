@@ -73,7 +73,7 @@ pub fn generate(
         .config()
         .text
         .max_positions
-        .saturating_sub(inputs.input_ids.len());
+        .saturating_sub(inputs.extent());
     let most = options.max_new_tokens.min(room).min(u32::MAX as usize);
     if options.max_new_tokens == 0 {
         return Err(EngineError::request(

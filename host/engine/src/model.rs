@@ -390,7 +390,7 @@ impl Model {
                 "a prompt can only be read into an empty sequence",
             ));
         }
-        self.check_room(inputs.input_ids.len(), usize::from(wanted == 1))?;
+        self.check_room(inputs.extent(), usize::from(wanted == 1))?;
         let mut prompt = self.prompt(inputs)?;
         while let Some(item) = prompt.next_item() {
             let features = self.encode(inputs, item, &mut sequence.state.meter)?;

@@ -1,7 +1,7 @@
 //! Where each prompt token stands in time, height and width (M-RoPE; Qwen2-VL, arXiv 2409.12191, and TMRoPE;
 //! Qwen2.5-Omni, arXiv 2503.20215), as Hugging Face transformers 5.17 computes it.
 
-use msao_core::inputs::{Grid, ModelInputs};
+use msao_core::inputs::{Grid, ModelInputs, Patches, Whole};
 
 use crate::config::{Family, ModelConfig};
 use crate::error::{EngineError, Result};
@@ -40,14 +40,63 @@ impl Positions {
     }
 }
 
-/// Computes the positions of a prompt, checking that its placeholders match its media.
+/// Computes the positions of a prompt, checking that its placeholders match its media. Where only a part of a prompt is laid
+/// out, its tokens stand where they would in the whole.
 pub fn positions(config: &ModelConfig, inputs: &ModelInputs) -> Result<Positions> {
-    let mut images = grids(inputs.images.as_ref().map(|p| p.grids.as_slice()));
-    let mut videos = grids(inputs.videos.as_ref().map(|p| p.grids.as_slice()));
-    let mut seconds = inputs.second_per_grid_ts.iter().copied();
+    let Some(whole) = &inputs.whole else {
+        return lay_out(
+            config,
+            &inputs.input_ids,
+            grids(inputs.images.as_ref()),
+            grids(inputs.videos.as_ref()),
+            &inputs.second_per_grid_ts,
+        );
+    };
+    let all = lay_out(
+        config,
+        &whole.input_ids,
+        &whole.images,
+        &whole.videos,
+        &whole.second_per_grid_ts,
+    )?;
+    pick(&all, whole, &inputs.input_ids)
+}
+
+/// Of the positions of a whole prompt, those of the tokens that there are.
+fn pick(all: &Positions, whole: &Whole, ids: &[u32]) -> Result<Positions> {
+    let fits = |(id, place): (&u32, &u32)| whole.input_ids.get(*place as usize) == Some(id);
+    if whole.places.len() != ids.len() || !ids.iter().zip(&whole.places).all(fits) {
+        return Err(EngineError::request(format!(
+            "the {} places of a prompt of {} tokens are not those of its ids in the whole prompt, which has {}",
+            whole.places.len(),
+            ids.len(),
+            whole.input_ids.len()
+        )));
+    }
+    let axes = all.axes.each_ref().map(|axis| {
+        let places = whole.places.iter();
+        let there = places.filter_map(|&place| axis.get(place as usize).copied());
+        there.collect::<Vec<i64>>()
+    });
+    Ok(Positions {
+        axes,
+        next: all.next,
+    })
+}
+
+fn lay_out(
+    config: &ModelConfig,
+    input_ids: &[u32],
+    images: &[Grid],
+    videos: &[Grid],
+    seconds: &[f32],
+) -> Result<Positions> {
+    let mut images = images.iter().copied();
+    let mut videos = videos.iter().copied();
+    let mut seconds = seconds.iter().copied();
     let mut positions = Positions::default();
     let mut next = 0i64;
-    let mut ids = inputs.input_ids.iter().copied().peekable();
+    let mut ids = input_ids.iter().copied().peekable();
     while let Some(&id) = ids.peek() {
         let (grid, step) = if id == config.image_token {
             (images.next().ok_or_else(|| too_many("image"))?, 0.0)
@@ -132,8 +181,8 @@ fn seconds_step(config: &ModelConfig, seconds: f32) -> Result<f32> {
     })
 }
 
-fn grids(grids: Option<&[Grid]>) -> impl Iterator<Item = Grid> + '_ {
-    grids.unwrap_or_default().iter().copied()
+fn grids(patches: Option<&Patches>) -> &[Grid] {
+    patches.map_or(&[][..], |patches| &patches.grids)
 }
 
 fn too_many(what: &str) -> EngineError {

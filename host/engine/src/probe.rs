@@ -107,7 +107,7 @@ impl Probe {
         prompt: &Prompt,
         options: &ProbeOptions,
     ) -> Result<Self> {
-        model.check_room(inputs.input_ids.len() + options.content_free.len(), 0)?;
+        model.check_room(inputs.extent() + options.content_free.len(), 0)?;
         let hidden = model.config().text.hidden_size;
         // Signs scaled so that lengths are kept on average (Achlioptas 2003).
         let scale = 1.0 / (FEATURE_WIDTH as f32).sqrt();

@@ -319,7 +319,7 @@ impl Runner {
                 self.capacity()
             )));
         }
-        self.model.check_room(tokens, reserve.max(1))?;
+        self.model.check_room(inputs.extent(), reserve.max(1))?;
         let mut prompt = self.model.prompt(&inputs)?;
         if options.probe.is_none()
             && let Some(keep) = &options.keep

@@ -107,7 +107,8 @@ mod wire;
 pub use self::open::open_shipment;
 pub use self::region::{Region, regions, share};
 pub use self::send::{
-    FrameWay, ImageWay, Rest, Shipped, VideoWay, scaled_size, ship_audio, ship_image, ship_video,
+    FrameWay, ImageWay, Rest, Shipped, VideoWay, resized, scaled_size, ship_audio, ship_image,
+    ship_video,
 };
 pub use self::wire::MAX_SEGMENTS;
 pub(crate) use self::wire::kind_of;
@@ -121,6 +122,19 @@ pub struct SentPicture {
     pub painted: bool,
     /// Red, green and blue of what is not real: the mean of the whole picture.
     pub fill: [u8; 3],
+}
+
+impl SentPicture {
+    /// Whether all of a region, so far as it lies on a canvas of this width and height, is in the rectangle that went over.
+    pub fn has(&self, region: Region, canvas: (u32, u32)) -> bool {
+        let Some(region) = region.within(canvas) else {
+            return true;
+        };
+        region.x >= self.region.x
+            && region.y >= self.region.y
+            && region.right() <= self.region.right()
+            && region.bottom() <= self.region.bottom()
+    }
 }
 
 /// How an image went over.

@@ -512,8 +512,9 @@ impl Node {
         }
     }
 
-    /// Who has the very target of the node in `row` and can be reached: that one is gone. Not a node that drains.
-    pub fn same_target(&self, row: usize) -> Option<Way> {
+    /// Who has the very target of the node in `row` and can be reached: that one is gone. Not a node that drains, nor, where
+    /// media were `made` smaller, one that does not know how.
+    pub fn same_target(&self, row: usize, made: bool) -> Option<Way> {
         let wanted = self.target_identity(row)?;
         let own = self.sessions.as_ref().filter(|_| row != 0);
         let own = own.filter(|_| self.target_identity(0) == Some(wanted));
@@ -526,7 +527,8 @@ impl Node {
             let has_it = status
                 .hello
                 .is_some_and(|hello| hello.target == Some(wanted));
-            let takes = status.up && !status.draining && has_it && other != row;
+            let knows = !made || remote.opens_shipments();
+            let takes = status.up && !status.draining && has_it && knows && other != row;
             takes.then(|| Way {
                 row: other,
                 target: Arc::clone(remote) as Arc<dyn Target>,
@@ -540,6 +542,12 @@ impl Node {
             None => self.models.target.as_ref().map(|target| target.identity),
             Some(peer) => self.peers.get(peer)?.peer().status().hello?.target,
         }
+    }
+
+    /// Whether the node in a plan's row is another one that media may be made smaller for.
+    pub fn opens_shipments(&self, row: usize) -> bool {
+        let peer = row.checked_sub(1).and_then(|peer| self.peers.get(peer));
+        peer.is_some_and(|peer| peer.opens_shipments())
     }
 
     /// Notes work that a plan is going to send to a peer: nothing where it stays here.

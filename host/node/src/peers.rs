@@ -23,7 +23,7 @@ use crate::answer::{Channel, Connecting, NoWay, Target, Traffic};
 use crate::cloud::Sessions;
 use crate::config::{self, NodeConfig};
 use crate::node::{Models, Node, StartError};
-use crate::request::Prompt;
+use crate::request::{Cargo, Prompt, Sent};
 
 /// After the last word of a session its stream has so long to end by itself.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -129,6 +129,12 @@ impl Remote {
         &self.peer
     }
 
+    /// Whether media may be made smaller for it: it opens shipments.
+    pub fn opens_shipments(&self) -> bool {
+        let agreement = self.peer.status().agreement;
+        agreement.is_some_and(|agreed| agreed.shipments)
+    }
+
     /// Notes that a prompt of so many tokens is going to be read there, until the result is settled or dropped.
     pub fn ahead(&self, prompt_tokens: u32) -> Ahead {
         let mut row = offload::Node::default();
@@ -173,13 +179,14 @@ impl Remote {
 }
 
 impl Target for Remote {
-    fn connect(&self, prompt: &Arc<Prompt>, traffic: &Arc<Traffic>) -> Connecting {
-        let (peer, prompt, traffic) = (self.peer.clone(), Arc::clone(prompt), Arc::clone(traffic));
+    fn connect(&self, cargo: &Arc<Cargo>, traffic: &Arc<Traffic>) -> Connecting {
+        let (peer, cargo, traffic) = (self.peer.clone(), Arc::clone(cargo), Arc::clone(traffic));
         Box::pin(async move {
             let mut status = peer.watch();
             let up = status.wait_for(|status| status.up).await;
             up.map_err(|_| NoWay::Lost("the peer is not looked after any more".into()))?;
-            let uploading = upload(&peer, &prompt, &traffic);
+            let sent = cargo.sent().await.map_err(NoWay::unmade)?;
+            let uploading = upload(&peer, &sent, &traffic);
             uploading.instrument(tracing::info_span!("upload")).await?;
             let stream = peer.open().map_err(no_way)?;
             let meter = stream.meter();
@@ -188,9 +195,9 @@ impl Target for Remote {
         })
     }
 
-    fn forget(&self, prompt: &Prompt) {
-        for medium in &prompt.media {
-            self.peer.forget(medium.digest);
+    fn forget(&self, cargo: &Cargo) {
+        for (digest, _) in cargo.made().into_iter().flat_map(|sent| &sent.uploads) {
+            self.peer.forget(*digest);
         }
     }
 
@@ -205,15 +212,15 @@ impl Target for Remote {
     }
 }
 
-/// Sees to it that the peer has all media of a prompt.
-async fn upload(peer: &Peer, prompt: &Arc<Prompt>, traffic: &Traffic) -> Result<(), NoWay> {
-    if prompt.media.is_empty() {
+/// Sees to it that the peer has all media that a prompt's OPEN names.
+async fn upload(peer: &Peer, sent: &Sent, traffic: &Traffic) -> Result<(), NoWay> {
+    if sent.uploads.is_empty() {
         return Ok(());
     }
     let began = Instant::now();
     let mut uploads = JoinSet::new();
-    for medium in &prompt.media {
-        let (peer, digest, bytes) = (peer.clone(), medium.digest, medium.bytes.clone());
+    for (digest, bytes) in &sent.uploads {
+        let (peer, digest, bytes) = (peer.clone(), *digest, bytes.clone());
         uploads.spawn(async move { peer.media(digest, bytes).await });
     }
     while let Some(uploaded) = uploads.join_next().await {

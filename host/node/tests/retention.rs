@@ -222,28 +222,52 @@ async fn segments_of_a_sound_are_dropped_too() {
     bench.rest().await;
 }
 
+/// Nothing is sent to a target in the same process: what it reads may be smaller, and how it would be coded is of no account.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_done_to_media_yet_is_said() {
+async fn in_one_process_media_are_made_smaller_where_that_saves_work() {
     let bench = Bench::start("").await;
+    let body = describing(4);
+    bench.plan(&here(CLOUD, Vec::new()), DRAFT);
+    let (_, whole) = recorded(&bench, &body).await;
     let smaller = Treatment {
         scale: 0.5,
         quality: 70,
+        rest: 2,
         ..Treatment::keeping(0.5)
     };
-    let parts = vec![
-        PartPlan {
-            target: smaller,
-            ..PartPlan::default()
-        },
-        PartPlan::default(),
-    ];
-    bench.plan(&here(CLOUD, parts), DRAFT);
-    let (answer, record) = recorded(&bench, &describing(4)).await;
-    assert_eq!(overrides(&record), RETENTION, "{record}");
+    let of = |draft, target| vec![PartPlan { draft, target }, PartPlan::default()];
+    bench.plan(&here(CLOUD, of(Treatment::default(), smaller)), DRAFT);
+    let (answer, record) = recorded(&bench, &body).await;
+    assert_eq!(overrides(&record), 0, "{record}");
     let ran = &record["outcome"]["parts"][0]["target"];
-    assert_eq!((&ran["scale"], &ran["quality"]), (&json!(1.0), &json!(0)));
-    assert_eq!(ran["keep"], 0.5);
-    assert_eq!(kept(&answer), (None, Some(0.5)));
+    assert_eq!((&ran["scale"], &ran["keep"]), (&json!(0.5), &json!(0.5)));
+    assert_eq!((&ran["quality"], &ran["rest"]), (&json!(0), &json!("send")));
+    // A quarter of the tokens, and half of those.
+    assert_eq!(kept(&answer), (None, Some(0.125)), "{answer}");
+    assert!(
+        flops(&record, "cloud") < 0.5 * flops(&whole, "cloud"),
+        "{record}"
+    );
+    // The draft model, too, reads what it is given, whatever the other one reads.
+    let right = tokens(&answer);
+    for (route, step) in [(CLOUD_DRAFT, DRAFT), (SPECULATE, SEND)] {
+        bench.plan(&here(route, of(smaller, smaller)), step);
+        let answer = bench.answer(&body).await;
+        assert_eq!(tokens(&answer), right, "{route}");
+        assert_eq!(kept(&answer), (Some(0.125), Some(0.125)), "{answer}");
+    }
+    bench.plan(&here(EDGE, of(smaller, Treatment::default())), DRAFT);
+    let (answer, record) = recorded(&bench, &body).await;
+    assert_eq!(overrides(&record), 0, "{record}");
+    assert_eq!(kept(&answer), (Some(0.125), None), "{answer}");
+    // What a probe has read in full goes on from there, and that is said.
+    let plan = here(EDGE, of(smaller, Treatment::default()));
+    bench.plan_probed(&plan, DRAFT, &last_first());
+    let (answer, record) = recorded(&bench, &body).await;
+    assert_eq!(overrides(&record), RETENTION, "{record}");
+    let ran = &record["outcome"]["parts"][0]["draft"];
+    assert_eq!((&ran["scale"], &ran["keep"]), (&json!(1.0), &json!(0.5)));
+    assert_eq!(kept(&answer), (Some(0.5), None), "{answer}");
     bench.rest().await;
 }
 
@@ -421,6 +445,7 @@ async fn opened(cloud: &Bench, keep: Vec<u8>) -> Frame {
             digest: Digest::of(&picture()),
             modality: Modality::Image,
             keep: Some(keep),
+            made: None,
         }],
     };
     let open = Open {

@@ -6,6 +6,8 @@
 //! grids, pixels equal before normalisation, mel features within 1e-4. It never panics on files or requests, and what
 //! it allocates is bounded by the model's context and by [`Options::max_media_bytes`].
 //!
+//! Of media a part may be laid out, or all at another size: [`Processor::prepare_shown`].
+//!
 //! Read first: [`Processor`], [`Prepared`], [`Tokenizer`]. What differs between families is in `family/`, one module
 //! each. Position ids are the engine's business.
 //!
@@ -21,6 +23,7 @@ mod error;
 mod family;
 mod files;
 mod generation;
+mod layout;
 mod mel;
 mod patches;
 mod placeholders;
@@ -29,6 +32,7 @@ mod processor;
 mod resize;
 pub mod safetensors_io;
 mod serving;
+mod shown;
 mod smart_resize;
 mod stop;
 mod template;
@@ -42,9 +46,11 @@ pub use detokenize::DetokenStream;
 pub use error::ProcessorError;
 pub use family::Family;
 pub use generation::GenerationDefaults;
+pub use layout::{Extent, Window, centre};
 pub use placeholders::MediaSpan;
 pub use prepare::{Media, Prepared};
 pub use processor::{Options, Processor};
+pub use shown::Shown;
 pub use smart_resize::{MAX_ASPECT_RATIO, SizeError, smart_resize};
 pub use stop::{Emitted, StopStrings};
 pub use template::{FUEL, MAX_OUTPUT_BYTES};

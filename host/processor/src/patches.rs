@@ -1,5 +1,7 @@
 //! From 8-bit frames to the normalised patches that a vision tower reads.
 
+use std::ops::Range;
+
 use msao_core::inputs::Grid;
 
 use crate::config::PictureConfig;
@@ -63,10 +65,23 @@ pub(crate) fn append_patches(
     table: &ColourTable,
     out: &mut Vec<f32>,
 ) {
+    let all = (0..grid.h / config.merge, 0..grid.w / config.merge);
+    append_squares(frames, grid, all, config, table, out);
+}
+
+/// The same for a part of the squares of `merge x merge` patches: those in these rows and columns.
+pub(crate) fn append_squares(
+    frames: &[&[u8]],
+    grid: Grid,
+    (rows, columns): (Range<usize>, Range<usize>),
+    config: &PictureConfig,
+    table: &ColourTable,
+    out: &mut Vec<f32>,
+) {
     let (patch, merge) = (config.patch, config.merge);
     let stride = grid.w * patch * 3;
-    out.reserve(grid.h * grid.w * config.patch_values());
-    for (y, x) in merged_order(grid, merge) {
+    out.reserve(rows.len() * columns.len() * merge * merge * config.patch_values());
+    for (y, x) in merged_order(rows, columns, merge) {
         for (colour, table) in table.tables.iter().enumerate() {
             for frame in frames {
                 let rows = frame.chunks_exact(stride).skip(y * patch).take(patch);
@@ -94,10 +109,13 @@ fn look_up(table: &[f32; 256], pixel: &[u8], colour: usize) -> f32 {
     table.get(usize::from(value)).copied().unwrap_or_default()
 }
 
-/// The `(row, column)` of each patch in the order in which a vision tower reads them.
-fn merged_order(grid: Grid, merge: usize) -> impl Iterator<Item = (usize, usize)> {
-    let squares = (0..grid.h / merge)
-        .flat_map(move |y| (0..grid.w / merge).map(move |x| (y * merge, x * merge)));
+/// The `(row, column)` of each patch of these rows and columns of squares, in the order in which a vision tower reads them.
+fn merged_order(
+    rows: Range<usize>,
+    columns: Range<usize>,
+    merge: usize,
+) -> impl Iterator<Item = (usize, usize)> {
+    let squares = rows.flat_map(move |y| columns.clone().map(move |x| (y * merge, x * merge)));
     squares.flat_map(move |(y, x)| {
         (0..merge).flat_map(move |dy| (0..merge).map(move |dx| (y + dy, x + dx)))
     })
@@ -180,6 +198,21 @@ mod tests {
             out.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-6),
             "{out:?}"
         );
+    }
+
+    #[test]
+    fn a_part_of_the_squares_is_what_they_are_in_the_whole() {
+        let config = config(2, 1, 2);
+        let grid = Grid { t: 1, h: 8, w: 6 };
+        let bytes: Vec<u8> = (0..16 * 12 * 3).map(|i| (i * 31 % 251) as u8).collect();
+        let table = ColourTable::new(&config);
+        let (mut all, mut part) = (Vec::new(), Vec::new());
+        append_patches(&[&bytes], grid, &config, &table, &mut all);
+        append_squares(&[&bytes], grid, (1..3, 2..3), &config, &table, &mut part);
+        // Squares of four patches, three in a row: those of the last column in the second and third row.
+        let square = 4 * config.patch_values();
+        let wanted = [5, 8].map(|n: usize| &all[n * square..(n + 1) * square]);
+        assert_eq!(part, wanted.concat());
     }
 
     proptest! {

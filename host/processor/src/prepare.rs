@@ -3,6 +3,7 @@
 //! Sizes come first: every grid and token count is known, and held against the limits, before a pixel is touched.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use msao_core::chat::{Message, Modality};
 use msao_core::inputs::{Array, Grid, Mels, ModelInputs, Patches};
@@ -10,13 +11,13 @@ use msao_media::{AudioClip, RgbImage, VideoClip};
 
 use crate::config::{PictureConfig, PixelBounds};
 use crate::error::ProcessorError;
+use crate::layout::{Extent, Window};
 use crate::mel::MelExtractor;
-use crate::patches::{ColourTable, append_patches, grid_of};
+use crate::patches::{ColourTable, append_patches, append_squares};
 use crate::placeholders::{self, MediaSpan};
 use crate::processor::Processor;
 use crate::resize::resize_rgb;
 use crate::smart_resize::{MAX_SIDE, smart_resize};
-use crate::video;
 
 /// A decoded medium.
 #[derive(Clone, Debug)]
@@ -54,18 +55,50 @@ pub struct Prepared {
 }
 
 /// What will become of one medium.
-enum Plan<'a> {
+pub(crate) enum Plan<'a> {
     Image(PicturePlan<'a>),
     Clip(PicturePlan<'a>),
-    Sound(&'a AudioClip),
+    Sound(SoundPlan<'a>),
 }
 
 /// A picture or clip, the size that its frames are resized to, and its grid.
-struct PicturePlan<'a> {
+pub(crate) struct PicturePlan<'a> {
     frames: &'a [RgbImage],
     size: (usize, usize),
     grid: Grid,
     seconds_per_grid: Option<f32>,
+    /// What of it is laid out, if not all.
+    window: Option<&'a Window>,
+}
+
+/// A sound.
+pub(crate) struct SoundPlan<'a> {
+    clip: &'a AudioClip,
+    /// What of it is laid out, if not all.
+    window: Option<&'a Window>,
+}
+
+impl<'a> Plan<'a> {
+    /// The same, of which only a part is laid out.
+    pub(crate) fn within(mut self, part: &'a Window) -> Plan<'a> {
+        match &mut self {
+            Plan::Image(PicturePlan { window, .. })
+            | Plan::Clip(PicturePlan { window, .. })
+            | Plan::Sound(SoundPlan { window, .. }) => *window = Some(part),
+        }
+        self
+    }
+}
+
+impl PicturePlan<'_> {
+    /// The grid of what is laid out.
+    fn laid_out(&self, merge: usize) -> Grid {
+        self.window.map_or(self.grid, |window| Grid {
+            t: window.steps.len(),
+            h: window.rows.len() * merge,
+            w: window.columns.len() * merge,
+        })
+    }
 }
 
 impl Processor {
@@ -81,7 +114,8 @@ impl Processor {
         messages: &[Message],
         media: &[Media],
     ) -> Result<Prepared, ProcessorError> {
-        let modalities = self.check_media(messages, media)?;
+        let given: Vec<Modality> = media.iter().map(Media::modality).collect();
+        let modalities = self.check_media(messages, &given)?;
         let text = self.render(messages, true)?;
         let ids = self.tokenizer.encode(&text)?;
         placeholders::check_counts(&ids, &self.placeholders, &modalities)?;
@@ -109,10 +143,10 @@ impl Processor {
     }
 
     /// Holds the media against the parts that name them; returns their kinds.
-    fn check_media(
+    pub(crate) fn check_media(
         &self,
         messages: &[Message],
-        media: &[Media],
+        media: &[Modality],
     ) -> Result<Vec<Modality>, ProcessorError> {
         let parts = messages
             .iter()
@@ -127,8 +161,7 @@ impl Processor {
                 given: media.len(),
             });
         }
-        for (index, (&named, medium)) in named.iter().zip(media).enumerate() {
-            let given = medium.modality();
+        for (index, (&named, &given)) in named.iter().zip(media).enumerate() {
             if named != given {
                 return Err(ProcessorError::MediaOrder {
                     index,
@@ -152,7 +185,7 @@ impl Processor {
         Ok(named)
     }
 
-    fn plan<'a>(
+    pub(crate) fn plan<'a>(
         &self,
         index: usize,
         medium: &'a Media,
@@ -161,77 +194,45 @@ impl Processor {
         let fail = |message: String| ProcessorError::media(index, medium.modality(), message);
         match medium {
             Media::Image(image) => {
-                let config = &self.media.image;
-                let bounds = self.options.image_bounds.unwrap_or(config.bounds);
-                let size = target_size(image, config, bounds).map_err(fail)?;
-                let grid = grid_of(1, size.0, size.1, config)
-                    .ok_or_else(|| fail(whole_patches(size, config)))?;
+                check_pixels(image).map_err(fail)?;
                 let frames = std::slice::from_ref(image);
-                Ok(Plan::Image(PicturePlan {
-                    frames,
-                    size,
-                    grid,
-                    seconds_per_grid: None,
-                }))
+                let plan = self.plan_picture(frames, Extent::of(medium));
+                plan.map(Plan::Image).map_err(fail)
             }
-            Media::Video(clip) => self.plan_clip(clip).map(Plan::Clip).map_err(fail),
+            Media::Video(clip) => {
+                check_frames(clip).map_err(fail)?;
+                let plan = self.plan_picture(&clip.frames, Extent::of(medium));
+                plan.map(Plan::Clip).map_err(fail)
+            }
             Media::Audio(clip) => {
-                let mel = self.mel.as_ref().ok_or_else(|| {
-                    fail("preprocessor_config.json and processor_config.json have no settings for sounds".to_owned())
-                })?;
+                self.lay_out(Extent::of(medium)).map_err(fail)?;
                 let samples = clip.samples.len();
-                if audio_tokens(mel.valid_frames(samples)) == 0 {
-                    return Err(fail(format!(
-                        "{samples} samples at 16 kHz are too few for one token; it takes 321"
-                    )));
-                }
-                if samples > mel.max_samples() {
+                if let Some(mel) = &self.mel
+                    && samples > mel.max_samples()
+                {
                     notes.push(format!(
                         "media item {index} (Audio): cut after {} of {:.1} seconds, the chunk_length of the model",
                         mel.max_samples() / 16_000,
                         samples as f64 / 16_000.0
                     ));
                 }
-                Ok(Plan::Sound(clip))
+                Ok(Plan::Sound(SoundPlan { clip, window: None }))
             }
         }
     }
 
-    fn plan_clip<'a>(&self, clip: &'a VideoClip) -> Result<PicturePlan<'a>, String> {
-        let config = &self.media.video;
-        let first = clip.frames.first().ok_or("the clip has no frames")?;
-        if let Some(other) = clip
-            .frames
-            .iter()
-            .find(|frame| (frame.width, frame.height) != (first.width, first.height))
-        {
-            return Err(format!(
-                "its frames have several sizes, {}x{} and {}x{}",
-                first.width, first.height, other.width, other.height
-            ));
-        }
-        let kept = clip.frames.len();
-        let family = self.family.rules();
-        let bounds = self
-            .options
-            .frame_bounds
-            .or(family.frame_bounds())
-            .unwrap_or(config.picture.bounds);
-        let bounds = video::frame_bounds(bounds, kept, config);
-        for frame in &clip.frames {
-            check_pixels(frame)?;
-        }
-        let size = target_size(first, &config.picture, bounds)?;
-        let grid = grid_of(kept, size.0, size.1, &config.picture)
-            .ok_or_else(|| whole_patches(size, &config.picture))?;
-        let rate = video::sampled_fps(kept, clip.info.frames.max(kept), clip.info.fps);
-        let asked = self.options.sampling.asked_fps();
-        let seconds_per_grid = family.seconds_per_grid(config.picture.temporal_patch, rate, asked);
+    fn plan_picture<'a>(
+        &self,
+        frames: &'a [RgbImage],
+        extent: Extent,
+    ) -> Result<PicturePlan<'a>, String> {
+        let laid = self.lay_out(extent)?;
         Ok(PicturePlan {
-            frames: &clip.frames,
-            size,
-            grid,
-            seconds_per_grid,
+            frames,
+            size: laid.size,
+            grid: laid.patches,
+            seconds_per_grid: laid.seconds_per_grid,
+            window: None,
         })
     }
 
@@ -239,21 +240,24 @@ impl Processor {
         match plan {
             Plan::Image(plan) => plan.grid.patches() / self.media.image.merge.pow(2),
             Plan::Clip(plan) => plan.grid.patches() / self.media.video.picture.merge.pow(2),
-            Plan::Sound(clip) => self
-                .mel
-                .as_ref()
-                .map_or(0, |mel| audio_tokens(mel.valid_frames(clip.samples.len()))),
+            Plan::Sound(plan) => self.mel.as_ref().map_or(0, |mel| {
+                audio_tokens(mel.valid_frames(plan.clip.samples.len()))
+            }),
         }
     }
 
-    fn check_limits(
+    pub(crate) fn check_limits(
         &self,
         ids: &[u32],
         plans: &[Plan],
         tokens: &[usize],
     ) -> Result<(), ProcessorError> {
-        // Each medium's one placeholder is among the ids already.
-        let total = ids.len() - tokens.len() + tokens.iter().sum::<usize>();
+        // Each medium's one placeholder is among the ids already. Saturating: a medium of which nothing is there may
+        // claim any size.
+        let media = tokens
+            .iter()
+            .fold(0, |sum: usize, &n| sum.saturating_add(n));
+        let total = (ids.len() - tokens.len()).saturating_add(media);
         let (limit, source_of_limit) = self.token_limit();
         if total > limit {
             return Err(ProcessorError::PromptTooLong {
@@ -263,8 +267,14 @@ impl Processor {
             });
         }
         let values = plans.iter().map(|plan| match plan {
-            Plan::Image(plan) => plan.grid.patches() * self.media.image.patch_values(),
-            Plan::Clip(plan) => plan.grid.patches() * self.media.video.picture.patch_values(),
+            Plan::Image(plan) => {
+                let config = &self.media.image;
+                plan.laid_out(config.merge).patches() * config.patch_values()
+            }
+            Plan::Clip(plan) => {
+                let config = &self.media.video.picture;
+                plan.laid_out(config.merge).patches() * config.patch_values()
+            }
             Plan::Sound(_) => self.mel.as_ref().map_or(0, |mel| mel.mels() * mel.frames()),
         });
         let bytes = values.sum::<usize>().saturating_mul(size_of::<f32>());
@@ -277,13 +287,13 @@ impl Processor {
     }
 
     /// Everything but the ids.
-    fn process(&self, plans: &[Plan]) -> ModelInputs {
+    pub(crate) fn process(&self, plans: &[Plan]) -> ModelInputs {
         let (mut images, mut clips, mut sounds) = (Vec::new(), Vec::new(), Vec::new());
         for plan in plans {
             match plan {
                 Plan::Image(plan) => images.push(plan),
                 Plan::Clip(plan) => clips.push(plan),
-                Plan::Sound(clip) => sounds.push(*clip),
+                Plan::Sound(plan) => sounds.push(plan),
             }
         }
         ModelInputs {
@@ -294,7 +304,8 @@ impl Processor {
                 .iter()
                 .filter_map(|plan| plan.seconds_per_grid)
                 .collect(),
-            audio: self.mel.as_ref().and_then(|mel| mels_of(&sounds, mel)),
+            audio: (self.mel.as_ref()).and_then(|mel| mels_of(&sounds, mel, self.sound_chunk)),
+            whole: None,
         }
     }
 }
@@ -302,24 +313,36 @@ impl Processor {
 /// Tokens of a sound of so many mel frames: halved by a convolution (rounding up), then by a pool (rounding down).
 ///
 /// Formula: `((frames - 1) // 2 + 1 - 2) // 2 + 1` of `Qwen2_5OmniProcessor`.
-fn audio_tokens(frames: usize) -> usize {
+pub(crate) fn audio_tokens(frames: usize) -> usize {
     frames.div_ceil(2) / 2
 }
 
-fn whole_patches((height, width): (usize, usize), config: &PictureConfig) -> String {
+pub(crate) fn whole_patches((height, width): (usize, usize), config: &PictureConfig) -> String {
     let factor = config.factor();
     format!(
         "{width}x{height} pixels, and without a resize (do_resize) both sides must be multiples of {factor}"
     )
 }
 
-fn check_pixels(image: &RgbImage) -> Result<(usize, usize), String> {
-    let (height, width) = (image.height as usize, image.width as usize);
-    if !(1..=MAX_SIDE).contains(&height) || !(1..=MAX_SIDE).contains(&width) {
+/// A clip's frames are of one size and hold the pixels that they should.
+fn check_frames(clip: &VideoClip) -> Result<(), String> {
+    let first = clip.frames.first().ok_or("the clip has no frames")?;
+    if let Some(other) = clip
+        .frames
+        .iter()
+        .find(|frame| (frame.width, frame.height) != (first.width, first.height))
+    {
         return Err(format!(
-            "{width}x{height} pixels: each side must be from 1 to {MAX_SIDE}"
+            "its frames have several sizes, {}x{} and {}x{}",
+            first.width, first.height, other.width, other.height
         ));
     }
+    clip.frames.iter().try_for_each(check_pixels)
+}
+
+fn check_pixels(image: &RgbImage) -> Result<(), String> {
+    let (height, width) = (image.height as usize, image.width as usize);
+    check_sides(height, width)?;
     if image.data.len() != height * width * 3 {
         return Err(format!(
             "{width}x{height} pixels need {} bytes and it has {}",
@@ -327,16 +350,25 @@ fn check_pixels(image: &RgbImage) -> Result<(usize, usize), String> {
             image.data.len()
         ));
     }
-    Ok((height, width))
+    Ok(())
 }
 
-/// The `(height, width)` that a picture is resized to.
-fn target_size(
-    image: &RgbImage,
+fn check_sides(height: usize, width: usize) -> Result<(), String> {
+    if !(1..=MAX_SIDE).contains(&height) || !(1..=MAX_SIDE).contains(&width) {
+        return Err(format!(
+            "{width}x{height} pixels: each side must be from 1 to {MAX_SIDE}"
+        ));
+    }
+    Ok(())
+}
+
+/// The `(height, width)` that a picture of this `(height, width)` is resized to.
+pub(crate) fn target_size(
+    (height, width): (usize, usize),
     config: &PictureConfig,
     bounds: PixelBounds,
 ) -> Result<(usize, usize), String> {
-    let (height, width) = check_pixels(image)?;
+    check_sides(height, width)?;
     if !config.resize {
         return Ok((height, width));
     }
@@ -352,10 +384,16 @@ fn patches_of(
     if plans.is_empty() {
         return None;
     }
-    let rows: usize = plans.iter().map(|plan| plan.grid.patches()).sum();
+    let grids: Vec<Grid> = plans.iter().map(|it| it.laid_out(config.merge)).collect();
+    let rows: usize = grids.iter().map(Grid::patches).sum();
     let mut data = Vec::with_capacity(rows * config.patch_values());
     for plan in plans {
-        for group in plan.frames.chunks(config.temporal_patch) {
+        let groups = plan.frames.chunks(config.temporal_patch).enumerate();
+        let is_there = |step: usize| {
+            let window = plan.window;
+            window.is_none_or(|window| window.steps.binary_search(&step).is_ok())
+        };
+        for (_, group) in groups.filter(|(step, _)| is_there(*step)) {
             let resized: Vec<Cow<[u8]>> = group
                 .iter()
                 .map(|frame| {
@@ -364,30 +402,52 @@ fn patches_of(
                 })
                 .collect();
             let frames: Vec<&[u8]> = resized.iter().map(AsRef::as_ref).collect();
-            append_patches(&frames, plan.grid, config, colours, &mut data);
+            match plan.window {
+                None => append_patches(&frames, plan.grid, config, colours, &mut data),
+                Some(window) => {
+                    let squares = (window.rows.clone(), window.columns.clone());
+                    append_squares(&frames, plan.grid, squares, config, colours, &mut data);
+                }
+            }
         }
     }
     let values = Array {
         shape: vec![rows, config.patch_values()],
         data,
     };
-    Some(Patches {
-        values,
-        grids: plans.iter().map(|plan| plan.grid).collect(),
-    })
+    Some(Patches { values, grids })
 }
 
-/// The features of all sounds; `None` if there are none.
-fn mels_of(sounds: &[&AudioClip], mel: &MelExtractor) -> Option<Mels> {
+/// The features of all sounds; `None` if there are none. `chunk`: mel frames that the encoder looks at by themselves.
+fn mels_of(sounds: &[&SoundPlan], mel: &MelExtractor, chunk: Option<usize>) -> Option<Mels> {
     if sounds.is_empty() {
         return None;
     }
     let mut data = Vec::with_capacity(sounds.len() * mel.mels() * mel.frames());
     let mut valid_frames = Vec::with_capacity(sounds.len());
     for sound in sounds {
-        let spectrogram = mel.extract(&sound.samples);
-        data.extend(spectrogram.features);
-        valid_frames.push(spectrogram.valid);
+        let spectrogram = mel.extract(&sound.clip.samples);
+        let Some(window) = sound.window else {
+            data.extend(spectrogram.features);
+            valid_frames.push(spectrogram.valid);
+            continue;
+        };
+        let valid = spectrogram.valid;
+        let chunk = chunk.unwrap_or(valid);
+        let chunks = window.steps.iter().map(|&step| {
+            let first = step.saturating_mul(chunk).min(valid);
+            first..first.saturating_add(chunk).min(valid)
+        });
+        let chunks: Vec<Range<usize>> = chunks.collect();
+        for row in spectrogram.features.chunks_exact(mel.frames()) {
+            let end = data.len() + mel.frames();
+            for chunk in &chunks {
+                data.extend_from_slice(row.get(chunk.clone()).unwrap_or_default());
+            }
+            // Padding, which nobody looks at.
+            data.resize(end, row.last().copied().unwrap_or_default());
+        }
+        valid_frames.push(chunks.iter().map(ExactSizeIterator::len).sum());
     }
     Some(Mels {
         features: Array {

@@ -20,6 +20,9 @@ use crate::video::{self, VideoSampling};
 /// The context that a model without `max_position_embeddings` is taken to have, in tokens.
 const DEFAULT_CONTEXT: usize = 32_768;
 
+/// `n_window` of a sound's encoder where `config.json` has none: half of its chunks, in mel frames.
+const DEFAULT_HALF_CHUNK: usize = 100;
+
 /// What a caller may choose beyond what the model's files say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -57,6 +60,9 @@ pub struct Processor {
     pub(crate) image_colours: ColourTable,
     pub(crate) frame_colours: ColourTable,
     pub(crate) mel: Option<MelExtractor>,
+    /// Mel frames that the encoder of sounds looks at by themselves, a multiple of four; nothing where tokens would reach
+    /// over the borders of such chunks.
+    pub(crate) sound_chunk: Option<usize>,
     pub(crate) options: Options,
     generation: GenerationDefaults,
     /// A directory without a template can still be used for what needs none.
@@ -100,7 +106,14 @@ impl Processor {
         .map_or(DEFAULT_CONTEXT, |context| {
             usize::try_from(context).unwrap_or(usize::MAX)
         });
+        let half_chunk = model_lookup(family, &config, "audio_config.n_window")
+            .and_then(serde_json::Value::as_u64)
+            .map_or(DEFAULT_HALF_CHUNK, |half| {
+                usize::try_from(half).unwrap_or(0)
+            });
+        let sound_chunk = half_chunk.is_multiple_of(2) && half_chunk > 0;
         Ok(Self {
+            sound_chunk: sound_chunk.then(|| half_chunk.saturating_mul(2)),
             generation: generation::load(dir, &config, family, &tokenizer)?,
             image_colours: ColourTable::new(&media.image),
             frame_colours: ColourTable::new(&media.video.picture),
@@ -146,6 +159,12 @@ impl Processor {
     /// How media are preprocessed.
     pub fn media_config(&self) -> &MediaConfig {
         &self.media
+    }
+
+    /// Mel frames that the encoder of sounds looks at by themselves, where whole tokens come of them: see
+    /// [`Processor::steps`].
+    pub fn sound_chunk(&self) -> Option<usize> {
+        self.sound_chunk
     }
 
     /// The positions that the model was made for, in tokens.

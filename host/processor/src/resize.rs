@@ -10,7 +10,7 @@ use crate::config::Filter;
 
 impl Filter {
     /// Half the width of the filter in source pixels at scale 1.
-    fn support(self) -> f64 {
+    pub(crate) fn support(self) -> f64 {
         match self {
             Filter::Bilinear => 1.0,
             Filter::Bicubic => 2.0,

@@ -4,7 +4,7 @@
 //! understand each other. Digests decide what may be done together: what does not fit is left out by name, never
 //! guessed at.
 
-use crate::frame::limits::{NEWEST, OLDEST};
+use crate::frame::limits::{NEWEST, OLDEST, SHIPMENTS};
 use crate::frame::{Hello, Identity};
 
 /// What may be done with a peer, seen from the node that calls itself the edge.
@@ -20,6 +20,9 @@ pub struct Agreement {
     pub cloud_draft: bool,
     /// Media have the same tokens on both sides: the edge's keep lists name the same tokens there.
     pub keep_lists: bool,
+    /// The peer's target takes media that were made smaller for it ([`crate::frame::Made`]). To one of before that they go as
+    /// they came, and keep lists say what is read of them.
+    pub shipments: bool,
 }
 
 /// Two nodes have no version in common.
@@ -44,6 +47,7 @@ impl Hello {
             software,
             draft,
             target,
+            shipments: SHIPMENTS,
         }
     }
 
@@ -71,6 +75,7 @@ impl Hello {
             drafts: fits(self.draft, |identity| identity.tokenizer),
             cloud_draft: fits(peer.draft, |identity| identity.tokenizer),
             keep_lists: fits(layout, |identity| identity.processor),
+            shipments: peer.target.is_some() && peer.shipments >= SHIPMENTS,
         })
     }
 }
@@ -144,5 +149,22 @@ mod tests {
         let other_layout = identity("large", "t", "q");
         assert_eq!(with(None, other_layout), (true, true, false, false));
         assert_eq!(with(small, None), (false, false, false, false));
+    }
+
+    #[test]
+    fn a_node_of_before_shipments_is_sent_none() {
+        let edge = Hello::of("edge".into(), identity("small", "t", "p"), None);
+        let cloud = Hello::of("cloud".into(), None, identity("large", "t", "p"));
+        assert!(edge.agree(&cloud).unwrap().shipments);
+        // What a later one takes, it takes besides.
+        for (shipments, taken) in [(0, false), (SHIPMENTS, true), (SHIPMENTS + 1, true)] {
+            let peer = Hello {
+                shipments,
+                ..cloud.clone()
+            };
+            assert_eq!(edge.agree(&peer).unwrap().shipments, taken);
+        }
+        // Who has no target reads nothing.
+        assert!(!cloud.agree(&edge).unwrap().shipments);
     }
 }

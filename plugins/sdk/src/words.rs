@@ -66,7 +66,7 @@ pub mod overrides {
     pub const EXACT: u32 = 2;
     /// Media kept at the edge.
     pub const MEDIA: u32 = 4;
-    /// Another retention than planned.
+    /// Another retention than planned, or media that were to be made smaller went as they came.
     pub const RETENTION: u32 = 8;
     /// Another peer than planned.
     pub const PEER: u32 = 16;

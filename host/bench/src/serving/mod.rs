@@ -67,6 +67,7 @@ fn noise_prompt(config: &ModelConfig, grid: Grid, text: usize) -> ModelInputs {
         second_per_grid_ts: if grid.t == 1 { Vec::new() } else { vec![1.0] },
         videos,
         audio: None,
+        whole: None,
     }
 }
 

@@ -51,7 +51,7 @@ pub struct Treatment {
     pub scale: f64,
     /// Share of frames or segments kept, in `(0, 1]`.
     pub frames: f64,
-    /// JPEG quality, 1 to 100; 0 for the original bytes.
+    /// JPEG quality, 1 to 100; 0 for the original bytes, or the best where they cannot be had.
     pub quality: u32,
     /// What becomes of the rest.
     pub rest: Rest,

@@ -83,6 +83,22 @@ pub fn scaled_size((width, height): (u32, u32), scale: f64) -> (u32, u32) {
     (scaled(width), scaled(height))
 }
 
+/// A picture at another size, in pixels across and down: the pixels that a shipment of that size would be made of. What is
+/// not sent can be made smaller in the same way.
+///
+/// # Errors
+/// [`MediaError::BadWay`] for a size that no shipment has, or a picture that does not hold the pixels that it should.
+pub fn resized(image: &RgbImage, size: (u32, u32)) -> Result<RgbImage, MediaError> {
+    let sides = 1..=MAX_SIDE;
+    if !sides.contains(&size.0) || !sides.contains(&size.1) {
+        let (width, height) = size;
+        return Err(bad(format!(
+            "{width} x {height} pixels, where each side has 1 to {MAX_SIDE}"
+        )));
+    }
+    Ok(pixels_of(image)?.scaled(size).into_image())
+}
+
 /// Makes the shipment of a picture.
 ///
 /// # Errors
@@ -213,14 +229,7 @@ fn picture(
             way.quality
         )));
     }
-    let pixels = Pixels::of(image).ok_or_else(|| {
-        let (width, height) = (image.width, image.height);
-        bad(format!(
-            "a picture of {width} x {height} pixels in {} bytes",
-            image.data.len()
-        ))
-    })?;
-    let pixels = pixels.scaled(canvas);
+    let pixels = pixels_of(image)?.scaled(canvas);
     let fill = pixels.mean();
     let whole = Region::whole(canvas);
     let kept: Vec<Region> = way
@@ -256,6 +265,16 @@ fn picture(
         fill,
     };
     Ok((sent, pixels.to_jpeg(way.quality)?))
+}
+
+fn pixels_of(image: &RgbImage) -> Result<Pixels<'_>, MediaError> {
+    Pixels::of(image).ok_or_else(|| {
+        let (width, height) = (image.width, image.height);
+        bad(format!(
+            "a picture of {width} x {height} pixels in {} bytes",
+            image.data.len()
+        ))
+    })
 }
 
 fn canvas_of(size: (u32, u32), scale: f64) -> Result<(u32, u32), MediaError> {
@@ -312,6 +331,26 @@ mod tests {
         assert_eq!(scaled_size((7, 9), 1.0), (7, 9));
         assert_eq!(scaled_size((7, 9), 5.0), (7, 9));
         assert_eq!(scaled_size((7, 9), f64::NAN), (1, 1));
+    }
+
+    #[test]
+    fn a_picture_that_is_not_sent_is_made_smaller_alike() {
+        let image = RgbImage {
+            width: 4,
+            height: 2,
+            data: (0..24).map(|value| value * 9).collect(),
+        };
+        let half = resized(&image, (2, 1)).unwrap();
+        let pixels = Pixels::of(&image).unwrap().scaled((2, 1));
+        assert_eq!((half.width, half.height), (2, 1));
+        assert_eq!(half.data, pixels.data.as_ref());
+        assert_eq!(resized(&image, (4, 2)).unwrap(), image);
+        for size in [(0, 1), (1, 0), (MAX_SIDE + 1, 1)] {
+            let refused = resized(&image, size).unwrap_err().to_string();
+            assert!(refused.contains("each side has 1 to 65535"), "{refused}");
+        }
+        let short = RgbImage { height: 3, ..image };
+        assert!(resized(&short, (2, 1)).is_err());
     }
 
     #[test]

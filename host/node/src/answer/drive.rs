@@ -27,7 +27,7 @@ use crate::adapt::Judge;
 use crate::clock::Clock;
 use crate::models::{Done, Opening, Order, Orders};
 use crate::peers::Ahead;
-use crate::request::Prompt;
+use crate::request::Cargo;
 
 /// The request's policy, as its answers ask it.
 pub type Steps = Arc<Mutex<Option<Ticket>>>;
@@ -55,8 +55,8 @@ pub struct Job {
     /// What it counts as where the policy escalates and there is no target: a bit of
     /// [`msao_core::offload::overrides`].
     pub withheld: u32,
-    /// The prompt.
-    pub prompt: Arc<Prompt>,
+    /// What goes to the target of the prompt.
+    pub cargo: Arc<Cargo>,
     /// Reads the answer's tokens.
     pub processor: Arc<Processor>,
     /// Texts that end the answer.
@@ -339,7 +339,7 @@ impl Driver {
         match &self.channel {
             Some(channel) => {
                 // A way that is lost is noticed where it is read.
-                let _lost = channel.sender.send(frame);
+                let _lost = channel.sender.send(self.addressed(frame));
             }
             None => {
                 self.outbox.push(frame);
@@ -350,12 +350,21 @@ impl Driver {
         }
     }
 
+    /// The frame as it goes out: an OPEN says what is sent of the prompt, which has been made once there is a way.
+    fn addressed(&self, mut frame: Frame) -> Frame {
+        if let (Frame::Open(open), Some(sent)) = (&mut frame, self.job.cargo.made()) {
+            open.prompt.clone_from(&sent.prompt);
+            open.target_input = sent.target_input;
+        }
+        frame
+    }
+
     /// Looks for a way to the target, after so long.
     fn connect(&mut self, after: Duration) {
         if let Some(way) = &self.job.way {
             let elsewhere = Arc::clone(&self.job.elsewhere);
-            let (prompt, traffic) = (&self.job.prompt, &self.job.traffic);
-            self.connecting = Some(way.find(after, elsewhere, prompt, traffic));
+            let (cargo, traffic) = (&self.job.cargo, &self.job.traffic);
+            self.connecting = Some(way.find(after, elsewhere, cargo, traffic));
         }
     }
 
@@ -396,8 +405,8 @@ impl Driver {
                     }
                     match way {
                         Ok(channel) => {
-                            for frame in self.outbox.drain(..) {
-                                let _lost = channel.sender.send(frame);
+                            for frame in std::mem::take(&mut self.outbox) {
+                                let _lost = channel.sender.send(self.addressed(frame));
                             }
                             self.channel = Some(channel);
                             self.refused = None;
@@ -436,7 +445,7 @@ impl Driver {
             Some(Frame::Refused(refused)) if refused.code == RefusedCode::MediaMissing => {
                 // It has forgotten them, or is another process than before: they are sent again.
                 if let Some(way) = &self.job.way {
-                    way.target.forget(&self.job.prompt);
+                    way.target.forget(&self.job.cargo);
                 }
                 self.lose_way();
                 Some(Event::PeerLost)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use msao_session::frame::{Frame, RefusedCode};
 use tokio::sync::mpsc;
 
-use crate::request::Prompt;
+use crate::request::Cargo;
 
 /// While the one asked for cannot be reached, it is looked for others so often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -101,15 +101,27 @@ pub enum NoWay {
     },
 }
 
+impl NoWay {
+    /// What is to go over cannot be made: trying again would not help.
+    pub fn unmade(message: String) -> NoWay {
+        NoWay::Refused {
+            code: RefusedCode::Failed,
+            retry_after_ms: 0.0,
+            message,
+        }
+    }
+}
+
 /// A way that is being made.
 pub type Connecting = Pin<Box<dyn Future<Output = Result<Channel, NoWay>> + Send>>;
 
 /// Somebody who has the target.
 pub trait Target: Send + Sync {
-    /// Brings the prompt's media there and opens a way. Waits while the other side is down, for as long as it takes.
-    fn connect(&self, prompt: &Arc<Prompt>, traffic: &Arc<Traffic>) -> Connecting;
+    /// Brings the prompt's media there, made as they are to be, and opens a way. Waits while the other side is down, for as long
+    /// as it takes. Once there is a way, [`Cargo::made`] has what OPEN says of the prompt.
+    fn connect(&self, cargo: &Arc<Cargo>, traffic: &Arc<Traffic>) -> Connecting;
     /// The other side does not have the prompt's media, whatever was known of that.
-    fn forget(&self, prompt: &Prompt);
+    fn forget(&self, cargo: &Cargo);
     /// Round trip and wait before new work begins, in ms; -1 for what is not known.
     fn figures(&self) -> (f64, f64);
     /// Whether it can be reached now, so far as is known.
@@ -140,13 +152,13 @@ impl Way {
         &self,
         after: Duration,
         elsewhere: Elsewhere,
-        prompt: &Arc<Prompt>,
+        cargo: &Arc<Cargo>,
         traffic: &Arc<Traffic>,
     ) -> Finding {
-        let (way, prompt, traffic) = (self.clone(), Arc::clone(prompt), Arc::clone(traffic));
+        let (way, cargo, traffic) = (self.clone(), Arc::clone(cargo), Arc::clone(traffic));
         Box::pin(async move {
             tokio::time::sleep(after).await;
-            let mut made = way.target.connect(&prompt, &traffic);
+            let mut made = way.target.connect(&cargo, &traffic);
             let mut looks = tokio::time::interval(LOOK_EVERY);
             loop {
                 tokio::select! {
@@ -154,7 +166,7 @@ impl Way {
                     made = &mut made => return (None, made),
                     _ = looks.tick(), if !way.target.is_there() => {
                         if let Some(other) = elsewhere(way.row) {
-                            let made = other.target.connect(&prompt, &traffic).await;
+                            let made = other.target.connect(&cargo, &traffic).await;
                             return (Some(other), made);
                         }
                     }

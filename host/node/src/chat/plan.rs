@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use msao_api::{ApiError, drawn_seed, system_fingerprint};
+use msao_core::inputs::ModelInputs;
 use msao_core::meter::Spent;
 use msao_core::offload::manifest::Probe;
 use msao_core::offload::record::GenerationId;
@@ -17,14 +18,14 @@ use msao_registry::{Arrival, Ticket, with_scores};
 use msao_session::frame::Identity;
 use tracing::Instrument as _;
 
-use super::treat::{encoding, fitting, treated};
+use super::treat::{Fitted, encoding, fitting};
 use super::trust::{self, Seen, Trust};
 use super::{Asked, random};
 use crate::clock::since_1970_ms;
 use crate::models::{Model, Opening, Seat};
 use crate::node::Node;
 use crate::peers::Ahead;
-use crate::request::{self, Kept, Prompt, Retained};
+use crate::request::{self, Prompt, Reaches, Reading, Retained, Sight};
 
 /// The tokens of each medium of a prompt, those needed most first, as a post-processor has ranked them.
 pub type Orders = Vec<Vec<u32>>;
@@ -61,6 +62,8 @@ pub struct Planned {
     pub ahead: Ahead,
     /// What is read of the media.
     pub retained: Retained,
+    /// Where its models are.
+    pub reaches: Reaches,
     /// By what it was chosen, where the probe has run.
     pub orders: Option<Orders>,
     /// The draft model's seat, where the probe has taken it and the answer goes on from there: it waits for what it is to
@@ -76,15 +79,15 @@ pub struct Planned {
 
 impl Planned {
     /// Tokens of the prompt that a model reads, text included.
-    pub fn tokens(&self, kept: &Kept) -> u32 {
-        read_of(&self.prompt, kept)
+    pub fn tokens(&self, sight: &Sight) -> u32 {
+        read_of(&self.prompt, sight)
     }
 }
 
 /// Tokens of a prompt of whose media so much is read.
-fn read_of(prompt: &Prompt, kept: &Kept) -> u32 {
+fn read_of(prompt: &Prompt, sight: &Sight) -> u32 {
     let media = prompt.media.iter().map(|medium| medium.tokens);
-    (prompt.tokens() as u32).saturating_sub(kept.dropped(media))
+    (prompt.tokens() as u32).saturating_sub(sight.dropped(media))
 }
 
 /// Plans a request.
@@ -149,20 +152,26 @@ pub async fn plan(
     };
     let allowed = allowed(plan, &request, &parts, &nodes)?;
     let stays = asked.request.media_at_edge;
-    let planned = fitting(node, allowed, &prompt, stays);
+    let planned = fitting(node, allowed, &prompt, (&request, &parts), stays);
     let seen = Seen {
         request: &request,
         parts: &parts,
         nodes: &nodes,
         prompt: &prompt,
     };
-    let (trust, (plan, overrides)) = trust::admit(node, seen, planned);
-    let retained = Retained::of(&plan.parts, &prompt.media, planning.orders.as_deref());
+    let (trust, fitted) = trust::admit(node, seen, planned);
+    let Fitted {
+        plan,
+        overrides,
+        reaches,
+    } = fitted;
+    let orders = planning.orders.as_deref();
+    let retained = retained(model, &plan, &prompt, orders, reaches)?;
     // At once: who is planned next sees it.
     let tokens = read_of(&prompt, &retained.target);
     let ahead = node.ahead(plan.peer as usize, plan.route, tokens);
     // What an audit asks the draft model has to be what it would have drafted, behind the same probe.
-    let goes_on = trust.is_audited() && !retained.draft.is_whole();
+    let goes_on = trust.is_audited() && !retained.draft.lists().is_whole();
     let looked = planning.let_go(plan.route, goes_on).await;
     let mut ticket = planning.ticket.take().ok_or_else(ApiError::internal)?;
     if overrides != 0 {
@@ -185,10 +194,28 @@ pub async fn plan(
         trust,
         ahead,
         retained,
+        reaches,
         orders: planning.orders.take(),
         seat: planning.seat.take(),
         looked,
         probe_ms: planning.probe_ms,
+    })
+}
+
+/// What the models read of a prompt's media by a plan that can run.
+pub fn retained(
+    model: &Model,
+    plan: &Plan,
+    prompt: &Prompt,
+    orders: Option<&[Vec<u32>]>,
+    reaches: Reaches,
+) -> Result<Retained, ApiError> {
+    let processor = &model.processor;
+    let retained = Retained::of(&plan.parts, &prompt.media, orders, processor, reaches);
+    retained.map_err(|error| {
+        // Sizes that cannot be had were left out before.
+        tracing::error!(%error, "a medium cannot be laid out as planned");
+        ApiError::internal()
     })
 }
 
@@ -282,7 +309,8 @@ impl Planning<'_> {
             }),
             ..OpenOptions::default()
         };
-        let seat = open(model, prompt, params.clone(), max_tokens, options, None).await;
+        let read = (&prompt.inputs, prompt.tokens() as u32);
+        let seat = open(model, read, params.clone(), max_tokens, options, None).await;
         let seat = seat.map_err(|error| failed(self.node, &error))?;
         let probed = seat
             .probed()
@@ -346,25 +374,19 @@ fn content_free(model: &Model, prompt: &Prompt) -> Vec<u32> {
     }
 }
 
-/// Takes a seat for one answer.
+/// Takes a seat for one answer to a prompt of which so many tokens are read.
 pub async fn open(
     model: &Model,
-    prompt: &Prompt,
+    (inputs, tokens): (&Arc<ModelInputs>, u32),
     params: SamplingParams,
     max_tokens: u32,
     options: OpenOptions,
     top_logprobs: Option<u32>,
 ) -> Result<Box<dyn Seat>, ServiceError> {
-    let sampler = Sampler::new(params, model.vocabulary(), &prompt.inputs.input_ids)
+    let sampler = Sampler::new(params, model.vocabulary(), &inputs.input_ids)
         .map_err(|error| EngineError::Request(error.to_string()))?;
-    let kept = options.keep.iter().flat_map(|keep| &keep.items);
-    let dropped = prompt.media.iter().zip(kept).map(|(medium, kept)| {
-        let kept = kept.as_ref().map(|kept| kept.len() as u32);
-        kept.map_or(0, |kept| medium.tokens.saturating_sub(kept))
-    });
-    let tokens = (prompt.tokens() as u32).saturating_sub(dropped.sum());
     let open = Open {
-        inputs: Arc::clone(&prompt.inputs),
+        inputs: Arc::clone(inputs),
         sampler,
         reserve: max_tokens as usize,
         options,
@@ -378,21 +400,25 @@ pub async fn open(
     model.engine.open(open).await
 }
 
-/// The same, to be taken later, of a prompt of whose media so much is read.
+/// The same, to be taken later, of a prompt as it is read.
 pub fn opening(
     model: &Model,
-    prompt: &Arc<Prompt>,
-    kept: &Kept,
+    reading: &Arc<Reading>,
     params: SamplingParams,
     max_tokens: u32,
     top_logprobs: Option<u32>,
 ) -> Opening {
-    let (model, prompt) = (model.clone(), Arc::clone(prompt));
-    let options = OpenOptions {
-        keep: kept.pruning(prompt.media.len()),
-        probe: None,
-    };
-    Box::pin(async move { open(&model, &prompt, params, max_tokens, options, top_logprobs).await })
+    let (model, reading) = (model.clone(), Arc::clone(reading));
+    Box::pin(async move {
+        let laid = reading.laid().await;
+        let laid = laid.map_err(|why| ServiceError::Engine(EngineError::Request(why)))?;
+        let options = OpenOptions {
+            keep: laid.kept.pruning(laid.media.len()),
+            probe: None,
+        };
+        let prompt = (&laid.inputs, laid.tokens());
+        open(&model, prompt, params, max_tokens, options, top_logprobs).await
+    })
 }
 
 /// The probe's seat, to go on later with what is kept.
@@ -431,22 +457,18 @@ pub fn without_target(exact: bool, why: &str) -> ApiError {
     }
 }
 
-/// The plan as it may run on this node. Gives what was changed.
+/// The plan as it may run on this node. Gives what was changed. What it says of media is left to [`fitting`].
 pub fn allowed(
     plan: Plan,
     request: &offload::Request,
     parts: &[Part],
     nodes: &[offload::Node],
 ) -> Result<(Plan, u32), ApiError> {
-    // As far as `treated` says.
+    // As far as `fitting` says.
     let means = Means { retention: true };
     let exact = request.flags & flag::EXACT != 0;
-    let (mut plan, mut changed) = offload::allowed(plan, request, parts, nodes, means)
-        .map_err(|why| without_target(exact, &why.to_string()))?;
-    if treated(&mut plan.parts, parts) {
-        changed |= overrides::RETENTION;
-    }
-    Ok((plan, changed))
+    offload::allowed(plan, request, parts, nodes, means)
+        .map_err(|why| without_target(exact, &why.to_string()))
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use msao_api::{ApiError, ItemReport, Piece, PromptTokens, Report, Retention, Usage};
 use msao_core::chat::Modality;
+use msao_core::digest::Digest;
 use msao_core::meter::Spent;
-use msao_core::offload::{Decision, Outcome, Route, Status, overrides};
+use msao_core::offload::{Decision, Outcome, PartPlan, Plan, Rest, Route, Status, overrides};
 use msao_session::edge::{Config, Counters, Start};
-use msao_session::frame::{Open, RefusedCode, SessionId, Wanted};
+use msao_session::frame::{self, Open, RefusedCode, SessionId, Wanted};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,13 +23,13 @@ use tracing::Instrument as _;
 
 use super::Told;
 use super::audit;
-use super::plan::{Planned, allowed, failed, going_on, opening, without_target};
-use super::treat::{clear_whole, fitting};
+use super::plan::{Planned, allowed, failed, going_on, opening, retained, without_target};
+use super::treat::{Fitted, clear_whole, fitting, ways};
 use super::trust::{self, Seen, Trust};
 use crate::answer::{Driven, Ended, Job, Steps, Traffic, drive};
 use crate::metrics::Work;
-use crate::node::Node;
-use crate::request::{Kept, Prompt, Retained};
+use crate::node::{Node, media_limits};
+use crate::request::{Cargo, Means, Prompt, Reading, Sight};
 
 /// What happens may wait for the client for so many pieces; beyond that its slowness is counted as absence.
 const UNREAD: usize = 256;
@@ -71,6 +72,10 @@ async fn caught<F: Future + Unpin>(running: &mut Option<F>) -> Option<F::Output>
 struct Running {
     node: Arc<Node>,
     planned: Planned,
+    /// What goes to the target of the prompt, should it be needed.
+    cargo: Arc<Cargo>,
+    /// The prompt as the draft model reads it, should it begin anew; `None` where there is none.
+    reading: Option<Arc<Reading>>,
     steps: Steps,
     traffic: Arc<Traffic>,
     told: mpsc::Sender<Told>,
@@ -88,13 +93,17 @@ struct Running {
 impl Running {
     fn new(node: Arc<Node>, mut planned: Planned, told: mpsc::Sender<Told>) -> Running {
         let steps = planned.ticket.take();
+        let gone = CancellationToken::new();
+        let (cargo, reading) = prompts(&node, &planned, &gone);
         Running {
             node,
             planned,
+            cargo,
+            reading,
             steps: Arc::new(Mutex::new(steps)),
             traffic: Arc::default(),
             told,
-            gone: CancellationToken::new(),
+            gone,
             overdue: false,
             silent: true,
             target_row: 0,
@@ -207,8 +216,11 @@ impl Running {
         self.target_row = way.as_ref().map_or(row, |way| way.row);
         self.has_target = way.is_some();
         let node = Arc::downgrade(&self.node);
-        let elsewhere = move |row| node.upgrade().filter(|_| !media_stay)?.same_target(row);
-        let prompt = planned.prompt.for_peer(&planned.retained.target);
+        let made = self.cargo.is_made();
+        let elsewhere = move |row| {
+            let node = node.upgrade().filter(|_| !media_stay)?;
+            node.same_target(row, made)
+        };
         let open = Open {
             session: session(),
             epoch: 0,
@@ -216,8 +228,9 @@ impl Running {
             sampling: params.clone(),
             top_logprobs: logprobs,
             max_tokens: planned.max_tokens,
-            target_input: prompt.digest(),
-            prompt,
+            // Filled in when it goes out: what is sent of the prompt may have to be made first.
+            target_input: Digest([0; 32]),
+            prompt: frame::Prompt::default(),
             deadline_ms: left_ms,
             tokenizer: Some(planned.prompt.identity.tokenizer),
             request: Some(planned.asked.id.clone()),
@@ -242,15 +255,16 @@ impl Running {
         };
         let judge = planned.trust.judge(&self.node);
         let mut looked_ms = 0.0;
-        let draft = self.node.models.draft.as_ref().map(|model| {
-            let (prompt, kept) = (&planned.prompt, &planned.retained.draft);
-            // The probe's seat is the first answer's: it has looked at the prompt.
+        let models = self.node.models.draft.as_ref().zip(self.reading.as_ref());
+        let draft = models.map(|(model, reading)| {
+            // The probe's seat is the first answer's: it has looked at the prompt, all of it.
             match planned.seat.take().filter(|_| choice == 0) {
                 Some(seat) => {
                     looked_ms = planned.probe_ms;
-                    going_on(seat, kept.keep(prompt.media.len()))
+                    let kept = planned.retained.draft.lists();
+                    going_on(seat, kept.keep(planned.prompt.media.len()))
                 }
-                None => opening(model, prompt, kept, params, planned.max_tokens, logprobs),
+                None => opening(model, reading, params, planned.max_tokens, logprobs),
             }
         });
         Job {
@@ -265,7 +279,7 @@ impl Running {
             } else {
                 overrides::ROUTE
             },
-            prompt: Arc::clone(&planned.prompt),
+            cargo: Arc::clone(&self.cargo),
             processor: Arc::clone(&planned.processor),
             stops: request.stop.clone(),
             logprobs: logprobs.is_some(),
@@ -299,7 +313,7 @@ impl Running {
         let allowed = allowed(plan, request, parts, nodes)?;
         let prompt: &Prompt = &planned.prompt;
         let stays = planned.asked.request.media_at_edge;
-        let again = fitting(&self.node, allowed, prompt, stays);
+        let again = fitting(&self.node, allowed, prompt, (request, parts), stays);
         let seen = Seen {
             request,
             parts,
@@ -307,15 +321,23 @@ impl Running {
             prompt,
         };
         let before = std::mem::replace(&mut planned.trust, Trust::none());
-        let (trust, (plan, changed)) = trust::again(&self.node, seen, before, again);
+        let (trust, fitted) = trust::again(&self.node, seen, before, again);
+        let Fitted {
+            plan,
+            overrides: changed,
+            reaches,
+        } = fitted;
         planned.trust = trust;
         ticket.ran(plan.clone());
         let orders = planned.orders.as_deref();
-        planned.retained = Retained::of(&plan.parts, &prompt.media, orders);
+        let model = self.node.models.first().ok_or_else(ApiError::internal)?;
+        planned.retained = retained(model, &plan, prompt, orders, reaches)?;
+        planned.reaches = reaches;
         let tokens = planned.tokens(&planned.retained.target);
         planned.ahead = (self.node).ahead(plan.peer as usize, plan.route, tokens);
         planned.plan = plan;
         planned.overrides |= changed | overrides::PEER;
+        (self.cargo, self.reading) = prompts(&self.node, planned, &self.gone);
         Ok(())
     }
 
@@ -362,7 +384,7 @@ impl Running {
         let (draft, target) = (&planned.retained.draft, &planned.retained.target);
         let items = planned.parts.iter().enumerate();
         let items = items.filter_map(|(medium, part)| {
-            let share = |kept: &Kept| kept.share(medium, part.tokens);
+            let share = |sight: &Sight| sight.share(medium, part.tokens);
             let retention = Retention {
                 draft: match route {
                     // It reads beside the target, and what the target reads.
@@ -450,8 +472,15 @@ impl Running {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(ticket) = ticket {
+        if let Some(mut ticket) = ticket {
             node.tell_how_busy();
+            let (parts, differ) = as_sent(&planned.plan, &self.cargo);
+            if differ {
+                ticket.ran(Plan {
+                    parts,
+                    ..planned.plan.clone()
+                });
+            }
             // Here, as planning is: another thread would take longer to wake than most policies take to learn, and the
             // sandbox ends those that take too long.
             if catch_unwind(AssertUnwindSafe(|| ticket.finish(outcome))).is_err() {
@@ -541,7 +570,8 @@ impl Running {
         let read = planned.tokens(&planned.retained.target);
         let billed = f64::from(read) + f64::from(counters.tokens);
         let (looked_here, looked_there) = self.looked();
-        let mut parts = planned.plan.parts.clone();
+        let (mut parts, as_came) = as_sent(&planned.plan, &self.cargo);
+        let as_came = if as_came { overrides::RETENTION } else { 0 };
         if route == Route::CloudDraft {
             // A session names one keep list a medium, which both models there go by.
             for part in &mut parts {
@@ -553,7 +583,8 @@ impl Running {
             route: route as u8,
             peer: row as u32,
             status: status as u8,
-            overrides: (driven.iter()).fold(planned.overrides, |all, it| all | it.overrides),
+            overrides: (driven.iter())
+                .fold(planned.overrides | as_came, |all, it| all | it.overrides),
             ttft_ms: since(|driven| driven.first_token_ms, f64::min),
             total_ms: since(|driven| driven.last_token_ms, f64::max),
             probe_ms: planned.probe_ms,
@@ -577,6 +608,46 @@ impl Running {
         counters.fill(&mut outcome);
         outcome
     }
+}
+
+/// What of a prompt goes to the target, and how the draft model reads it; both made when they are first needed, and as often as
+/// a request is planned.
+fn prompts(
+    node: &Node,
+    planned: &Planned,
+    gone: &CancellationToken,
+) -> (Arc<Cargo>, Option<Arc<Reading>>) {
+    let means = Means {
+        limits: media_limits(&node.config.media),
+        decoders: Arc::clone(&node.decoders),
+        gone: gone.clone(),
+    };
+    let prompt = &planned.prompt;
+    // The models' first laid the prompt out: it is the draft model, or else the target itself.
+    let processor = &planned.processor;
+    let reading = node.models.draft.as_ref().map(|_| {
+        let reading = Reading::new(prompt, &planned.retained.draft, processor, &means);
+        Arc::new(reading)
+    });
+    let ways = ways(&planned.plan, planned.reaches, prompt.media.len());
+    let cargo = Cargo::new(prompt, &planned.retained.target, processor, ways, means);
+    (Arc::new(cargo), reading)
+}
+
+/// A plan's parts as they ran, and whether media went as they came of which shipments were planned.
+fn as_sent(plan: &Plan, cargo: &Cargo) -> (Vec<PartPlan>, bool) {
+    let mut parts = plan.parts.clone();
+    let mut any = false;
+    let as_they_came = cargo.made().map(|sent| sent.as_they_came.as_slice());
+    for &number in as_they_came.unwrap_or_default() {
+        if let Some(part) = parts.get_mut(number) {
+            part.target.quality = 0;
+            part.target.rest = Rest::Send;
+            any = true;
+        }
+    }
+    clear_whole(&mut parts);
+    (parts, any)
 }
 
 /// A name that nobody can guess.

@@ -1,19 +1,21 @@
 //! What a plan does to media, so far as it can be done.
 
 use msao_core::digest::Digest;
-use msao_core::offload::{Part, PartPlan, Plan, Treatment, overrides};
+use msao_core::offload::{self, Part, PartPlan, Plan, Treatment, flag, overrides};
+use msao_processor::Processor;
 
 use crate::node::Node;
-use crate::request::{Prompt, draft_treatment, target_treatment};
+use crate::request::{Medium, Prompt, Reach, Reaches, canvas, treatment};
 
 /// Turns what is planned for the parts into what can be done; none are left where that is everything as it came. Says whether
 /// it is something else than was planned.
-pub fn treated(planned: &mut Vec<PartPlan>, parts: &[Part]) -> bool {
+pub fn treated(planned: &mut Vec<PartPlan>, parts: &[Part], reaches: Reaches) -> bool {
     let mut changed = false;
     if planned.len() == parts.len() {
         for (planned, part) in planned.iter_mut().zip(parts) {
-            let (draft, draft_differs) = draft_treatment(&planned.draft, part.modality);
-            let (target, target_differs) = target_treatment(&planned.target, part.modality);
+            let (draft, draft_differs) = treatment(&planned.draft, part.modality, reaches.draft);
+            let (target, target_differs) =
+                treatment(&planned.target, part.modality, reaches.target);
             *planned = PartPlan { draft, target };
             changed |= draft_differs || target_differs;
         }
@@ -37,36 +39,101 @@ pub fn clear_whole(planned: &mut Vec<PartPlan>) {
     }
 }
 
-/// The plan and what was changed of it, for the target that it leads to, be it by way of an escalation: what is kept is named
-/// by the tokens of this node's own processor, so that a target with another one reads everything. `media_stay`: media must not
-/// leave this node.
+/// A plan as it runs.
+pub struct Fitted {
+    /// It.
+    pub plan: Plan,
+    /// What of it is otherwise than planned: bits of [`overrides`].
+    pub overrides: u32,
+    /// Where its models are.
+    pub reaches: Reaches,
+}
+
+/// The plan for the target that it leads to, be it by way of an escalation: with the treatment of media that can be had
+/// there. What is kept is named by the tokens of this node's own processor, so that a target with another one reads everything.
+/// `media_stay`: media must not leave this node.
 pub fn fitting(
     node: &Node,
     allowed: (Plan, u32),
     prompt: &Prompt,
+    (request, parts): (&offload::Request, &[Part]),
     media_stay: bool,
-) -> (Plan, u32) {
+) -> Fitted {
     let (mut plan, mut changed) = allowed;
-    if plan.parts.is_empty() || prompt.media.is_empty() {
-        return (plan, changed);
-    }
+    let probed = request.flags & flag::PROBED != 0;
     let way = node.target(plan.peer as usize, plan.route, media_stay);
-    let target = way.and_then(|way| node.target_identity(way.row));
-    if target.is_none_or(|target| target.processor == prompt.identity.processor) {
-        return (plan, changed);
+    let row = way.map(|way| way.row);
+    let reaches = Reaches {
+        draft: if probed { Reach::Probed } else { Reach::Here },
+        target: match row {
+            // Where there is none nothing is sent either.
+            None | Some(0) => Reach::Here,
+            Some(row) if node.opens_shipments(row) => Reach::Ships,
+            Some(_) => Reach::Lists,
+        },
+    };
+    let mut differs = treated(&mut plan.parts, parts, reaches);
+    if let Some(model) = node.models.first() {
+        differs |= settled(&mut plan.parts, &prompt.media, &model.processor, reaches);
     }
-    for part in &mut plan.parts {
-        if part.target != Treatment::WHOLE {
+    let target = row.and_then(|row| node.target_identity(row));
+    if target.is_some_and(|target| target.processor != prompt.identity.processor) {
+        for part in &mut plan.parts {
+            differs |= part.target != Treatment::WHOLE;
             part.target = Treatment::WHOLE;
-            changed |= overrides::RETENTION;
         }
+        clear_whole(&mut plan.parts);
     }
-    clear_whole(&mut plan.parts);
-    (plan, changed)
+    if differs {
+        changed |= overrides::RETENTION;
+    }
+    Fitted {
+        plan,
+        overrides: changed,
+        reaches,
+    }
 }
 
-/// Names how a model's input is made of media: by this processor, and by what is kept of them. `side`: the treatment of a part
-/// that is the model's own.
+/// Leaves media at the size at which they came that have no tokens at another one, or none the fewer where nothing is sent.
+/// Says whether there are any.
+fn settled(
+    planned: &mut Vec<PartPlan>,
+    media: &[Medium],
+    processor: &Processor,
+    reaches: Reaches,
+) -> bool {
+    let mut changed = false;
+    for (part, medium) in planned.iter_mut().zip(media) {
+        for (how, reach) in [
+            (&mut part.draft, reaches.draft),
+            (&mut part.target, reaches.target),
+        ] {
+            if how.scale >= 1.0 {
+                continue;
+            }
+            let scaled = medium.extent.resized(canvas(medium.extent, how.scale));
+            let saves = match processor.tokens_of(0, scaled) {
+                Ok(grid) => reach == Reach::Ships || grid.patches() < medium.grid.patches(),
+                Err(_) => false,
+            };
+            if !saves {
+                how.scale = 1.0;
+                changed = true;
+            }
+        }
+    }
+    clear_whole(planned);
+    changed
+}
+
+/// How the media of a plan that ships them are sent; nothing where none are.
+pub fn ways(plan: &Plan, reaches: Reaches, media: usize) -> Option<Vec<Treatment>> {
+    let parts = plan.parts.iter().take(media).map(|part| part.target);
+    (reaches.target == Reach::Ships).then(|| parts.collect())
+}
+
+/// Names how a model's input is made of media: by this processor, and by what is kept of them and how. `side`: the treatment of a
+/// part that is the model's own.
 pub fn encoding(
     processor: &Digest,
     parts: &[PartPlan],
@@ -77,8 +144,14 @@ pub fn encoding(
     }
     let mut text = processor.to_string();
     for part in parts {
-        let how = side(part);
-        text.push_str(&format!(" {}/{}", how.keep, how.frames));
+        let Treatment {
+            keep,
+            scale,
+            frames,
+            quality,
+            rest,
+        } = side(part);
+        text.push_str(&format!(" {keep}/{frames}/{scale}/{quality}/{rest:?}"));
     }
     Digest::of(text.as_bytes())
 }
@@ -88,6 +161,7 @@ mod tests {
     use msao_core::offload::modality;
 
     use super::*;
+    use crate::request::BEST_QUALITY;
 
     #[test]
     fn what_is_kept_runs_as_planned_and_what_cannot_be_is_said() {
@@ -95,10 +169,15 @@ mod tests {
             modality,
             ..Part::default()
         });
-        let run = |mut planned: Vec<PartPlan>| {
-            let changed = treated(&mut planned, &parts);
+        let behind = |target, mut planned: Vec<PartPlan>| {
+            let reaches = Reaches {
+                draft: Reach::Here,
+                target,
+            };
+            let changed = treated(&mut planned, &parts, reaches);
             (planned, changed)
         };
+        let run = |planned| behind(Reach::Lists, planned);
         let whole = PartPlan {
             draft: Treatment::WHOLE,
             target: Treatment::WHOLE,
@@ -127,6 +206,36 @@ mod tests {
         assert_eq!(run(vec![only_scaled, whole]), (Vec::new(), true));
         // One for each part, or none.
         assert_eq!(run(vec![pruned]), (Vec::new(), true));
+        let ships = behind(Reach::Ships, vec![scaled, whole]);
+        let mut sent = scaled;
+        sent.target.quality = BEST_QUALITY;
+        assert_eq!(ships, (vec![sent, whole], false));
+        let here = behind(Reach::Here, vec![scaled, whole]);
+        assert_eq!(here, (vec![scaled, whole], false));
+    }
+
+    #[test]
+    fn only_where_shipments_are_opened_are_media_sent_otherwise_than_they_came() {
+        let half = Treatment {
+            scale: 0.5,
+            ..Treatment::WHOLE
+        };
+        let mut plan = Plan::plain(offload::Route::Cloud, 1);
+        plan.parts = vec![
+            PartPlan {
+                draft: Treatment::WHOLE,
+                target: half,
+            };
+            2
+        ];
+        let to = |target| Reaches {
+            draft: Reach::Here,
+            target,
+        };
+        // One for each medium, none for the text.
+        assert_eq!(ways(&plan, to(Reach::Ships), 1), Some(vec![half]));
+        assert_eq!(ways(&plan, to(Reach::Here), 1), None);
+        assert_eq!(ways(&plan, to(Reach::Lists), 1), None);
     }
 
     #[test]
@@ -149,6 +258,17 @@ mod tests {
         assert_ne!(half, processor);
         assert_eq!(half, target(&[part(0.1, 0.5)]));
         assert_ne!(half, target(&[part(1.0, 0.25)]));
+        let mut coded = part(1.0, 0.5);
+        let changes: [fn(&mut Treatment); 3] = [
+            |how| how.scale = 0.5,
+            |how| how.quality = 60,
+            |how| how.rest = offload::Rest::Crop,
+        ];
+        for change in changes {
+            let before = target(&[coded]);
+            change(&mut coded.target);
+            assert_ne!(target(&[coded]), before);
+        }
         assert_eq!(
             encoding(&processor, &[part(0.5, 1.0)], |part| &part.draft),
             half

@@ -20,7 +20,7 @@ use msao_adapt::acceptance::Mix;
 use msao_core::offload::{self, Mode, Part, Plan, Route, capability, flag, modality, overrides};
 
 use super::plan::allowed;
-use super::treat::fitting;
+use super::treat::{Fitted, fitting};
 use crate::adapt::{Admitted, Auditing, CLOSED, Class, Judge, Pair, Sure};
 use crate::node::Node;
 use crate::request::Prompt;
@@ -37,9 +37,6 @@ pub struct Seen<'a> {
     /// Its prompt.
     pub prompt: &'a Prompt,
 }
-
-/// A plan, and what was changed of it: bits of [`overrides`].
-pub type Changed = (Plan, u32);
 
 enum Standing {
     /// No budget is set, or the client demands the target's answer.
@@ -60,8 +57,8 @@ pub struct Trust {
 }
 
 /// Asks the audits about a request that has been planned, and gives the plan as it may run.
-pub fn admit(node: &Node, seen: Seen<'_>, planned: Changed) -> (Trust, Changed) {
-    let (plan, _) = &planned;
+pub fn admit(node: &Node, seen: Seen<'_>, planned: Fitted) -> (Trust, Fitted) {
+    let plan = &planned.plan;
     let target = reachable(node, seen, plan);
     let pair = target.and_then(|row| node.pair(row));
     let standing = if seen.request.flags & flag::EXACT != 0 || !node.adapt.has_budget() {
@@ -91,9 +88,9 @@ pub fn admit(node: &Node, seen: Seen<'_>, planned: Changed) -> (Trust, Changed) 
 
 /// The request was planned once more, because a peer refused it. It was asked about once, and is not again: what it may
 /// commit unverified is at most what it might before, and where it might something, nothing.
-pub fn again(node: &Node, seen: Seen<'_>, before: Trust, planned: Changed) -> (Trust, Changed) {
+pub fn again(node: &Node, seen: Seen<'_>, before: Trust, planned: Fitted) -> (Trust, Fitted) {
     let mut trust = before;
-    let target = reachable(node, seen, &planned.0);
+    let target = reachable(node, seen, &planned.plan);
     if let Standing::Within(admitted) = trust.standing {
         trust.standing = match target {
             Some(_) => Standing::Within(Admitted {
@@ -124,17 +121,17 @@ impl Trust {
         &mut self,
         node: &Node,
         seen: Seen<'_>,
-        planned: Changed,
+        planned: Fitted,
         target: Option<usize>,
-    ) -> Changed {
-        let (plan, changed) = planned;
+    ) -> Fitted {
+        let plan = &planned.plan;
         let must_be_exact = match &self.standing {
             Standing::Within(admitted) => admitted.floor > 1.0,
             Standing::Free | Standing::Outside => false,
         };
         let is_exact = plan.route != Route::Edge && plan.mode == Mode::Exact;
         if !must_be_exact || is_exact {
-            return (plan, changed);
+            return planned;
         }
         let request = offload::Request {
             flags: seen.request.flags | flag::EXACT,
@@ -150,13 +147,17 @@ impl Trust {
         match allowed(exact, &request, seen.parts, seen.nodes) {
             Ok(exact) => {
                 let stays = request.flags & flag::MEDIA_AT_EDGE != 0;
-                let (plan, others) = fitting(node, exact, seen.prompt, stays);
-                (plan, changed | more | others)
+                let of = (seen.request, seen.parts);
+                let fitted = fitting(node, exact, seen.prompt, of, stays);
+                Fitted {
+                    overrides: planned.overrides | more | fitted.overrides,
+                    ..fitted
+                }
             }
             Err(_) => {
                 // The target has gone since: an audit ends here, unfinished.
                 self.standing = Standing::Outside;
-                (plan, changed)
+                planned
             }
         }
     }

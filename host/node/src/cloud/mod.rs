@@ -18,11 +18,11 @@ use msao_session::frame::{Frame, Open, Refused, RefusedCode, SessionId, Wanted};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument as _;
 
-use crate::answer::{Channel, Connecting, Target, Traffic};
+use crate::answer::{Channel, Connecting, NoWay, Target, Traffic};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::models::Model;
-use crate::request::Prompt;
+use crate::request::Cargo;
 
 /// A stream that says nothing for so long has nothing to say.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
@@ -134,7 +134,8 @@ impl Sessions {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn serve(self: Arc<Self>, mut channel: Channel, known: Option<Arc<Prompt>>) {
+    /// Serves a stream. `known`: what a request of this node sends, whose bytes need not be uploaded.
+    async fn serve(self: Arc<Self>, mut channel: Channel, known: Option<Arc<Cargo>>) {
         let first = tokio::time::timeout(FIRST_FRAME, channel.receiver.recv()).await;
         let Ok(Some(Frame::Open(open))) = first else {
             return;
@@ -221,14 +222,17 @@ impl Sessions {
 pub struct Here(pub Arc<Sessions>);
 
 impl Target for Here {
-    fn connect(&self, prompt: &Arc<Prompt>, _traffic: &Arc<Traffic>) -> Connecting {
-        let (own, other) = Channel::pair();
-        let known = Some(Arc::clone(prompt));
-        tokio::spawn(Arc::clone(&self.0).serve(other, known));
-        Box::pin(async move { Ok(own) })
+    fn connect(&self, cargo: &Arc<Cargo>, _traffic: &Arc<Traffic>) -> Connecting {
+        let (sessions, cargo) = (Arc::clone(&self.0), Arc::clone(cargo));
+        Box::pin(async move {
+            cargo.sent().await.map_err(NoWay::unmade)?;
+            let (own, other) = Channel::pair();
+            tokio::spawn(sessions.serve(other, Some(cargo)));
+            Ok(own)
+        })
     }
 
-    fn forget(&self, _prompt: &Prompt) {}
+    fn forget(&self, _cargo: &Cargo) {}
 
     fn figures(&self) -> (f64, f64) {
         let queue_ms = self.0.figures().queue_ms;

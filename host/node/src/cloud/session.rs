@@ -4,14 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use msao_core::digest::Digest;
-use msao_core::inputs::ModelInputs;
 use msao_core::sampling::Sampler;
 use msao_engine::service::{Open as OpenSeat, ServiceError, Tell, Verdict};
 use msao_engine::{EngineError, OpenOptions};
-use msao_processor::Processor;
 use msao_session::cloud::{Choice, Cloud, Config, Effect, Event};
 use msao_session::depth::Acceptance;
-use msao_session::frame::{Frame, Medium, Open, RefusedCode, Wanted, kept_tokens};
+use msao_session::frame::{Frame, Open, RefusedCode, Wanted};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::mpsc;
 
@@ -22,7 +20,7 @@ use super::{Attach, Sessions};
 use crate::answer::Channel;
 use crate::metrics::Work;
 use crate::models::{Done, Model, Opening, Order, Orders};
-use crate::request::{Kept, Prompt};
+use crate::request::{Cargo, Given, Laid, lay_out};
 
 /// Drafts that one pass verifies for a session at most.
 const MOST_DRAFTS: usize = 64;
@@ -52,53 +50,6 @@ struct Served {
     both: bool,
 }
 
-/// What the models of a session read.
-struct Read {
-    inputs: Arc<ModelInputs>,
-    /// Tokens of each medium, in their order.
-    media: Vec<u32>,
-    /// What of them is read: by the target, and by a draft model beside it.
-    kept: Kept,
-}
-
-impl Read {
-    /// Of a prompt whose media have so many tokens each here, as the edge wants it to be read.
-    fn new(
-        inputs: Arc<ModelInputs>,
-        media: Vec<u32>,
-        wanted: &[Medium],
-    ) -> Result<Read, (RefusedCode, String)> {
-        if media.len() != wanted.len() {
-            let (wanted, here) = (wanted.len(), media.len());
-            let why = format!("prompt.media has {wanted} entries, and the messages name {here}");
-            return Err((RefusedCode::Request, why));
-        }
-        let mut kept = Vec::with_capacity(media.len());
-        for (number, (medium, &tokens)) in wanted.iter().zip(&media).enumerate() {
-            let bits = medium.keep.as_ref();
-            let list = bits
-                .map(|bits| kept_tokens(bits, tokens as usize))
-                .transpose();
-            let list = list.map_err(|error| {
-                let why = format!("prompt.media[{number}].keep {error}");
-                (RefusedCode::Request, why)
-            })?;
-            kept.push(list.filter(|list| list.len() < tokens as usize));
-        }
-        Ok(Read {
-            inputs,
-            media,
-            kept: Kept::new(kept),
-        })
-    }
-
-    /// Tokens of the prompt that are read.
-    fn tokens(&self) -> u32 {
-        let dropped = self.kept.dropped(self.media.iter().copied());
-        (self.inputs.input_ids.len() as u32).saturating_sub(dropped)
-    }
-}
-
 /// Where the times of its passes go.
 struct Passes {
     verify: Histogram,
@@ -112,7 +63,7 @@ impl Sessions {
         open: Open,
         channel: Channel,
         mut attached: mpsc::UnboundedReceiver<Attach>,
-        known: Option<Arc<Prompt>>,
+        known: Option<Arc<Cargo>>,
     ) {
         let read = match self.read(&open, known).await {
             Ok(read) => read,
@@ -216,48 +167,40 @@ impl Sessions {
     async fn read(
         &self,
         open: &Open,
-        known: Option<Arc<Prompt>>,
-    ) -> Result<Read, (RefusedCode, String)> {
+        known: Option<Arc<Cargo>>,
+    ) -> Result<Laid, (RefusedCode, String)> {
         let own = &self.target.identity;
-        if let Some(known) = &known
-            && known.identity.tokenizer == own.tokenizer
-            && known.identity.processor == own.processor
+        let wanted = &open.prompt.media;
+        let refused = |why| (RefusedCode::Request, why);
+        if let Some(prompt) = known.as_ref().map(|known| known.prompt())
+            && prompt.identity.tokenizer == own.tokenizer
+            && prompt.identity.processor == own.processor
+            && wanted.iter().all(|medium| medium.made.is_none())
         {
-            let media = known.media.iter().map(|medium| medium.tokens).collect();
-            return Read::new(Arc::clone(&known.inputs), media, &open.prompt.media);
+            let media = prompt.media.iter().map(|medium| Some(medium.tokens));
+            let media: Vec<Option<u32>> = media.collect();
+            return Laid::new(Arc::clone(&prompt.inputs), &media, wanted).map_err(refused);
         }
-        let held = |digest: &Digest| {
-            let media = known.iter().flat_map(|known| &known.media);
-            let mut media = media.filter(|medium| medium.digest == *digest);
-            media.next().map(|medium| medium.bytes.clone())
-        };
-        let mut media = Vec::with_capacity(open.prompt.media.len());
-        for medium in &open.prompt.media {
-            let bytes = held(&medium.digest).or_else(|| (self.media)(&medium.digest));
-            let bytes = bytes.ok_or_else(|| {
+        let held = |digest: &Digest| known.as_ref().and_then(|known| known.bytes(digest));
+        let mut given = Vec::with_capacity(wanted.len());
+        for medium in wanted {
+            let needed = medium.is_uploaded();
+            let bytes = needed
+                .then(|| held(&medium.digest).or_else(|| (self.media)(&medium.digest)))
+                .flatten();
+            if needed && bytes.is_none() {
                 let why = format!("medium {} is not here", medium.digest.short());
-                (RefusedCode::MediaMissing, why)
-            })?;
-            media.push((medium.modality, bytes));
+                return Err((RefusedCode::MediaMissing, why));
+            }
+            let medium = medium.clone();
+            given.push(Given { medium, bytes });
         }
         let processor = Arc::clone(&self.target.processor);
         let (messages, limits) = (open.prompt.messages.clone(), self.limits.media.clone());
-        let lay_out = move |processor: &Processor| {
-            let decode = |(modality, bytes): &(_, bytes::Bytes)| {
-                let decoded = processor.decode(*modality, bytes, &limits);
-                decoded.map_err(|error| error.to_string())
-            };
-            let decoded = media.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
-            let prepared = processor.prepare(&messages, &decoded);
-            let prepared = prepared.map_err(|error| error.to_string())?;
-            let spans = prepared.spans.iter();
-            let tokens: Vec<u32> = spans.map(|span| span.tokens.len() as u32).collect();
-            Ok::<_, String>((prepared.inputs, tokens))
-        };
-        let laid_out = tokio::task::spawn_blocking(move || lay_out(&processor)).await;
-        match laid_out {
-            Ok(Ok((inputs, media))) => Read::new(Arc::new(inputs), media, &open.prompt.media),
-            Ok(Err(why)) => Err((RefusedCode::Request, why)),
+        let laid_out =
+            tokio::task::spawn_blocking(move || lay_out(&processor, &messages, &given, &limits));
+        match laid_out.await {
+            Ok(laid) => laid.map_err(refused),
             Err(_) => Err((
                 RefusedCode::Failed,
                 "the prompt could not be laid out".into(),
@@ -270,7 +213,7 @@ impl Sessions {
         (self.draft.as_ref()).is_some_and(|draft| draft.identity.tokenizer == own)
     }
 
-    fn seat(&self, open: &Open, read: &Read, beside: &Beside) -> Opening {
+    fn seat(&self, open: &Open, read: &Laid, beside: &Beside) -> Opening {
         let on = |model: &Model, top_logprobs| seat_on(model, open, read, top_logprobs);
         let target = on(&self.target, open.top_logprobs);
         match (open.wanted, &self.draft) {
@@ -289,7 +232,7 @@ impl Sessions {
 
 /// A seat for a session on one model. A session names one keep list a medium, so that a draft model beside the target reads
 /// what the target reads.
-fn seat_on(model: &Model, open: &Open, read: &Read, top_logprobs: Option<u32>) -> Opening {
+fn seat_on(model: &Model, open: &Open, read: &Laid, top_logprobs: Option<u32>) -> Opening {
     let (engine, inputs) = (Arc::clone(&model.engine), Arc::clone(&read.inputs));
     let options = OpenOptions {
         keep: read.kept.pruning(read.media.len()),
@@ -478,61 +421,5 @@ async fn receive(channel: &mut Option<Channel>) -> Option<Frame> {
     match channel {
         Some(channel) => channel.receiver.recv().await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use msao_core::chat::Modality;
-    use msao_session::frame::keep_bits;
-
-    use super::*;
-
-    #[test]
-    fn a_keep_list_for_other_tokens_than_there_are_is_refused_with_its_place() {
-        let read = |keeps: &[Option<Vec<u8>>], media: &[u32]| {
-            let wanted: Vec<Medium> = keeps
-                .iter()
-                .map(|keep| Medium {
-                    digest: Digest([0; 32]),
-                    modality: Modality::Image,
-                    keep: keep.clone(),
-                })
-                .collect();
-            let tokens = 5 + media.iter().sum::<u32>() as usize;
-            let inputs = Arc::new(ModelInputs {
-                input_ids: vec![0; tokens],
-                ..ModelInputs::default()
-            });
-            Read::new(inputs, media.to_vec(), &wanted)
-        };
-        let bits = |kept: &[u32]| Some(keep_bits(kept, 10));
-        let some = read(&[None, bits(&[1, 9])], &[4, 10]).unwrap();
-        assert_eq!(
-            (some.kept.of(0), some.kept.of(1)),
-            (None, Some(&[1, 9][..]))
-        );
-        assert_eq!(some.tokens(), 5 + 4 + 2);
-        // All of it, bit by bit, is all of it.
-        let all: Vec<u32> = (0..10).collect();
-        assert!(read(&[bits(&all)], &[10]).unwrap().kept.is_whole());
-        assert_eq!(read(&[bits(&[])], &[10]).unwrap().tokens(), 5);
-        for (keeps, media, words) in [
-            (
-                vec![None, bits(&[1])],
-                vec![4, 17],
-                "prompt.media[1].keep has 2 bytes",
-            ),
-            (
-                vec![bits(&[9])],
-                vec![9],
-                "prompt.media[0].keep has bits behind the last",
-            ),
-            (vec![None], vec![4, 4], "prompt.media has 1 entries"),
-        ] {
-            let (code, why) = read(&keeps, &media).err().unwrap();
-            assert_eq!(code, RefusedCode::Request);
-            assert!(why.contains(words), "{why}");
-        }
     }
 }

@@ -21,7 +21,7 @@ const PROCESSOR: [&str; 7] = [
 ];
 
 /// The digests of the model in `folder`. `held`: how its weights are held, such as `bf16/none`; `sampling`: how clips are
-/// sampled where the files leave it open.
+/// sampled where the files leave it open, and what else of the layout of media is not in the processor's own files.
 ///
 /// Reads all weights: some seconds for a large model.
 ///

@@ -99,7 +99,9 @@ impl Model {
                 error: Box::new(error),
             })?;
             let processor = sample_at(processor, fps);
-            let sampling = format!("{:?}", processor.options().sampling);
+            // And which segments of a sound are heard together: what is laid out of one is named by those.
+            let (sampling, chunk) = (processor.options().sampling, processor.sound_chunk());
+            let sampling = format!("{sampling:?} {chunk:?}");
             let identity = identity::identity(folder, held, &sampling)
                 .map_err(|error| ModelError::Read { role, error })?;
             Ok((processor, identity))

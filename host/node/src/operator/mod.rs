@@ -37,6 +37,7 @@ mod audit;
 mod learned;
 mod own_words;
 mod routes;
+mod treatments;
 mod words;
 
 use std::sync::Arc;

@@ -8,6 +8,8 @@ use msao_core::offload::{
     Action, Decision, Node, Outcome, Plan, Route, Status, capability, flag, modality, overrides,
 };
 
+use super::treatments;
+
 /// A decision in words: what the plug-ins saw, what they said, what the host did otherwise, and what came of it. `manifest`:
 /// the policy's, which names reasons and terms.
 pub fn words(record: &DecisionRecord, manifest: Option<&Manifest>) -> String {
@@ -16,7 +18,12 @@ pub fn words(record: &DecisionRecord, manifest: Option<&Manifest>) -> String {
     said(&mut text, record, manifest);
     ran(&mut text, record);
     match &record.outcome {
-        Some(outcome) => became(&mut text, outcome),
+        Some(outcome) => {
+            became(&mut text, outcome);
+            for words in treatments::in_words(&record.parts, &outcome.parts) {
+                line(&mut text, &words);
+            }
+        }
         None => line(&mut text, "It is not over, or the node stopped first."),
     }
     text
@@ -223,7 +230,7 @@ fn ran(text: &mut String, record: &DecisionRecord) {
         (overrides::MEDIA, "kept media where they may be"),
         (
             overrides::RETENTION,
-            "kept other parts of the media than planned",
+            "kept other parts of the media than planned, or sent them as they came",
         ),
         (overrides::PEER, "asked another peer"),
         (

@@ -9,7 +9,7 @@ use msao_core::chat::{Message, Modality};
 use msao_core::digest::Digest;
 use msao_core::inputs::{Grid, ModelInputs, Patches};
 use msao_media::{Limits, MediaError};
-use msao_processor::{DecodeError, Media, Prepared, Processor, ProcessorError};
+use msao_processor::{DecodeError, Extent, Media, Prepared, Processor, ProcessorError};
 use msao_session::frame::{self, Identity};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +35,8 @@ pub struct Medium {
     pub tokens: u32,
     /// Their extent: frames, rows and columns of tokens. A sound is as long as it has tokens, and 1 x 1 otherwise.
     pub grid: Grid,
+    /// What its layout depends on.
+    pub extent: Extent,
 }
 
 /// A chat, laid out for one model.
@@ -60,13 +62,14 @@ impl Prompt {
         self.inputs.input_ids.len()
     }
 
-    /// The same as a peer is told it: media by digest, and what the target reads of them.
+    /// The same as a peer is told it that gets media as they came: by digest, and what the target reads of them.
     pub fn for_peer(&self, kept: &Kept) -> frame::Prompt {
         let media = self.media.iter().enumerate();
         let media = media.map(|(number, medium)| frame::Medium {
             digest: medium.digest,
             modality: medium.modality,
             keep: (kept.of(number)).map(|kept| frame::keep_bits(kept, medium.tokens as usize)),
+            made: None,
         });
         frame::Prompt {
             messages: self.messages.clone(),
@@ -176,7 +179,7 @@ fn in_tokens(patches: Option<&Patches>, merge: usize) -> impl Iterator<Item = Gr
 }
 
 /// Memory that a decoded medium takes.
-fn decoded_bytes(media: &Media) -> u64 {
+pub(super) fn decoded_bytes(media: &Media) -> u64 {
     let pixels = |width: u32, height: u32| u64::from(width) * u64::from(height);
     match media {
         Media::Image(image) => 3 * pixels(image.width, image.height),
@@ -214,6 +217,7 @@ fn described(modality: Modality, bytes: Bytes, media: &Media) -> Medium {
         duration_ms,
         tokens: 0,
         grid: Grid { t: 0, h: 0, w: 0 },
+        extent: Extent::of(media),
     }
 }
 

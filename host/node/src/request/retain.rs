@@ -11,24 +11,38 @@
 //!
 //! A model that reads fewer tokens drops the others before its first layer. The draft model whose probe has looked at all
 //! of them drops them behind the probe's layers: its choices may differ a little from those of one that never saw them.
+//! A medium that a model gets at another size, or of which it gets only some frames, is laid out so ([`View`]); all of the
+//! above is then said of the tokens that it has at that size.
 
 use msao_core::inputs::Grid;
-use msao_core::offload::{PartPlan, Rest, Treatment, modality};
+use msao_core::offload::{PartPlan, Treatment};
 use msao_engine::Keep;
+use msao_processor::{Processor, ProcessorError};
 
 use super::prepare::Medium;
+use super::treatment::{Reach, Reaches, is_made};
+use super::view::View;
 
-/// What one model reads of a prompt's media. Default: all.
+/// Which tokens of a prompt's media are read, of those that are laid out. Default: all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept(Vec<Option<Vec<u32>>>);
 
+/// What one model gets to read of a prompt's media. Default: all, as it came.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sight {
+    /// Of media that are laid out as they came. A medium with a view has its own list.
+    lists: Kept,
+    /// Media that are laid out otherwise.
+    views: Vec<Option<View>>,
+}
+
 /// What both models read of a prompt's media.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Retained {
     /// The draft model of this node.
-    pub draft: Kept,
+    pub draft: Sight,
     /// The target, and a draft model beside it.
-    pub target: Kept,
+    pub target: Sight,
 }
 
 impl Kept {
@@ -52,14 +66,6 @@ impl Kept {
         self.of(medium).map_or(tokens, |kept| kept.len() as u32)
     }
 
-    /// The share of a medium's tokens that is read, in [0, 1].
-    pub fn share(&self, medium: usize, tokens: u32) -> f64 {
-        match tokens {
-            0 => 1.0,
-            tokens => f64::from(self.count(medium, tokens)) / f64::from(tokens),
-        }
-    }
-
     /// How many tokens of media are not read; `tokens` of each, in their order.
     pub fn dropped(&self, tokens: impl Iterator<Item = u32>) -> u32 {
         let all = tokens.enumerate();
@@ -81,62 +87,100 @@ impl Kept {
     }
 }
 
-impl Retained {
-    /// What a plan's parts keep of media. `orders`: each medium's tokens, those needed most first, where a post-processor
-    /// has said so.
-    pub fn of(parts: &[PartPlan], media: &[Medium], orders: Option<&[Vec<u32>]>) -> Retained {
-        let side = |treatment: fn(&PartPlan) -> &Treatment| {
-            let media = media.iter().enumerate().map(|(number, medium)| {
-                let order = orders.and_then(|orders| orders.get(number));
-                let how = treatment(parts.get(number)?);
-                kept(how, medium.grid, order.map(Vec::as_slice))
-            });
-            Kept(media.collect())
-        };
-        Retained {
-            draft: side(|part| &part.draft),
-            target: side(|part| &part.target),
+impl Sight {
+    /// How a medium is laid out, where that is not as it came.
+    pub fn view(&self, medium: usize) -> Option<&View> {
+        self.views.get(medium)?.as_ref()
+    }
+
+    /// Whether every medium is laid out as it came.
+    pub fn is_plain(&self) -> bool {
+        self.views.iter().all(Option::is_none)
+    }
+
+    /// What is read of media that are laid out as they came.
+    pub fn lists(&self) -> &Kept {
+        &self.lists
+    }
+
+    /// How many tokens are read of a medium, which has `tokens` as it came.
+    pub fn count(&self, medium: usize, tokens: u32) -> u32 {
+        match self.view(medium) {
+            Some(view) => view.tokens(),
+            None => self.lists.count(medium, tokens),
         }
     }
-}
 
-/// How this node's draft model gets a part as things stand, and whether that is another way than planned.
-pub fn draft_treatment(planned: &Treatment, modality: u8) -> (Treatment, bool) {
-    let meant = meant(planned, modality);
-    let ran = as_sent(&meant);
-    // Nothing is sent, so that quality and rest have nothing to have an effect on.
-    (ran, meant.scale != ran.scale)
-}
-
-/// How the target gets a part as things stand, and whether that is another way than planned. Media go to it as they came:
-/// whoever makes them anew begins here.
-pub fn target_treatment(planned: &Treatment, modality: u8) -> (Treatment, bool) {
-    let meant = meant(planned, modality);
-    let ran = as_sent(&meant);
-    (ran, ran != meant)
-}
-
-/// A treatment without what has no meaning for the part.
-fn meant(planned: &Treatment, modality: u8) -> Treatment {
-    let mut meant = *planned;
-    match modality {
-        modality::TEXT => return Treatment::WHOLE,
-        modality::IMAGE => meant.frames = 1.0,
-        modality::AUDIO => meant.scale = 1.0,
-        _ => {}
+    /// The same as a share of those that it has as it came, in [0, 1].
+    pub fn share(&self, medium: usize, tokens: u32) -> f64 {
+        match tokens {
+            0 => 1.0,
+            tokens => (f64::from(self.count(medium, tokens)) / f64::from(tokens)).min(1.0),
+        }
     }
-    if meant.keep >= 1.0 {
-        meant.rest = Rest::Send;
+
+    /// How many tokens of media are not read; `tokens` of each as it came, in their order.
+    pub fn dropped(&self, tokens: impl Iterator<Item = u32>) -> u32 {
+        let all = tokens.enumerate();
+        all.map(|(medium, tokens)| tokens.saturating_sub(self.count(medium, tokens)))
+            .sum()
     }
-    meant
 }
 
-/// A treatment of the medium as the client sent it.
-fn as_sent(planned: &Treatment) -> Treatment {
-    Treatment {
-        keep: planned.keep,
-        frames: planned.frames,
-        ..Treatment::WHOLE
+impl Retained {
+    /// What a plan's parts, as they can run, keep of media. `orders`: each medium's tokens, those needed most first, where a
+    /// post-processor has said so.
+    ///
+    /// # Errors
+    /// If a medium cannot be laid out at the size that it is to have.
+    pub fn of(
+        parts: &[PartPlan],
+        media: &[Medium],
+        orders: Option<&[Vec<u32>]>,
+        processor: &Processor,
+        reaches: Reaches,
+    ) -> Result<Retained, ProcessorError> {
+        let side = |treatment: fn(&PartPlan) -> &Treatment,
+                    reach: Reach|
+         -> Result<Sight, ProcessorError> {
+            let mut sight = Sight::default();
+            for (number, medium) in media.iter().enumerate() {
+                let order = orders.and_then(|orders| orders.get(number));
+                let order = order.map(Vec::as_slice);
+                let how = parts.get(number).map_or(&Treatment::WHOLE, treatment);
+                let view = view(medium, how, order, processor, reach)?;
+                let list = match &view {
+                    Some(_) => None,
+                    None => kept(how, medium.grid, order),
+                };
+                sight.lists.0.push(list);
+                sight.views.push(view);
+            }
+            Ok(sight)
+        };
+        Ok(Retained {
+            draft: side(|part| &part.draft, reaches.draft)?,
+            target: side(|part| &part.target, reaches.target)?,
+        })
+    }
+}
+
+/// How a medium is laid out where that is not as it came.
+fn view(
+    medium: &Medium,
+    how: &Treatment,
+    order: Option<&[u32]>,
+    processor: &Processor,
+    reach: Reach,
+) -> Result<Option<View>, ProcessorError> {
+    match reach {
+        Reach::Ships if is_made(how) => View::of(medium, how, order, processor).map(Some),
+        // Here nothing need be made but what an encoder then has not to look at; tokens are dropped by a list.
+        Reach::Here if is_made(how) && how.keep > 0.0 => {
+            let view = View::of(medium, how, order, processor)?;
+            Ok((!view.is_whole(processor)).then_some(view))
+        }
+        _ => Ok(None),
     }
 }
 
@@ -186,7 +230,7 @@ fn share_of(share: f64, all: usize) -> usize {
 }
 
 /// An order of all tokens: the one given, then the others by number.
-fn completed(order: &[u32], tokens: usize) -> Vec<usize> {
+pub(super) fn completed(order: &[u32], tokens: usize) -> Vec<usize> {
     let mut named = vec![false; tokens];
     let mut all = Vec::with_capacity(tokens);
     for token in order.iter().map(|&token| token as usize) {
@@ -313,75 +357,19 @@ mod tests {
     }
 
     #[test]
-    fn the_target_gets_media_as_they_came_and_says_where_that_was_not_planned() {
-        let planned = Treatment {
-            keep: 0.5,
-            scale: 0.5,
-            frames: 0.5,
-            quality: 80,
-            rest: Rest::Crop,
-        };
-        let pruned = how(0.5, 0.5);
-        let ran = target_treatment(&planned, modality::VIDEO);
-        assert_eq!(ran, (pruned, true));
-        assert_eq!(target_treatment(&pruned, modality::VIDEO), (pruned, false));
-        for field in [
-            Treatment {
-                scale: 0.5,
-                ..pruned
-            },
-            Treatment {
-                quality: 80,
-                ..pruned
-            },
-            Treatment {
-                rest: Rest::Flatten,
-                ..pruned
-            },
-        ] {
-            assert_eq!(target_treatment(&field, modality::VIDEO), (pruned, true));
-        }
-        // Nothing is sent to the draft model here.
-        let unsent = Treatment {
-            scale: 1.0,
-            ..planned
-        };
-        assert_eq!(draft_treatment(&unsent, modality::VIDEO), (pruned, false));
-        assert_eq!(draft_treatment(&planned, modality::VIDEO), (pruned, true));
-        // What has no meaning is no change: the rest of what is whole, frames of a picture, sides of a sound.
-        let whole = Treatment {
-            rest: Rest::Crop,
-            ..Treatment::WHOLE
-        };
-        assert_eq!(
-            target_treatment(&whole, modality::IMAGE),
-            (Treatment::WHOLE, false)
-        );
-        let image = target_treatment(&how(1.0, 0.5), modality::IMAGE);
-        assert_eq!(image, (Treatment::WHOLE, false));
-        let sound = Treatment {
-            scale: 0.5,
-            ..pruned
-        };
-        assert_eq!(target_treatment(&sound, modality::AUDIO), (pruned, false));
-        let text = Treatment {
-            keep: 1.0,
-            ..planned
-        };
-        assert_eq!(
-            target_treatment(&text, modality::TEXT),
-            (Treatment::WHOLE, false)
-        );
-    }
-
-    #[test]
     fn counts_and_shares_are_of_what_is_kept() {
         let kept = Kept::new(vec![None, Some(vec![0, 2]), Some(Vec::new())]);
         assert!(!kept.is_whole());
         let counts: Vec<u32> = (0..4).map(|medium| kept.count(medium, 4)).collect();
         assert_eq!(counts, [4, 2, 0, 4]);
-        assert_eq!((kept.share(1, 4), kept.share(2, 4)), (0.5, 0.0));
         assert_eq!(kept.dropped([4, 4, 4, 4].into_iter()), 6);
+        let sight = Sight {
+            lists: kept.clone(),
+            views: Vec::new(),
+        };
+        assert_eq!((sight.share(1, 4), sight.share(2, 4)), (0.5, 0.0));
+        assert_eq!((sight.share(0, 4), sight.share(3, 0)), (1.0, 1.0));
+        assert_eq!(sight.dropped([4, 4, 4, 4].into_iter()), 6);
         assert_eq!(kept.keep(3).items, [None, Some(vec![0, 2]), Some(vec![])]);
         let whole = Kept::default();
         assert!(whole.is_whole());

@@ -167,6 +167,7 @@ mod tests {
                 },
                 valid_frames: vec![3, 1],
             }),
+            whole: None,
         }
     }
 

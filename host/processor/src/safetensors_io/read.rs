@@ -33,6 +33,7 @@ pub fn read(path: &Path) -> Result<ModelInputs, ProcessorError> {
             .seconds(videos.as_ref().map_or(0, |videos| videos.grids.len()))?,
         videos,
         audio: reader.mels()?,
+        whole: None,
     })
 }
 

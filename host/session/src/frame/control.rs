@@ -53,6 +53,15 @@ pub struct Hello {
     /// The target model, if there is one.
     #[serde(default)]
     pub target: Option<Identity>,
+    /// The newest version of shipments, and of what OPEN says of them ([`super::Made`]), that the node's target takes; it
+    /// takes those before as well. 0, which a node of before them says by saying nothing: none, media go there as they
+    /// came.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub shipments: u8,
+}
+
+fn is_none(version: &u8) -> bool {
+    *version == 0
 }
 
 impl Hello {

@@ -31,7 +31,16 @@ pub const MAX_ANSWER: usize = 1 << 17;
 /// Most media of a request.
 pub const MAX_MEDIA: usize = 256;
 
-/// Most bytes of all messages' texts and of all keep lists together.
+/// The version of [`Made`](super::Made), and of the shipments that it is about, which this code writes and reads.
+pub const SHIPMENTS: u8 = 1;
+
+/// Most pixels of a medium's side.
+pub const MAX_SIDE: usize = 1 << 20;
+
+/// Most bytes of the bits that say which steps of a medium are laid out.
+pub const MAX_STEP_BYTES: usize = 16 << 10;
+
+/// Most bytes of all messages' texts, of all keep lists, and of the bits of steps together.
 pub const MAX_PROMPT_BYTES: usize = 2 << 20;
 
 /// Most bytes of a name, a version or a reason in words.

@@ -11,7 +11,8 @@
 //! Control messages are CBOR maps with named fields; unknown fields are passed over, so that a message can grow within
 //! a version. DRAFT and VERDICT, which are sent for every few tokens, are fixed little-endian fields: to change one
 //! takes a new version. Kinds that came later (WORDS, COST) go only to an edge whose OPEN has the field that asks for
-//! them: to one that does not know them they would be the end of the stream.
+//! them: to one that does not know them they would be the end of the stream. Fields that came later and must not be passed
+//! over ([`Medium::made`]) go only to a cloud whose HELLO says that it knows them: to another one media go as they came.
 //!
 //! What [`encode`] writes [`Decoder`] reads: both hold a frame against the same limits ([`limits`]).
 //!
@@ -36,6 +37,7 @@ mod decoder;
 mod error;
 mod keep;
 pub mod limits;
+mod made;
 mod open;
 mod tokens;
 mod wire;
@@ -50,6 +52,7 @@ pub use self::cost::Cost;
 pub use self::decoder::Decoder;
 pub use self::error::FrameError;
 pub use self::keep::{KeepError, keep_bits, kept_tokens};
+pub use self::made::{Made, Window};
 pub use self::open::{Medium, Open, Prompt, Wanted};
 pub use self::tokens::{Draft, Finish, Verdict};
 pub use self::words::{Word, Words};

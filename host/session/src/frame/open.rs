@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::control::duration;
 use super::limits::{MAX_ANSWER, MAX_MEDIA, MAX_PROMPT_BYTES, MAX_TEXT_BYTES, MAX_TOP_LOGPROBS};
+use super::made::Made;
 use super::wire::{at_most, must};
 use super::{FrameError, Kind, SessionId, cbor};
 
@@ -24,18 +25,41 @@ pub enum Wanted {
 }
 
 /// One medium of the prompt. Its bytes travel apart, once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Medium {
-    /// Of the bytes as the target is to read them: re-encoded, if the plan says so.
+    /// Of the bytes as the target is to read them: re-encoded, if the plan says so. Of a medium that is dropped by its
+    /// `made`, of those that its sender has.
     pub digest: Digest,
     /// What it is.
     pub modality: Modality,
     /// A bit for each of its tokens, the first in the lowest bit of the first byte; set ones are kept. Nothing keeps
     /// all. Bits past the last token are 0. Tokens are counted as the target's own processor makes them: a list for
     /// another number of tokens is refused. It holds for all models of the cloud that read the prompt. See
-    /// [`keep_bits`](super::keep_bits) and [`kept_tokens`](super::kept_tokens).
+    /// [`keep_bits`](super::keep_bits) and [`kept_tokens`](super::kept_tokens). Where `made` has a window, it is of the
+    /// tokens in that.
     #[serde(default, with = "cbor::bitmap")]
     pub keep: Option<Vec<u8>>,
+    /// How it was made smaller, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Made>,
+}
+
+impl Medium {
+    /// Whether its bytes are needed: those of a medium that is dropped by its `made` are not uploaded.
+    pub fn is_uploaded(&self) -> bool {
+        self.made.as_ref().is_none_or(|made| made.window.is_some())
+    }
+
+    fn check(&self) -> Result<(), FrameError> {
+        let Some(made) = &self.made else {
+            return Ok(());
+        };
+        made.check()?;
+        let kind = Kind::Open;
+        let nothing = "nothing where `made` drops the medium";
+        let keeps = self.keep.is_none() || made.window.is_some();
+        must(kind, "prompt.media.keep", nothing, keeps)
+    }
 }
 
 /// What the target reads before the answer.
@@ -49,8 +73,8 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// Names what the target reads: SHA-256 over roles, texts, media by digest and keep lists, each behind its kind and
-    /// its length, so that no two prompts give the same bytes.
+    /// Names what the target reads: SHA-256 over roles, texts, media by digest, keep lists and how media were made smaller,
+    /// each behind its kind and its length, so that no two prompts give the same bytes.
     pub fn digest(&self) -> Digest {
         let mut hash = Sha256::new();
         let mut put = |kind: u8, bytes: &[u8]| {
@@ -83,11 +107,14 @@ impl Prompt {
                 Some(keep) => put(8, keep),
                 None => put(9, &[]),
             }
+            if let Some(made) = &medium.made {
+                put(10, &made.bytes());
+            }
         }
         Digest(hash.finalize().into())
     }
 
-    /// Bytes of texts and keep lists.
+    /// Bytes of texts, keep lists and bits of steps.
     fn bytes(&self) -> usize {
         let part = |part: &Part| match part {
             Part::Text { text } => text.len(),
@@ -103,8 +130,11 @@ impl Prompt {
             message.role.len() + content
         };
         let texts: usize = self.messages.iter().map(message).sum();
-        let keeps = self.media.iter().filter_map(|medium| medium.keep.as_ref());
-        texts + keeps.map(Vec::len).sum::<usize>()
+        let bits = |medium: &Medium| {
+            let window = medium.made.as_ref().and_then(|made| made.window.as_ref());
+            medium.keep.as_ref().map_or(0, Vec::len) + window.map_or(0, |it| it.steps.len())
+        };
+        texts + self.media.iter().map(bits).sum::<usize>()
     }
 }
 
@@ -177,6 +207,7 @@ impl Open {
         at_most(kind, "request", MAX_TEXT_BYTES, name)?;
         at_most(kind, "prompt.media", MAX_MEDIA, self.prompt.media.len())?;
         at_most(kind, "prompt", MAX_PROMPT_BYTES, self.prompt.bytes())?;
+        self.prompt.media.iter().try_for_each(Medium::check)?;
         let deadline = duration(self.deadline_ms);
         must(kind, "deadline_ms", "finite and not negative", deadline)?;
         let ranges = "within the ranges of the sampler's parameters";
@@ -208,13 +239,30 @@ mod tests {
             digest: Digest([byte; 32]),
             modality: Modality::Image,
             keep,
+            made: None,
         };
+        let dropped = Medium {
+            made: Some(Made {
+                shipped: false,
+                size: (64, 64),
+                length: 1,
+                frames: 0,
+                fps: 0.0,
+                whole: (1, 2, 2),
+                canvas: (64, 64),
+                scaled: (2, 2),
+                window: None,
+            }),
+            ..medium(1, None)
+        };
+        assert!(medium(1, None).is_uploaded() && !dropped.is_uploaded());
         let first = chat(vec![image("a"), text("x")], vec![medium(1, None)]);
         let renamed = chat(vec![image("b"), text("x")], vec![medium(1, None)]);
         assert_eq!(first.digest(), renamed.digest());
         let others = [
             chat(vec![text("x"), image("a")], vec![medium(1, None)]),
             chat(vec![image("a"), text("x")], vec![medium(2, None)]),
+            chat(vec![image("a"), text("x")], vec![dropped]),
             chat(vec![image("a"), text("x")], vec![medium(1, Some(vec![]))]),
             chat(vec![image("a"), text("x")], vec![medium(1, Some(vec![1]))]),
             chat(vec![image("a"), text("x"), text("")], vec![medium(1, None)]),

@@ -8,7 +8,7 @@ use msao_session::frame::{
 };
 use proptest::prelude::*;
 
-use crate::samples::{SESSION, plain_open, samples};
+use crate::samples::{SESSION, made_open, plain_open, samples};
 use crate::strategies::frame;
 
 fn written(frame: &Frame) -> Vec<u8> {
@@ -127,6 +127,13 @@ fn errors_name_field_and_limit() {
     };
     let mut logprobs = verdict.logprobs.clone();
     logprobs.as_mut().unwrap()[0].chosen.logprob = f64::NAN;
+    let mut wide = made_open();
+    wide.prompt.media[0].made.as_mut().unwrap().canvas.0 = 641;
+    let mut outside = made_open();
+    let made = outside.prompt.media[0].made.as_mut().unwrap();
+    made.window.as_mut().unwrap().columns = 8;
+    let mut keeping = made_open();
+    keeping.prompt.media[1].keep = Some(vec![1]);
     let mut hot = plain_open();
     hot.sampling.temperature = 3.0;
     let cases = [
@@ -174,6 +181,18 @@ fn errors_name_field_and_limit() {
             "COST.cache_byte_seconds must be finite and not negative",
         ),
         (
+            Frame::Open(Box::new(wide)),
+            "OPEN.prompt.media.made.canvas must be at most `size`, and of as many sides",
+        ),
+        (
+            Frame::Open(Box::new(outside)),
+            "OPEN.prompt.media.made.window must be a part of `scaled`",
+        ),
+        (
+            Frame::Open(Box::new(keeping)),
+            "OPEN.prompt.media.keep must be nothing where `made` drops the medium",
+        ),
+        (
             Frame::Open(Box::new(hot)),
             "OPEN.sampling must be within the ranges of the sampler's parameters",
         ),
@@ -209,6 +228,8 @@ fn control_messages_can_grow() {
         "words",
         "open-cost",
         "cost",
+        "hello-shipments",
+        "open-made",
     ] {
         let frame = sample(name);
         let mut fields = map(&frame);
@@ -255,6 +276,32 @@ fn whoever_does_not_ask_for_costs_opens_as_before() {
     let mut asking = open.clone();
     asking.cost = true;
     assert!(open.same_request(&asking));
+}
+
+/// A node that does not know how media are made smaller is not told of it; one that does must understand all of it.
+#[test]
+fn how_a_medium_was_made_is_told_whole_or_not_at_all() {
+    for name in ["hello", "open-full"] {
+        let bytes = written(&sample(name));
+        let says = |word: &[u8]| bytes.windows(word.len()).any(|window| window == word);
+        assert!(!says(b"shipments") && !says(b"made"), "{name}");
+    }
+    let mut fields = map(&sample("open-made"));
+    let Some(Value::Map(prompt)) = fields.get_mut("prompt") else {
+        panic!("no prompt")
+    };
+    let Some((_, Value::Array(media))) = prompt.last_mut() else {
+        panic!("no media")
+    };
+    let Some(Value::Map(medium)) = media.first_mut() else {
+        panic!("no medium")
+    };
+    let Some((_, Value::Map(made))) = medium.last_mut() else {
+        panic!("not made")
+    };
+    made.push((Value::Text("turned".into()), Value::Float(90.0)));
+    let refused = read_all(&framed(Kind::Open, &payload(&fields))).unwrap_err();
+    assert!(refused.to_string().contains("turned"), "{refused}");
 }
 
 #[test]

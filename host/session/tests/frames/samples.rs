@@ -7,8 +7,8 @@ use msao_core::digest::Digest;
 use msao_core::sampling::{SamplingParams, TokenLogprob, TopLogprobs};
 use msao_session::PrefixDigest;
 use msao_session::frame::{
-    Cancel, Close, Cost, Draft, Finish, Frame, Heartbeat, Hello, Identity, Medium, Open, Prompt,
-    Refused, RefusedCode, SessionId, Verdict, Wanted, Word, Words,
+    Cancel, Close, Cost, Draft, Finish, Frame, Heartbeat, Hello, Identity, Made, Medium, Open,
+    Prompt, Refused, RefusedCode, SessionId, Verdict, Wanted, Window, Word, Words,
 };
 
 pub const SESSION: SessionId = SessionId([
@@ -69,10 +69,73 @@ fn full_open() -> Open {
                 digest: Digest::of(b"picture"),
                 modality: Modality::Image,
                 keep: Some(vec![0b1010_0101, 1]),
+                made: None,
             }],
         },
         deadline_ms: 1500.5,
         committed: vec![1, 2, 300_000],
+        ..plain_open()
+    }
+}
+
+/// A picture of which a part is sent at half its size, and a clip that is dropped.
+pub fn made_open() -> Open {
+    let picture = Made {
+        shipped: true,
+        size: (640, 480),
+        length: 1,
+        frames: 0,
+        fps: 0.0,
+        whole: (1, 17, 23),
+        canvas: (320, 240),
+        scaled: (9, 11),
+        window: Some(Window {
+            top: 3,
+            left: 4,
+            rows: 6,
+            columns: 7,
+            steps: vec![1],
+        }),
+    };
+    let clip = Made {
+        shipped: false,
+        size: (112, 112),
+        length: 6,
+        frames: 12,
+        fps: 29.97,
+        whole: (3, 4, 4),
+        canvas: (112, 112),
+        scaled: (4, 4),
+        window: None,
+    };
+    let question = Part::Text {
+        text: "What moves?".into(),
+    };
+    Open {
+        prompt: Prompt {
+            messages: vec![Message {
+                role: "user".into(),
+                content: Content::Parts(vec![
+                    Part::Image { image: "0".into() },
+                    Part::Video { video: "1".into() },
+                    question,
+                ]),
+            }],
+            media: vec![
+                Medium {
+                    digest: Digest::of(b"shipment"),
+                    modality: Modality::Image,
+                    keep: Some(vec![1, 2, 3, 4, 5, 1]),
+                    made: Some(picture),
+                },
+                Medium {
+                    digest: Digest::of(b"clip"),
+                    modality: Modality::Video,
+                    keep: None,
+                    made: Some(clip),
+                },
+            ],
+        },
         ..plain_open()
     }
 }
@@ -127,6 +190,7 @@ pub fn samples() -> Vec<(&'static str, Frame)> {
                 software: "msao 0.1.0".into(),
                 draft: Some(identity("draft")),
                 target: None,
+                shipments: 0,
             }),
         ),
         ("open-plain", Frame::Open(Box::new(plain_open()))),
@@ -229,5 +293,17 @@ pub fn samples() -> Vec<(&'static str, Frame)> {
                 cache_byte_seconds: 1.5e9,
             }),
         ),
+        (
+            "hello-shipments",
+            Frame::Hello(Hello {
+                oldest: 1,
+                newest: 1,
+                software: "msao 0.1.0".into(),
+                draft: Some(identity("draft")),
+                target: None,
+                shipments: 1,
+            }),
+        ),
+        ("open-made", Frame::Open(Box::new(made_open()))),
     ]
 }

@@ -4,8 +4,8 @@ use msao_core::chat::{Content, Message, Modality};
 use msao_core::digest::Digest;
 use msao_core::sampling::{SamplingParams, TokenLogprob, TopLogprobs};
 use msao_session::frame::{
-    Cancel, Close, Cost, Draft, Finish, Frame, Heartbeat, Hello, Identity, Medium, Open, Prompt,
-    Refused, RefusedCode, SessionId, Verdict, Wanted, Word, Words,
+    Cancel, Close, Cost, Draft, Finish, Frame, Heartbeat, Hello, Identity, Made, Medium, Open,
+    Prompt, Refused, RefusedCode, SessionId, Verdict, Wanted, Window, Word, Words,
 };
 use proptest::prelude::*;
 
@@ -32,14 +32,16 @@ fn identity() -> impl Strategy<Value = Option<Identity>> {
 }
 
 fn hello() -> impl Strategy<Value = Frame> {
-    (1_u8..9, 0_u8..9, ".{0,60}", identity(), identity()).prop_map(
-        |(oldest, more, software, draft, target)| {
+    let versions = (1_u8..9, 0_u8..9, any::<u8>());
+    (versions, ".{0,60}", identity(), identity()).prop_map(
+        |((oldest, more, shipments), software, draft, target)| {
             Frame::Hello(Hello {
                 oldest,
                 newest: oldest + more,
                 software,
                 draft,
                 target,
+                shipments,
             })
         },
     )
@@ -67,6 +69,43 @@ fn sampling() -> impl Strategy<Value = SamplingParams> {
         )
 }
 
+/// A part of something: where it begins, and how much of how much it is.
+fn part() -> impl Strategy<Value = (u32, u32, u32)> {
+    (0_u32..99, 1_u32..99, 0_u32..99)
+        .prop_map(|(from, count, behind)| (from, count, from + count + behind))
+}
+
+fn made() -> impl Strategy<Value = Made> {
+    let side = || prop_oneof![Just((0, 0, 0)), part()];
+    let steps = prop::collection::vec(1_u8.., 1..9);
+    let sizes = (side(), any::<bool>());
+    let length = (1_u32.., any::<u32>(), 0.0..1e6);
+    let whole = (1_u32.., 1_u32.., 1_u32..);
+    let window = (part(), part(), prop::option::of(steps));
+    (any::<bool>(), sizes, length, whole, window).prop_map(
+        |(shipped, ((_, less, side), wide), (length, frames, fps), whole, window)| {
+            let ((top, rows, down), (left, columns, across), steps) = window;
+            Made {
+                shipped: shipped && steps.is_some(),
+                size: if wide { (side, less) } else { (side, side) },
+                length,
+                frames,
+                fps,
+                whole,
+                canvas: (less, less),
+                scaled: (down, across),
+                window: steps.map(|steps| Window {
+                    top,
+                    left,
+                    rows,
+                    columns,
+                    steps,
+                }),
+            }
+        },
+    )
+}
+
 fn prompt() -> impl Strategy<Value = Prompt> {
     let message = ("[a-z]{1,9}", ".{0,200}").prop_map(|(role, text)| Message {
         role,
@@ -78,11 +117,14 @@ fn prompt() -> impl Strategy<Value = Prompt> {
         Just(Modality::Audio)
     ];
     let keep = prop::option::of(prop::collection::vec(any::<u8>(), 0..40));
-    let medium = (digest(), modality, keep).prop_map(|(digest, modality, keep)| Medium {
-        digest,
-        modality,
-        keep,
-    });
+    let made = prop::option::of(made());
+    let medium =
+        (digest(), modality, keep, made).prop_map(|(digest, modality, keep, made)| Medium {
+            digest,
+            modality,
+            keep: keep.filter(|_| made.as_ref().is_none_or(|made| made.window.is_some())),
+            made,
+        });
     (
         prop::collection::vec(message, 0..4),
         prop::collection::vec(medium, 0..4),
