@@ -35,12 +35,6 @@ pub struct Laid {
 }
 
 impl Laid {
-    /// Tokens of the prompt that are read.
-    pub fn tokens(&self) -> u32 {
-        let dropped = self.kept.dropped(self.media.iter().copied());
-        (self.inputs.input_ids.len() as u32).saturating_sub(dropped)
-    }
-
     /// Of a prompt of whose media so many tokens each are laid out (nothing: it is dropped), read as `wanted` says.
     ///
     /// # Errors
