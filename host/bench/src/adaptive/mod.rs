@@ -10,8 +10,10 @@ pub mod guarantee;
 pub mod interrupt;
 pub mod isotonic;
 pub mod judges;
+pub mod kills;
 pub mod lab;
 pub mod measure;
+pub mod phases;
 pub mod pins;
 pub mod progress;
 pub mod questions;
@@ -20,6 +22,7 @@ pub mod scores;
 pub mod setting;
 pub mod stats;
 pub mod tuning;
+pub mod turns;
 pub mod work;
 
 use std::path::{Path, PathBuf};
@@ -34,14 +37,23 @@ use crate::plugins::shipped::Shelf;
 use crate::proof::{Part, prove};
 
 /// What may be shown alone.
-const PARTS: [&str; 4] = [scores::PART, retention::PART, "guarantee", "tuning"];
+const PARTS: [&str; 8] = [
+    scores::PART,
+    retention::PART,
+    turns::COST,
+    phases::PART,
+    "guarantee",
+    "tuning",
+    turns::DECLINES,
+    kills::PART,
+];
 /// Questions over seen mixes, where nobody says how many: some minutes of two cores.
 const QUESTIONS: usize = 1_200;
 
 /// What may be asked for.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Show these parts only: scores, retention, guarantee, tuning. May be given several times.
+    /// Show these parts only: scores, retention, cost, phases, guarantee, tuning, declines, kills. May be given several times.
     #[arg(long, value_name = "PART", value_parser = PARTS)]
     only: Vec<String>,
     /// Ask so many held-out questions over mixes that the models were trained on, and half as many over others.
@@ -96,7 +108,7 @@ pub fn run(args: &Args) -> Result<bool> {
     if let Some(out) = &args.fit {
         return only_fit(&setting, out).map(|()| true);
     }
-    let parts: [Part; 4] = [
+    let parts: [Part; 8] = [
         (
             scores::PART,
             "Scores of media beside what the target loses without them (demo pair, held-out questions)",
@@ -108,6 +120,16 @@ pub fn run(args: &Args) -> Result<bool> {
             Box::new(|| retention::rows(&setting)),
         ),
         (
+            turns::COST,
+            "What the probe costs (twin of a 0.5B model, two processes: edge on core 0 with the client, cloud on core 1)",
+            Box::new(|| turns::cost(&setting)),
+        ),
+        (
+            phases::PART,
+            "Links and loads that change (demo pair, two processes: edge on core 0, cloud on core 1)",
+            Box::new(|| phases::rows(&setting)),
+        ),
+        (
             "guarantee",
             "The guarantee of confident mode (simulated streams of known truth)",
             Box::new(|| guarantee::rows(&setting)),
@@ -116,6 +138,16 @@ pub fn run(args: &Args) -> Result<bool> {
             "tuning",
             "Bayesian optimisation on problems of known answer",
             Box::new(|| tuning::rows(&setting)),
+        ),
+        (
+            turns::DECLINES,
+            "A policy that declines what cannot pay (demo pair, two processes: edge on core 0 with the client, cloud on core 1)",
+            Box::new(|| turns::declines(&setting)),
+        ),
+        (
+            kills::PART,
+            "What was learned, and power cuts (one process)",
+            Box::new(|| kills::rows(&setting)),
         ),
     ];
     // Fewer questions show less; another set is another proof.

@@ -8,6 +8,7 @@ use msao_core::digest::Digest;
 use msao_processor::Processor;
 
 use super::interrupt::Interrupt;
+use crate::nodes::pair::Places;
 use crate::plugins::shipped::Shelf;
 
 /// What all parts share.
@@ -65,6 +66,19 @@ impl Setting {
             self.heldout.display()
         );
         Ok(())
+    }
+
+    /// What nodes that are processes are made of: the program beside this one, and the same models and components.
+    ///
+    /// # Errors
+    /// This program does not know where it lies.
+    pub fn places(&self) -> Result<Places> {
+        let prover = std::env::current_exe().context("this program's own path")?;
+        Ok(Places {
+            msao: prover.with_file_name("msao"),
+            models: self.models.clone(),
+            plugins: self.shelf.folder().to_owned(),
+        })
     }
 
     /// The file that the figures of a part are kept in.

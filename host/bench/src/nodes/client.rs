@@ -218,8 +218,16 @@ pub async fn push(operator: SocketAddr, plugins: &Path, name: &str) -> Result<Va
         let path = plugins.join(format!("{name}.{extension}"));
         std::fs::read(&path).with_context(|| path.display().to_string())
     };
-    let component = base64::engine::general_purpose::STANDARD.encode(read("wasm")?);
     let manifest = String::from_utf8(read("toml")?)?;
+    bring(operator, &read("wasm")?, &manifest).await
+}
+
+/// The same of a component and a manifest that are at hand.
+///
+/// # Errors
+/// As [`operate`].
+pub async fn bring(operator: SocketAddr, component: &[u8], manifest: &str) -> Result<Value> {
+    let component = base64::engine::general_purpose::STANDARD.encode(component);
     let body = json!({ "component": component, "manifest": manifest });
     let pushed = operate(operator, "/v1/policies", Some(&body)).await?;
     Ok(pushed.get("release").cloned().unwrap_or_default())

@@ -43,19 +43,19 @@ const AGREEMENT: f64 = 0.9;
 const VOCABULARY: usize = 8192;
 
 /// A target of Qwen2.5-0.5B's layers with a draft of its own first ones.
-struct Twin {
+pub struct Twin {
     name: &'static str,
     /// Where it is kept.
     folder: &'static str,
     layers: usize,
     draft_layers: usize,
     /// How nodes hold both models.
-    held: &'static str,
+    pub held: &'static str,
 }
 
 /// The one computes on a core (each draft makes a pass longer), the other waits for its memory (as targets on a GPU do, and as
 /// the formulas have it).
-const TWINS: [Twin; 2] = [
+pub const TWINS: [Twin; 2] = [
     Twin {
         name: "twin in int8",
         folder: "twin-link",
@@ -271,9 +271,12 @@ fn shape(rtt_ms: f64, bps: f64) -> String {
 }
 
 impl Twin {
-    /// Makes it, once. Its passes take long enough on one core; its vocabulary is small, since a draft pays for the whole head as
+    /// Makes it, once; its folder. Its passes take long enough on one core; its vocabulary is small, since a draft pays for the whole head as
     /// well.
-    fn made(&self, places: &Places, scratch: &Path) -> Result<PathBuf> {
+    ///
+    /// # Errors
+    /// The disk, or a shape that cannot be.
+    pub fn made(&self, places: &Places, scratch: &Path) -> Result<PathBuf> {
         // The nodes' configurations lie elsewhere.
         let out = std::path::absolute(scratch.join(self.folder))?;
         if out.join("twin.json").is_file() {

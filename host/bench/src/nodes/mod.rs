@@ -1,5 +1,7 @@
 //! Nodes as processes, and a client of them: what the demo shows and the proofs measure.
 
+#[cfg(feature = "engine")]
+pub mod between;
 pub mod client;
 pub mod demo;
 #[cfg(feature = "engine")]

@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::between::Between;
 use super::client::{activate, operate, push};
 use super::process::NodeProcess;
 
@@ -39,6 +41,8 @@ pub struct Wanted {
     pub api: String,
     /// The folders of the cloud's and of the edge's certificates; in the clear where there are none.
     pub tls: Option<[PathBuf; 2]>,
+    /// What the edge connects over, where the link is to change.
+    pub between: Option<Arc<Between>>,
 }
 
 /// Both of them.
@@ -67,6 +71,8 @@ impl Pair {
         let work = tempfile::tempdir()?;
         let cloud = start_cloud(places, wanted, work.path(), "127.0.0.1:0")?;
         let nodes = cloud.nodes.context("the cloud takes no sessions")?;
+        let between = wanted.between.as_ref();
+        let nodes = between.map_or(nodes, |between| between.towards(nodes));
         let draft = wanted.draft.clone();
         let draft = draft.unwrap_or_else(|| places.models.join("demo-draft"));
         let state = wanted.state.clone().unwrap_or_else(|| "edge".into());
@@ -116,6 +122,19 @@ impl Pair {
         let release = push(self.operator, &self.places.plugins, name).await?;
         activate(self.operator, &release).await?;
         Ok(release)
+    }
+
+    /// The same with a post-processor for what it has probed.
+    ///
+    /// # Errors
+    /// The edge refuses.
+    pub async fn policy_beside(&self, name: &str, postprocessor: &str) -> Result<()> {
+        let plugins = &self.places.plugins;
+        let policy = push(self.operator, plugins, name).await?;
+        let postprocessor = push(self.operator, plugins, postprocessor).await?;
+        let body = json!({ "policy": policy, "postprocessor": postprocessor });
+        operate(self.operator, "/v1/activate", Some(&body)).await?;
+        Ok(())
     }
 
     /// Kills the cloud, as a power cut would.

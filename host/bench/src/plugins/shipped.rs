@@ -35,6 +35,11 @@ impl Shelf {
         Ok(Shelf(target.unwrap_or(Path::new("")).join("plugins")))
     }
 
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
     fn read(&self, name: &str, ending: &str) -> Result<Vec<u8>> {
         let path = self.0.join(format!("{name}.{ending}"));
         std::fs::read(&path).with_context(|| {
@@ -51,6 +56,15 @@ impl Shelf {
     /// They are not there, or the manifest is wrong.
     pub fn get(&self, name: &str) -> Result<(Vec<u8>, Manifest)> {
         let manifest = Manifest::parse(&String::from_utf8(self.read(name, "toml")?)?)?;
+        Ok((self.read(name, "wasm")?, manifest))
+    }
+
+    /// A component and its manifest, as they are written.
+    ///
+    /// # Errors
+    /// They are not there.
+    pub fn files(&self, name: &str) -> Result<(Vec<u8>, String)> {
+        let manifest = String::from_utf8(self.read(name, "toml")?)?;
         Ok((self.read(name, "wasm")?, manifest))
     }
 

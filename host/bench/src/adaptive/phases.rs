@@ -1,0 +1,355 @@
+//! Links and loads that change while requests come: the adaptive policy beside fixed ones, on nodes that are processes.
+//!
+//! Each policy goes through the same phases with the same questions, one after the other, on a pair of nodes of its own. A
+//! phase's first requests are for getting used to it; the rest are compared.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use msao_core::chat::Modality;
+use msao_link::shaper::{Trace, TraceFormat};
+use serde_json::{Value, json};
+
+use super::progress::Progress;
+use super::questions::Draw;
+use super::setting::Setting;
+use crate::nodes::between::Between;
+use crate::nodes::client::{ask, question};
+use crate::nodes::pair::{Pair, Places, Wanted};
+use crate::report::Row;
+use crate::vqa::{Question, read};
+
+/// The part's name.
+pub const PART: &str = "phases";
+/// The policy that is shown.
+const ADAPTIVE: &str = "msao";
+/// Fixed ones whose answers are the target's, tie for tie (`cargo xtask prove nodes --only identity`): of equal accuracy.
+const FIXED: [&str; 3] = ["cloud-only", "cloud-draft", "fixed-speculate"];
+/// One that is not, told beside them.
+const CHEAPER: &str = "edge-only";
+/// Requests to get used to a phase, and requests that are compared.
+const USED_TO: usize = 20;
+const COMPARED: usize = 30;
+/// Seed of the choice of questions.
+const SEED: u64 = 0xada;
+/// Clients that keep the cloud busy.
+const BUSY: u64 = 6;
+/// Of the best fixed policy's mean latency in a phase, at most.
+const BEST: f64 = 1.1;
+/// Points of accuracy that may be lost.
+const POINTS: f64 = 0.4;
+
+/// What a phase does to link and cloud.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// Bits a second and round trip in ms.
+    Link(u64, f64),
+    /// Others ask the cloud all the time.
+    Busy,
+    /// They stop.
+    Idle,
+    Lost,
+    Back,
+    /// A file of `tests/data/traces`, how it is written, and the round trip in ms, which traces do not have.
+    Follow(&'static str, TraceFormat, f64),
+}
+
+const PHASES: [(&str, Change); 11] = [
+    ("200 Mbit/s, 10 ms", Change::Link(200_000_000, 10.0)),
+    ("5 Mbit/s, 10 ms", Change::Link(5_000_000, 10.0)),
+    ("50 Mbit/s, 10 ms", Change::Link(50_000_000, 10.0)),
+    ("50 Mbit/s, 120 ms", Change::Link(50_000_000, 120.0)),
+    ("200 Mbit/s, 10 ms, again", Change::Link(200_000_000, 10.0)),
+    ("the cloud's queue full", Change::Busy),
+    ("the cloud's queue empty", Change::Idle),
+    ("the link lost", Change::Lost),
+    ("the link back", Change::Back),
+    (
+        "a cell's trace (mahimahi), 40 ms",
+        Change::Follow("cell.mahimahi", TraceFormat::Mahimahi, 40.0),
+    ),
+    (
+        "a tram's trace (HSDPA), 60 ms",
+        Change::Follow("tram.hsdpa", TraceFormat::Hsdpa, 60.0),
+    ),
+];
+
+/// What came of one request.
+#[derive(Clone, Debug)]
+struct Seen {
+    ms: f64,
+    /// Of a short answer, whether it is the reference word for word.
+    right: Option<bool>,
+    route: String,
+}
+
+/// The part's rows.
+///
+/// # Errors
+/// A node does not come up, or a request fails.
+pub fn rows(setting: &Setting) -> Result<Vec<Row>> {
+    setting.interrupt.check("this part had not begun")?;
+    let places = setting.places()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let asked = questions(&setting.heldout, PHASES.len() * (USED_TO + COMPARED))?;
+        let all = FIXED.len() + 2;
+        let mut progress = Progress::new("requests", all * asked.len(), 0);
+        let mut seen = Vec::new();
+        for policy in [ADAPTIVE].iter().chain(&FIXED).chain([&CHEAPER]) {
+            seen.push(run(setting, &places, policy, &asked, &mut progress).await?);
+        }
+        progress.end();
+        Ok(compared(&PHASES.map(|(name, _)| name), &seen))
+    })
+}
+
+/// The questions of all phases, in an order in which pictures come and go.
+fn questions(folder: &Path, count: usize) -> Result<Vec<Question>> {
+    let mut all: Vec<Question> = read(folder)?
+        .into_iter()
+        .filter(|question| question.seen_mix && !question.media.is_empty())
+        .collect();
+    ensure!(
+        all.len() >= count,
+        "{} has {} questions about media, and {count} are asked: make a larger set with models/recipe/data.py",
+        folder.display(),
+        all.len()
+    );
+    Draw(SEED).shuffle(&mut all);
+    all.truncate(count);
+    Ok(all)
+}
+
+/// One policy through all phases.
+async fn run(
+    setting: &Setting,
+    places: &Places,
+    policy: &str,
+    asked: &[Question],
+    progress: &mut Progress,
+) -> Result<Vec<Seen>> {
+    let between = Arc::new(Between::start().await?);
+    let wanted = Wanted {
+        between: Some(Arc::clone(&between)),
+        ..Wanted::default()
+    };
+    let pair = Pair::start(places, &wanted).await?;
+    pair.policy_beside(policy, "mas-joint").await?;
+    let cloud = pair.cloud.as_ref().context("the cloud")?.api;
+    let busy = Arc::new(AtomicBool::new(false));
+    let mut seen = Vec::new();
+    let of_a_phase = asked.chunks(USED_TO + COMPARED);
+    for ((name, change), questions) in PHASES.into_iter().zip(of_a_phase) {
+        match change {
+            Change::Link(bps, round_trip_ms) => between.set(bps, round_trip_ms)?,
+            Change::Busy => {
+                busy.store(true, Ordering::SeqCst);
+                for client in 0..BUSY {
+                    let busy = Arc::clone(&busy);
+                    tokio::spawn(async move {
+                        let mut number = 0_u64;
+                        while busy.load(Ordering::SeqCst) {
+                            number += 1;
+                            let text = format!("Tell me about number {client}{number}.");
+                            let body = json!({
+                                "model": "demo", "messages": [{ "role": "user", "content": text }],
+                                "temperature": 1.5, "seed": number, "max_completion_tokens": 64,
+                            });
+                            // What is refused comes again, as clients do.
+                            if ask(cloud, &body).await.is_err() {
+                                tokio::time::sleep(Duration::from_millis(20)).await;
+                            }
+                        }
+                    });
+                }
+            }
+            Change::Idle => busy.store(false, Ordering::SeqCst),
+            Change::Lost => between.link.take_down(),
+            Change::Back => between.link.bring_up(),
+            Change::Follow(file, format, round_trip_ms) => {
+                let path = msao_golden::root().join("../data/traces").join(file);
+                let trace = Trace::read(&path, format)?;
+                between.follow(trace, round_trip_ms);
+            }
+        }
+        for question in questions {
+            setting.interrupt.check("phases are shown as a whole")?;
+            let one = one(&pair, question).await;
+            seen.push(one.with_context(|| format!("{policy}, {name}"))?);
+            progress.step();
+        }
+    }
+    busy.store(false, Ordering::SeqCst);
+    Ok(seen)
+}
+
+/// A question as a client sends it: greedy.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn asked_of(asked: &Question) -> Result<Value> {
+    let files = asked.media.iter().map(|(modality, path)| {
+        let kind = match modality {
+            Modality::Image => "image",
+            Modality::Video => "video",
+            _ => "audio",
+        };
+        (kind, path.as_path())
+    });
+    let files: Vec<(&str, &Path)> = files.collect();
+    let mut body = question("demo", &files, &asked.text)?;
+    if let Value::Object(fields) = &mut body {
+        fields.insert("temperature".into(), json!(0));
+        fields.insert("max_completion_tokens".into(), json!(96));
+    }
+    Ok(body)
+}
+
+async fn one(pair: &Pair, asked: &Question) -> Result<Seen> {
+    let body = asked_of(asked)?;
+    let answer = ask(pair.edge.api, &body).await?;
+    ensure!(
+        answer.is_whole(),
+        "question {}: {} {:?}",
+        asked.id,
+        answer.status,
+        answer.error
+    );
+    let route = answer.report.get("route").and_then(Value::as_str);
+    Ok(Seen {
+        ms: answer.total.as_secs_f64() * 1000.0,
+        right: (!asked.long).then(|| answer.text.trim() == asked.answer),
+        route: route.unwrap_or_default().to_owned(),
+    })
+}
+
+/// Of some values; 0 of none.
+pub fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    sum / f64::max(count, 1.0)
+}
+
+/// `seen`: of the adaptive policy, the fixed ones, and the cheaper one.
+fn compared(phases: &[&str], seen: &[Vec<Seen>]) -> Vec<Row> {
+    let names: Vec<&str> = [ADAPTIVE]
+        .into_iter()
+        .chain(FIXED)
+        .chain([CHEAPER])
+        .collect();
+    let size = USED_TO + COMPARED;
+    let of_phase = |seen: &[Seen], phase: usize| -> f64 {
+        let own = seen.iter().skip(phase * size).take(size);
+        mean(own.skip(USED_TO).map(|seen| seen.ms))
+    };
+    let mut rows = Vec::new();
+    for (phase, name) in phases.iter().enumerate() {
+        let means: Vec<f64> = seen.iter().map(|seen| of_phase(seen, phase)).collect();
+        let ours = means.first().copied().unwrap_or(f64::NAN);
+        let fixed = means.iter().skip(1).take(FIXED.len());
+        let best = fixed.copied().fold(f64::INFINITY, f64::min);
+        let own = seen.first().map(Vec::as_slice).unwrap_or_default();
+        let own = own.iter().skip(phase * size).take(size).skip(USED_TO);
+        let mut routes: Vec<(&str, usize)> = Vec::new();
+        for it in own {
+            match routes.iter_mut().find(|(route, _)| *route == it.route) {
+                Some((_, count)) => *count += 1,
+                None => routes.push((&it.route, 1)),
+            }
+        }
+        let routes: Vec<String> = routes.iter().map(|(it, n)| format!("{it} {n}")).collect();
+        let each = names.iter().zip(&means);
+        let each: Vec<String> = each
+            .map(|(name, ms)| format!("{name} {ms:.0} ms"))
+            .collect();
+        rows.push(
+            Row::at_most(
+                format!("{name}: {ADAPTIVE} beside the best fixed policy of equal accuracy"),
+                ours / best,
+                BEST,
+                "",
+            )
+            .with_details(vec![
+                each.join(", "),
+                format!("its routes: {}", routes.join(", ")),
+            ]),
+        );
+    }
+    let whole = |seen: &[Seen]| mean(seen.iter().map(|seen| seen.ms));
+    let ours = seen.first().map_or(f64::NAN, |seen| whole(seen));
+    for (name, fixed) in FIXED.iter().zip(seen.iter().skip(1)) {
+        rows.push(Row::at_most(
+            format!("over the whole run: {ADAPTIVE} beside {name}"),
+            ours / whole(fixed),
+            1.0,
+            "",
+        ));
+    }
+    if let (Some(own), Some(cloud)) = (seen.first(), seen.get(1)) {
+        rows.push(accuracy(own, cloud));
+    }
+    rows
+}
+
+/// How much less often the short answers of one are right than those of the other, to the same questions.
+fn accuracy(own: &[Seen], cloud: &[Seen]) -> Row {
+    let points = |right: bool| if right { 100.0 } else { 0.0 };
+    let both = own.iter().zip(cloud);
+    let both: Vec<(f64, f64)> = both
+        .filter_map(|(own, cloud)| Some((points(own.right?), points(cloud.right?))))
+        .collect();
+    let count = both.len() as f64;
+    let lost = mean(both.iter().map(|(own, cloud)| cloud - own));
+    let square = mean(both.iter().map(|(own, cloud)| (cloud - own - lost).powi(2)));
+    Row::at_most(
+        format!("points of accuracy that {ADAPTIVE} loses to cloud-only, over all phases"),
+        lost,
+        POINTS,
+        "",
+    )
+    .with_more(Some(format!(
+        "{:.1}% of {count} short answers are right, beside {:.1}%; standard error of the difference {:.2} points; while the link is lost the edge answers for both",
+        mean(both.iter().map(|(own, _)| *own)),
+        mean(both.iter().map(|(_, cloud)| *cloud)),
+        (square / count.max(1.0)).sqrt()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(ms: f64) -> Vec<Seen> {
+        let one = Seen {
+            ms,
+            right: Some(true),
+            route: "cloud".into(),
+        };
+        // What comes before one is used to a phase does not count there.
+        let mut phase = vec![
+            Seen {
+                ms: 9000.0,
+                ..one.clone()
+            };
+            USED_TO
+        ];
+        phase.extend(vec![one; COMPARED]);
+        phase
+    }
+
+    #[test]
+    fn the_best_of_equal_accuracy_counts() {
+        let all: Vec<Vec<Seen>> = [105.0, 120.0, 100.0, 300.0, 10.0].map(seen).to_vec();
+        let rows = compared(&["a phase"], &all);
+        assert_eq!(rows[0].value, Some(1.05));
+        assert!(rows[0].met, "{rows:?}");
+        // The whole run counts what comes before one is used to it, for all alike.
+        assert!(rows[1].met && !rows[2].met && rows[3].met, "{rows:?}");
+        assert_eq!(rows[4].value, Some(0.0));
+    }
+}

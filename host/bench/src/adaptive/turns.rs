@@ -1,0 +1,322 @@
+//! What a pair of nodes is asked by several ways in turn, so that what else the machine does meets all of them alike: whether
+//! the adaptive policy declines what cannot pay, and what the probe costs.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::phases::{asked_of, mean};
+use super::progress::Progress;
+use super::questions::Draw;
+use super::setting::Setting;
+use crate::nodes::client::{Answer, ask, bring, operate, push, question};
+use crate::nodes::link::TWINS;
+use crate::nodes::pair::{Pair, Wanted};
+use crate::report::Row;
+use crate::vqa::{Question, read};
+
+/// The part of a policy that declines.
+pub const DECLINES: &str = "declines";
+/// The part of what the probe costs.
+pub const COST: &str = "cost";
+/// Round trip in ms of both parts.
+const ROUND_TRIP_MS: f64 = 20.0;
+/// Questions to get used to the pair with, and questions that count.
+const USED_TO: usize = 30;
+const COUNTED: usize = 120;
+/// How much slower the adaptive policy may be than the best.
+const SLOWER: f64 = 1.03;
+const SEED: u64 = 0xdec1;
+/// Pictures that each way is asked about, of which the first counts for nothing; no picture is asked about twice.
+const PICTURES: usize = 15;
+/// Tokens of an answer about one.
+const TOKENS: u64 = 32;
+/// Of the cloud's time, what probe and plug-ins may add.
+const ADDED: f64 = 0.02;
+
+/// Something active: a policy, and a post-processor or `"nothing"`.
+struct Way {
+    name: &'static str,
+    policy: Value,
+    postprocessor: Value,
+}
+
+impl Way {
+    async fn choose(&self, pair: &Pair) -> Result<()> {
+        let body = json!({ "policy": self.policy, "postprocessor": self.postprocessor });
+        match operate(pair.operator, "/v1/activate", Some(&body)).await {
+            // It is active already.
+            Err(error) if !error.to_string().contains("409") => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn shape(bps: &str) -> String {
+    let way = format!(
+        "delay-ms = {:?}\nbandwidth = \"{bps}\"\n",
+        ROUND_TRIP_MS / 2.0
+    );
+    format!("[peers.shape.up]\n{way}[peers.shape.down]\n{way}")
+}
+
+async fn answered(pair: &Pair, body: &Value) -> Result<Answer> {
+    let answer = ask(pair.edge.api, body).await?;
+    ensure!(answer.is_whole(), "{} {:?}", answer.status, answer.error);
+    let degraded = answer.report.get("degraded") == Some(&json!(true));
+    ensure!(!degraded, "the link was lost to an answer");
+    Ok(answer)
+}
+
+fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(work)
+}
+
+/// The adaptive policy where speculation cannot pay: the demo pair over a link of 20 ms.
+///
+/// # Errors
+/// A node does not come up, or a request fails.
+pub fn declines(setting: &Setting) -> Result<Vec<Row>> {
+    setting.interrupt.check("this part had not begun")?;
+    let places = setting.places()?;
+    run(async {
+        let wanted = Wanted {
+            shape: shape("200 Mbit/s"),
+            ..Wanted::default()
+        };
+        let pair = Pair::start(&places, &wanted).await?;
+        let mas = push(pair.operator, &places.plugins, "mas-joint").await?;
+        let mut ways = Vec::new();
+        for (name, postprocessor) in [
+            ("msao", mas),
+            ("cloud-only", json!("nothing")),
+            ("cloud-draft", json!("nothing")),
+        ] {
+            ways.push(Way {
+                name,
+                policy: push(pair.operator, &places.plugins, name).await?,
+                postprocessor,
+            });
+        }
+        let mut all: Vec<Question> = read(&setting.heldout)?;
+        all.retain(|question| question.seen_mix && !question.media.is_empty());
+        Draw(SEED).shuffle(&mut all);
+        all.truncate(USED_TO + COUNTED);
+        let mut progress = Progress::new("questions, each by three ways", all.len(), 0);
+        let mut times: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
+        let mut routes: Vec<String> = Vec::new();
+        for (number, question) in all.iter().enumerate() {
+            setting.interrupt.check("this part is shown as a whole")?;
+            // Who comes first sends the picture; each does as often as the others.
+            for turn in 0..ways.len() {
+                let chosen = (number + turn) % ways.len();
+                let (Some(way), Some(times)) = (ways.get(chosen), times.get_mut(chosen)) else {
+                    continue;
+                };
+                way.choose(&pair).await?;
+                let answer = answered(&pair, &asked_of(question)?).await;
+                let answer = answer.with_context(|| format!("{}, {}", way.name, question.id))?;
+                if number >= USED_TO {
+                    times.push(answer.total.as_secs_f64() * 1000.0);
+                    if chosen == 0 {
+                        let route = answer.report.get("route").and_then(Value::as_str);
+                        routes.push(route.unwrap_or_default().to_owned());
+                    }
+                }
+            }
+            progress.step();
+        }
+        progress.end();
+        let means: Vec<f64> = times.iter().map(|it| mean(it.iter().copied())).collect();
+        let ours = means.first().copied().unwrap_or(f64::NAN);
+        let others = means.iter().skip(1).copied();
+        let best = others.fold(f64::INFINITY, f64::min);
+        let told = ways.iter().zip(&means);
+        let told: Vec<String> = told
+            .map(|(way, ms)| format!("{} {ms:.1} ms", way.name))
+            .collect();
+        let speculated = routes.iter().filter(|route| *route == "speculate").count();
+        routes.sort();
+        routes.dedup();
+        Ok(vec![
+            Row::at_most(
+                "msao beside the best of cloud-only and cloud-draft, demo pair, 20 ms",
+                ours / best,
+                SLOWER,
+                "",
+            )
+            .with_details(vec![
+                told.join(", "),
+                format!(
+                    "its routes: {}; {speculated} times it speculated",
+                    routes.join(", ")
+                ),
+            ]),
+        ])
+    })
+}
+
+/// What probe and plug-ins add: a twin of a 0.5B model over a link of 20 ms and 200 Mbit/s.
+///
+/// # Errors
+/// A node does not come up, or a request fails.
+pub fn cost(setting: &Setting) -> Result<Vec<Row>> {
+    setting.interrupt.check("this part had not begun")?;
+    let places = setting.places()?;
+    let [twin, _] = &TWINS;
+    let made = twin.made(&places, &setting.scratch)?;
+    run(async {
+        let wanted = Wanted {
+            draft: Some(made.join("draft")),
+            target: Some(made.join("target")),
+            held: twin.held.into(),
+            shape: shape("200 Mbit/s"),
+            ..Wanted::default()
+        };
+        let pair = Pair::start(&places, &wanted).await?;
+        let mas = push(pair.operator, &places.plugins, "mas-joint").await?;
+        let mut ways = Vec::new();
+        for (name, policy, probed) in [
+            ("speculate", "fixed-speculate", false),
+            ("speculate, probed", "fixed-speculate", true),
+            ("cloud", "cloud-only", false),
+            ("cloud, probed", "cloud-only", true),
+        ] {
+            let (component, manifest) = setting.shelf.files(policy)?;
+            let (policy, postprocessor) = if probed {
+                let manifest = probing(&manifest)?;
+                let policy = bring(pair.operator, &component, &manifest).await?;
+                (policy, mas.clone())
+            } else {
+                let policy = bring(pair.operator, &component, &manifest).await?;
+                (policy, json!("nothing"))
+            };
+            ways.push(Way {
+                name,
+                policy,
+                postprocessor,
+            });
+        }
+        let mut pictures = large_pictures(&setting.heldout)?;
+        ensure!(
+            pictures.len() >= ways.len() * PICTURES,
+            "{} has {} large pictures, and {} are needed",
+            setting.heldout.display(),
+            pictures.len(),
+            ways.len() * PICTURES
+        );
+        Draw(SEED).shuffle(&mut pictures);
+        let mut progress = Progress::new("pictures", ways.len() * PICTURES, 0);
+        let mut times: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
+        for (number, pictures) in pictures.chunks(ways.len()).take(PICTURES).enumerate() {
+            for (turn, picture) in pictures.iter().enumerate() {
+                setting.interrupt.check("this part is shown as a whole")?;
+                let chosen = (number + turn) % ways.len();
+                let (Some(way), Some(times)) = (ways.get(chosen), times.get_mut(chosen)) else {
+                    continue;
+                };
+                way.choose(&pair).await?;
+                let mut body = question("demo", &[("image", picture)], "Describe the picture.")?;
+                if let Value::Object(fields) = &mut body {
+                    fields.insert("temperature".into(), json!(0));
+                    fields.insert("max_completion_tokens".into(), json!(TOKENS));
+                }
+                let answer = answered(&pair, &body).await.context(way.name)?;
+                if number > 0 {
+                    times.push(answer.total.as_secs_f64() * 1000.0);
+                }
+                progress.step();
+            }
+        }
+        progress.end();
+        let means: Vec<f64> = times.iter().map(|it| mean(it.iter().copied())).collect();
+        let &[plain, probed, cloud, cloud_probed] = means.as_slice() else {
+            anyhow::bail!("four ways were asked");
+        };
+        let error = |one: usize, other: usize| -> f64 {
+            let spread = |of: usize| {
+                let times = times.get(of).map(Vec::as_slice).unwrap_or_default();
+                let own = mean(times.iter().copied());
+                let square = mean(times.iter().map(|ms| (ms - own).powi(2)));
+                square / (times.len() as f64 - 1.0).max(1.0)
+            };
+            100.0 * (spread(one) + spread(other)).sqrt() / cloud
+        };
+        let told = ways.iter().zip(&means);
+        let told: Vec<String> = told
+            .map(|(way, ms)| format!("{}: {ms:.0} ms", way.name))
+            .collect();
+        Ok(vec![
+            Row::at_most(
+                "where the edge's prefill goes on from it: probe and plug-ins, of cloud-only's time (0.5B twin, 20 ms, 200 Mbit/s)",
+                100.0 * (probed - plain) / cloud,
+                100.0 * ADDED,
+                "%",
+            )
+            .with_details(vec![
+                told.join(", "),
+                format!("standard error {:.2} points", error(0, 1)),
+            ]),
+            Row::told(
+                "where it is thrown away (route cloud): the same",
+                100.0 * (cloud_probed - cloud) / cloud,
+                "%",
+            )
+            .with_more(Some(format!(
+                "standard error {:.2} points; a policy that asks for the probe can do without",
+                error(2, 3)
+            ))),
+        ])
+    })
+}
+
+/// A manifest of a policy that has everything probed, under a name of its own.
+fn probing(manifest: &str) -> Result<String> {
+    let mut lines: Vec<String> = manifest.lines().map(str::to_owned).collect();
+    let name = lines.iter_mut().find(|line| line.starts_with("name = \""));
+    let name = name.context("the manifest has no name")?;
+    name.insert_str(name.len() - 1, "-probed");
+    let place = lines
+        .iter()
+        .position(|line| line.starts_with("state-schema"));
+    lines.insert(
+        place.context("the manifest has no state-schema")?,
+        "probe = \"full\"".into(),
+    );
+    Ok(lines.join("\n") + "\n")
+}
+
+/// Pictures of 256 tokens: those of the largest files' size in pixels.
+fn large_pictures(heldout: &Path) -> Result<Vec<PathBuf>> {
+    let mut sized = Vec::new();
+    let folder = heldout.join("images");
+    let limits = msao_media::Limits::default();
+    for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        let bytes = std::fs::read(&path)?;
+        let image = msao_media::decode_image(&bytes, &limits)
+            .with_context(|| path.display().to_string())?;
+        sized.push((image.width * image.height, path));
+    }
+    let most = sized.iter().map(|(pixels, _)| *pixels).max().unwrap_or(0);
+    sized.retain(|(pixels, _)| *pixels == most);
+    sized.sort();
+    Ok(sized.into_iter().map(|(_, path)| path).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_that_has_everything_probed_is_another() {
+        let manifest = "name = \"cloud-only\"\nversion = \"0.1.0\"\nstate-schema = 0\n";
+        let expected = "name = \"cloud-only-probed\"\nversion = \"0.1.0\"\nprobe = \"full\"\nstate-schema = 0\n";
+        assert_eq!(probing(manifest).unwrap(), expected);
+        assert!(probing("version = \"1\"\n").is_err());
+    }
+}
