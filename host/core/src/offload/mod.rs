@@ -2,12 +2,14 @@
 //!
 //! The contract itself, with every unit and range, is the WIT package; here stand the same words for everyone who is not
 //! a plug-in. [`check`] holds an answer against the contract's ranges, [`manifest`] reads what an author says of a plug-in,
-//! [`record`] is one decision as it is kept and replayed.
+//! [`record`] is one decision as it is kept and replayed, [`kept`] what was read of its media, [`account`] what people ask of it.
 //!
 //! Read first: [`PlanInput`] and [`Decision`].
 
+pub mod account;
 mod calibration;
 pub mod check;
+pub mod kept;
 pub mod manifest;
 mod outcome;
 mod plan;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::Told;
+use super::kept::kept;
 use super::plan::{Planned, allowed, failed, going_on, opening, without_target};
 use super::treat::{clear_whole, fitting};
 use crate::answer::{Driven, Ended, Job, Steps, Traffic, drive};
@@ -394,6 +395,7 @@ impl Running {
                 }
             }
         }
+        let media = kept(&planned.prompt.media, &planned.retained, route, drafted);
         let details = &usage.prompt_tokens_details;
         node.metrics
             .read(usage.prompt_tokens, details.cached_tokens);
@@ -421,7 +423,8 @@ impl Running {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(ticket) = ticket {
+        if let Some(mut ticket) = ticket {
+            ticket.kept(media);
             node.tell_how_busy();
             // Here, as planning is: another thread would take longer to wake than most policies take to learn, and the
             // sandbox ends those that take too long.
