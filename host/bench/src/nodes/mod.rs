@@ -1,4 +1,4 @@
-//! Nodes as processes, and a client of them: what the demo shows and the proofs measure.
+//! Nodes as processes, and a client of them: what the demo shows, the proofs measure and `cargo xtask record` writes down.
 
 pub mod client;
 pub mod demo;
@@ -19,5 +19,6 @@ pub mod paced;
 #[cfg(feature = "engine")]
 pub mod pair;
 pub mod process;
+pub mod record;
 #[cfg(feature = "engine")]
 pub mod swaps;
