@@ -83,19 +83,7 @@ pub fn command(places: &Places, stay: bool) -> Result<ExitCode> {
         "\nBuilding. The first time takes some twenty minutes on two cores; later ones take seconds."
     );
     let start = Instant::now();
-    // `--workspace` chooses the same features of dependencies as the tests do, so that nothing is built twice.
-    must(
-        cargo()
-            .args([
-                "build",
-                "--workspace",
-                "--bin",
-                "msao",
-                "--bin",
-                "msao-demo",
-            ])
-            .current_dir(&places.root),
-    )?;
+    build(places)?;
     let plugins = plugins::ensure_rust(places)?;
     println!("Built in {:.0} s.", start.elapsed().as_secs_f64());
 
@@ -131,6 +119,23 @@ pub fn command(places: &Places, stay: bool) -> Result<ExitCode> {
     }
     println!("{}", what_next(&msao, places));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the programs of the nodes and of the demo.
+pub fn build(places: &Places) -> Result<()> {
+    // `--workspace` chooses the same features of dependencies as the tests do, so that nothing is built twice.
+    must(
+        cargo()
+            .args([
+                "build",
+                "--workspace",
+                "--bin",
+                "msao",
+                "--bin",
+                "msao-demo",
+            ])
+            .current_dir(&places.root),
+    )
 }
 
 fn questions(places: &Places) -> Result<Vec<Question>> {

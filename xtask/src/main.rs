@@ -22,6 +22,7 @@ mod pip;
 mod places;
 mod plugins;
 mod prove;
+mod record;
 mod reference;
 mod run;
 mod setup;
@@ -69,6 +70,11 @@ enum Command {
         #[arg(long)]
         stay: bool,
     },
+    /// Record decisions of real nodes by each policy into tests/data/decisions, in place of those that are there
+    ///
+    /// Two nodes with a slow link between them, each policy in turn: tests/data/README.md says what is asked.
+    #[command(verbatim_doc_comment)]
+    Record,
     /// Build every policy, post-processor and example into target/plugins, fetching what that needs
     Plugins,
     /// Set up, build the plug-ins and run the tests of the workspace
@@ -110,6 +116,7 @@ fn main() -> ExitCode {
     let outcome = Places::find().and_then(|places| match cli.command {
         Command::Setup { cuda } => setup::command(&places, cuda),
         Command::Demo { stay } => demo::command(&places, stay),
+        Command::Record => record::command(&places),
         Command::Plugins => plugins::command(&places),
         Command::Test { args } => test::command(&places, &args),
         Command::Prove { name, args } => prove::command(&places, &name, &args),

@@ -1,4 +1,4 @@
-//! `msao-demo`: called by `cargo xtask demo`.
+//! `msao-demo`: called by `cargo xtask demo` and `cargo xtask record`.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stderr)] // a command says why it ends
 
@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use msao_bench::nodes::demo::{Places, run};
+use msao_bench::nodes::record::record;
 
 /// Two nodes with a slow link between them, every route, and another policy while requests run.
 #[derive(Parser)]
@@ -27,6 +28,12 @@ struct Args {
     /// Leave both nodes running until Ctrl-C.
     #[arg(long)]
     stay: bool,
+    /// Show nothing, and write what nodes record of each policy's decisions into this folder.
+    #[arg(long, requires = "policies", conflicts_with = "stay")]
+    record: Option<PathBuf>,
+    /// The folder with a folder of each policy that is recorded.
+    #[arg(long, requires = "record")]
+    policies: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -42,9 +49,15 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
+    let recording = args.policies.zip(args.record);
     let ran = runtime
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(run(&places)));
+        .and_then(|runtime| match recording {
+            Some((policies, out)) => {
+                runtime.block_on(record(&places, &absolute(policies), &absolute(out)))
+            }
+            None => runtime.block_on(run(&places)),
+        });
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

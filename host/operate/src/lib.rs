@@ -22,6 +22,7 @@ mod help;
 pub mod interrupt;
 mod node;
 pub mod output;
+mod overlay;
 mod plugin;
 mod policy;
 pub mod release;

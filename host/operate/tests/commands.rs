@@ -5,7 +5,7 @@ mod common;
 
 use std::net::TcpListener;
 
-use common::{Fake, json_of, plugin, program, run, text, wrong};
+use common::{Fake, PICTURE, json_of, plugin, program, run, text, wrong};
 use serde_json::json;
 
 #[test]
@@ -438,6 +438,68 @@ fn what_was_learned_goes_from_node_to_node() {
         &["node", "calibration", "--export", path, "--plugin", "a&b"],
     ));
     assert!(error.contains("is no plug-in's name"), "{error}");
+}
+
+#[test]
+fn what_was_kept_is_drawn_over_the_very_medium() {
+    let node = Fake::start("edge-1");
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let names = [at("seen.png"), at("other.png"), at("out.png")];
+    let [seen, other, out] = [0, 1, 2].map(|it: usize| names[it].as_str());
+    std::fs::write(seen, PICTURE).unwrap();
+    std::fs::write(other, [PICTURE, &b"!"[..]].concat()).unwrap();
+    let drawn = || {
+        let bytes = std::fs::read(out).unwrap();
+        msao_media::decode_image(&bytes, &msao_media::Limits::default()).unwrap()
+    };
+
+    // Without the medium on grey: around two cells of 28 pixels a frame of 3 and a ground of 8.
+    let output = run(&node, &["explain", "req_seen", "--overlay", out]);
+    assert_eq!(text(&output), "Request req_seen\n");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        told.contains("out.png: 78 x 50 pixels; one medium"),
+        "{told}"
+    );
+    let pixel = |x: usize| {
+        let image = drawn();
+        assert_eq!((image.width, image.height), (78, 50));
+        let place = 3 * (25 * 78 + x);
+        [
+            image.data[place],
+            image.data[place + 1],
+            image.data[place + 2],
+        ]
+    };
+    let grey = [pixel(0), pixel(8), pixel(20), pixel(50)];
+    assert_eq!(grey, [[255; 3], [244, 160, 0], [76; 3], [208; 3]]);
+
+    // Over the medium, whose left half is dimmed.
+    let line = ["explain", "req_seen", "--overlay", out, "--media", seen];
+    let told = json_of(&run(&node, &[&line[..], &["--json"]].concat()));
+    assert_eq!(told["id"], "req_seen");
+    assert_eq!(told["account"]["decided"]["reason"]["name"], "quick");
+    assert_eq!(told["overlay"]["unseen"], 0);
+    assert_eq!(told["overlay"]["file"], json!(out));
+    assert_ne!(pixel(50), [208; 3]);
+
+    // Another file is not drawn over, and what was drawn before stays.
+    let before = std::fs::read(out).unwrap();
+    let line = ["explain", "req_seen", "--overlay", out, "--media", other];
+    let error = wrong(&run(&node, &line));
+    let wanted = msao_core::digest::Digest::of(PICTURE).to_string();
+    assert!(
+        error.contains("other.png is not medium 1") && error.contains(&wanted),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(out).unwrap(), before);
+    // A record that says nothing of media.
+    let error = wrong(&run(&node, &["explain", "req_1", "--overlay", out]));
+    assert!(error.contains("no media"), "{error}");
+    // A medium is given to be drawn over.
+    let line = ["explain", "req_seen", "--media", seen];
+    assert_eq!(run(&node, &line).status.code(), Some(2));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use msao_core::digest::Digest;
+use msao_core::offload::kept::{Extent, MediumKept, Reading, TokenSet};
 use msao_core::offload::record::{
     Called, DecisionRecord, GenerationId, Given, Scoring, Step, VERSION,
 };
@@ -72,8 +73,27 @@ fn record(number: u32, snapshot: &Snapshot) -> DecisionRecord {
             input: StepInput::default(),
             action: Called::Answered(Action::Send),
         }],
+        media: vec![medium()],
         outcome: Some(Outcome::default()),
         updates: Some(Called::Failed("trap".into())),
+    }
+}
+
+/// A clip of two frames, of which the target has read all and the draft model three tokens.
+fn medium() -> MediumKept {
+    MediumKept {
+        digest: Digest::of(b"clip"),
+        extent: Extent {
+            frames: 2,
+            rows: 3,
+            columns: 2,
+        },
+        sampled: vec![0, 12, 24, 36],
+        draft: Some(Reading {
+            extent: None,
+            kept: Some(TokenSet::new(&[0, 5, 11], 12)),
+        }),
+        target: Some(Reading::default()),
     }
 }
 
@@ -175,7 +195,7 @@ fn the_size_is_kept_to_snapshots_included() {
 fn what_the_operator_redacts_is_not_there() {
     let storage = Arc::new(MemoryStorage::default());
     let config = RecordConfig {
-        redact: vec![Redact::Tenant, Redact::Report, Redact::Steps],
+        redact: vec![Redact::Tenant, Redact::Report, Redact::Steps, Redact::Media],
         ..keeping(10)
     };
     let ring = ring(&storage, config);
@@ -184,6 +204,8 @@ fn what_the_operator_redacts_is_not_there() {
     let kept = ring.get("request-1").unwrap().unwrap();
     assert_eq!(kept.request.tenant, 0);
     assert!(kept.steps.is_empty());
+    // Without what came with version 2 it is one of version 1, which older programs can read.
+    assert_eq!((kept.media.len(), kept.version), (0, 1));
     let scoring = kept.scoring.unwrap();
     assert_eq!(scoring.report, None);
     assert!(scoring.scores.answer().is_some());
@@ -240,6 +262,44 @@ fn an_export_reads_back_to_the_bit() {
 }
 
 #[test]
+fn records_of_programs_that_knew_no_media_are_read() {
+    let snapshot = snapshot(1);
+    let mut text = Vec::new();
+    let first = Line::Snapshot {
+        digest: snapshot.digest(),
+        calibration: snapshot.calibration().clone(),
+    };
+    write_line(&mut text, &first).unwrap();
+    let mut old = serde_json::to_value(record(1, &snapshot)).unwrap();
+    assert_eq!(old["media"][0]["draft"]["kept"]["bits"], "2108");
+    old.as_object_mut().unwrap().remove("media");
+    old["version"] = 1.into();
+    let line = serde_json::json!({ "decision": old });
+    text.extend(line.to_string().bytes());
+    let read = read_jsonl(text.as_slice()).unwrap();
+    let [decision] = read.decisions.as_slice() else {
+        panic!("{read:?}");
+    };
+    assert_eq!((decision.version, decision.media.len()), (1, 0));
+    // It is written again as it was read, and kept so.
+    assert_eq!(serde_json::to_value(decision).unwrap(), old);
+    let storage = Arc::new(MemoryStorage::default());
+    let ring = ring(&storage, keeping(10));
+    assert!(ring.push(decision.clone(), vec![Arc::clone(&snapshot)]));
+    ring.settle().unwrap();
+    assert_eq!(ring.get("request-1").unwrap().as_ref(), Some(decision));
+    // What is told of media is held against itself.
+    let mut wrong = serde_json::to_value(record(2, &snapshot)).unwrap();
+    wrong["media"][0]["draft"]["kept"]["bits"] = "ff".into();
+    let line = serde_json::json!({ "decision": wrong }).to_string();
+    let text = [&text[..], b"\n", line.as_bytes()].concat();
+    let read = read_jsonl(text.as_slice()).unwrap();
+    assert_eq!((read.decisions.len(), read.skipped), (1, 1));
+    let problem = read.first_skipped.unwrap().problem;
+    assert!(problem.contains("12 tokens take 4"), "{problem}");
+}
+
+#[test]
 fn what_is_wrong_with_a_file_is_named_with_its_line() {
     let snapshot = snapshot(1);
     let mut good = Vec::new();
@@ -267,8 +327,8 @@ fn what_is_wrong_with_a_file_is_named_with_its_line() {
             "line 1: the snapshot's columns",
         ),
         (
-            good.replace("\"version\":1", "\"version\":2"),
-            "line 2: the record has version 2",
+            good.replace("\"version\":2", "\"version\":3"),
+            "line 2: the record has version 3",
         ),
         (
             good.replace("\"seed\"", "\"sead\""),

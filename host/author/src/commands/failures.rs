@@ -109,6 +109,7 @@ fn circumstances(failure: &CaseSummary) -> String {
             Redact::Tenant => "the tenant",
             Redact::Report => "the probe's report",
             Redact::Steps => "how sure the draft was",
+            Redact::Media => "what was read of the media",
         });
         text.push_str(&format!(
             "left out by the node's operator: {}; a replay may go otherwise\n",

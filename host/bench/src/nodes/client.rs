@@ -193,6 +193,23 @@ pub async fn operate(address: SocketAddr, path: &str, body: Option<&Value>) -> R
     Ok(value)
 }
 
+/// What an operators' listener has at `path`, as text.
+///
+/// # Errors
+/// The node cannot be reached, or refuses.
+pub async fn text(address: SocketAddr, path: &str) -> Result<String> {
+    let request = Request::get(path)
+        .header("host", address.to_string())
+        .body(Full::default())?;
+    let response = send(address, request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    if !status.is_success() {
+        bail!("{path}: {status}");
+    }
+    Ok(String::from_utf8(body.to_vec())?)
+}
+
 /// A node's metrics: each by its name and labels, as they are written.
 ///
 /// # Errors

@@ -121,7 +121,7 @@ pub async fn run(places: &Places) -> Result<()> {
 }
 
 /// A place where both nodes keep things.
-fn start(places: &Places, name: &str, config: &str) -> Result<NodeProcess> {
+pub(super) fn start(places: &Places, name: &str, config: &str) -> Result<NodeProcess> {
     let file = places.work.join(format!("{name}.toml"));
     std::fs::write(&file, config).with_context(|| file.display().to_string())?;
     let log = places.work.join(format!("{name}.log"));
@@ -135,7 +135,7 @@ fn model(places: &Places, role: &str) -> String {
     )
 }
 
-fn cloud_config(places: &Places) -> String {
+pub(super) fn cloud_config(places: &Places) -> String {
     format!(
         "[node]\nname = \"cloud\"\nrole = \"cloud\"\nstate = \"cloud\"\n{}{}[api]\nlisten = \"127.0.0.1:0\"\nmodel = \
          \"msao-demo\"\n[sessions]\nlisten = \"127.0.0.1:0\"\n[operator]\nlisten = \"127.0.0.1:0\"\n",
@@ -144,7 +144,7 @@ fn cloud_config(places: &Places) -> String {
     )
 }
 
-fn edge_config(places: &Places, cloud: &str) -> String {
+pub(super) fn edge_config(places: &Places, cloud: &str) -> String {
     format!(
         "[node]\nname = \"edge\"\nrole = \"edge\"\nstate = \"edge\"\n{}[api]\nlisten = \"127.0.0.1:0\"\nmodel = \
          \"msao-demo\"\n[operator]\nlisten = \"127.0.0.1:0\"\n[policy]\nallow-unsigned = true\n[[peers]]\nname = \"cloud\"\n\

@@ -1,4 +1,4 @@
-//! Nodes as processes, and a client of them: what the demo shows and the proofs measure.
+//! Nodes as processes, and a client of them: what the demo shows, the proofs measure and `cargo xtask record` writes down.
 
 #[cfg(feature = "engine")]
 pub mod between;
@@ -21,5 +21,6 @@ pub mod paced;
 #[cfg(feature = "engine")]
 pub mod pair;
 pub mod process;
+pub mod record;
 #[cfg(feature = "engine")]
 pub mod swaps;

@@ -172,6 +172,9 @@ pub struct Named {
     /// The unit of a term.
     #[serde(default)]
     pub unit: String,
+    /// Of a reason: the term that decides where it is given. For people: `msao explain` points it out.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub term: String,
 }
 
 /// Limits that a plug-in sets itself. They may only be lower than the operator's.
@@ -358,6 +361,16 @@ impl Manifest {
         check_names("parameter", self.parameters.iter().map(|p| p.name.as_str()))?;
         check_names("reason", self.reasons.iter().map(|r| r.name.as_str()))?;
         check_names("term", self.terms.iter().map(|t| t.name.as_str()))?;
+        let is_term = |name: &str| self.terms.iter().any(|term| term.name == name);
+        for (i, reason) in self.reasons.iter().enumerate() {
+            if !(reason.term.is_empty() || is_term(&reason.term)) {
+                let problem = format!("\"{}\" is none of the manifest's terms", reason.term);
+                return wrong(format!("reason[{i}].term"), problem);
+            }
+        }
+        if let Some(i) = self.terms.iter().position(|term| !term.term.is_empty()) {
+            return wrong(format!("term[{i}].term"), "only a reason names a term");
+        }
         for (i, parameter) in self.parameters.iter().enumerate() {
             parameter.check(&format!("parameter[{i}]"))?;
         }
@@ -440,6 +453,14 @@ mod tests {
             (
                 format!("{PLAIN}[limits]\nplan-ms = 0"),
                 "limits.plan-ms: is 0",
+            ),
+            (
+                format!("{PLAIN}[[reason]]\nname = \"r\"\nmeaning = \"\"\nterm = \"t\""),
+                "reason[0].term: \"t\" is none of the manifest's terms",
+            ),
+            (
+                format!("{PLAIN}[[term]]\nname = \"t\"\nmeaning = \"\"\nterm = \"t\""),
+                "term[0].term: only a reason",
             ),
         ] {
             let error = Manifest::parse(&text).unwrap_err().to_string();

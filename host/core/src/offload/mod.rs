@@ -2,13 +2,16 @@
 //!
 //! The contract itself, with every unit and range, is the WIT package; here stand the same words for everyone who is not
 //! a plug-in. [`check`] holds an answer against the contract's ranges, [`allowed()`] says what a host makes of a plan,
-//! [`manifest`] reads what an author says of a plug-in, [`record`] is one decision as it is kept and replayed.
+//! [`manifest`] reads what an author says of a plug-in, [`record`] is one decision as it is kept and replayed, [`kept`] what was
+//! read of its media, [`account`] what people ask of it.
 //!
 //! Read first: [`PlanInput`] and [`Decision`].
 
+pub mod account;
 mod allowed;
 mod calibration;
 pub mod check;
+pub mod kept;
 pub mod manifest;
 mod outcome;
 mod plan;

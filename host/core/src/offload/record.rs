@@ -2,14 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kept::MediumKept;
 use super::manifest::Probe;
 use super::{
     Action, Decision, Node, Outcome, Part, Plan, Report, Request, Scores, StepInput, Update, flag,
 };
 use crate::digest::Digest;
 
-/// The version of [`DecisionRecord`] that this program writes. It reads this one and those before it.
-pub const VERSION: u32 = 1;
+/// The newest version of [`DecisionRecord`] that this program writes. It reads this one and those before it.
+///
+/// | version | |
+/// |---|---|
+/// | 1 | all but `media` |
+/// | 2 | with `media` |
+pub const VERSION: u32 = 2;
+
+/// The version of a record that tells this of media: the oldest that has it all, which older programs can read.
+pub fn version_with(media: &[MediumKept]) -> u32 {
+    if media.is_empty() { 1 } else { VERSION }
+}
 
 /// A set of components and parameters that plans requests, by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -79,7 +90,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DecisionRecord {
-    /// [`VERSION`].
+    /// [`version_with`].
     pub version: u32,
     /// The request's id, as the client got it.
     pub id: String,
@@ -107,6 +118,10 @@ pub struct DecisionRecord {
     pub ran: Plan,
     /// Every `step`, in order.
     pub steps: Vec<Step>,
+    /// The media, in prompt order, and what was read of each. Empty where there are none, in records of version 1, and where
+    /// the operator has it left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub media: Vec<MediumKept>,
     /// What became of it; None while it runs, or where the node stopped first.
     pub outcome: Option<Outcome>,
     /// What `observe` answered.

@@ -4,6 +4,7 @@
 //! [`Answering::told`]. Whoever drops that has gone: the work stops, on this node and on the other, within one step.
 
 mod audit;
+mod kept;
 mod plan;
 mod run;
 mod treat;

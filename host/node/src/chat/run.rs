@@ -23,6 +23,7 @@ use tracing::Instrument as _;
 
 use super::Told;
 use super::audit;
+use super::kept::kept;
 use super::plan::{Planned, allowed, failed, going_on, opening, retained, without_target};
 use super::treat::{Fitted, clear_whole, fitting, ways};
 use super::trust::{self, Seen, Trust};
@@ -444,6 +445,7 @@ impl Running {
                 }
             }
         }
+        let media = kept(&planned.prompt.media, &planned.retained, route, drafted);
         let details = &usage.prompt_tokens_details;
         node.metrics
             .read(usage.prompt_tokens, details.cached_tokens);
@@ -473,6 +475,7 @@ impl Running {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(mut ticket) = ticket {
+            ticket.kept(media);
             node.tell_how_busy();
             let (parts, differ) = as_sent(&planned.plan, &self.cargo);
             if differ {

@@ -15,6 +15,7 @@
 //! | `POST /v1/tune` | activate | `{plugin, values, gradually?, generation?}` |
 //! | `GET /v1/history` | read | the newest changes, `?last=N`; each with who made it (`by`; null: the node itself) |
 //! | `GET /v1/decisions`, `/v1/decisions/ID`, `.../ID/words` | read | decisions, `?last=N`; `&as=jsonl` to replay them elsewhere |
+//! | `GET /v1/decisions/ID/account` | read | scores with their parts, what was kept, and why: `msao_core::offload::account`, with the policy's own words |
 //! | `GET /v1/failures`, `/v1/failures/ID` | read | failing inputs |
 //! | `GET /v1/calibration` | read | what plug-ins have learned |
 //! | `GET /v1/calibration/acceptance` | read | what the node has learned itself: the acceptance of drafts, and audits |
@@ -31,6 +32,7 @@
 //! Whoever changes something is written down first, in `audit.jsonl` in the node's state. Without tokens only requests that
 //! name this machine are answered (`admission.rs`). Errors have the form of the inference API's.
 
+mod account;
 mod address;
 mod admission;
 mod audit;

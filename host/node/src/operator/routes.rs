@@ -15,6 +15,7 @@ use msao_registry::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::account;
 use super::address::{parameter, parts};
 use super::admission::{Operator, allow};
 use super::audit::{Audit, Entry};
@@ -158,6 +159,11 @@ fn look(
             json!({ "decisions": node.records.tail(last).map_err(broken)? })
         }
         ["v1", "decisions", id] => json!(decision(node, id)?),
+        ["v1", "decisions", id, "account"] => {
+            let record = decision(node, id)?;
+            let manifest = record.generation.policy.and_then(|it| plugins.manifest(it));
+            account::told(plugins, &record, manifest.as_ref())
+        }
         ["v1", "decisions", id, "words"] => {
             let record = decision(node, id)?;
             let manifest = record.generation.policy.and_then(|it| plugins.manifest(it));

@@ -2,21 +2,27 @@
 
 use std::fmt::Write as _;
 
+use msao_core::offload::account::{Account, route_name};
 use msao_core::offload::manifest::Manifest;
 use msao_core::offload::record::{Called, DecisionRecord};
 use msao_core::offload::{
     Action, Decision, Node, Outcome, Plan, Route, Status, capability, flag, modality, overrides,
 };
 
+use super::account;
 use super::treatments;
 
 /// A decision in words: what the plug-ins saw, what they said, what the host did otherwise, and what came of it. `manifest`:
 /// the policy's, which names reasons and terms.
 pub fn words(record: &DecisionRecord, manifest: Option<&Manifest>) -> String {
     let mut text = String::new();
+    let account = Account::of(record, manifest);
     seen(&mut text, record);
+    text.push_str(&account::scored(&account));
     said(&mut text, record, manifest);
+    text.push_str(&account::decided(&account));
     ran(&mut text, record);
+    text.push_str(&account::kept(&account));
     match &record.outcome {
         Some(outcome) => {
             became(&mut text, outcome);
@@ -74,13 +80,6 @@ fn seen(text: &mut String, record: &DecisionRecord) {
         }
         if part.duration_ms > 0.0 {
             let _ = write!(words, ", {:.1} s", part.duration_ms / 1000.0);
-        }
-        if part.necessity >= 0.0 && part.modality != modality::TEXT {
-            let _ = write!(
-                words,
-                "; necessity {:.2}, MAS {:.2}, unusual {:.2}",
-                part.necessity, part.mas, part.unusual
-            );
         }
         line(text, &words);
     }
@@ -141,9 +140,7 @@ fn said(text: &mut String, record: &DecisionRecord, manifest: Option<&Manifest>)
     for called in [&record.asked, &record.planned].into_iter().flatten() {
         let words = match called {
             Called::Answered(Decision::Probe) => "  plan: look first (probe)".to_owned(),
-            Called::Answered(Decision::Run(plan)) => {
-                format!("  plan: {}", plan_in_words(plan, manifest))
-            }
+            Called::Answered(Decision::Run(plan)) => format!("  plan: {}", plan_in_words(plan)),
             Called::Failed(kind) => format!("  plan failed ({kind}): the fallback planned"),
         };
         line(text, &words);
@@ -176,7 +173,7 @@ fn said(text: &mut String, record: &DecisionRecord, manifest: Option<&Manifest>)
     }
 }
 
-fn plan_in_words(plan: &Plan, manifest: Option<&Manifest>) -> String {
+fn plan_in_words(plan: &Plan) -> String {
     let mut words = route_name(plan.route).to_owned();
     if plan.route != Route::Edge {
         let _ = write!(words, " on row {}", plan.peer);
@@ -188,30 +185,7 @@ fn plan_in_words(plan: &Plan, manifest: Option<&Manifest>) -> String {
             plan.gamma_max, plan.in_flight_max
         );
     }
-    let reason = manifest.and_then(|it| it.reasons.get(plan.reason as usize));
-    match reason {
-        Some(reason) => {
-            let _ = write!(words, "; because: {}", reason.name);
-        }
-        None => {
-            let _ = write!(words, "; reason {}", plan.reason);
-        }
-    }
-    let terms = manifest.map(|it| it.terms.as_slice()).unwrap_or_default();
-    for (number, value) in plan.terms.iter().enumerate() {
-        let name = terms.get(number).map(|term| term.name.as_str());
-        let _ = write!(words, "; {} {value}", name.unwrap_or("term"));
-    }
     words
-}
-
-fn route_name(route: Route) -> &'static str {
-    match route {
-        Route::Edge => "edge",
-        Route::Cloud => "cloud",
-        Route::CloudDraft => "cloud-draft",
-        Route::Speculate => "speculate",
-    }
 }
 
 fn ran(text: &mut String, record: &DecisionRecord) {

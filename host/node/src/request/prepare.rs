@@ -29,6 +29,8 @@ pub struct Medium {
     pub size_px: (u32, u32),
     /// Frames that the model looks at; 1 for an image, for a sound its segments of a token each.
     pub frames: u32,
+    /// Of a clip, the numbers of its frames that the model looks at; empty otherwise.
+    pub sampled: Vec<u32>,
     /// Length of a clip or a sound, in ms; 0 for an image.
     pub duration_ms: f64,
     /// Tokens in the prompt.
@@ -208,12 +210,17 @@ fn described(modality: Modality, bytes: Bytes, media: &Media) -> Medium {
             ((0, 0), 0, sound.samples.len() as f64 / per_ms)
         }
     };
+    let sampled = match media {
+        Media::Video(clip) => clip.indices.iter().map(|&it| it as u32).collect(),
+        Media::Image(_) | Media::Audio(_) => Vec::new(),
+    };
     Medium {
         modality,
         digest: Digest::of(&bytes),
         bytes,
         size_px,
         frames,
+        sampled,
         duration_ms,
         tokens: 0,
         grid: Grid { t: 0, h: 0, w: 0 },

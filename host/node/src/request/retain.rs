@@ -88,6 +88,14 @@ impl Kept {
 }
 
 impl Sight {
+    /// Of media that are all laid out as they came.
+    pub fn of_lists(lists: Kept) -> Sight {
+        Sight {
+            lists,
+            views: Vec::new(),
+        }
+    }
+
     /// How a medium is laid out, where that is not as it came.
     pub fn view(&self, medium: usize) -> Option<&View> {
         self.views.get(medium)?.as_ref()
@@ -220,13 +228,7 @@ pub fn kept(how: &Treatment, grid: Grid, order: Option<&[u32]>) -> Option<Vec<u3
 
 /// How many a share is of so many: none only where the share is 0.
 fn share_of(share: f64, all: usize) -> usize {
-    /// More than rounding adds to a product: 0.07 of 100 is 7, though it is 7.000000000000001 in f64.
-    const ROUNDING: f64 = 1e-9;
-    if share <= 0.0 || all == 0 {
-        return 0;
-    }
-    let count = (share * all as f64 - ROUNDING).ceil();
-    (count as usize).clamp(1, all)
+    msao_core::offload::kept::count_of(share, all)
 }
 
 /// An order of all tokens: the one given, then the others by number.

@@ -137,7 +137,7 @@ mod tests {
         assert!(!records.is_empty());
         for record in &records {
             let row = row(record, 1_767_225_700.0);
-            assert!(row[0].starts_with("sim-"), "{row:?}");
+            assert_eq!(row[0], record["id"].as_str().unwrap());
             assert!(row[1].ends_with(" ago"), "{row:?}");
             assert!(ROUTES.contains(&row[3].as_str()), "{row:?}");
             assert!(STATUSES.contains(&row[5].as_str()), "{row:?}");

@@ -44,6 +44,9 @@ pub struct Node {
     pub asked: Vec<(String, String, Value)>,
 }
 
+/// A picture that the node was asked about.
+pub const PICTURE: &[u8] = include_bytes!("../data/overlay.png");
+
 /// A node that listens. It goes on until the test ends.
 pub struct Fake {
     pub url: String,
@@ -237,6 +240,22 @@ impl Node {
                 Ok(json!({"decisions": [{"id": "req_1", "ran": {"route": "edge"}}]}))
             }
             ("GET", "/v1/decisions/req_1") => Ok(json!({"id": "req_1"})),
+            // A picture of 1 x 2 tokens, of which the target has read the second.
+            ("GET", "/v1/decisions/req_seen") => Ok(json!({
+                "id": "req_seen",
+                "parts": [{ "modality": 1 }, { "modality": 0 }],
+                "media": [{
+                    "digest": Digest::of(PICTURE),
+                    "extent": { "frames": 1, "rows": 1, "columns": 2 },
+                    "target": { "kept": { "tokens": 2, "bits": "02" } },
+                }],
+            })),
+            ("GET", "/v1/decisions/req_seen/account") => {
+                Ok(json!({ "decided": { "reason": { "name": "quick" } } }))
+            }
+            ("GET", "/v1/decisions/req_seen/words") => {
+                return (200, "text/plain", "Request req_seen\n".into());
+            }
             ("GET", "/v1/decisions/req_1/words") => {
                 return (200, "text/plain", "Request req_1\n".into());
             }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use msao_core::offload::record::{Called, DecisionRecord, Given, Scoring, VERSION};
+use msao_core::offload::record::{Called, DecisionRecord, Given, Scoring, version_with};
 use msao_core::offload::{Decision, Outcome, Status, Update, overrides};
 use msao_sandbox::Export;
 use msao_state::Wanted;
@@ -135,7 +135,7 @@ impl Ticket {
             }
         });
         let record = DecisionRecord {
-            version: VERSION,
+            version: version_with(&self.media),
             id: std::mem::take(&mut self.id),
             generation: self.generation.id.clone(),
             request,
@@ -151,6 +151,7 @@ impl Ticket {
             replanned: self.replanned,
             ran: self.plan.clone(),
             steps,
+            media: std::mem::take(&mut self.media),
             outcome: Some(outcome),
             updates,
         };

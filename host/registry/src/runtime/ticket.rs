@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use msao_core::digest::Digest;
 use msao_core::offload::check::Violation;
+use msao_core::offload::kept::MediumKept;
 use msao_core::offload::manifest::Probe;
 use msao_core::offload::record::{Called, GenerationId, Step};
 use msao_core::offload::{
@@ -61,6 +62,8 @@ pub struct Ticket {
     /// `step` has failed: the rest of the answer is drafted by the fallback.
     pub(super) stepless: bool,
     pub(super) steps: Vec<Step>,
+    /// The media, and what was read of each.
+    pub(super) media: Vec<MediumKept>,
     pub(super) finished: bool,
 }
 
@@ -143,6 +146,7 @@ impl Ticket {
             plan: Plan::plain(Route::Edge, 0),
             stepless: false,
             steps: Vec::new(),
+            media: Vec::new(),
             finished: false,
         }
     }
@@ -365,6 +369,11 @@ impl Ticket {
     pub fn ran(&mut self, plan: Plan) {
         let memo = std::mem::take(&mut self.plan.memo);
         self.plan = Plan { memo, ..plan };
+    }
+
+    /// Says what was read of the request's media, in prompt order, for the record. What is said last counts.
+    pub fn kept(&mut self, media: Vec<MediumKept>) {
+        self.media = media;
     }
 
     /// Says what to do while drafting. Fallback, from the first failure to the request's end: exact, four drafts a round.

@@ -1,7 +1,7 @@
 //! Which decisions are kept, and what of them.
 
 use msao_core::digest::Digest;
-use msao_core::offload::record::DecisionRecord;
+use msao_core::offload::record::{DecisionRecord, version_with};
 use serde::{Deserialize, Serialize};
 
 use super::RecordError;
@@ -16,6 +16,8 @@ pub enum Redact {
     Report,
     /// The calls of `step`, which show how sure the draft was of each token.
     Steps,
+    /// The media's digests, by which somebody who has a medium can tell that it was sent, and which of their tokens were read.
+    Media,
 }
 
 /// `[records]`.
@@ -105,6 +107,10 @@ impl RecordConfig {
                 Redact::Tenant => record.request.tenant = 0,
                 Redact::Report => {}
                 Redact::Steps => record.steps.clear(),
+                Redact::Media => {
+                    record.media.clear();
+                    record.version = version_with(&record.media);
+                }
             }
         }
         if self.wanted(salt, &record.id) != Wanted::All
