@@ -4,8 +4,8 @@
 
 Scenes have seeds from 30,001 up, training scenes lie above 1,000,000,000: nothing is in both. `--scale 10` makes ten times
 as much, `--first` starts at another scene. A third of the pictures are 448x448 (256 visual tokens). Some mixes of modalities
-never occur in training; their questions have split "unseen-mix". `--seen` leaves these out, and the table: what is to be
-calibrated with must not have seen them either.
+never occur in training; their questions have split "unseen-mix". `--seen` leaves these out (what is to be calibrated
+with must not have seen them either), the table, and all but one of VQAv2's ten equal answers.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def vqa(out: Path, scale: float, first: int, seen: bool) -> list[world.Scene]:
                 annotations.append(
                     {"question_id": qid, "image_id": number, "question_type": q.kind, "answer_type": answer_type,
                      "multiple_choice_answer": q.answer,
-                     "answers": [{"answer": q.answer, "answer_confidence": "yes", "answer_id": k + 1} for k in range(10)]}
+                     "answers": [{"answer": q.answer, "answer_confidence": "yes", "answer_id": k + 1} for k in range(1 if seen else 10)]}
                 )
             number += 1
     info = {"description": "Synthetic scenes with pictures, clips and sounds", "version": "1", "year": 2026}
