@@ -56,6 +56,8 @@ extern crate alloc;
 #[cfg(not(target_arch = "wasm32"))]
 extern crate std;
 
+#[cfg(any(test, all(target_arch = "wasm32", feature = "runtime")))]
+mod arena;
 #[doc(hidden)]
 pub mod bindings;
 mod calibration;
