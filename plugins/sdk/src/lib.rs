@@ -79,7 +79,7 @@ pub use self::bindings::shared::msao::offload::types::{
     Calibration, Decision, Item, Mode, Node, Operation, Outcome, Part, PartPlan, Plan, Report,
     Request, Rest, Route, Score, Scores, Treatment, Update,
 };
-pub use self::calibration::Cell;
+pub use self::calibration::{Cell, Rising};
 pub use self::memo::{MAX_MEMO, MemoField, MemoReader, MemoWriter};
 pub use self::parameters::FromParameter;
 pub use self::policy::{Event, Explain, PlanInput, Policy, StepInput};
