@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{SHIPPED, built, copied, json, root, run, shipped, text};
+use common::{SHIPPED, beside, built, copied, json, root, run, shipped, text};
 use serde_json::json;
 
 fn recording(name: &str) -> PathBuf {
@@ -212,9 +212,14 @@ fn what_a_peer_refused_replays_to_the_bit() {
         let out = folder.path().join("refused.jsonl");
         let (plugin, out) = (plugin.to_str().unwrap(), out.to_str().unwrap());
         let traffic = ["--seed", "9", "--count", "60", "--refusals", "0.5"];
-        text(&run(
-            &[&["record", plugin, "--out", out], &traffic[..]].concat()
-        ));
+        let beside = beside(name);
+        let beside: Vec<&str> = beside.iter().map(String::as_str).collect();
+        text(&run(&[
+            &["record", plugin, "--out", out],
+            &traffic[..],
+            &beside[..],
+        ]
+        .concat()));
         let replanned = fs::read_to_string(out).unwrap();
         let replanned = replanned.matches("\"replanned\":true").count();
         // `edge-only` goes to a peer as well, where an exact answer is demanded.
@@ -233,17 +238,20 @@ fn recording_anew_gives_the_same_bytes() {
         let plugin = shipped(name);
         let out = tempfile::tempdir().unwrap();
         let out = out.path().join("anew.jsonl");
+        let beside = beside(name);
+        let beside: Vec<&str> = beside.iter().map(String::as_str).collect();
+        let count = count(name).to_string();
         let args = [
             "record",
             plugin.to_str().unwrap(),
             "--seed",
             "1",
             "--count",
-            &count(name).to_string(),
+            &count,
             "--out",
             out.to_str().unwrap(),
         ];
-        text(&run(&args));
+        text(&run(&[&args[..], &beside[..]].concat()));
         let (anew, before) = (
             fs::read_to_string(&out).unwrap(),
             fs::read_to_string(recording(name)).unwrap(),
@@ -253,14 +261,15 @@ fn recording_anew_gives_the_same_bytes() {
             "{name}: see tests/data/README.md"
         );
         // Another seed is another recording.
-        let other = text(&run(&[
+        let other = [
             "record",
             plugin.to_str().unwrap(),
             "--seed",
             "2",
             "--count",
             "3",
-        ]));
+        ];
+        let other = text(&run(&[&other[..], &beside[..]].concat()));
         assert_ne!(other.lines().next_back(), anew.lines().next_back());
     }
 }
