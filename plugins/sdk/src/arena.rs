@@ -1,9 +1,10 @@
 //! Memory for what lives no longer than a call.
 //!
-//! Nearly all that a plug-in allocates is gone when its call is over: arguments, what it works with, its answer. So blocks are
-//! cut one behind the other from a room of fixed size, which is empty again as soon as none of them lives. That takes a small
-//! part of what a general allocator does, and a `plan` has some twenty blocks. What finds no place in the room comes from the
-//! general allocator behind it: large blocks, and all of them for as long as something in a full room lives.
+//! Nearly all that a plug-in allocates is gone when its call is over: arguments, what it works with, its answer. So
+//! blocks are cut one behind the other from a room of fixed size, which is empty again as soon as none of them lives.
+//! That takes a small part of what a general allocator does, and a `plan` has some twenty blocks. What finds no place
+//! in the room comes from the general allocator behind it: large blocks, and all of them for as long as something in a
+//! full room lives.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::{Cell, UnsafeCell};
@@ -69,8 +70,8 @@ impl<A, const BYTES: usize> CallMemory<A, BYTES> {
     }
 }
 
-// SAFETY: `cut` gives memory that no living block has, since the top only goes back to where a block begins whose end it was,
-// or to the front when no block lives. What came from behind goes back there.
+// SAFETY: `cut` gives memory that no living block has, since the top only goes back to where a block begins whose end
+// it was, or to the front when no block lives. What came from behind goes back there.
 unsafe impl<A: GlobalAlloc, const BYTES: usize> GlobalAlloc for CallMemory<A, BYTES> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -108,8 +109,8 @@ unsafe impl<A: GlobalAlloc, const BYTES: usize> GlobalAlloc for CallMemory<A, BY
         if new_size <= layout.size() {
             return block;
         }
-        // SAFETY: the caller promises that `new_size` is a size for this alignment. The blocks are two, and the old one's
-        // bytes fit into the new one.
+        // SAFETY: the caller promises that `new_size` is a size for this alignment. The blocks are two, and the old
+        // one's bytes fit into the new one.
         unsafe {
             let new = self.alloc(Layout::from_size_align_unchecked(new_size, layout.align()));
             if !new.is_null() {

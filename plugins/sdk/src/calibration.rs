@@ -70,8 +70,8 @@ impl Calibration {
         self.get(key).map_or(default, |cell| cell.mean)
     }
 
-    /// Cells whose keys are asked for in rising order, from `key` on: one search, then a walk. Worth it where a plan looks at
-    /// many cells that lie side by side.
+    /// Cells whose keys are asked for in rising order, from `key` on: one search, then a walk. Worth it where a plan
+    /// looks at many cells that lie side by side.
     ///
     /// ```
     /// use msao_plugin::{Calibration, Cell};

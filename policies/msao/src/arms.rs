@@ -11,8 +11,8 @@
 //! total = first * how far such firsts were off + rest * how far such rests were off
 //! ```
 //!
-//! `later`: by how much the first draft comes after the target is ready. `L` is there once more for the last verdict. [`stream`]
-//! has `L` and `t`.
+//! `later`: by how much the first draft comes after the target is ready. `L` is there once more for the last verdict.
+//! [`stream`] has `L` and `t`.
 //!
 //! [`off`] has how far off they were.
 //!
@@ -241,7 +241,8 @@ impl<'a> Weighing<'a> {
         }
     }
 
-    /// The arms of a row with the target. `drafts`: it has a draft model beside it. `speculates`: it verifies this node's drafts.
+    /// The arms of a row with the target. `drafts`: it has a draft model beside it. `speculates`: it verifies this
+    /// node's drafts.
     fn peer(&mut self, row: &Row, drafts: bool, speculates: bool) {
         let machine = &row.machine;
         let known = [Route::Cloud, Route::CloudDraft, Route::Speculate]

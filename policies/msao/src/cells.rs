@@ -13,8 +13,8 @@
 //! | ... + 1 | the tokens behind it | likewise, given how many came |
 //! | ... + 2 | when it was last taken | number of requests by then (the latest counts alone) |
 //!
-//! `mix` and `bucket` are those of [`Shape`]; routes are 0 edge, 1 cloud, 2 cloud-draft, 3 speculate. 64 rows at most are
-//! learned of: with all of them there are 1,370 cells, of 4,096 that a plug-in may have.
+//! `mix` and `bucket` are those of [`Shape`]; routes are 0 edge, 1 cloud, 2 cloud-draft, 3 speculate. 64 rows at most
+//! are learned of: with all of them there are 1,370 cells, of 4,096 that a plug-in may have.
 
 use msao_plugin::{Calibration, Cell, Rising, Route};
 

@@ -28,8 +28,8 @@ fn drawn(seed: u64) -> f64 {
     (word >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// The arm that was not taken for longest, of those close to the best, on the few requests that try one. Never the draft model's
-/// own answer: it is no trial for the client.
+/// The arm that was not taken for longest, of those close to the best, on the few requests that try one. Never the
+/// draft model's own answer: it is no trial for the client.
 fn tried<'a>(
     arms: &'a [Arm],
     best: &Arm,

@@ -1,7 +1,8 @@
 //! What is learned from how a request went.
 //!
-//! A prediction is held against what came as things were: the first token's time without the probe, which was over before the
-//! plan; the rest's for as many tokens as came. Nothing is learned of times where the host ran it otherwise than planned.
+//! A prediction is held against what came as things were: the first token's time without the probe, which was over
+//! before the plan; the rest's for as many tokens as came. Nothing is learned of times where the host ran it otherwise
+//! than planned.
 
 use alloc::vec::Vec;
 

@@ -1,5 +1,5 @@
-//! `msao`: adaptive speculative offloading, after MSAO (arXiv 2604.02945), whose equations are not published: the formulas are
-//! this project's.
+//! `msao`: adaptive speculative offloading, after MSAO (arXiv 2604.02945), whose equations are not published: the
+//! formulas are this project's.
 //!
 //! **`plan`** predicts time to the first token and to the last for every node and route that can run the request
 //! ([`model`], [`stream`]), from the figures that the host hands over *now*, and takes the least of
@@ -8,26 +8,28 @@
 //! score = first-weight * first + total + cost-weight * price + doubt * (1 - a) * tokens    (doubt: route edge only)
 //! ```
 //!
-//! among those that keep the deadline and find room ([`arms`], [`choice`]). So a link or a queue that changes is answered by the very
-//! next plan. What was learned corrects the predictions by what they were off before, by no more than `correction-limit`, and
-//! never takes the figures' place ([`off`]; [`cells`] lists all that is learned). Now and then, where predictions lie close, a route that was not taken for
-//! long is tried.
+//! among those that keep the deadline and find room ([`arms`], [`choice`]). So a link or a queue that changes is
+//! answered by the very next plan. What was learned corrects the predictions by what they were off before, by no more
+//! than `correction-limit`, and never takes the figures' place ([`off`]; [`cells`] lists all that is learned). Now and
+//! then, where predictions lie close, a route that was not taken for long is tried.
 //!
-//! **Speculation** is declined where a token of the stream, `draft + (1 - a) * L`, is not at least `margin` quicker than one
-//! of the peer's target, alone or with a draft model beside it.
+//! **Speculation** is declined where a token of the stream, `draft + (1 - a) * L`, is not at least `margin` quicker
+//! than one of the peer's target, alone or with a draft model beside it.
 //!
-//! **Retention** ([`retention`]): for the draft model hard, since it costs no more than acceptance; for the target only where it
-//! saves a share `worth` of the time, mildest means first. What is unlike anything that calibration has seen keeps more.
+//! **Retention** ([`retention`]): for the draft model hard, since it costs no more than acceptance; for the target only
+//! where it saves a share `worth` of the time, mildest means first. What is unlike anything that calibration has seen
+//! keeps more.
 //!
 //! **The probe** is asked for only where it can change the plan ([`probe`]).
 //!
-//! **`step`** ([`step`]) drafts on as long as the next token is likely enough to stand, sends, waits, commits what is sure
-//! enough in confident mode, leaves an answer to the target whose drafts do not stand, and finishes without a peer that is lost.
+//! **`step`** ([`step`]) drafts on as long as the next token is likely enough to stand, sends, waits, commits what is
+//! sure enough in confident mode, leaves an answer to the target whose drafts do not stand, and finishes without a peer
+//! that is lost.
 //!
 //! **`observe`** ([`learn`]) compares what became of it with what was predicted.
 //!
-//! A plan is a few thousand instructions: nothing but `+ - * /` and comparisons, each node looked at once, cells walked and
-//! not searched one by one.
+//! A plan is a few thousand instructions: nothing but `+ - * /` and comparisons, each node looked at once, cells walked
+//! and not searched one by one.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
@@ -118,7 +120,8 @@ memo! {
         flags: u8,
         /// Requests that had been learned from.
         requests: f64,
-        /// As predicted from the nodes' figures alone: to the first token, what comes once behind it, each further token.
+        /// As predicted from the nodes' figures alone: to the first token, what comes once behind it, each further
+        /// token.
         first_ms: f32,
         tail_ms: f32,
         token_ms: f32,
@@ -128,7 +131,8 @@ memo! {
         kept: f32,
         /// What the probe was thought to take.
         probe_ms: f32,
-        /// Of the stream: a draft, a verdict but for round trip and queue, these two as they are, one more draft in a pass.
+        /// Of the stream: a draft, a verdict but for round trip and queue, these two as they are, one more draft in a
+        /// pass.
         draft_ms: f32,
         verdict_ms: f32,
         rtt_ms: f32,

@@ -1,9 +1,10 @@
 //! By what factors predictions were off before.
 //!
-//! A mean of `c` samples, last added to `s` requests ago, weighs `c / (c + 2) * 256 / (256 + s)`: one outcome proves little, and
-//! what is not renewed fades. What is left of the weight is, for the time to the first token, what firsts at that node by all of
-//! its routes were off, for these have waits, upload and reading in common; for the rest it is 1. No factor is above
-//! `correction-limit` or below its inverse: the figures that the host hands over now are never overruled.
+//! A mean of `c` samples, last added to `s` requests ago, weighs `c / (c + 2) * 256 / (256 + s)`: one outcome proves
+//! little, and what is not renewed fades. What is left of the weight goes to what firsts at that node by all of its
+//! routes were off, for these have waits, upload and reading in common; of the rest behind the first token it goes to
+//! nothing being off. No factor is above `correction-limit` or below its inverse: the figures that the host hands over
+//! now are never overruled.
 
 use crate::cells::ArmCells;
 use crate::model::amount;

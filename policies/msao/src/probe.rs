@@ -1,12 +1,12 @@
 //! Whether the probe is asked for: only where what it says can change the plan.
 //!
-//! - On routes `edge` and `speculate` the draft model goes on from the probe, so that it costs next to nothing, and what it
-//!   says shortens what the draft model reads.
-//! - On others it is thrown away. It is worth its time only where pruning for the target is thought to take more than that off, and
-//!   a share `worth` of the whole time.
+//! - On routes `edge` and `speculate` the draft model goes on from the probe, so that it costs next to nothing, and
+//!   what it says shortens what the draft model reads.
+//! - On others it is thrown away. It is worth its time only where pruning for the target is thought to take more than
+//!   that off, and a share `worth` of the whole time.
 //!
-//! It is not asked for where it has run, for a few tokens, or where a plan was just refused by its peer: the host asks once more
-//! then, without that peer, and lets no policy ask for the probe again.
+//! It is not asked for where it has run, for a few tokens, or where a plan was just refused by its peer: the host asks
+//! once more then, without that peer, and lets no policy ask for the probe again.
 
 use msao_plugin::{Node, PlanInput, Route};
 
@@ -29,7 +29,8 @@ pub(crate) fn predicted_ms(input: &PlanInput, weighed: &Weighed) -> f64 {
     LAYERS * tokens * Machine::of(input.here()).read_ms
 }
 
-/// A peer that is down and has not been lost: what a lost one says of itself is forgotten, so this one has refused just now.
+/// A peer that is down and has not been lost: what a lost one says of itself is forgotten, so this one has refused just
+/// now.
 fn has_refused(node: &Node) -> bool {
     !node.up && (node.queue_ms >= 0.0 || node.target_tok_per_s > 0.0)
 }

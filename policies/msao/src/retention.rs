@@ -5,8 +5,8 @@
 //! keep = rho + unusual * (1 - rho)                      0 where necessity < drop * (1 - unusual)
 //! ```
 //!
-//! The draft model gets that wherever its drafts are verified. For the target and for answers of the draft model alone there are
-//! [`LEVELS`], each of which does more harm than the one before:
+//! The draft model gets that wherever its drafts are verified. For the target, and for answers of the draft model
+//! alone, there are levels, each of which does more harm than the one before:
 //!
 //! | level | what is sent | what is read |
 //! |---|---|---|
@@ -16,11 +16,11 @@
 //! | cut | what is kept, as JPEG of `target-quality`; the rest painted over | `keep` |
 //! | small | the same, scaled by `target-scale-min` | `keep`, fewer by the scale's square |
 //!
-//! Levels are gone up to where each takes at least `worth` of the whole predicted time off uploading and reading ([`Media::pick`]).
-//! Digits in images suffer first: so by default nothing is scaled, and quality and minimum are high.
+//! Levels are gone up to where each takes at least `worth` of the whole predicted time off uploading and reading
+//! ([`Media::pick`]). Digits in images suffer first: so by default nothing is scaled, and quality and minimum are high.
 //!
-//! Bytes of what is made anew are thought to be `bytes * keep * scale^2 * quality / 100`, corrected by what was sent for such
-//! requests before. A peer that has the originals already has nothing of what is made anew.
+//! Bytes of what is made anew are thought to be `bytes * keep * scale^2 * quality / 100`, corrected by what was sent
+//! for such requests before. A peer that has the originals already has nothing of what is made anew.
 
 use alloc::vec::Vec;
 
@@ -32,7 +32,7 @@ use crate::model::{Link, Machine, amount};
 use crate::shape::Shape;
 use crate::{Settings, larger, within};
 
-/// Ways to treat media for the target.
+/// Levels.
 pub(crate) const LEVELS: usize = 5;
 pub(crate) const WHOLE: usize = 0;
 pub(crate) const COARSE: usize = 1;
@@ -45,8 +45,8 @@ const ASSUMED_KEPT: f64 = 0.7;
 /// What is made anew is never thought to have less than this share of the formula's bytes, nor more than the tenfold.
 const FAR_OFF: f64 = 0.1;
 
-/// Share of the part's tokens that is kept: `least` at least, unless necessity is below `drop_below`. All of what nobody has
-/// looked at, or where a score is none.
+/// Share of the part's tokens that is kept: `least` at least, unless necessity is below `drop_below`. All of what
+/// nobody has looked at, or where a score is none.
 pub(crate) fn kept(part: &Part, least: f64, drop_below: f64) -> f64 {
     let is_share = |value: f64| (0.0..=1.0).contains(&value);
     if !(is_share(part.mas) && is_share(part.unusual) && is_share(part.necessity)) {
@@ -71,8 +71,8 @@ fn kept_by_target(part: &Part, settings: &Settings) -> f64 {
 pub(crate) struct Media {
     /// The probe has run.
     pub(crate) scored: bool,
-    /// Bytes of media for the target's node, by level. Where nobody has looked at them yet, those of levels that prune are
-    /// what they are thought to become.
+    /// Bytes of media for the target's node, by level. Where nobody has looked at them yet, those of levels that prune
+    /// are what they are thought to become.
     pub(crate) bytes: [f64; LEVELS],
     /// Tokens for the target, text included, by level.
     pub(crate) tokens: [f64; LEVELS],
@@ -184,7 +184,8 @@ impl Media {
         )
     }
 
-    /// The level that a peer is served by: the mildest one, and from there each up to `most` that takes at least `gain_ms` off.
+    /// The level that a peer is served by: the mildest one, and from there each up to `most` that takes at least
+    /// `gain_ms` off.
     pub(crate) fn pick(&self, peer: &Peer, gain_ms: f64, most: usize) -> usize {
         if self.media_tokens == 0.0 {
             return WHOLE;

@@ -1,16 +1,16 @@
 //! What is done as drafting goes on.
 //!
-//! A call is given the last token's acceptance probability and counts, and remembers nothing. With `m` drafts out, unsent or
-//! unjudged, the probability that they all stand is taken to be
+//! A call is given the last token's acceptance probability and counts, and remembers nothing. With `m` drafts out,
+//! unsent or unjudged, the probability that they all stand is taken to be
 //!
 //! ```text
 //! stands = p * a^(m - 1)          p of the last one; a^m where something else than a draft has happened
 //! a      = (8 * plan's + accepted) / (8 + judged)
 //! ```
 //!
-//! and one more is drafted while `stands >= tokens/ms * (charge * t_d + more)` ([`crate::stream`]). `charge` is 1 where nothing is
-//! under way, and `draft-charge` elsewhere: the edge has nothing better to do then, and a lost draft delays what
-//! follows a rejection by a part of its time only.
+//! and one more is drafted while `stands >= tokens/ms * (charge * t_d + more)` ([`crate::stream`]). `charge` is 1 where
+//! nothing is under way, and `draft-charge` elsewhere: the edge has nothing better to do then, and a lost draft delays
+//! what follows a rejection by a part of its time only.
 //!
 //! | | the next is worth it | it is not |
 //! |---|---|---|
@@ -18,12 +18,13 @@
 //! | something is, and a round is full | send | wait |
 //! | something is | draft | wait |
 //!
-//! A doubtful draft is not sent while others are judged: the verdict over these brings the target's own choice at its place.
+//! A doubtful draft is not sent while others are judged: the verdict over these brings the target's own choice at its
+//! place.
 //!
-//! In confident mode a draft that is sure enough is committed at once where nothing is out before it. An answer whose drafts stand
-//! so rarely that the target alone would be quicker by `give-back` is left to the target. A verdict that does not come is waited
-//! for until `give-up` times patience; a lost or refusing peer is done without, except for an exact answer, which the host ends if
-//! it has to.
+//! In confident mode a draft that is sure enough is committed at once where nothing is out before it. An answer whose
+//! drafts stand so rarely that the target alone would be quicker by `give-back` is left to the target. A verdict that
+//! does not come is waited for until `give-up` times patience; a lost or refusing peer is done without, except for an
+//! exact answer, which the host ends if it has to.
 
 use msao_plugin::{Action, Event, Route, StepInput};
 

@@ -1,7 +1,7 @@
 //! How fast drafts become an answer: the system's own formulas, for `plan` and for `step`.
 //!
-//! With `a` the share of drafts that stand, `t_d` the time of a draft, `t_t` that of a token of the target alone, `t_v` that of
-//! a pass over eight drafts, all in ms:
+//! With `a` the share of drafts that stand, `t_d` the time of a draft, `t_t` that of a token of the target alone, `t_v`
+//! that of a pass over eight drafts, all in ms:
 //!
 //! ```text
 //! L             = rtt + jitter + t_v + t_v / 2 + queue + 8000 * bytes / uplink        a verdict, from draft to answer
@@ -37,9 +37,9 @@ impl Stream {
         self.draft_ms + (1.0 - self.acceptance) * self.verdict_ms
     }
 
-    /// Whether a draft is worth its time, where all before it stand with probability `stands`: `stands` is at least tokens a
-    /// ms, as they come now, times what it costs. `charge`: share of its own time that is charged; `more_ms`: what it adds to
-    /// a pass and to the way.
+    /// Whether a draft is worth its time, where all before it stand with probability `stands`: `stands` is at least
+    /// tokens a ms, as they come now, times what it costs. `charge`: share of its own time that is charged; `more_ms`:
+    /// what it adds to a pass and to the way.
     pub(crate) fn is_worth_drafting(&self, stands: f64, charge: f64, more_ms: f64) -> bool {
         stands * self.token_ms() >= charge * self.draft_ms + more_ms
     }
@@ -50,8 +50,8 @@ pub(crate) fn verdict_ms(machine: &Machine, link: &Link) -> f64 {
     1.5 * machine.pass_ms + ROUND_BYTES * link.byte_ms
 }
 
-/// What one draft more costs: its row in the pass, the bytes, and, where others wait for the target, its share of theirs. A
-/// target that nobody waits for verifies it for what its row takes.
+/// What one draft more costs: its row in the pass, the bytes, and, where others wait for the target, its share of
+/// theirs. A target that nobody waits for verifies it for what its row takes.
 pub(crate) fn more_ms(machine: &Machine, link: &Link) -> f64 {
     let all = machine.queue_ms + machine.pass_ms;
     let pressure = if all > 0.0 {

@@ -5,16 +5,17 @@
 //! upload    = 8000 * bytes that are not there yet / (uplink * (1 - share in which the link stood still))
 //! ```
 //!
-//! The time of a token by route `cloud-draft` is that of a round of four drafts, `4 * t_draft + t_verify`, divided by what
-//! it yields, `1 + a + a^2 + a^3 + a^4` at acceptance `a`. The answer is taken to be as long as it may be; how far off
-//! that and all else is gets learned. What is not known costs nothing until it is seen.
+//! The time of a token by route `cloud-draft` is that of a round of four drafts, `4 * t_draft + t_verify`, divided by
+//! what it yields, `1 + a + a^2 + a^3 + a^4` at acceptance `a`. The answer is taken to be as long as it may be; how far
+//! off that and all else is gets learned. What is not known costs nothing until it is seen.
 
 use msao_plugin::{Node, PlanInput, Route, capability, flag};
 
 use crate::demand::{Demand, overstep};
 use crate::{FAR_OFF, Settings, within};
 
-/// Rows that are arms; a node with more peers knows the first ones alone. Their cells must not be more than a plug-in has.
+/// Rows that are arms; a node with more peers knows the first ones alone. Their cells must not be more than a plug-in
+/// has.
 const MAX_ROWS: u32 = 64;
 const ROUTES: u32 = 3;
 /// Drafts a round where a peer drafts for itself.
@@ -80,8 +81,8 @@ pub(crate) struct Forecast {
     pub(crate) violation: Violation,
 }
 
-/// Goes through what can run the request, arms by rising number: the model is there, its node is up, media that must stay do,
-/// and an exact answer is not the draft model's.
+/// Goes through what can run the request, arms by rising number: the model is there, its node is up, media that must
+/// stay do, and an exact answer is not the draft model's.
 pub(crate) fn each_that_can_run(input: &PlanInput, mut add: impl FnMut(ArmId)) {
     let exact = input.request.has(flag::EXACT);
     let here = input.here();

@@ -222,7 +222,7 @@ fn what_was_learned_corrects_within_its_limit() {
 #[test]
 fn a_route_that_is_slower_than_it_should_be_is_left_soon() {
     // Both models side by side are thought to take 17.9 ms a token; they take twice that, and the target alone 25.
-    let mut cells = Vec::new();
+    let mut cells: Vec<(u32, Cell)> = Vec::new();
     let mut routes = Vec::new();
     for seed in 0..20 {
         let scene = scene()
