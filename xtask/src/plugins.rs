@@ -258,6 +258,7 @@ mod tests {
         let names: Vec<&str> = guests.iter().map(|guest| guest.name.as_str()).collect();
         for name in [
             "cloud-only",
+            "msao",
             "perllm",
             "saliency-only",
             "mas-joint",

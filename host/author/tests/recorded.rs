@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{SHIPPED, built, copied, json, root, run, shipped, text};
+use common::{SHIPPED, beside, built, copied, json, root, run, shipped, text};
 use serde_json::{Value, json};
 
 fn recording(name: &str) -> PathBuf {
@@ -213,9 +213,14 @@ fn what_a_peer_refused_replays_to_the_bit() {
         let out = folder.path().join("refused.jsonl");
         let (plugin, out) = (plugin.to_str().unwrap(), out.to_str().unwrap());
         let traffic = ["--seed", "9", "--count", "60", "--refusals", "0.5"];
-        text(&run(
-            &[&["record", plugin, "--out", out], &traffic[..]].concat()
-        ));
+        let beside = beside(name);
+        let beside: Vec<&str> = beside.iter().map(String::as_str).collect();
+        text(&run(&[
+            &["record", plugin, "--out", out],
+            &traffic[..],
+            &beside[..],
+        ]
+        .concat()));
         let replanned = fs::read_to_string(out).unwrap();
         let replanned = replanned.matches("\"replanned\":true").count();
         // `edge-only` goes to a peer as well, where an exact answer is demanded.
@@ -232,14 +237,15 @@ fn what_a_peer_refused_replays_to_the_bit() {
 fn drawn_requests_are_recorded_to_the_same_bytes() {
     for name in SHIPPED {
         let plugin = shipped(name);
+        let beside = beside(name);
+        let beside: Vec<&str> = beside.iter().map(String::as_str).collect();
         let folder = tempfile::tempdir().unwrap();
         let record = |file: &str, seed: &str| {
             let out = folder.path().join(file);
             let (plugin, out) = (plugin.to_str().unwrap(), out.to_str().unwrap());
             let traffic = ["--seed", seed, "--count", "20"];
-            text(&run(
-                &[&["record", plugin, "--out", out], &traffic[..]].concat()
-            ));
+            let record = ["record", plugin, "--out", out];
+            text(&run(&[&record, &traffic[..], &beside[..]].concat()));
             fs::read_to_string(out).unwrap()
         };
         let first = record("first.jsonl", "1");

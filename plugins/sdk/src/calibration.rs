@@ -13,6 +13,39 @@ pub struct Cell {
     pub count: f64,
 }
 
+/// Reads cells by keys that rise: [`Calibration::rising`].
+#[derive(Clone, Copy, Debug)]
+pub struct Rising<'a> {
+    calibration: &'a Calibration,
+    at: usize,
+}
+
+impl Rising<'_> {
+    /// The cell with this key, which is no lower than any asked for before; of a lower one nothing is known.
+    pub fn get(&mut self, key: u32) -> Option<Cell> {
+        let Calibration {
+            keys,
+            mean,
+            variance,
+            count,
+        } = self.calibration;
+        while let Some(&known) = keys.get(self.at) {
+            if known > key {
+                return None;
+            }
+            if known == key {
+                return Some(Cell {
+                    mean: *mean.get(self.at)?,
+                    variance: *variance.get(self.at)?,
+                    count: *count.get(self.at)?,
+                });
+            }
+            self.at += 1;
+        }
+        None
+    }
+}
+
 impl Calibration {
     /// The cell with this key.
     ///
@@ -35,6 +68,25 @@ impl Calibration {
     /// Its mean, or `default` where nothing was learned.
     pub fn mean_or(&self, key: u32, default: f64) -> f64 {
         self.get(key).map_or(default, |cell| cell.mean)
+    }
+
+    /// Cells whose keys are asked for in rising order, from `key` on: one search, then a walk. Worth it where a plan
+    /// looks at many cells that lie side by side.
+    ///
+    /// ```
+    /// use msao_plugin::{Calibration, Cell};
+    ///
+    /// let cell = |mean| Cell { mean, variance: 0.0, count: 1.0 };
+    /// let calibration = Calibration::from_cells(&[(3, cell(0.3)), (7, cell(0.7)), (8, cell(0.8))]);
+    /// let mut rising = calibration.rising(4);
+    /// assert_eq!(rising.get(5), None);
+    /// assert_eq!(rising.get(8).map(|cell| cell.mean), Some(0.8));
+    /// ```
+    pub fn rising(&self, key: u32) -> Rising<'_> {
+        Rising {
+            calibration: self,
+            at: self.keys.partition_point(|known| *known < key),
+        }
     }
 
     /// For tests: a calibration that holds these cells. The last one of a key counts.

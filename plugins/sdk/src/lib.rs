@@ -56,6 +56,8 @@ extern crate alloc;
 #[cfg(not(target_arch = "wasm32"))]
 extern crate std;
 
+#[cfg(any(test, all(target_arch = "wasm32", feature = "runtime")))]
+mod arena;
 #[doc(hidden)]
 pub mod bindings;
 mod calibration;
@@ -77,7 +79,7 @@ pub use self::bindings::shared::msao::offload::types::{
     Calibration, Decision, Item, Mode, Node, Operation, Outcome, Part, PartPlan, Plan, Report,
     Request, Rest, Route, Score, Scores, Treatment, Update,
 };
-pub use self::calibration::Cell;
+pub use self::calibration::{Cell, Rising};
 pub use self::memo::{MAX_MEMO, MemoField, MemoReader, MemoWriter};
 pub use self::parameters::FromParameter;
 pub use self::policy::{Event, Explain, PlanInput, Policy, StepInput};

@@ -20,6 +20,11 @@ pub trait MemoField: Sized {
 pub struct MemoWriter(Vec<u8>);
 
 impl MemoWriter {
+    /// An empty one with room for so many bytes: a memo that grows field by field is copied each time.
+    pub fn with_room(bytes: usize) -> Self {
+        MemoWriter(Vec::with_capacity(bytes))
+    }
+
     /// All bytes so far.
     pub fn finish(self) -> Vec<u8> {
         self.0
@@ -48,7 +53,7 @@ macro_rules! numbers {
             const SIZE: usize = size_of::<$number>();
 
             fn put(&self, writer: &mut MemoWriter) {
-                writer.0.extend(self.to_le_bytes());
+                writer.0.extend_from_slice(&self.to_le_bytes());
             }
 
             fn take(reader: &mut MemoReader) -> Option<Self> {
@@ -133,7 +138,7 @@ macro_rules! memo {
             /// The bytes for a plan's memo, little-endian, field after field.
             $visibility fn encode(&self) -> $crate::__private::Vec<u8> {
                 let () = Self::FITS;
-                let mut writer = $crate::MemoWriter::default();
+                let mut writer = $crate::MemoWriter::with_room(Self::SIZE);
                 $($crate::MemoField::put(&self.$field, &mut writer);)*
                 writer.finish()
             }

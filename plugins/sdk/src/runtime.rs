@@ -4,8 +4,15 @@ use alloc::alloc::{Layout, alloc, realloc};
 use core::panic::PanicInfo;
 use core::ptr;
 
+use dlmalloc::GlobalDlmalloc;
+
+use crate::arena::CallMemory;
+
+/// Bytes for what lives no longer than a call: arguments and answer of a `plan` over a dozen nodes and some hundred cells.
+const ROOM: usize = 32 << 10;
+
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: CallMemory<GlobalDlmalloc, ROOM> = CallMemory::new(GlobalDlmalloc);
 
 /// A panic is a trap: the host drops the instance and uses its fallback. The backtrace that the host keeps names the
 /// function.

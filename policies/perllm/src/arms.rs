@@ -5,18 +5,17 @@
 //! upload    = 8000 * bytes that are not there yet / (uplink * (1 - share in which the link stood still))
 //! ```
 //!
-//! The time of a token by route `cloud-draft` is that of a round of four drafts, `4 * t_draft + t_verify`, divided by what
-//! it yields, `1 + a + a^2 + a^3 + a^4` at acceptance `a`. The answer is taken to be as long as it may be; how far off
-//! that and all else is gets learned. What is not known costs nothing until it is seen.
-
-use alloc::vec::Vec;
+//! The time of a token by route `cloud-draft` is that of a round of four drafts, `4 * t_draft + t_verify`, divided by
+//! what it yields, `1 + a + a^2 + a^3 + a^4` at acceptance `a`. The answer is taken to be as long as it may be; how far
+//! off that and all else is gets learned. What is not known costs nothing until it is seen.
 
 use msao_plugin::{Node, PlanInput, Route, capability, flag};
 
 use crate::demand::{Demand, overstep};
-use crate::{FAR_OFF, Settings, time_cell, within};
+use crate::{FAR_OFF, Settings, within};
 
-/// Rows that are arms; a node with more peers knows the first ones alone. Their cells must not be more than a plug-in has.
+/// Rows that are arms; a node with more peers knows the first ones alone. Their cells must not be more than a plug-in
+/// has.
 const MAX_ROWS: u32 = 64;
 const ROUTES: u32 = 3;
 /// Drafts a round where a peer drafts for itself.
@@ -31,6 +30,12 @@ pub(crate) struct ArmId {
 }
 
 impl ArmId {
+    /// The one with the lowest number.
+    pub(crate) const FIRST: ArmId = ArmId {
+        row: 0,
+        route: Route::Edge,
+    };
+
     pub(crate) fn number(self) -> u32 {
         self.row * ROUTES
             + match self.route {
@@ -76,16 +81,14 @@ pub(crate) struct Forecast {
     pub(crate) violation: Violation,
 }
 
-/// What can run the request: the model is there, its node is up, media that must stay do, and an exact answer is not the
-/// draft model's.
-pub(crate) fn that_can_run(input: &PlanInput) -> Vec<ArmId> {
+/// Goes through what can run the request, arms by rising number: the model is there, its node is up, media that must
+/// stay do, and an exact answer is not the draft model's.
+pub(crate) fn each_that_can_run(input: &PlanInput, mut add: impl FnMut(ArmId)) {
     let exact = input.request.has(flag::EXACT);
     let here = input.here();
-    // At most two of a peer, and three here.
-    let mut arms = Vec::with_capacity(2 * input.nodes.len() + 1);
     let mut add = |can: bool, row: u32, route: Route| {
         if can && row < MAX_ROWS {
-            arms.push(ArmId { row, route });
+            add(ArmId { row, route });
         }
     };
     // Here the two models are each for itself, and may read different ids.
@@ -93,15 +96,17 @@ pub(crate) fn that_can_run(input: &PlanInput) -> Vec<ArmId> {
     add(!exact && here.is(capability::DRAFT), 0, Route::Edge);
     add(here.is(capability::TARGET), 0, Route::Cloud);
     add(here.is(both_here), 0, Route::CloudDraft);
+    if input.bound_here() {
+        return;
+    }
     for (row, node) in input.peers() {
-        if !node.up || input.bound_here() {
+        if !node.up {
             continue;
         }
         let both = capability::DRAFT | capability::TARGET;
         add(node.is(capability::TARGET), row, Route::Cloud);
         add(node.is(both), row, Route::CloudDraft);
     }
-    arms
 }
 
 /// What is known of a time or a number, 0 where nothing is.
@@ -138,49 +143,71 @@ fn upload_ms(bytes: f64, node: &Node) -> f64 {
     if bytes <= 0.0 || node.uplink_bps.is_nan() || node.uplink_bps < 0.0 {
         return 0.0;
     }
-    let moves = 1.0 - known(node.stalled).min(1.0);
+    let moves = 1.0 - within(node.stalled, 0.0, 1.0);
     // A link that stands still never gets there.
     bytes * 8000.0 / (node.uplink_bps * moves)
 }
 
-/// How the arm would do.
-pub(crate) fn forecast(
-    input: &PlanInput,
-    demand: &Demand,
-    settings: &Settings,
-    id: ArmId,
-) -> Forecast {
-    let node = input.nodes.get(id.row as usize).unwrap_or(&Node::UNKNOWN);
-    let waits_ms = known(node.queue_ms) + known(node.planned_ms);
-    let (begins_ms, upload_ms) = match id.row {
-        0 => (0.0, 0.0),
-        _ => {
-            let missing = demand.media_bytes - known(node.cached_bytes);
-            (known(node.rtt_ms), upload_ms(missing, node))
-        }
-    };
-    let token_ms = match id.route {
-        Route::Edge | Route::Speculate => tokens_ms(1.0, node.draft_tok_per_s),
-        Route::Cloud => tokens_ms(1.0, node.target_tok_per_s),
-        Route::CloudDraft => drafted_token_ms(node),
-    };
-    let reads_ms = tokens_ms(demand.prompt_tokens, node.prefill_tok_per_s);
-    let predicted_ms =
-        begins_ms + waits_ms + upload_ms + reads_ms + demand.answer_tokens * token_ms;
-    let off = input.calibration.mean_or(time_cell(id), 1.0);
-    let corrected_ms = predicted_ms * within(off, 1.0 / FAR_OFF, FAR_OFF);
-    let goal_ms = demand.goal_ms;
-    Forecast {
-        predicted_ms,
-        corrected_ms,
-        violation: Violation {
-            time: overstep(corrected_ms, goal_ms),
-            bandwidth: overstep(upload_ms, settings.upload_share * goal_ms),
-            waiting: overstep(waits_ms, settings.wait_share * goal_ms),
-            cache: match node.kv_free {
-                room if room >= 0.0 => overstep(demand.tokens(), room),
-                _ => 0.0,
+/// What all arms of a row have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row<'a> {
+    node: &'a Node,
+    /// Until the answer's first token: the way, waits, upload and reading.
+    begins_ms: f64,
+    /// All but the time.
+    violation: Violation,
+}
+
+impl<'a> Row<'a> {
+    pub(crate) fn of(
+        input: &PlanInput<'a>,
+        demand: &Demand,
+        settings: &Settings,
+        row: u32,
+    ) -> Row<'a> {
+        let node = input.nodes.get(row as usize).unwrap_or(&Node::UNKNOWN);
+        let waits_ms = known(node.queue_ms) + known(node.planned_ms);
+        let (way_ms, upload_ms) = match row {
+            0 => (0.0, 0.0),
+            _ => {
+                let missing = demand.media_bytes - known(node.cached_bytes);
+                (known(node.rtt_ms), upload_ms(missing, node))
+            }
+        };
+        let reads_ms = tokens_ms(demand.prompt_tokens, node.prefill_tok_per_s);
+        let goal_ms = demand.goal_ms;
+        Row {
+            node,
+            begins_ms: way_ms + waits_ms + upload_ms + reads_ms,
+            violation: Violation {
+                time: 0.0,
+                bandwidth: overstep(upload_ms, settings.upload_share * goal_ms),
+                waiting: overstep(waits_ms, settings.wait_share * goal_ms),
+                cache: match node.kv_free {
+                    room if room >= 0.0 => overstep(demand.tokens(), room),
+                    _ => 0.0,
+                },
             },
-        },
+        }
+    }
+
+    /// How the arm by `route` would do. `off`: by what such predictions were off before.
+    pub(crate) fn forecast(&self, demand: &Demand, route: Route, off: f64) -> Forecast {
+        let node = self.node;
+        let token_ms = match route {
+            Route::Edge | Route::Speculate => tokens_ms(1.0, node.draft_tok_per_s),
+            Route::Cloud => tokens_ms(1.0, node.target_tok_per_s),
+            Route::CloudDraft => drafted_token_ms(node),
+        };
+        let predicted_ms = self.begins_ms + demand.answer_tokens * token_ms;
+        let corrected_ms = predicted_ms * within(off, 1.0 / FAR_OFF, FAR_OFF);
+        Forecast {
+            predicted_ms,
+            corrected_ms,
+            violation: Violation {
+                time: overstep(corrected_ms, demand.goal_ms),
+                ..self.violation
+            },
+        }
     }
 }

@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 
 use msao_plugin::{PlanInput, math};
 
-use crate::arms::{ArmId, Forecast, forecast, that_can_run};
+use crate::arms::{ArmId, Forecast, Row, each_that_can_run};
 use crate::demand::Demand;
-use crate::{Settings, reason, reward_cell};
+use crate::{Settings, reason, reward_cell, time_cell};
 
 /// An arm with all that is known of it.
 #[derive(Clone, Copy, Debug)]
@@ -31,26 +31,39 @@ pub(crate) struct Chosen {
 
 /// All arms that can run the request, weighed.
 pub(crate) fn weigh(input: &PlanInput, demand: &Demand, settings: &Settings) -> Vec<Arm> {
-    let mut arms: Vec<Arm> = that_can_run(input)
-        .into_iter()
-        .map(|id| {
-            let seen = input.calibration.get(reward_cell(demand.class, id));
-            // Untried: as good as can be.
-            let tried = seen.filter(|cell| cell.count > 0.0);
-            Arm {
-                id,
-                forecast: forecast(input, demand, settings, id),
-                trials: tried.map_or(0.0, |cell| cell.count),
-                mean: tried.map_or(1.0, |cell| cell.mean),
-                bonus: 0.0,
-                index: 0.0,
-            }
-        })
-        .collect();
-    let all_trials: f64 = arms.iter().map(|arm| arm.trials).sum();
+    // At most two of a peer, and three here.
+    let mut arms = Vec::with_capacity(2 * input.nodes.len() + 1);
+    // Arms come by rising number, and so do their cells.
+    let nobody = ArmId::FIRST;
+    let mut rewards = input.calibration.rising(reward_cell(demand.class, nobody));
+    let mut times = input.calibration.rising(time_cell(nobody));
+    let mut row: Option<(u32, Row)> = None;
+    let mut all_trials = 0.0;
+    each_that_can_run(input, |id| {
+        let known = match row {
+            Some((number, known)) if number == id.row => known,
+            _ => Row::of(input, demand, settings, id.row),
+        };
+        row = Some((id.row, known));
+        let off = times.get(time_cell(id)).map_or(1.0, |cell| cell.mean);
+        let seen = rewards.get(reward_cell(demand.class, id));
+        // Untried: as good as can be.
+        let tried = seen.filter(|cell| cell.count > 0.0);
+        let trials = tried.map_or(0.0, |cell| cell.count);
+        all_trials += trials;
+        arms.push(Arm {
+            id,
+            forecast: known.forecast(demand, id.route, off),
+            trials,
+            mean: tried.map_or(1.0, |cell| cell.mean),
+            bonus: 0.0,
+            index: 0.0,
+        });
+    });
     let log_trials = math::ln(1.0 + all_trials);
     for arm in &mut arms {
-        arm.bonus = settings.exploration * math::sqrt(log_trials / arm.trials.max(1.0));
+        let trials = if arm.trials > 1.0 { arm.trials } else { 1.0 };
+        arm.bonus = settings.exploration * math::sqrt(log_trials / trials);
         let index = arm.mean + arm.bonus - settings.penalty * arm.forecast.violation.sum();
         arm.index = if index.is_nan() {
             f64::NEG_INFINITY
@@ -73,10 +86,12 @@ fn drawn(seed: u64, bound: usize) -> usize {
 /// `None`: nothing can run it.
 pub(crate) fn choose(input: &PlanInput, demand: &Demand, settings: &Settings) -> Option<Chosen> {
     let arms = weigh(input, demand, settings);
-    let best = arms
-        .iter()
-        .map(|arm| arm.index)
-        .fold(f64::NEG_INFINITY, f64::max);
+    let mut best = f64::NEG_INFINITY;
+    for arm in &arms {
+        if arm.index > best {
+            best = arm.index;
+        }
+    }
     let equals = || arms.iter().filter(|arm| arm.index >= best);
     let arm = *equals().nth(drawn(input.request.seed, equals().count()))?;
     Some(Chosen {

@@ -67,5 +67,5 @@ pub(crate) fn overstep(used: f64, allowed: f64) -> f64 {
     if over.is_nan() || over < 0.0 {
         return 1.0;
     }
-    over.min(1.0)
+    if over < 1.0 { over } else { 1.0 }
 }

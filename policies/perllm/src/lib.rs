@@ -124,7 +124,11 @@ pub struct PerLlm;
 
 /// `value` between both; what is not a number is the lower one.
 pub(crate) fn within(value: f64, low: f64, high: f64) -> f64 {
-    if value > low { value.min(high) } else { low }
+    match value > low {
+        true if value < high => value,
+        true => high,
+        false => low,
+    }
 }
 
 /// What a plan may tell: a number that is finite.

@@ -2,7 +2,7 @@ use msao_plugin::rules;
 use proptest::prelude::*;
 
 use super::*;
-use crate::arms::{Forecast, forecast, that_can_run};
+use crate::arms::{Forecast, Row, each_that_can_run};
 use crate::demand::overstep;
 
 const MANIFEST: &str = include_str!("../policy.toml");
@@ -58,8 +58,16 @@ fn planned(scene: &Scene) -> (Route, u32, u32) {
 }
 
 fn forecasted(scene: &Scene, id: ArmId) -> Forecast {
-    let demand = Demand::of(&scene.input(), &settings());
-    forecast(&scene.input(), &demand, &settings(), id)
+    let (input, settings) = (scene.input(), settings());
+    let demand = Demand::of(&input, &settings);
+    let off = scene.calibration.mean_or(time_cell(id), 1.0);
+    Row::of(&input, &demand, &settings, id.row).forecast(&demand, id.route, off)
+}
+
+fn that_can_run(input: &PlanInput) -> Vec<ArmId> {
+    let mut arms = Vec::new();
+    each_that_can_run(input, |id| arms.push(id));
+    arms
 }
 
 fn close(a: f64, b: f64) {

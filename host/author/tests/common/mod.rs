@@ -22,7 +22,8 @@ pub fn root() -> PathBuf {
 }
 
 /// The policies that are shipped.
-pub const SHIPPED: [&str; 6] = [
+pub const SHIPPED: [&str; 7] = [
+    "msao",
     "cloud-only",
     "edge-only",
     "cloud-draft",
@@ -90,6 +91,20 @@ fn alone() -> File {
 /// The folder of a shipped policy with its component built, and nothing of it written in the checkout.
 pub fn shipped(name: &str) -> PathBuf {
     built(&Path::new("policies").join(name))
+}
+
+/// How `record` is told of the post-processor that a shipped policy asks the probe with. Reports would be most of the file.
+pub fn beside(name: &str) -> Vec<String> {
+    match name {
+        "msao" => {
+            let scores = built(Path::new("plugins/mas-joint"));
+            let scores = scores.display().to_string();
+            ["--reports", "0", "--postprocessor", &scores]
+                .map(str::to_owned)
+                .into()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// A plug-in's folder in the checkout, with its component built.

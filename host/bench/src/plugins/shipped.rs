@@ -7,7 +7,8 @@ use msao_core::offload::manifest::Manifest;
 use msao_registry::Bundle;
 
 /// Policies that are shipped, in Rust.
-pub const POLICIES: [&str; 6] = [
+pub const POLICIES: [&str; 7] = [
+    "msao",
     "cloud-only",
     "edge-only",
     "cloud-draft",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use msao_core::offload::manifest::Probe;
 use msao_registry::proof::{Torture, stop_at_random, torture};
 use msao_sandbox::{Sandbox, SandboxConfig};
 
@@ -38,7 +39,11 @@ pub fn child(child: &Child, shelf: &Shelf) -> Result<()> {
     })?;
     let mut policies = Vec::new();
     for name in POLICIES {
-        policies.push(shelf.bundle(name)?);
+        let bundle = shelf.bundle(name)?;
+        // One that asks for the probe cannot be active by itself.
+        if bundle.manifest.probe == Probe::None {
+            policies.push(bundle);
+        }
     }
     policies.push(shelf.bundle("quickest-rust")?);
     torture(

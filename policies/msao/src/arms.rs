@@ -1,0 +1,386 @@
+//! All ways to run a request, and what is predicted of each.
+//!
+//! With `n` the tokens that the answer is thought to have, `t` a token's time by the route, all in ms:
+//!
+//! ```text
+//! ready       = rtt (twice where media are sent: they are asked for first) + waits + upload + prompt * t_read
+//! edge          first = waits + prompt * t_read + t_d, here       rest = (n - 1) * t_d
+//! cloud         first = ready                                     rest = (n - 1) * t_t
+//! cloud-draft   first = ready                                     rest = (n - 1) * t, both models side by side
+//! speculate     first = ready                                     rest = later + L + (n - 1) * (t_d + (1 - a) * L)
+//! total = first * how far such firsts were off + rest * how far such rests were off
+//! ```
+//!
+//! `later`: by how much the first draft comes after the target is ready. `L` is there once more for the last verdict.
+//! [`stream`] has `L` and `t`.
+//!
+//! [`off`] has how far off they were.
+//!
+//! [`off`]: crate::off
+//! [`stream`]: crate::stream
+
+use alloc::vec::Vec;
+
+use msao_plugin::{Node, PlanInput, Route, capability, flag};
+
+use crate::cells::{self, ArmCells, MAX_ROWS, RowCells};
+use crate::model::{Link, MOST, Machine, amount};
+use crate::off::Off;
+use crate::retention::{COARSE, Media, PRUNED, Peer, SMALL, WHOLE};
+use crate::shape::{Shape, answer_tokens};
+use crate::stream::{Stream, side_by_side_ms, verdict_ms};
+use crate::{Settings, larger, smaller, within};
+
+/// What the host says of acceptance weighs like so many requests, and requests weigh like so many at most.
+const TOLD: f64 = 4.0;
+const SURE: f64 = 16.0;
+/// Nobody's drafts are thought to stand more often.
+const MOST_ACCEPTED: f64 = 0.98;
+
+/// What is predicted, before anything learned corrects it. In ms.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) first_ms: f64,
+    /// Of the rest, what does not depend on the number of tokens.
+    pub(crate) tail_ms: f64,
+    /// Each token behind the first.
+    pub(crate) token_ms: f64,
+}
+
+/// One way to run the request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arm {
+    pub(crate) route: Route,
+    pub(crate) row: u32,
+    /// How the target gets media, by number.
+    pub(crate) level: usize,
+    pub(crate) waits_ms: f64,
+    pub(crate) upload_ms: f64,
+    pub(crate) read_ms: f64,
+    pub(crate) times: Times,
+    /// Factors by which the first token and the rest were off before.
+    pub(crate) first_off: f64,
+    pub(crate) rest_off: f64,
+    /// Corrected by these.
+    pub(crate) first_ms: f64,
+    pub(crate) total_ms: f64,
+    /// Share of drafts that stand.
+    pub(crate) acceptance: f64,
+    /// Price and doubt, in ms.
+    pub(crate) price_ms: f64,
+    pub(crate) doubt_ms: f64,
+    pub(crate) score: f64,
+    /// Requests since it was last taken.
+    pub(crate) stale: f64,
+    /// 0: it keeps the deadline and finds room. 1: no room as things are. 2 and more: late.
+    pub(crate) rank: u32,
+    /// Speculation that does not pay.
+    pub(crate) declined: bool,
+    /// Of speculation: a token of the target alone, as far off as such tokens were beside the stream's.
+    pub(crate) plain_ms: f64,
+}
+
+/// All that was found out about a request.
+#[derive(Debug)]
+pub(crate) struct Weighed {
+    pub(crate) shape: Shape,
+    pub(crate) media: Media,
+    /// Tokens that the answer is thought to have.
+    pub(crate) tokens: f64,
+    /// Requests that were learned from.
+    pub(crate) requests: f64,
+    pub(crate) arms: Vec<Arm>,
+}
+
+struct Weighing<'a> {
+    input: &'a PlanInput<'a>,
+    settings: &'a Settings,
+    weighed: Weighed,
+    cells: RowCells<'a>,
+    here: Machine,
+    /// When this node has its first draft for somebody who verifies it.
+    draft_ready_ms: f64,
+}
+
+/// A row that has the target.
+struct Row<'a> {
+    row: u32,
+    node: &'a Node,
+    machine: Machine,
+    link: Link,
+    acceptance: f64,
+    level: usize,
+    upload_ms: f64,
+    read_ms: f64,
+    ready_ms: f64,
+}
+
+/// What speculation is held against.
+#[derive(Clone, Copy, Default)]
+struct Against {
+    declined: bool,
+    plain_ms: f64,
+}
+
+/// Weighs all that can run the request.
+pub(crate) fn weigh(input: &PlanInput, settings: &Settings) -> Weighed {
+    let shape = Shape::of(input);
+    let media = Media::of(input, settings, shape);
+    let requests = (input.calibration.get(cells::REQUESTS)).map_or(0.0, |cell| cell.count);
+    let here = Machine::of(input.here());
+    let mut weighing = Weighing {
+        input,
+        settings,
+        cells: RowCells::of(input.calibration),
+        draft_ready_ms: here.waits_ms + media.draft_tokens * here.read_ms + here.draft_ms,
+        here,
+        weighed: Weighed {
+            shape,
+            tokens: answer_tokens(input.request, input.calibration, settings, shape),
+            requests: amount(requests, 0.0),
+            media,
+            arms: Vec::with_capacity(3 * input.nodes.len() + 1),
+        },
+    };
+    weighing.all();
+    weighing.weighed
+}
+
+impl<'a> Weighing<'a> {
+    fn all(&mut self) {
+        let input = self.input;
+        let here = input.here();
+        let exact = input.request.has(flag::EXACT);
+        // Of this node's own cells, the edge's come before those of its target.
+        let own = self.cells.acceptance(0, self.weighed.shape);
+        let edge = self.cells.arm(0, Route::Edge);
+        let mut acceptance = None;
+        if here.is(capability::TARGET) {
+            let row = self.row(0, here, self.acceptance(here, own));
+            acceptance = Some(row.acceptance);
+            // Here the two models are each for itself, and may read different ids.
+            let both = capability::DRAFT | capability::SAME_TOKENIZER;
+            self.peer(&row, here.is(both), false);
+        }
+        let may_leave = !input.bound_here();
+        for (number, node) in input.peers().take_while(|(row, _)| *row < MAX_ROWS) {
+            if !node.is(capability::TARGET) {
+                continue;
+            }
+            let learned = self.cells.acceptance(number, self.weighed.shape);
+            let stands = self.acceptance(node, learned);
+            acceptance.get_or_insert(stands);
+            if !node.up || !may_leave {
+                continue;
+            }
+            let row = self.row(number, node, stands);
+            let verifies = capability::VERIFY | capability::SAME_TOKENIZER;
+            let speculates = here.is(capability::DRAFT) && node.is(verifies);
+            self.peer(&row, node.is(capability::DRAFT), speculates);
+        }
+        if here.is(capability::DRAFT) && !exact {
+            let acceptance = acceptance.unwrap_or(self.settings.acceptance_prior);
+            self.edge(here, edge, within(acceptance, 0.0, 1.0));
+        }
+    }
+
+    /// Share of drafts that stand with a node: what it says, and what requests of this shape showed.
+    fn acceptance(&self, node: &Node, learned: Option<(f64, f64)>) -> f64 {
+        let told = if (0.0..=1.0).contains(&node.acceptance) {
+            node.acceptance
+        } else {
+            self.settings.acceptance_prior
+        };
+        let acceptance = match learned {
+            Some((mean, count)) => {
+                let count = smaller(count, SURE);
+                (mean * count + told * TOLD) / (count + TOLD)
+            }
+            None => told,
+        };
+        within(acceptance, 0.0, MOST_ACCEPTED)
+    }
+
+    fn row(&self, row: u32, node: &'a Node, acceptance: f64) -> Row<'a> {
+        let media = &self.weighed.media;
+        let machine = Machine::of(node);
+        let link = Link::of(row, node, self.settings.bandwidth_caution);
+        let cached = amount(node.cached_bytes, 0.0);
+        let peer = Peer {
+            link: &link,
+            machine: &machine,
+            cached,
+        };
+        let ready_ms = |level: usize| {
+            let (upload_ms, read_ms) = media.times_ms(level, &peer);
+            // Media are asked for before they are sent.
+            let asks = match row > 0 && media.bytes_to_send(level, cached) > 0.0 {
+                true => 2.0,
+                false => 1.0,
+            };
+            let ready_ms = asks * link.rtt_ms + machine.waits_ms + upload_ms + read_ms;
+            (ready_ms, upload_ms, read_ms)
+        };
+        let mut level = WHOLE;
+        if media.media_tokens > 0.0 {
+            let total_ms = ready_ms(WHOLE).0 + self.weighed.tokens * machine.target_ms;
+            let most = if media.scored { SMALL } else { COARSE };
+            level = media.pick(&peer, self.settings.worth * total_ms, most);
+        }
+        let (ready_ms, upload_ms, read_ms) = ready_ms(level);
+        Row {
+            row,
+            node,
+            acceptance,
+            level,
+            upload_ms,
+            read_ms,
+            ready_ms,
+            machine,
+            link,
+        }
+    }
+
+    /// The arms of a row with the target. `drafts`: it has a draft model beside it. `speculates`: it verifies this
+    /// node's drafts.
+    fn peer(&mut self, row: &Row, drafts: bool, speculates: bool) {
+        let machine = &row.machine;
+        let known = [Route::Cloud, Route::CloudDraft, Route::Speculate]
+            .map(|route| self.cells.arm(row.row, route));
+        let [cloud, both, stream] = Off::of(known, self.weighed.requests, self.settings);
+        let times = |tail_ms: f64, token_ms: f64| Times {
+            first_ms: row.ready_ms,
+            tail_ms,
+            token_ms,
+        };
+        let alone_ms = machine.target_ms;
+        self.add(row, Route::Cloud, times(0.0, alone_ms), cloud, None);
+        // What a token takes without this node's drafts.
+        let mut plain_ms = alone_ms * cloud.rest;
+        if drafts {
+            let token_ms = side_by_side_ms(machine, row.acceptance);
+            self.add(row, Route::CloudDraft, times(0.0, token_ms), both, None);
+            plain_ms = smaller(token_ms * both.rest, plain_ms);
+        }
+        if speculates {
+            let round = Stream {
+                draft_ms: self.here.draft_ms,
+                verdict_ms: row.link.rtt_ms + verdict_ms(machine, &row.link) + machine.queue_ms,
+                acceptance: row.acceptance,
+            };
+            let later_ms = larger(self.draft_ready_ms - row.ready_ms, 0.0);
+            let token_ms = round.token_ms();
+            let pays = token_ms * stream.rest * (1.0 + self.settings.margin) <= plain_ms;
+            let against = Against {
+                declined: !pays,
+                plain_ms: alone_ms * cloud.rest / stream.rest,
+            };
+            let times = times(later_ms + round.verdict_ms, token_ms);
+            self.add(row, Route::Speculate, times, stream, Some(against));
+        }
+    }
+
+    fn add(&mut self, row: &Row, route: Route, times: Times, off: Off, against: Option<Against>) {
+        let tokens = self.weighed.media.tokens.get(row.level).copied();
+        let against = against.unwrap_or_default();
+        let arm = Arm {
+            route,
+            row: row.row,
+            level: row.level,
+            waits_ms: row.machine.waits_ms,
+            upload_ms: row.upload_ms,
+            read_ms: row.read_ms,
+            acceptance: row.acceptance,
+            declined: against.declined,
+            plain_ms: against.plain_ms,
+            ..self.predicted(times, off)
+        };
+        self.finish(arm, row.node, tokens.unwrap_or(0.0));
+    }
+
+    /// The draft model's own answer.
+    fn edge(&mut self, node: &Node, cells: ArmCells, acceptance: f64) {
+        let here = self.here;
+        let [off] = Off::of([cells], self.weighed.requests, self.settings);
+        let media = &self.weighed.media;
+        let peer = Peer {
+            link: &Link::NONE,
+            machine: &here,
+            cached: 0.0,
+        };
+        let whole_ms = media.times_ms(WHOLE, &peer).1 + self.weighed.tokens * here.draft_ms;
+        let most = if media.scored { PRUNED } else { WHOLE };
+        let level = media.pick(&peer, self.settings.worth * whole_ms, most);
+        let read_ms = media.times_ms(level, &peer).1;
+        let tokens = media.tokens.get(level).copied();
+        let times = Times {
+            first_ms: here.waits_ms + read_ms + here.draft_ms,
+            tail_ms: 0.0,
+            token_ms: here.draft_ms,
+        };
+        let arm = Arm {
+            route: Route::Edge,
+            row: 0,
+            level,
+            waits_ms: here.waits_ms,
+            upload_ms: 0.0,
+            read_ms,
+            acceptance,
+            doubt_ms: self.settings.doubt * (1.0 - acceptance) * self.weighed.tokens,
+            ..self.predicted(times, off)
+        };
+        self.finish(arm, node, tokens.unwrap_or(0.0));
+    }
+
+    /// The times of an arm of which nothing else is said yet.
+    fn predicted(&self, times: Times, off: Off) -> Arm {
+        let first_ms = times.first_ms * off.first;
+        let behind = self.weighed.tokens - 1.0;
+        let rest_ms = (times.tail_ms + behind * times.token_ms) * off.rest;
+        Arm {
+            route: Route::Edge,
+            row: 0,
+            level: WHOLE,
+            waits_ms: 0.0,
+            upload_ms: 0.0,
+            read_ms: 0.0,
+            times,
+            first_off: off.first,
+            rest_off: off.rest,
+            first_ms,
+            total_ms: first_ms + rest_ms,
+            acceptance: 0.0,
+            price_ms: 0.0,
+            doubt_ms: 0.0,
+            score: 0.0,
+            stale: off.stale,
+            rank: 0,
+            declined: false,
+            plain_ms: 0.0,
+        }
+    }
+
+    /// Scores an arm and takes it in. `read`: tokens of the prompt that are read.
+    fn finish(&mut self, arm: Arm, node: &Node, read: f64) {
+        let (settings, request) = (self.settings, self.input.request);
+        let tokens = self.weighed.tokens;
+        let price = amount(node.price_per_mtok, 0.0) * (read + tokens) * 1e-6;
+        let price_ms = settings.cost_weight * price;
+        let first_weight = if request.has(flag::STREAMED) {
+            settings.first_weight
+        } else {
+            0.0
+        };
+        let score = arm.total_ms + first_weight * arm.first_ms + price_ms + arm.doubt_ms;
+        let late = request.deadline_ms > 0.0 && arm.total_ms > request.deadline_ms;
+        // The cache sets aside what the answer may come to need.
+        let room = read + f64::from(request.max_tokens);
+        let full = node.kv_free >= 0.0 && node.kv_free < room;
+        self.weighed.arms.push(Arm {
+            price_ms,
+            score: smaller(score, MOST),
+            rank: 2 * u32::from(late) + u32::from(full),
+            ..arm
+        });
+    }
+}

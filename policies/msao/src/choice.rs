@@ -1,0 +1,90 @@
+//! The way that is taken, of all that there are.
+
+use msao_plugin::{PlanInput, Route};
+
+use crate::arms::{Arm, Weighed};
+use crate::{Settings, reason};
+
+/// What was chosen, and by what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chosen {
+    pub(crate) arm: Arm,
+    /// Score of the best other one; -1 where there is none.
+    pub(crate) next: f64,
+    /// Of the manifest.
+    pub(crate) reason: u32,
+}
+
+pub(crate) fn is_better(a: &Arm, b: &Arm) -> bool {
+    a.rank < b.rank || (a.rank == b.rank && a.score < b.score)
+}
+
+/// SplitMix64's finish (Steele, Lea, Flood 2014): a number in `[0, 1)` of the seed.
+fn drawn(seed: u64) -> f64 {
+    let mut word = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^= word >> 31;
+    (word >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// The arm that was not taken for longest, of those close to the best, on the few requests that try one. Never the
+/// draft model's own answer: it is no trial for the client.
+fn tried<'a>(
+    arms: &'a [Arm],
+    best: &Arm,
+    input: &PlanInput,
+    settings: &Settings,
+) -> Option<&'a Arm> {
+    if drawn(input.request.seed) >= settings.explore {
+        return None;
+    }
+    let close = best.score * (1.0 + settings.explore_band);
+    let after = f64::from(settings.explore_after);
+    let mut tried: Option<&Arm> = None;
+    for arm in arms {
+        let other = arm.route != best.route || arm.row != best.row;
+        let may = other && arm.route != Route::Edge && arm.rank <= best.rank;
+        let longest = tried.is_none_or(|tried| arm.stale > tried.stale);
+        if may && longest && arm.stale >= after && arm.score <= close {
+            tried = Some(arm);
+        }
+    }
+    tried
+}
+
+/// `None`: nothing can run it.
+pub(crate) fn choose(weighed: &Weighed, input: &PlanInput, settings: &Settings) -> Option<Chosen> {
+    let (mut best, mut second): (Option<&Arm>, Option<&Arm>) = (None, None);
+    for arm in weighed.arms.iter().filter(|arm| !arm.declined) {
+        if best.is_none_or(|best| is_better(arm, best)) {
+            second = best;
+            best = Some(arm);
+        } else if second.is_none_or(|second| is_better(arm, second)) {
+            second = Some(arm);
+        }
+    }
+    let best = best?;
+    let tried = tried(&weighed.arms, best, input, settings);
+    let arm = tried.unwrap_or(best);
+    let next = if tried.is_some() { Some(best) } else { second };
+    let declines = |other: &Arm| other.declined && other.row == arm.row;
+    Some(Chosen {
+        arm: *arm,
+        next: next.map_or(-1.0, |next| next.score),
+        reason: match arm {
+            _ if tried.is_some() => reason::TRIES,
+            arm if arm.rank >= 2 => reason::LATE,
+            arm if arm.route == Route::Edge && weighed.arms.len() == 1 => {
+                match input.bound_here() {
+                    true => reason::MEDIA_STAY,
+                    false => reason::NO_TARGET,
+                }
+            }
+            _ if weighed.arms.len() == 1 => reason::ONLY_ONE,
+            arm if arm.route == Route::Speculate => reason::SPECULATES,
+            _ if weighed.arms.iter().any(declines) => reason::DECLINES,
+            _ => reason::QUICKEST,
+        },
+    })
+}

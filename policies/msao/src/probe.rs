@@ -1,0 +1,70 @@
+//! Whether the probe is asked for: only where what it says can change the plan.
+//!
+//! - On routes `edge` and `speculate` the draft model goes on from the probe, so that it costs next to nothing, and
+//!   what it says shortens what the draft model reads.
+//! - On others it is thrown away. It is worth its time only where pruning for the target is thought to take more than
+//!   that off, and a share `worth` of the whole time.
+//!
+//! It is not asked for where it has run, for a few tokens, or where a plan was just refused by its peer: the host asks
+//! once more then, without that peer, and lets no policy ask for the probe again.
+
+use msao_plugin::{Node, PlanInput, Route};
+
+use crate::arms::{Arm, Weighed};
+use crate::cells::{self, seen};
+use crate::model::{Link, Machine, amount};
+use crate::retention::{Peer, SMALL};
+use crate::{Settings, within};
+
+/// The probe runs this share of the draft model's layers, the encoders aside.
+const LAYERS: f64 = 0.125;
+/// A prediction is never taken to be further off than by this factor.
+const FAR_OFF: f64 = 10.0;
+
+/// Time of the probe as predicted from this node's figures, in ms.
+pub(crate) fn predicted_ms(input: &PlanInput, weighed: &Weighed) -> f64 {
+    let Some(tokens) = weighed.media.tokens.first() else {
+        return 0.0;
+    };
+    LAYERS * tokens * Machine::of(input.here()).read_ms
+}
+
+/// A peer that is down and has not been lost: what a lost one says of itself is forgotten, so this one has refused just
+/// now.
+fn has_refused(node: &Node) -> bool {
+    !node.up && (node.queue_ms >= 0.0 || node.target_tok_per_s > 0.0)
+}
+
+/// Whether `arm` should not run before the probe has.
+pub(crate) fn is_wanted(
+    input: &PlanInput,
+    settings: &Settings,
+    weighed: &Weighed,
+    arm: &Arm,
+) -> bool {
+    let media = &weighed.media;
+    let few = media.media_tokens < f64::from(settings.probe_tokens.max(1));
+    if media.scored || few || input.nodes.iter().skip(1).any(has_refused) {
+        return false;
+    }
+    if matches!(arm.route, Route::Edge | Route::Speculate) {
+        return true;
+    }
+    let Some(node) = input.nodes.get(arm.row as usize) else {
+        return false;
+    };
+    let machine = Machine::of(node);
+    let peer = Peer {
+        link: &Link::of(arm.row, node, settings.bandwidth_caution),
+        machine: &machine,
+        cached: amount(node.cached_bytes, 0.0),
+    };
+    let gain_ms = settings.worth * arm.total_ms;
+    let level = media.pick(&peer, gain_ms, SMALL);
+    let (upload_ms, read_ms) = media.times_ms(level, &peer);
+    let saved_ms = arm.upload_ms + arm.read_ms - upload_ms - read_ms;
+    let off = seen(input.calibration.get(cells::PROBE)).map_or(1.0, |(mean, _)| mean);
+    let probe_ms = Machine::of(input.here()).waits_ms
+        + predicted_ms(input, weighed) * within(off, 1.0 / FAR_OFF, FAR_OFF);
+    saved_ms - probe_ms >= gain_ms && saved_ms > probe_ms
+}
