@@ -1,7 +1,6 @@
 //! The command: its arguments, and what is done with them in which order.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 

@@ -162,7 +162,8 @@ mod tests {
         let again = State::read(&path).unwrap();
         assert_eq!(again, state);
         assert!(again.trials_for(&settings(), &path).is_ok());
-        let changed: [(fn(&mut Settings), &str); 4] = [
+        type Change = fn(&mut Settings);
+        let changed: [(Change, &str); 4] = [
             (|it| it.seed = 1, "another seed:"),
             (|it| it.wanted.budget = Some(0.1), "another wanted.budget:"),
             (|it| it.played.pace = 2.0, "another played.pace:"),

@@ -72,6 +72,7 @@ mod tests {
                     ((*name).to_owned(), token)
                 })
                 .collect(),
+            ..Operator::default()
         };
         let renewed = |is: Operator, becomes: Operator| {
             let access = Access {

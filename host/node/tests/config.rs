@@ -67,7 +67,7 @@ fn the_environment_lies_over_the_file() {
 #[test]
 fn what_is_wrong_is_told_with_its_key_its_line_and_what_is_allowed() {
     let with = |more: &str| format!("{GOOD}{more}");
-    let cases: [(String, &[&str]); 27] = [
+    let cases: [(String, &[&str]); 28] = [
         (
             with("\n[confident]\nbudget = 1.0\n"),
             &[

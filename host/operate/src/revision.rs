@@ -1,7 +1,6 @@
 //! A revision of parameters as a file: what `msao calibrate` writes, and `msao policy tune --from` asks a node for.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, bail};

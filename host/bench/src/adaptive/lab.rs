@@ -84,7 +84,7 @@ impl<'a> Lab<'a> {
     pub fn prompt(&self, question: &Question) -> Result<Prompt> {
         let inputs = Arc::new(crate::serving::prepare(self.processor, question)?.inputs);
         Ok(Prompt {
-            keys: MediaKeys::of(self.target.model().config(), &inputs)?,
+            keys: MediaKeys::of(self.target.model().config(), &inputs, None)?,
             inputs,
             last: question.media.last().map(|(modality, _)| *modality),
         })

@@ -6,6 +6,7 @@
 //! audits begin anew.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -182,18 +183,18 @@ impl Known {
     ) -> Option<Stand> {
         let map = Arc::clone(self.settled.as_ref()?);
         let revision = self.revision;
-        if !self.classes.contains_key(&class) {
-            let audit = Audit::new(config(terms, coin_seed(seed, pair, class, revision)));
-            // The operator's figures were checked when they were read.
-            let audit = audit.ok()?;
-            let trial = Trial {
-                audit,
-                next: 0,
-                shut: Arc::default(),
-            };
-            self.classes.insert(class, trial);
-        }
-        let trial = self.classes.get_mut(&class)?;
+        let trial = match self.classes.entry(class) {
+            Entry::Occupied(trial) => trial.into_mut(),
+            Entry::Vacant(place) => {
+                let audit = Audit::new(config(terms, coin_seed(seed, pair, class, revision)));
+                place.insert(Trial {
+                    // The operator's figures were checked when they were read.
+                    audit: audit.ok()?,
+                    next: 0,
+                    shut: Arc::default(),
+                })
+            }
+        };
         let number = boot << COUNT_BITS | (trial.next & ((1 << COUNT_BITS) - 1));
         trial.next = trial.next.wrapping_add(1);
         self.unwritten = true;

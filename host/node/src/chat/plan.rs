@@ -7,9 +7,7 @@ use msao_core::inputs::ModelInputs;
 use msao_core::meter::Spent;
 use msao_core::offload::manifest::Probe;
 use msao_core::offload::record::GenerationId;
-use msao_core::offload::{
-    self, Decision, Means, Part, PartPlan, Plan, Route, Treatment, flag, overrides,
-};
+use msao_core::offload::{self, Decision, Means, Part, PartPlan, Plan, Route, Treatment, flag};
 use msao_core::sampling::{Sampler, SamplingParams};
 use msao_engine::service::{Open, ServiceError, Tell};
 use msao_engine::{EngineError, Keep, OpenOptions, ProbeOptions};

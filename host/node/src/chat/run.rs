@@ -426,13 +426,15 @@ impl Running {
         node.metrics
             .answered(route, &outcome, planned.asked.request.n);
         node.metrics.judged(&counters);
-        let held = |of: fn(&Driven) -> f64| driven.iter().map(of).sum::<f64>();
-        let (looked_here, looked_there) = self.looked();
-        node.metrics.held(
-            held(|it| it.here.map_or(0.0, |here| here.cache_byte_seconds))
-                + looked_here.cache_byte_seconds,
-            held(|it| it.there.cache_byte_seconds) + looked_there.cache_byte_seconds,
-        );
+        {
+            let held = |of: fn(&Driven) -> f64| driven.iter().map(of).sum::<f64>();
+            let (looked_here, looked_there) = self.looked();
+            node.metrics.held(
+                held(|it| it.here.map_or(0.0, |here| here.cache_byte_seconds))
+                    + looked_here.cache_byte_seconds,
+                held(|it| it.there.cache_byte_seconds) + looked_there.cache_byte_seconds,
+            );
+        }
         for (number, medium) in planned.prompt.media.iter().enumerate() {
             for (side, kept, there) in [
                 ("edge", draft, drafted),

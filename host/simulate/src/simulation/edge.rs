@@ -187,6 +187,8 @@ impl Simulation<'_> {
                     id: guess.id.unwrap_or(u32::MAX),
                     ends: ended,
                     p_accept: guess.said.p_accept,
+                    // What is drawn is right as often as it says.
+                    sure: guess.said.p_accept,
                     top1: guess.said.top1,
                     entropy_nats: guess.said.entropy_nats,
                     margin: guess.said.margin,

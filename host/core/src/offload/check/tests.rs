@@ -36,7 +36,8 @@ fn told(answer: &Scores, tokens: &[u32]) -> String {
 
 #[test]
 fn what_is_no_share_is_named() {
-    let fields: [(&str, fn(&mut Score) -> &mut f64); 5] = [
+    type Field = fn(&mut Score) -> &mut f64;
+    let fields: [(&str, Field); 5] = [
         ("necessity", |score| &mut score.necessity),
         ("mas", |score| &mut score.mas),
         ("spatial", |score| &mut score.spatial),

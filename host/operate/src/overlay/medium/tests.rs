@@ -96,7 +96,8 @@ fn a_record_that_does_not_say_enough_is_told() {
             Err(error) => format!("{error:#}"),
         }
     };
-    let cases: [(fn(&mut Value), &str); 8] = [
+    type Spoil = fn(&mut Value);
+    let cases: [(Spoil, &str); 8] = [
         (
             |it| drop(it.as_object_mut().unwrap().remove("media")),
             "older than this program",
