@@ -214,6 +214,3 @@ export_policy!(Msao, explain);
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod tests;

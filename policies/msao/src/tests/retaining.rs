@@ -157,7 +157,7 @@ fn an_edge_answer_is_pruned_as_gently_as_the_targets() {
 #[test]
 fn bytes_that_were_sent_correct_what_is_thought() {
     let scene = probed(image(0.6, 0.0, 0.9)).peer(slow);
-    let shape = crate::shape::Shape::of(&scene.input());
+    let shape = shape::Shape::of(&scene.input());
     // What was made anew was twice as large as the formula has it: nothing is gained by that any more.
     let larger = learned(scene, &[(cells::bytes(shape), 2.0, 9.0)]);
     let plan = planned(&larger);
