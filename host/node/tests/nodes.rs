@@ -407,6 +407,23 @@ async fn the_edge_finishes_what_the_cloud_left() {
     }
 }
 
+/// The rest is left to a cloud that is down: the edge finishes what it began, whatever the policy goes on to want.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_to_a_cloud_that_is_down_is_finished_here() {
+    let (cloud, edge) = two("").await;
+    drop(cloud);
+    up(&edge, false).await;
+    edge.plan(&to(EDGE), ESCALATE);
+    let body = asking("Describe the picture.", json!({ "max_tokens": 20 }));
+    let answer = tokio::time::timeout(Duration::from_secs(60), edge.answer(&body)).await;
+    let answer = answer.unwrap();
+    assert_eq!(answer["msao"]["degraded"], true, "{answer}");
+    assert_eq!(answer["msao"]["route"], "edge", "{answer}");
+    let all = &answer["usage"]["completion_tokens"];
+    assert_eq!(&answer["msao"]["unverified_tokens"], all, "{answer}");
+    edge.rest().await;
+}
+
 /// The cloud goes away while it answers, and another has the same target: the answer is the one that the first would have
 /// given.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -147,10 +147,12 @@ pub type Found = (Option<Way>, Result<Channel, NoWay>);
 pub type Finding = Pin<Box<dyn Future<Output = Found> + Send>>;
 
 impl Way {
-    /// Opens a way after so long: there, or, while nobody is there, to somebody else who has the same.
+    /// Opens a way after so long: there, or, while nobody is there, to somebody else who has the same. Where there is nobody at
+    /// all it waits, if it is `patient`, for as long as it takes; else the way is lost.
     pub fn find(
         &self,
         after: Duration,
+        patient: bool,
         elsewhere: Elsewhere,
         cargo: &Arc<Cargo>,
         traffic: &Arc<Traffic>,
@@ -168,6 +170,10 @@ impl Way {
                         if let Some(other) = elsewhere(way.row) {
                             let made = other.target.connect(&cargo, &traffic).await;
                             return (Some(other), made);
+                        }
+                        if !patient {
+                            let why = "it is down, and nobody else has the same target";
+                            return (None, Err(NoWay::Lost(why.into())));
                         }
                     }
                 }

@@ -532,9 +532,9 @@ impl Running {
     /// Where it ran in the end.
     fn ran(&self, counters: &Counters) -> Route {
         match self.planned.plan.route {
-            Route::Edge if counters.escalated => Route::Cloud,
-            // Whatever was planned, the draft model gave all of it.
+            // Whatever was planned, or left to the target, the draft model gave all of it.
             _ if counters.degraded && counters.unverified == counters.tokens => Route::Edge,
+            Route::Edge if counters.escalated => Route::Cloud,
             route => route,
         }
     }
