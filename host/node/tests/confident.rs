@@ -330,7 +330,7 @@ async fn an_audit_of_a_draft_that_keeps_less_goes_on_from_the_probe() {
         draft: Treatment::keeping(0.25),
         target: Treatment::default(),
     };
-    let more = json!({ "temperature": 0, "max_tokens": 8 });
+    let more = json!({ "temperature": 0, "max_tokens": 8, "n": 2 });
     let body = common::about_picture("Describe the picture.", more);
     for (route, audits) in [(CLOUD, 1), (EDGE, 2)] {
         let plan = Decision {

@@ -168,6 +168,8 @@ impl Way {
                     made = &mut made => return (None, made),
                     _ = looks.tick(), if !way.target.is_there() => {
                         if let Some(other) = elsewhere(way.row) {
+                            // What is sent is made once, and whoever has begun to keeps others from it.
+                            drop(made);
                             let made = other.target.connect(&cargo, &traffic).await;
                             return (Some(other), made);
                         }
