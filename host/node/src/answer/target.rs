@@ -157,7 +157,8 @@ impl Way {
         cargo: &Arc<Cargo>,
         traffic: &Arc<Traffic>,
     ) -> Finding {
-        let (way, cargo, traffic) = (self.clone(), Arc::clone(cargo), Arc::clone(traffic));
+        let (mut way, mut moved) = (self.clone(), None);
+        let (cargo, traffic) = (Arc::clone(cargo), Arc::clone(traffic));
         Box::pin(async move {
             tokio::time::sleep(after).await;
             let mut made = way.target.connect(&cargo, &traffic);
@@ -165,17 +166,17 @@ impl Way {
             loop {
                 tokio::select! {
                     biased;
-                    made = &mut made => return (None, made),
+                    made = &mut made => return (moved, made),
                     _ = looks.tick(), if !way.target.is_there() => {
                         if let Some(other) = elsewhere(way.row) {
-                            // What is sent is made once, and whoever has begun to keeps others from it.
-                            drop(made);
-                            let made = other.target.connect(&cargo, &traffic).await;
-                            return (Some(other), made);
-                        }
-                        if !patient {
+                            // What was begun is let go of: what is sent is made once, and whoever has begun to keeps others
+                            // from it.
+                            made = other.target.connect(&cargo, &traffic);
+                            moved = Some(other.clone());
+                            way = other;
+                        } else if !patient {
                             let why = "it is down, and nobody else has the same target";
-                            return (None, Err(NoWay::Lost(why.into())));
+                            return (moved, Err(NoWay::Lost(why.into())));
                         }
                     }
                 }
