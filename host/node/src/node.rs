@@ -288,10 +288,12 @@ impl Node {
             tracing::warn!("{warning}");
         }
         let clock = Clock::default();
+        let decoding = Arc::new(Semaphore::new(decoders(&config.media)));
         let limits = SessionLimits {
             most: config.sessions.most as usize,
             lease_ms: f64::from(config.sessions.lease_ms),
             media: media_limits(&config.media),
+            decoders: Arc::clone(&decoding),
         };
         let counted = metrics.clone();
         // Nobody else has had the plug-ins so far.
@@ -309,7 +311,7 @@ impl Node {
             access: ArcSwap::from_pointee(Access::of(&config)),
             bodies: Arc::new(Semaphore::new((config.api.bodies_mib as usize) << 20)),
             fetcher: Arc::new(fetcher),
-            decoders: Arc::new(Semaphore::new(decoders(&config.media))),
+            decoders: decoding,
             config,
             models,
             plugins: opened.plugins,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
 use msao_core::offload::{Node as Row, overrides};
-use msao_hostile::build::Decision;
+use msao_hostile::build::{Decision, PartPlan, Scores, Treatment};
 use msao_node::adapt::PairFigures;
 use msao_registry::state::Storage;
 use serde_json::{Value, json};
@@ -313,6 +313,45 @@ async fn an_audited_request_is_exact_and_every_place_is_judged() {
     assert_eq!(answer["msao"]["audited"], false, "{answer}");
     assert!(count(&answer, "outside_budget_tokens") > 0, "{answer}");
     edge.rest().await;
+}
+
+/// What the draft model would have drafted it says behind the probe, whose seat waits for the audit. What looking has cost is
+/// told before that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_of_a_draft_that_keeps_less_goes_on_from_the_probe() {
+    let (cloud, edge) = pair("draft", EVERY).await;
+    teach(&edge, 5).await;
+    edge.rest().await;
+    let last_first = Scores {
+        items: vec![(0.75, (0..256).rev().collect())],
+        updates: Vec::new(),
+    };
+    let medium = PartPlan {
+        draft: Treatment::keeping(0.25),
+        target: Treatment::default(),
+    };
+    let more = json!({ "temperature": 0, "max_tokens": 8, "n": 2 });
+    let body = common::about_picture("Describe the picture.", more);
+    for (route, audits) in [(CLOUD, 1), (EDGE, 2)] {
+        let plan = Decision {
+            parts: vec![medium, PartPlan::default()],
+            ..to(route, 0)
+        };
+        edge.plan_probed(&plan, DRAFT, &last_first);
+        let (answer, record) = recorded(&edge, &body).await;
+        assert_eq!(answer["msao"]["route"], "cloud", "{answer}");
+        assert_eq!(answer["msao"]["audited"], true, "{answer}");
+        let flops = record["outcome"]["edge-flops"].as_f64().unwrap();
+        assert!(flops > 0.0, "{record}");
+        edge.rest().await;
+        let classes = known(&edge).classes.into_iter();
+        let mut classes = classes.filter(|it| it.name == "draft quarter, target whole, greedy");
+        let class = classes.next().unwrap();
+        assert_eq!((class.audits, class.pending), (audits, 0), "{class:?}");
+    }
+    let text = metrics(&edge).await;
+    assert!(!text.contains("end=\"unfinished\""), "{text}");
+    cloud.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -128,6 +128,8 @@ async fn the_edge_is_told_what_its_answers_cost_in_the_cloud() {
         let (answer, cost) = told(&edge, &question).await;
         assert_eq!(flops(&cost), 0.0, "{cost}");
         assert!(cost["edge-flops"].as_f64().unwrap() > 0.0, "{cost}");
+        // However free the draft model is, it takes some time to get a seat.
+        assert!(cost["queue-ms"].as_f64().unwrap() > 0.0, "{cost}");
         // The template's beginning may have been read for the others.
         let most = answer["usage"]["prompt_tokens"].as_u64().unwrap() - 1;
         assert_eq!(cached(&answer) == most, before, "{answer}");
@@ -405,6 +407,24 @@ async fn the_edge_finishes_what_the_cloud_left() {
         );
         edge.rest().await;
     }
+}
+
+/// The rest is left to a cloud that is down: the edge finishes what it began, whatever the policy goes on to want.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_to_a_cloud_that_is_down_is_finished_here() {
+    let (cloud, edge) = two("").await;
+    drop(cloud);
+    up(&edge, false).await;
+    edge.plan(&to(EDGE), ESCALATE);
+    let more = json!({ "max_tokens": 20, "logit_bias": { "602": -100 } });
+    let body = asking("Describe the picture.", more);
+    let answer = tokio::time::timeout(Duration::from_secs(60), edge.answer(&body)).await;
+    let answer = answer.unwrap();
+    assert_eq!(answer["msao"]["degraded"], true, "{answer}");
+    assert_eq!(answer["msao"]["route"], "edge", "{answer}");
+    let all = &answer["usage"]["completion_tokens"];
+    assert_eq!(&answer["msao"]["unverified_tokens"], all, "{answer}");
+    edge.rest().await;
 }
 
 /// The cloud goes away while it answers, and another has the same target: the answer is the one that the first would have

@@ -378,6 +378,12 @@ async fn a_probe_from_which_nothing_goes_on_holds_nothing() {
 async fn who_plans_again_keeps_what_the_probe_has_ranked() {
     let cloud = Bench::with("cloud", &["draft", "target"], "[sessions]\nmost = 1\n").await;
     let edge = edge_of(&cloud, "").await;
+    let body = describing(8);
+    edge.plan_probed(&there(EDGE, keeping(0.25, 0.5)), SEND, &last_first());
+    edge.answer(&body).await;
+    // The picture is encoded for all.
+    let (_, record) = recorded(&edge, &body).await;
+    let once = flops(&record, "edge");
     edge.plan(&there(CLOUD, Vec::new()), DRAFT);
     let long = json!({
         "stream": true, "temperature": 1.2, "max_tokens": 3000, "logit_bias": { "602": -100 },
@@ -385,11 +391,20 @@ async fn who_plans_again_keeps_what_the_probe_has_ranked() {
     let mut first = edge.send(post(&asking("Tell me a story.", long))).await;
     assert_eq!(first.status(), 200);
     first.body_mut().frame().await.unwrap().unwrap();
-    let body = describing(8);
     edge.plan_probed(&there(SPECULATE, keeping(0.25, 0.5)), SEND, &last_first());
-    let planned_again = edge.answer(&body).await;
-    assert_eq!(planned_again["msao"]["route"], "edge", "{planned_again}");
-    assert_eq!(kept(&planned_again), (Some(0.25), None), "{planned_again}");
+    // What was done before the refusal counts as well. On a machine that is busy the draft model may not say so in time, but
+    // not again and again.
+    let mut spent = Vec::new();
+    while spent.len() < 4 && spent.iter().all(|spent| *spent <= once) {
+        let (planned_again, record) = recorded(&edge, &body).await;
+        assert_eq!(planned_again["msao"]["route"], "edge", "{planned_again}");
+        assert_eq!(kept(&planned_again), (Some(0.25), None), "{planned_again}");
+        spent.push(flops(&record, "edge"));
+    }
+    assert!(
+        spent.iter().any(|spent| *spent > once),
+        "{spent:?} beside {once}"
+    );
     drop(first);
     cloud.rest().await;
     edge.rest().await;

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -619,6 +620,26 @@ async fn opened(cloud: &Bench, digest: Digest, made: Made, keep: Option<Vec<u8>>
     drop(own);
     cloud.rest().await;
     first
+}
+
+/// A peer cannot have more media decoded at once than there is memory for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_waits_for_its_turn_to_have_media_decoded() {
+    let (cloud, edge) = two("").await;
+    let (bytes, made) = shipment();
+    let digest = Digest::of(&bytes);
+    let peer = edge.node.peers[0].peer();
+    peer.media(digest, Bytes::from(bytes)).await.unwrap();
+    let decoders = Arc::clone(&cloud.node.decoders);
+    let all = u32::try_from(decoders.available_permits()).unwrap();
+    let taken = decoders.acquire_many_owned(all).await.unwrap();
+    let mut answered = Box::pin(opened(&cloud, digest, made, None));
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut answered).await;
+    assert!(early.is_err(), "{early:?}");
+    drop(taken);
+    let answered = answered.await;
+    assert!(matches!(answered, Frame::Verdict(_)), "{answered:?}");
+    edge.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

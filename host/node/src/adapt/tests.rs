@@ -153,6 +153,25 @@ fn an_audit_that_is_dropped_disagrees() {
 }
 
 #[test]
+fn an_audit_of_a_request_that_is_of_another_class_by_now_is_none() {
+    let storage = Arc::new(MemoryStorage::default());
+    let (one, class) = (pair(b"one"), Class::whole(0.0));
+    let adapt = start(&storage, confident(Some(0.5)));
+    teach(&adapt, &one, 40, true);
+    let admitted = || adapt.admit(&one, class).audit.unwrap();
+    admitted().still(class).unwrap().end(Audited::Agreed);
+    let pruned = Class {
+        target: Retained::Half,
+        ..class
+    };
+    assert!(admitted().still(pruned).is_none());
+    let figures = adapt.figures();
+    assert_eq!(figures[0].classes.len(), 1);
+    let shown = &figures[0].classes[0];
+    assert_eq!((shown.audits, shown.disagreements), (2, 1));
+}
+
+#[test]
 fn a_request_that_is_no_audit_gets_the_floor_until_an_alarm() {
     let storage = Arc::new(MemoryStorage::default());
     let (one, class) = (pair(b"one"), Class::whole(0.0));

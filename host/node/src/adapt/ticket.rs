@@ -59,6 +59,12 @@ impl Auditing {
         &self.map
     }
 
+    /// The same, if it is still of this class; else it ends here, unfinished: what comes of a request that runs otherwise
+    /// than it was admitted says nothing of those that do not.
+    pub fn still(self, class: Class) -> Option<Auditing> {
+        (self.class == class).then_some(self)
+    }
+
     /// It has come to its end.
     pub fn end(mut self, audited: Audited) {
         self.ended = true;

@@ -364,7 +364,9 @@ impl Driver {
         if let Some(way) = &self.job.way {
             let elsewhere = Arc::clone(&self.job.elsewhere);
             let (cargo, traffic) = (&self.job.cargo, &self.job.traffic);
-            self.connecting = Some(way.find(after, elsewhere, cargo, traffic));
+            // Who has not been told that the way is lost waits for a word of a target that may never be back.
+            let patient = self.parted;
+            self.connecting = Some(way.find(after, patient, elsewhere, cargo, traffic));
         }
     }
 

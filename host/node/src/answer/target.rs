@@ -147,15 +147,18 @@ pub type Found = (Option<Way>, Result<Channel, NoWay>);
 pub type Finding = Pin<Box<dyn Future<Output = Found> + Send>>;
 
 impl Way {
-    /// Opens a way after so long: there, or, while nobody is there, to somebody else who has the same.
+    /// Opens a way after so long: there, or, while nobody is there, to somebody else who has the same. Where there is nobody at
+    /// all it waits, if it is `patient`, for as long as it takes; else the way is lost.
     pub fn find(
         &self,
         after: Duration,
+        patient: bool,
         elsewhere: Elsewhere,
         cargo: &Arc<Cargo>,
         traffic: &Arc<Traffic>,
     ) -> Finding {
-        let (way, cargo, traffic) = (self.clone(), Arc::clone(cargo), Arc::clone(traffic));
+        let (mut way, mut moved) = (self.clone(), None);
+        let (cargo, traffic) = (Arc::clone(cargo), Arc::clone(traffic));
         Box::pin(async move {
             tokio::time::sleep(after).await;
             let mut made = way.target.connect(&cargo, &traffic);
@@ -163,11 +166,17 @@ impl Way {
             loop {
                 tokio::select! {
                     biased;
-                    made = &mut made => return (None, made),
+                    made = &mut made => return (moved, made),
                     _ = looks.tick(), if !way.target.is_there() => {
                         if let Some(other) = elsewhere(way.row) {
-                            let made = other.target.connect(&cargo, &traffic).await;
-                            return (Some(other), made);
+                            // What was begun is let go of: what is sent is made once, and whoever has begun to keeps others
+                            // from it.
+                            made = other.target.connect(&cargo, &traffic);
+                            moved = Some(other.clone());
+                            way = other;
+                        } else if !patient {
+                            let why = "it is down, and nobody else has the same target";
+                            return (moved, Err(NoWay::Lost(why.into())));
                         }
                     }
                 }

@@ -2,6 +2,7 @@
 
 use msao_adapt::acceptance::{Draft, Map};
 use msao_adapt::audit::Audited;
+use tokio::task::JoinSet;
 
 use crate::adapt::{Auditing, Judge};
 use crate::answer::{Driven, Ended, Place};
@@ -36,12 +37,17 @@ pub async fn end(
     if !counted.whole || counted.unverified > 0 || !driven.iter().all(of_the_target) {
         return;
     }
-    let mut rejected: Option<f64> = None;
+    // Beside each other: their seats may share a prompt that one of them lays out for all.
+    let mut replays = JoinSet::new();
     for driven in driven {
         let Some(replay) = driven.replay else {
             return;
         };
-        let Some(places) = replay.run().await else {
+        replays.spawn(replay.run());
+    }
+    let mut rejected: Option<f64> = None;
+    while let Some(replayed) = replays.join_next().await {
+        let Ok(Some(places)) = replayed else {
             return;
         };
         if counted.judged == 0 {

@@ -67,7 +67,8 @@ pub struct Planned {
     /// The draft model's seat, where the probe has taken it and the answer goes on from there: it waits for what it is to
     /// keep.
     pub seat: Option<Box<dyn Seat>>,
-    /// What the probe has cost, where nothing goes on from it.
+    /// What this node's first model has cost apart from what the answers tell: in the probe, where none of them goes on from it
+    /// or that is yet to be seen, and in answers that were begun anew.
     pub looked: Option<Spent>,
     /// Time in the probe, in ms.
     pub probe_ms: f64,
@@ -328,16 +329,18 @@ impl Planning<'_> {
     }
 
     /// Lets go of the probe's seat where no draft of this node goes on from it: the target has seats of its own, and a draft
-    /// model that is there in case the peer is lost holds nothing as long as it is not. Gives what the probe has cost then.
-    /// `goes_on`: something goes on from it all the same.
+    /// model that is there in case the peer is lost holds nothing as long as it is not. Gives what the probe has cost where no
+    /// draft tells it. `goes_on`: something goes on from it all the same, once the answer is whole.
     async fn let_go(&mut self, route: Route, goes_on: bool) -> Option<Spent> {
-        let drafts = goes_on || matches!(route, Route::Edge | Route::Speculate);
-        if drafts && self.node.models.draft.is_some() {
+        let has_draft = self.node.models.draft.is_some();
+        if has_draft && matches!(route, Route::Edge | Route::Speculate) {
             return None;
         }
-        let seat = self.seat.take()?;
-        let meter = seat.meter().await.ok()?;
-        Some(meter.spent())
+        let meter = self.seat.as_ref()?.meter().await;
+        if !(has_draft && goes_on) {
+            self.seat = None;
+        }
+        Some(meter.ok()?.spent())
     }
 
     /// The sandbox has threads of its own for it; this one waits, and the others go on.

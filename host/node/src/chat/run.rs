@@ -89,6 +89,8 @@ struct Running {
     target_row: usize,
     /// Whether it is anywhere.
     has_target: bool,
+    /// The probe's seat waits for an audit, and what the probe has cost is told apart as long as no answer takes part in it.
+    waits: bool,
 }
 
 impl Running {
@@ -109,6 +111,7 @@ impl Running {
             silent: true,
             target_row: 0,
             has_target: true,
+            waits: false,
         }
     }
 
@@ -119,7 +122,10 @@ impl Running {
             .any(|driven| matches!(driven.ended, Ended::Refused(_)));
         if refused && self.silent && !self.gone.is_cancelled() {
             driven = match self.plan_again() {
-                Ok(()) => self.answer().await,
+                Ok(()) => {
+                    self.begin_anew(&driven);
+                    self.answer().await
+                }
                 Err(error) => {
                     // Whoever has no room now may have it later, and has said when.
                     let full = driven.iter().find_map(|driven| self.wrong(driven));
@@ -255,19 +261,21 @@ impl Running {
             ..Config::exact(open)
         };
         let judge = planned.trust.judge(&self.node);
-        let mut looked_ms = 0.0;
+        let (mut looked_ms, mut waits) = (0.0, self.waits);
         let models = self.node.models.draft.as_ref().zip(self.reading.as_ref());
         let draft = models.map(|(model, reading)| {
             // The probe's seat is the first answer's: it has looked at the prompt, all of it.
             match planned.seat.take().filter(|_| choice == 0) {
                 Some(seat) => {
                     looked_ms = planned.probe_ms;
+                    waits = planned.looked.is_some();
                     let kept = planned.retained.draft.lists();
                     going_on(seat, kept.keep(planned.prompt.media.len()))
                 }
                 None => opening(model, reading, params, planned.max_tokens, logprobs),
             }
         });
+        self.waits = waits;
         Job {
             choice,
             config,
@@ -340,6 +348,17 @@ impl Running {
         planned.overrides |= changed | overrides::PEER;
         (self.cargo, self.reading) = prompts(&self.node, planned, &self.gone);
         Ok(())
+    }
+
+    /// The answers begin anew: what the draft model did for them so far was done all the same.
+    fn begin_anew(&mut self, driven: &[Driven]) {
+        let mut spent = self.apart(driven);
+        for here in driven.iter().filter_map(|driven| driven.here) {
+            spent.flops = spent.flops.saturating_add(here.flops);
+            spent.cache_byte_seconds += here.cache_byte_seconds;
+        }
+        self.planned.looked = Some(spent);
+        self.waits = false;
     }
 
     /// What the client is told of an answer that is not whole; `None` where it is, or nobody listens.
@@ -428,7 +447,7 @@ impl Running {
         node.metrics.judged(&counters);
         {
             let held = |of: fn(&Driven) -> f64| driven.iter().map(of).sum::<f64>();
-            let (looked_here, looked_there) = self.looked();
+            let (looked_here, looked_there) = self.looked(&driven);
             node.metrics.held(
                 held(|it| it.here.map_or(0.0, |here| here.cache_byte_seconds))
                     + looked_here.cache_byte_seconds,
@@ -519,9 +538,16 @@ impl Running {
         }
     }
 
-    /// What a probe has cost from which nothing goes on, here and where the target is, be that here too.
-    fn looked(&self) -> (Spent, Spent) {
-        let looked = self.planned.looked.unwrap_or_default();
+    /// What this node's first model has cost that these answers do not tell.
+    fn apart(&self, driven: &[Driven]) -> Spent {
+        let told = self.waits && driven.iter().any(|driven| driven.here.is_some());
+        let apart = self.planned.looked.filter(|_| !told);
+        apart.unwrap_or_default()
+    }
+
+    /// The same here and where the target is, be that here too.
+    fn looked(&self, driven: &[Driven]) -> (Spent, Spent) {
+        let looked = self.apart(driven);
         match &self.node.models.draft {
             Some(_) => (looked, Spent::default()),
             // The target has looked.
@@ -532,9 +558,9 @@ impl Running {
     /// Where it ran in the end.
     fn ran(&self, counters: &Counters) -> Route {
         match self.planned.plan.route {
-            Route::Edge if counters.escalated => Route::Cloud,
-            // Whatever was planned, the draft model gave all of it.
+            // Whatever was planned, or left to the target, the draft model gave all of it.
             _ if counters.degraded && counters.unverified == counters.tokens => Route::Edge,
+            Route::Edge if counters.escalated => Route::Cloud,
             route => route,
         }
     }
@@ -574,7 +600,7 @@ impl Running {
         // What the peer does for it: what it does not read is not its work.
         let read = planned.tokens(&planned.retained.target);
         let billed = f64::from(read) + f64::from(counters.tokens);
-        let (looked_here, looked_there) = self.looked();
+        let (looked_here, looked_there) = self.looked(driven);
         let (mut parts, as_came) = as_sent(&planned.plan, &self.cargo);
         let as_came = if as_came { overrides::RETENTION } else { 0 };
         if route == Route::CloudDraft {
@@ -594,6 +620,10 @@ impl Running {
             total_ms: since(|driven| driven.last_token_ms, f64::max),
             probe_ms: planned.probe_ms,
             upload_ms: self.traffic.upload_ms(),
+            // Answers wait side by side. How long the target had them wait its node does not tell.
+            queue_ms: (driven.iter())
+                .filter_map(|driven| driven.queued_ms)
+                .fold(0.0, f64::max),
             sent_bytes: sent as f64,
             received_bytes: received as f64,
             edge_flops: (driven.iter().filter_map(|driven| driven.here))

@@ -90,18 +90,27 @@ pub fn admit(node: &Node, seen: Seen<'_>, planned: Fitted) -> (Trust, Fitted) {
 /// commit unverified is at most what it might before, and where it might something, nothing.
 pub fn again(node: &Node, seen: Seen<'_>, before: Trust, planned: Fitted) -> (Trust, Fitted) {
     let mut trust = before;
-    let target = reachable(node, seen, &planned.plan);
+    let plan = &planned.plan;
+    let target = reachable(node, seen, plan);
     if let Standing::Within(admitted) = trust.standing {
         trust.standing = match target {
-            Some(_) => Standing::Within(Admitted {
-                audit: admitted.audit,
-                ..Admitted::closed()
-            }),
+            Some(_) => {
+                let class = Class::of(&plan.parts, seen.parts, seen.request.temperature);
+                Standing::Within(Admitted {
+                    audit: admitted.audit.and_then(|audit| audit.still(class)),
+                    ..Admitted::closed()
+                })
+            }
             // An audit ends here, unfinished.
             None => Standing::Outside,
         };
     }
     let planned = trust.hold(node, seen, planned, target);
+    let asked = (planned.plan.route != Route::Edge).then_some(planned.plan.peer as usize);
+    if let Some(row) = asked.or(target) {
+        // The target may be another model now: what it says of drafts is learned of that one.
+        trust.pair = node.pair(row).map(Arc::new);
+    }
     (trust, planned)
 }
 

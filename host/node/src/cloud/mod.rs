@@ -15,7 +15,7 @@ use msao_core::digest::Digest;
 use msao_link::estimate::{Figures, Speeds, UNKNOWN};
 use msao_session::depth::PassTimes;
 use msao_session::frame::{Frame, Open, Refused, RefusedCode, SessionId, Wanted};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::Instrument as _;
 
 use crate::answer::{Channel, Connecting, NoWay, Target, Traffic};
@@ -36,6 +36,8 @@ pub struct SessionLimits {
     pub lease_ms: f64,
     /// What a medium may be.
     pub media: msao_media::Limits,
+    /// Who may decode media: those of all sessions at once would take more memory than there is.
+    pub decoders: Arc<Semaphore>,
 }
 
 /// Gives the bytes of a medium by digest.

@@ -195,16 +195,25 @@ impl Sessions {
             let medium = medium.clone();
             given.push(Given { medium, bytes });
         }
+        let failed = || {
+            let why = "the prompt could not be laid out";
+            (RefusedCode::Failed, why.to_owned())
+        };
+        // Text alone waits for nobody's media.
+        let decoder = match given.iter().any(|one| one.bytes.is_some()) {
+            true => Some(Arc::clone(&self.limits.decoders).acquire_owned().await),
+            false => None,
+        };
+        let decoder = decoder.transpose().map_err(|_| failed())?;
         let processor = Arc::clone(&self.target.processor);
         let (messages, limits) = (open.prompt.messages.clone(), self.limits.media.clone());
-        let laid_out =
-            tokio::task::spawn_blocking(move || lay_out(&processor, &messages, &given, &limits));
+        let laid_out = tokio::task::spawn_blocking(move || {
+            let _decoder = decoder;
+            lay_out(&processor, &messages, &given, &limits)
+        });
         match laid_out.await {
             Ok(laid) => laid.map_err(refused),
-            Err(_) => Err((
-                RefusedCode::Failed,
-                "the prompt could not be laid out".into(),
-            )),
+            Err(_) => Err(failed()),
         }
     }
 

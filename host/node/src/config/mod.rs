@@ -260,7 +260,7 @@ pub struct Media {
     pub fps: f64,
     /// Decoded size of all media of a request, MiB.
     pub decoded_mib: u32,
-    /// Requests whose media are decoded at once; 0 for as many as there are cores.
+    /// Requests and sessions of other nodes whose media are decoded at once; 0 for as many as there are cores.
     pub decoders: u32,
     /// Hosts from which media may be fetched by URL, each a [`HostPattern`](hosts::HostPattern). Addresses that are not
     /// public are refused whatever stands here. Empty: nothing is fetched.

@@ -61,6 +61,8 @@ pub struct Edge {
     pub(super) news_ms: f64,
     /// The peer was heard of last, or something was first asked of it.
     pub(super) heard_ms: f64,
+    /// The peer was lost, and has given no verdict since, be it back or not.
+    pub(super) lost_ms: Option<f64>,
     pub(super) waiting_since: Option<f64>,
     pub(super) counters: Counters,
     /// Since it was taken last. No longer than an answer: a place is judged once.
@@ -101,6 +103,7 @@ impl Edge {
             queue_ms: -1.0,
             news_ms: now_ms,
             heard_ms: now_ms,
+            lost_ms: None,
             waiting_since: None,
             counters: Counters::default(),
             judged: Vec::new(),
@@ -229,14 +232,19 @@ impl Edge {
             }
             Phase::Alone { .. } | Phase::Done => return,
         };
+        // One that comes back only to go again is waited for no longer than one that stays away.
+        let since_ms = *self.lost_ms.get_or_insert(now_ms);
         self.phase = Phase::Parted {
-            since_ms: now_ms,
+            since_ms,
             escalated,
         };
         self.tail.unsend();
         self.flush = false;
         self.renew_epoch();
         self.news_ms = now_ms;
+        if now_ms - since_ms >= self.config.parted_limit_ms {
+            return self.finish_alone(out);
+        }
         self.ask(now_ms, kind, out);
     }
 

@@ -83,8 +83,8 @@ pub struct Config {
     pub alone_floor: f64,
     /// The answer must be the target's: the edge never finishes alone.
     pub exact_only: bool,
-    /// So long, in ms, the edge waits for a lost peer if the policy lets it; then it finishes alone. A peer that is
-    /// there is left only once it has been silent for as long.
+    /// So long, in ms, the edge waits for a lost peer if the policy lets it; then it finishes alone. A peer that comes back
+    /// is waited for anew once it has given a verdict. One that is there is left only once it has been silent for as long.
     pub parted_limit_ms: f64,
     /// When the request came, on the clock that [`Edge::advance`] is given.
     pub arrived_ms: f64,

@@ -292,6 +292,35 @@ fn alone_its_drafts_are_the_answer() {
 }
 
 #[test]
+fn a_peer_that_comes_back_without_a_verdict_is_waited_for_no_longer() {
+    for verdict in [false, true] {
+        let mut edge = Driven::start(config());
+        edge.stream(&[5, 6]);
+        edge.now_ms = 999.0;
+        edge.tell(Event::PeerLost);
+        edge.now_ms = 2999.0;
+        edge.tell(Event::PeerBack);
+        if verdict {
+            assert_eq!(committed(&edge.verdict(1, 0, 1, &[])), [5]);
+        }
+        edge.now_ms = 3999.0;
+        edge.tell(Event::PeerLost);
+        edge.now_ms = 5999.0;
+        let effects = edge.tell(Event::Tick);
+        let alone = if verdict { vec![] } else { vec![5, 6] };
+        assert_eq!(committed(&effects), alone);
+        assert_eq!(edge.edge.counters().degraded, !verdict);
+    }
+    // It is gone once more when its time is over already.
+    let mut edge = Driven::start(config());
+    edge.stream(&[5, 6]);
+    edge.tell(Event::PeerLost);
+    edge.tell(Event::PeerBack);
+    edge.now_ms += 5000.0;
+    assert_eq!(committed(&edge.tell(Event::PeerLost)), [5, 6]);
+}
+
+#[test]
 fn an_exact_answer_is_never_finished_alone() {
     let mut edge = Driven::start(Config {
         exact_only: true,

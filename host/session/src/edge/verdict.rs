@@ -23,6 +23,7 @@ impl Edge {
             return;
         }
         self.news_ms = now_ms;
+        self.lost_ms = None;
         if verdict.idle {
             self.counters.idle_tokens += verdict.tokens() as u32;
         }
