@@ -1,8 +1,9 @@
-//! Modality sparsity and adaptation: whether scores mean something, what pruning costs, whether the guarantee holds,
-//! whether tuning finds what it looks for. `docs/adaptive.md` says what each part measures.
+//! Modality sparsity and adaptation: whether scores mean something, what pruning and the probe cost, whether the adaptive
+//! policy follows links and loads and declines what cannot pay, whether the guarantee holds, whether tuning finds what it
+//! looks for, whether what was learned survives power cuts. `docs/adaptive.md` says what each part measures.
 //!
 //! Read first: [`Args`] (what may be asked for), [`run`] (the parts), [`measure::Measured`] (what is found out of a
-//! question). Parts that need nodes go beside these: a function that gives rows, and a line in `PARTS`.
+//! question). `phases`, `turns` and `kills` need nodes that are processes.
 
 pub mod checkpoint;
 pub mod fit;
