@@ -61,7 +61,11 @@ fn shape(bps: &str) -> String {
     format!("[peers.shape.up]\n{way}[peers.shape.down]\n{way}")
 }
 
-async fn answered(pair: &Pair, body: &Value) -> Result<Answer> {
+/// A whole answer, of a link that was not lost.
+///
+/// # Errors
+/// It is none.
+pub async fn answered(pair: &Pair, body: &Value) -> Result<Answer> {
     let answer = ask(pair.edge.api, body).await?;
     ensure!(answer.is_whole(), "{} {:?}", answer.status, answer.error);
     let degraded = answer.report.get("degraded") == Some(&json!(true));
@@ -69,7 +73,11 @@ async fn answered(pair: &Pair, body: &Value) -> Result<Answer> {
     Ok(answer)
 }
 
-fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+/// Does a part's work, which waits for nodes.
+///
+/// # Errors
+/// The work's, or no thread starts.
+pub fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
