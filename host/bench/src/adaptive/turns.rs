@@ -117,6 +117,7 @@ pub fn declines(setting: &Setting) -> Result<Vec<Row>> {
         let mut progress = Progress::new("questions, each by three ways", all.len(), 0);
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
         let mut routes: Vec<String> = Vec::new();
+        let mut looked = 0;
         for (number, question) in all.iter().enumerate() {
             setting.interrupt.check("this part is shown as a whole")?;
             // Who comes first sends the picture; each does as often as the others.
@@ -133,6 +134,7 @@ pub fn declines(setting: &Setting) -> Result<Vec<Row>> {
                     if chosen == 0 {
                         let route = answer.report.get("route").and_then(Value::as_str);
                         routes.push(route.unwrap_or_default().to_owned());
+                        looked += usize::from(is_probed(&answer.report));
                     }
                 }
             }
@@ -160,7 +162,7 @@ pub fn declines(setting: &Setting) -> Result<Vec<Row>> {
             .with_details(vec![
                 told.join(", "),
                 format!(
-                    "its routes: {}; {speculated} times it speculated",
+                    "its routes: {}; {speculated} times it speculated, and {looked} times it asked for the probe",
                     routes.join(", ")
                 ),
             ]),
@@ -282,6 +284,13 @@ pub fn cost(setting: &Setting) -> Result<Vec<Row>> {
     })
 }
 
+/// Whether anybody has looked at the media of an answer's request.
+fn is_probed(report: &Value) -> bool {
+    let items = report.get("items").and_then(Value::as_array);
+    let is_scored = |item: &Value| item.get("necessity").is_some_and(Value::is_number);
+    items.is_some_and(|items| items.iter().any(is_scored))
+}
+
 /// A manifest of a policy that has everything probed, under a name of its own.
 fn probing(manifest: &str) -> Result<String> {
     let mut lines: Vec<String> = manifest.lines().map(str::to_owned).collect();
@@ -319,6 +328,13 @@ fn large_pictures(heldout: &Path) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_looked_at_has_a_necessity() {
+        let report = |necessity: Value| json!({ "items": [{ "necessity": necessity }] });
+        assert!(is_probed(&report(json!(0.5))) && !is_probed(&report(Value::Null)));
+        assert!(!is_probed(&json!({ "items": [] })) && !is_probed(&Value::Null));
+    }
 
     #[test]
     fn a_policy_that_has_everything_probed_is_another() {
