@@ -64,7 +64,8 @@ impl Simulation<'_> {
                 passed_ms: asked_ms,
             });
             let event = Event::Piece(key, run.attempt);
-            return self.agenda.at(asked_ms, event);
+            self.agenda.at(asked_ms, event);
+            return;
         }
         self.opens_channel(key);
     }
