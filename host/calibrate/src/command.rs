@@ -28,9 +28,9 @@ use crate::tunable::Tunables;
 ///
 ///   mean latency + weight * mean cost                         (ms, of those answered; the cost of a request)
 ///
-/// as long as no more requests stay without an answer than with the declared defaults, and the audits' bound on the share of
-/// requests with an unverified disagreement is within the budget (--budget), or else no higher than with the defaults. docs/simulator.md
-/// says what is simulated and what is assumed.
+/// as long as no more requests stay without an answer than with the declared defaults, no more is dropped of what answers need of
+/// their media, and the audits' bound on the share of requests with an unverified disagreement is within the budget (--budget), or
+/// else no higher than with the defaults. docs/simulator.md says what is simulated and what is assumed.
 ///
 /// The folder of --out gets the trace (trace.json, trace.svg), what is needed to go on (state.json), and, if something better was
 /// found, a revision of parameters (revision.json), which a node takes as a canary. Ctrl-C ends it; what was found so far is there,

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 /// How much room a constraint that cannot be broken any further is said to have: a point at which nothing is committed
 /// unverified should not look as if it were on the brink.
 const ROOM: f64 = 0.01;
+/// How much more may be dropped of what answers need than with the declared defaults.
+const LOST: f64 = 0.005;
 
 /// What all requests came to at one point.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +25,8 @@ pub struct Measured {
     pub exposed: u32,
     /// Of them, those with a token that the target would not have chosen.
     pub disagreed: u32,
+    /// Share of what answers need of their media that was dropped, in the mean over requests (`docs/simulator.md`).
+    pub lost: f64,
     /// Share of all tokens that are not the target's, for people.
     pub wrong: f64,
     /// By where they ran in the end: edge, cloud, cloud-draft, speculate.
@@ -42,7 +46,7 @@ impl Measured {
 
     /// Whether its figures can have been measured: those of a file may have been changed.
     pub(crate) fn is_sound(&self) -> bool {
-        let figures = [self.latency_ms, self.cost, self.wrong];
+        let figures = [self.latency_ms, self.cost, self.lost, self.wrong];
         figures
             .iter()
             .all(|value| value.is_finite() && *value >= 0.0)
@@ -72,6 +76,8 @@ pub struct Judge {
     limit: f64,
     /// The share of requests without an answer must not be above.
     most_unanswered: f64,
+    /// What is dropped of what answers need must not be above.
+    most_lost: f64,
 }
 
 impl Judge {
@@ -89,6 +95,8 @@ impl Judge {
             wanted,
             limit: wanted.budget.unwrap_or(as_declared),
             most_unanswered: (f64::from(declared.unanswered) + 0.5) / count,
+            // Routes differ a little in what is read by whom.
+            most_lost: declared.lost + LOST,
         }
     }
 
@@ -97,8 +105,8 @@ impl Judge {
         measured.latency_ms + self.wanted.weight * measured.cost
     }
 
-    /// By how much the audits' bound, or the share of requests without an answer, is too high, whichever is worse; at most 0
-    /// where both hold.
+    /// By how much the audits' bound, the share of requests without an answer, or what is dropped of what answers need, is too
+    /// high, whichever is worst; at most 0 where all hold.
     pub fn constraint(&self, measured: &Measured) -> f64 {
         let disagreement = match measured.exposed {
             0 => -self.limit.max(ROOM),
@@ -106,7 +114,8 @@ impl Judge {
         };
         let count = f64::from(measured.requests.max(1));
         let unanswered = f64::from(measured.unanswered) / count - self.most_unanswered;
-        disagreement.max(unanswered)
+        let lost = measured.lost - self.most_lost;
+        disagreement.max(unanswered).max(lost)
     }
 
     /// The audits' bound, see [`Measured::bound`].
@@ -160,6 +169,13 @@ mod tests {
         ] {
             assert_eq!(judge.keeps(&point), keeps, "{point:?}");
         }
+        // What answers need is not dropped for speed.
+        let blind = |lost| Measured {
+            lost,
+            ..measured(3, 200, 20)
+        };
+        assert!(judge.keeps(&blind(0.005)) && !judge.keeps(&blind(0.02)));
+        assert!(Judge::new(wanted(None), &blind(0.1)).keeps(&blind(0.1)));
         // Where the defaults commit nothing unverified nothing else may.
         let judge = Judge::new(wanted(None), &measured(0, 0, 0));
         assert!(judge.keeps(&measured(0, 0, 0)));

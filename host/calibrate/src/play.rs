@@ -72,6 +72,7 @@ fn measured(results: &Results, traffic: &Traffic) -> Option<Measured> {
         let outcome = &ended.outcome;
         measured.requests += 1;
         measured.cost += outcome.cost;
+        measured.lost += ended.lost;
         if outcome.status <= Status::Degraded as u8 {
             answered += 1;
             measured.latency_ms += outcome.total_ms.max(0.0);
@@ -93,6 +94,7 @@ fn measured(results: &Results, traffic: &Traffic) -> Option<Measured> {
     }
     measured.latency_ms /= f64::from(answered);
     measured.cost /= f64::from(measured.requests);
+    measured.lost /= f64::from(measured.requests);
     Some(measured)
 }
 
@@ -150,7 +152,10 @@ mod tests {
         };
         let results = Results {
             ended: vec![
-                ended(0, Status::Answered, 5, 2),
+                Ended {
+                    lost: 0.5,
+                    ..ended(0, Status::Answered, 5, 2)
+                },
                 ended(1, Status::Answered, 5, 0),
                 ended(2, Status::Degraded, 5, 5),
                 ended(3, Status::Answered, 5, 5),
@@ -161,7 +166,7 @@ mod tests {
         let told = measured(&results, &traffic).unwrap();
         assert_eq!((told.requests, told.unanswered), (5, 1));
         assert_eq!((told.exposed, told.disagreed), (2, 1));
-        assert_eq!((told.latency_ms, told.cost), (250.0, 0.5));
+        assert_eq!((told.latency_ms, told.cost, told.lost), (250.0, 0.5, 0.1));
         let none = Results {
             ended: vec![ended(4, Status::Refused, 0, 0)],
             ..Results::default()

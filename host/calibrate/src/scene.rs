@@ -143,6 +143,7 @@ impl SceneArgs {
             };
             let opened = opened(config, &traffic)?;
             world.rules.confidence_floor = opened.unwrap_or(NOTHING);
+            world.rules.budget = true;
             notes.push(match opened {
                 Some(threshold) => format!(
                     "audits of all these requests open {threshold:.6}: tokens at least so probable may be committed unverified"

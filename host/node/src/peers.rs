@@ -174,6 +174,11 @@ impl Remote {
             ..offload::Node::default()
         };
         self.peer.fill(&mut node);
+        if !node.up {
+            // One that drains still tells how it is. What new work would find there nobody knows, and a row that is down and has
+            // figures is one that has refused just now.
+            Figures::UNKNOWN.fill(&mut node);
+        }
         node
     }
 }

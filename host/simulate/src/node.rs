@@ -54,7 +54,12 @@ impl Node {
     pub fn figures(&self, now_ms: f64, engines: &[Engine]) -> Figures {
         let of = |engine: Option<usize>, speeds: &Speeds| {
             let engine = engines.get(engine?)?;
-            Some(speeds.figures(now_ms, engine.oldest_ms(now_ms), engine.kv_free()))
+            let figures = speeds.figures(now_ms, engine.oldest_ms(now_ms), engine.kv_free());
+            let planned_ms = planned_ms(engine.waiting_tokens(), figures.prefill_tok_per_s);
+            Some(Figures {
+                planned_ms,
+                ..figures
+            })
         };
         let own = of(self.draft, &self.draft_speeds);
         let target = of(self.target, &self.target_speeds);
@@ -105,5 +110,27 @@ impl Node {
         ];
         let there = bits.into_iter().filter(|(there, _)| *there);
         there.fold(0, |can, (_, bit)| can | bit)
+    }
+}
+
+/// How long it takes to read what waits, at so many tokens a second, as a node tells it (`Waits` of `host/node`): 0 where
+/// nobody waits, unknown where somebody does and nothing is known of the speed.
+fn planned_ms(tokens: u64, tok_per_s: f64) -> f64 {
+    match tokens {
+        0 => 0.0,
+        tokens if tok_per_s > 0.0 => tokens as f64 / tok_per_s * 1000.0,
+        _ => UNKNOWN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_told_as_planned() {
+        assert_eq!(planned_ms(0, UNKNOWN), 0.0);
+        assert_eq!(planned_ms(300, 2000.0), 150.0);
+        assert_eq!(planned_ms(300, UNKNOWN), UNKNOWN);
     }
 }

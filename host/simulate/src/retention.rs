@@ -11,7 +11,7 @@
 //! sides of a sound, anything of text. To the target media go made smaller, so that its encoders see `held`; the draft model's
 //! see all frames, since nothing is sent to it. An item that is dropped whole is not encoded at all.
 
-use msao_core::offload::{PartPlan, Plan, Rest, Treatment, modality};
+use msao_core::offload::{Part, PartPlan, Plan, Rest, Treatment, modality};
 
 use crate::traffic::{Medium, Question};
 
@@ -19,6 +19,8 @@ const WHOLE: PartPlan = PartPlan {
     draft: Treatment::WHOLE,
     target: Treatment::WHOLE,
 };
+/// The JPEG quality of a picture that is made anew though its original bytes were planned, as nodes have it.
+const BEST_QUALITY: u32 = 95;
 /// More than rounding adds to a product: 0.07 of 100 is 7, though it is 7.000000000000001 in f64.
 const ROUNDING: f64 = 1e-9;
 
@@ -27,6 +29,21 @@ pub(crate) fn clear_whole(parts: &mut Vec<PartPlan>) {
     if parts.iter().all(|part| *part == WHOLE) {
         parts.clear();
     }
+}
+
+/// Turns what is planned for parts into what a node does: once the probe has read a medium the draft model has it at its full
+/// size (`host/node/src/request/treatment.rs`). Says whether that is something else.
+pub(crate) fn behind_probe(planned: &mut [PartPlan], parts: &[Part]) -> bool {
+    let mut differs = false;
+    for (planned, part) in planned.iter_mut().zip(parts) {
+        let has_sides = !matches!(part.modality, modality::TEXT | modality::AUDIO);
+        let draft = &mut planned.draft;
+        if has_sides && draft.keep > 0.0 && draft.scale < 1.0 {
+            draft.scale = 1.0;
+            differs = true;
+        }
+    }
+    differs
 }
 
 /// What is read and sent of a question.
@@ -134,7 +151,9 @@ fn bytes(medium: &Medium, how: &Treatment, left: &Left) -> u64 {
         return 0;
     }
     let quality = match (medium.modality, how.quality) {
-        (modality::AUDIO, _) | (_, 0) => 1.0,
+        (modality::AUDIO, _) => 1.0,
+        (_, 0) if whole => 1.0,
+        (_, 0) => f64::from(BEST_QUALITY) / 100.0,
         (_, quality) => f64::from(quality) / 100.0,
     };
     let rest = match how.rest {
@@ -217,7 +236,8 @@ mod tests {
         let treated = Treated::of(&question(0.5), &plan);
         assert_eq!((treated.target_tokens, treated.target_media), (100, 100));
         assert_eq!((treated.draft_tokens, treated.draft_media), (75, 25));
-        assert_eq!(treated.upload_bytes, 50_000);
+        // Made anew, if at the best quality.
+        assert_eq!(treated.upload_bytes, 47_500);
         // Half was needed: half of it is there of a half, and a half of it of a quarter.
         assert_eq!((treated.target_lost, treated.draft_lost), (0.0, 0.5));
         assert_eq!(Treated::of(&question(1.0), &plan).draft_lost, 0.0);
@@ -255,9 +275,9 @@ mod tests {
         };
         // Three of ten frames hold 30 tokens; half of all tokens would be 50.
         let clip = treated(modality::VIDEO, 10, how(0.5, 0.3, 1.0));
-        assert_eq!(clip, (30, (100, 30), 30_000));
+        assert_eq!(clip, (30, (100, 30), 28_500));
         let clip = treated(modality::VIDEO, 10, how(0.2, 0.3, 0.5));
-        assert_eq!(clip, (5, (25, 8), 7_500));
+        assert_eq!(clip, (5, (25, 8), 7_125));
         assert_eq!(treated(modality::VIDEO, 10, how(1.0, 0.001, 1.0)).0, 10);
         let whole = (100, (100, 100), 100_000);
         assert_eq!(treated(modality::IMAGE, 1, how(1.0, 0.1, 1.0)), whole);
@@ -288,6 +308,39 @@ mod tests {
             rest: Rest::Crop,
             ..pruned
         };
-        assert_eq!(with(cropped), 100_000);
+        assert_eq!(with(cropped), 95_000);
+        let coarse = Treatment {
+            quality: 60,
+            ..pruned
+        };
+        assert_eq!(with(coarse), 120_000);
+    }
+
+    #[test]
+    fn behind_the_probe_a_draft_model_has_everything_at_its_size() {
+        let part = |modality| Part {
+            modality,
+            ..Part::default()
+        };
+        let parts = [modality::IMAGE, modality::AUDIO, modality::TEXT].map(part);
+        let half = |keep| {
+            let how = Treatment {
+                keep,
+                scale: 0.5,
+                ..Treatment::WHOLE
+            };
+            PartPlan {
+                draft: how,
+                target: how,
+            }
+        };
+        let mut planned = vec![half(0.5), half(0.5), WHOLE];
+        assert!(behind_probe(&mut planned, &parts));
+        assert_eq!((planned[0].draft.scale, planned[0].draft.keep), (1.0, 0.5));
+        assert_eq!(planned[0].target, half(0.5).target);
+        // A sound has no sides, and of what is dropped there is no size.
+        let mut planned = vec![half(0.0), half(0.5), WHOLE];
+        assert!(!behind_probe(&mut planned, &parts));
+        assert_eq!(planned, [half(0.0), half(0.5), WHOLE]);
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Upload {
     pub left_bytes: u64,
     pub bytes: u64,
     pub began_ms: f64,
+    /// When the first byte goes: once the peer has said what it has.
+    pub goes_ms: f64,
     /// When the last byte so far had passed.
     pub passed_ms: f64,
 }

@@ -54,11 +54,17 @@ impl Script {
                 let mut level = None;
                 places.extend((0..count).map(|_| place(drawn, lost, &mut level, &mut random)));
             }
-            Guessing::Recorded { said, stood } => {
+            Guessing::Recorded { said, stood, blind } => {
                 let said = said.iter().cycle().take(count);
+                // What is left of a guess, and of what the draft model says of it.
+                let left = 1.0 - blind * lost;
                 places.extend(said.map(|&said| Place {
-                    right: random.unit() < share(stood, said.p_accept),
-                    said,
+                    right: random.unit() < left * share(stood, said.p_accept),
+                    said: Said {
+                        p_accept: left * said.p_accept,
+                        top1: left * said.top1,
+                        ..said
+                    },
                 }));
             }
         }
@@ -240,6 +246,7 @@ mod tests {
             guessing: Guessing::Recorded {
                 said: [said(0.99), said(0.1)].into(),
                 stood,
+                blind: 0.5,
             },
             ..Question::plain(0, 10, 100)
         };
@@ -248,5 +255,13 @@ mod tests {
             let right = script.draft(place).id == script.target(place);
             assert_eq!(right, place % 2 == 0);
         }
+        // Without what the answer needs half of them are guessed wrong, and nothing else is.
+        let blind = Script::write(&question, 1.0);
+        let right: Vec<u32> = (0..100)
+            .filter(|&place| blind.draft(place).id == blind.target(place))
+            .collect();
+        assert!((10..40).contains(&right.len()), "{right:?}");
+        assert!(right.iter().all(|place| place % 2 == 0), "{right:?}");
+        assert_eq!(blind.draft(0).said.p_accept, 0.495);
     }
 }

@@ -109,6 +109,9 @@ pub struct Rules {
     pub retention: bool,
     /// The lowest acceptance probability that may be committed unverified, as operators' budgets come to; above 1 none may.
     pub confidence_floor: f64,
+    /// There is such a budget: answers that are planned for the edge are held to that floor too, and are the target's where it is
+    /// above 1. Else they are free.
+    pub budget: bool,
     /// A target that nobody waits for decodes on.
     pub spare: bool,
     /// All edges learn together, instead of each for itself.
@@ -120,6 +123,7 @@ impl Default for Rules {
         Rules {
             retention: true,
             confidence_floor: 2.0,
+            budget: false,
             spare: true,
             learn_together: false,
         }

@@ -145,6 +145,14 @@ fn shipped_policies_play_the_same_traffic_twice_alike() {
             first.summary
         );
     }
+    // Those that learn go where they will; none of what they say breaks a rule.
+    for name in ["msao", "perllm", "threshold-router"] {
+        let mut policy = Components::load(&sandbox, &shipped(name)).unwrap();
+        let first = play(&world, &traffic, &mut policy);
+        assert_eq!(first, play(&world, &traffic, &mut policy), "{name}");
+        assert_eq!((first.failures, first.contradictions), (0, 0), "{name}");
+        assert!(first.summary.answered > 40, "{name}: {:?}", first.summary);
+    }
 }
 
 #[test]

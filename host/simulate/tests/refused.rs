@@ -67,6 +67,7 @@ fn what_cannot_be_is_refused_by_name() {
                 guessing: Guessing::Recorded {
                     said: Arc::new([]),
                     stood: [0.0; 16],
+                    blind: 0.0,
                 },
                 ..good()
             },

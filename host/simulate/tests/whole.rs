@@ -286,6 +286,28 @@ fn a_policy_that_fails_is_stood_in_for() {
 }
 
 #[test]
+fn with_a_budget_the_edges_own_answers_are_held_to_what_is_open() {
+    let outcome = |budget: bool, confidence_floor: f64| {
+        let mut world = pair(8.0, 40.0, round_trip(50.0));
+        world.rules.budget = budget;
+        world.rules.confidence_floor = confidence_floor;
+        let results = play(&world, &answer(50, 0.9), &mut by(Route::Edge));
+        let outcome = only(&results).outcome.clone();
+        assert_eq!((outcome.status, outcome.tokens), (0, 50));
+        outcome
+    };
+    let told = |outcome: &Outcome| (outcome.route, outcome.unverified, outcome.overrides);
+    let (edge, cloud) = (Route::Edge as u8, Route::Cloud as u8);
+    assert_eq!(told(&outcome(false, 2.0)), (edge, 50, 0));
+    // Nothing is open: the target says all of it.
+    let exact = overrides::EXACT | overrides::ROUTE;
+    assert_eq!(told(&outcome(true, 2.0)), (cloud, 0, exact));
+    // Each draft is said to stand with 0.9.
+    assert_eq!(told(&outcome(true, 0.8)), (edge, 50, 0));
+    assert_eq!(told(&outcome(true, 0.95)), (cloud, 0, 0));
+}
+
+#[test]
 fn a_policy_that_only_waits_comes_to_an_end() {
     let world = pair(8.0, 40.0, round_trip(50.0));
     let mut waits = Plain::new(

@@ -77,6 +77,10 @@ pub fn rows(setting: &Setting) -> Result<Vec<Row>> {
             progress.step();
         }
         progress.end();
+        if largest == 0.0 {
+            // Who has learned nothing has nothing to lose.
+            lost.push(format!("{POLICY} learned nothing in any life"));
+        }
         Ok(vec![
             Row::all(
                 format!("{KILLS} times kill -9 while it learns: the node starts again"),
@@ -105,9 +109,11 @@ fn start(places: &Places, work: &Path) -> Result<NodeProcess> {
     };
     let text = format!(
         "[node]\nname = \"killed\"\nrole = \"both\"\nstate = \"state\"\n{}{}[api]\nlisten = \"127.0.0.1:0\"\nmodel = \
-         \"demo\"\n[sessions]\nlisten = \"127.0.0.1:0\"\n[operator]\nlisten = \"127.0.0.1:0\"\n[policy]\nallow-unsigned = true\n",
+         \"demo\"\n[sessions]\nlisten = \"127.0.0.1:0\"\n[operator]\nlisten = \"127.0.0.1:0\"\n[policy]\nallow-unsigned = true\n\
+         [calibration]\ncheckpoint-ms = {}\n",
         model("draft"),
-        model("target")
+        model("target"),
+        INTERVAL.as_millis()
     );
     let file = work.join("node.toml");
     std::fs::write(&file, text).with_context(|| file.display().to_string())?;

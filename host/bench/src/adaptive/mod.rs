@@ -1,10 +1,12 @@
-//! Modality sparsity and adaptation: whether scores mean something, what pruning costs, whether the guarantee holds,
-//! whether tuning finds what it looks for. `docs/adaptive.md` says what each part measures.
+//! Modality sparsity and adaptation: whether scores mean something, what pruning and the probe cost, whether the adaptive
+//! policy follows links and loads and declines what cannot pay, whether the guarantee holds, whether tuning finds what it
+//! looks for, whether what was learned survives power cuts. `docs/adaptive.md` says what each part measures.
 //!
 //! Read first: [`Args`] (what may be asked for), [`run`] (the parts), [`measure::Measured`] (what is found out of a
-//! question). Parts that need nodes go beside these: a function that gives rows, and a line in `PARTS`.
+//! question). `phases`, `turns`, `confident` and `kills` need nodes that are processes.
 
 pub mod checkpoint;
+pub mod confident;
 pub mod fit;
 pub mod guarantee;
 pub mod interrupt;
@@ -37,12 +39,13 @@ use crate::plugins::shipped::Shelf;
 use crate::proof::{Part, prove};
 
 /// What may be shown alone.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     scores::PART,
     retention::PART,
     turns::COST,
     phases::PART,
     "guarantee",
+    confident::PART,
     "tuning",
     turns::DECLINES,
     kills::PART,
@@ -53,7 +56,7 @@ const QUESTIONS: usize = 1_200;
 /// What may be asked for.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Show these parts only: scores, retention, cost, phases, guarantee, tuning, declines, kills. May be given several times.
+    /// Show these parts only: scores, retention, cost, phases, guarantee, confident, tuning, declines, kills. May be given several times.
     #[arg(long, value_name = "PART", value_parser = PARTS)]
     only: Vec<String>,
     /// Ask so many held-out questions over mixes that the models were trained on, and half as many over others.
@@ -108,7 +111,7 @@ pub fn run(args: &Args) -> Result<bool> {
     if let Some(out) = &args.fit {
         return only_fit(&setting, out).map(|()| true);
     }
-    let parts: [Part; 8] = [
+    let parts: [Part; 9] = [
         (
             scores::PART,
             "Scores of media beside what the target loses without them (demo pair, held-out questions)",
@@ -133,6 +136,11 @@ pub fn run(args: &Args) -> Result<bool> {
             "guarantee",
             "The guarantee of confident mode (simulated streams of known truth)",
             Box::new(|| guarantee::rows(&setting)),
+        ),
+        (
+            confident::PART,
+            "Confident mode beside its budget (demo pair, two processes: edge on core 0 with the client, cloud on core 1)",
+            Box::new(|| confident::rows(&setting)),
         ),
         (
             "tuning",

@@ -61,7 +61,11 @@ fn shape(bps: &str) -> String {
     format!("[peers.shape.up]\n{way}[peers.shape.down]\n{way}")
 }
 
-async fn answered(pair: &Pair, body: &Value) -> Result<Answer> {
+/// A whole answer, of a link that was not lost.
+///
+/// # Errors
+/// It is none.
+pub async fn answered(pair: &Pair, body: &Value) -> Result<Answer> {
     let answer = ask(pair.edge.api, body).await?;
     ensure!(answer.is_whole(), "{} {:?}", answer.status, answer.error);
     let degraded = answer.report.get("degraded") == Some(&json!(true));
@@ -69,7 +73,11 @@ async fn answered(pair: &Pair, body: &Value) -> Result<Answer> {
     Ok(answer)
 }
 
-fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+/// Does a part's work, which waits for nodes.
+///
+/// # Errors
+/// The work's, or no thread starts.
+pub fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -109,6 +117,7 @@ pub fn declines(setting: &Setting) -> Result<Vec<Row>> {
         let mut progress = Progress::new("questions, each by three ways", all.len(), 0);
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
         let mut routes: Vec<String> = Vec::new();
+        let mut looked = 0;
         for (number, question) in all.iter().enumerate() {
             setting.interrupt.check("this part is shown as a whole")?;
             // Who comes first sends the picture; each does as often as the others.
@@ -125,6 +134,7 @@ pub fn declines(setting: &Setting) -> Result<Vec<Row>> {
                     if chosen == 0 {
                         let route = answer.report.get("route").and_then(Value::as_str);
                         routes.push(route.unwrap_or_default().to_owned());
+                        looked += usize::from(is_probed(&answer.report));
                     }
                 }
             }
@@ -152,7 +162,7 @@ pub fn declines(setting: &Setting) -> Result<Vec<Row>> {
             .with_details(vec![
                 told.join(", "),
                 format!(
-                    "its routes: {}; {speculated} times it speculated",
+                    "its routes: {}; {speculated} times it speculated, and {looked} times it asked for the probe",
                     routes.join(", ")
                 ),
             ]),
@@ -274,6 +284,13 @@ pub fn cost(setting: &Setting) -> Result<Vec<Row>> {
     })
 }
 
+/// Whether anybody has looked at the media of an answer's request.
+fn is_probed(report: &Value) -> bool {
+    let items = report.get("items").and_then(Value::as_array);
+    let is_scored = |item: &Value| item.get("necessity").is_some_and(Value::is_number);
+    items.is_some_and(|items| items.iter().any(is_scored))
+}
+
 /// A manifest of a policy that has everything probed, under a name of its own.
 fn probing(manifest: &str) -> Result<String> {
     let mut lines: Vec<String> = manifest.lines().map(str::to_owned).collect();
@@ -311,6 +328,13 @@ fn large_pictures(heldout: &Path) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_looked_at_has_a_necessity() {
+        let report = |necessity: Value| json!({ "items": [{ "necessity": necessity }] });
+        assert!(is_probed(&report(json!(0.5))) && !is_probed(&report(Value::Null)));
+        assert!(!is_probed(&json!({ "items": [] })) && !is_probed(&Value::Null));
+    }
 
     #[test]
     fn a_policy_that_has_everything_probed_is_another() {

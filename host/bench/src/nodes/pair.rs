@@ -43,6 +43,8 @@ pub struct Wanted {
     pub tls: Option<[PathBuf; 2]>,
     /// What the edge connects over, where the link is to change.
     pub between: Option<Arc<Between>>,
+    /// Further sections of the edge's configuration.
+    pub more: String,
 }
 
 /// Both of them.
@@ -87,9 +89,9 @@ impl Pair {
             let _ = write!(text, "[sessions]\ntls = \"{}\"\n", own.display());
         }
         let _ = write!(text, "[[peers]]\nname = \"cloud\"\naddress = \"{nodes}\"\n");
-        if !wanted.shape.is_empty() {
-            text += &wanted.shape;
-        }
+        // The link is a peer's; what follows is not.
+        text += &wanted.shape;
+        text += &wanted.more;
         let edge = start(places, work.path(), "edge", &text, EDGE_CORE)?;
         let operator = edge
             .operator

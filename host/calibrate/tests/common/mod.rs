@@ -24,6 +24,20 @@ pub fn records(name: &str) -> PathBuf {
     root().join(format!("tests/data/decisions/{name}.jsonl"))
 }
 
+/// How many of them are of requests that got a token of an answer.
+pub fn answered(name: &str) -> usize {
+    let text = fs::read_to_string(records(name)).unwrap();
+    let lines = text.lines().map(|line| {
+        let value: Value = serde_json::from_str(line).unwrap();
+        value["decision"]["outcome"].clone()
+    });
+    let is_answered = |outcome: &Value| {
+        let number = |key: &str| outcome[key].as_u64();
+        number("status").is_some_and(|it| it <= 1) && number("tokens").is_some_and(|it| it > 0)
+    };
+    lines.filter(is_answered).count()
+}
+
 /// The component of a shipped policy: as `cargo xtask plugins` has put it beside what is built here, or built now.
 pub fn shipped(name: &str) -> PathBuf {
     let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));

@@ -216,6 +216,13 @@ impl Engine {
         first.map_or(0.0, |it| now_ms - it.opened_ms)
     }
 
+    /// Tokens of the prompts that wait for room.
+    pub fn waiting_tokens(&self) -> u64 {
+        let waiting = self.waiting.iter();
+        let waiting = waiting.filter_map(|key| self.sequences.get(*key));
+        waiting.map(|sequence| u64::from(sequence.prompt)).sum()
+    }
+
     /// Does what takes no time. If nothing came of it that may lead to more, and no pass is under way, begins one and tells when
     /// it ends.
     pub fn turn(&mut self, now_ms: f64, done: &mut Vec<Done>) -> Option<f64> {

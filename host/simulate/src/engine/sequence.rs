@@ -39,7 +39,7 @@ pub(super) struct Sequence {
     pub(super) opened_ms: f64,
     admitted_ms: f64,
     /// Tokens of the prompt.
-    prompt: u32,
+    pub(super) prompt: u32,
     /// Rows of it still to be read, each through this share of the layers.
     pub(super) rows: u32,
     pub(super) share: f64,

@@ -218,6 +218,7 @@ fn who_finds_no_room_waits_and_then_is_refused() {
     assert_eq!(bench.next().len(), 1);
     bench.now_ms += 50.0;
     assert!(bench.engine.oldest_ms(bench.now_ms) >= 50.0);
+    assert_eq!(bench.engine.waiting_tokens(), 800);
     bench.engine.close(first);
     let waited_ms = bench.engine.oldest_ms(bench.now_ms);
     match bench.next()[0] {
@@ -226,6 +227,7 @@ fn who_finds_no_room_waits_and_then_is_refused() {
         } => assert_eq!(told_ms, waited_ms),
         other => panic!("{other:?}"),
     }
+    assert_eq!(bench.engine.waiting_tokens(), 400);
     bench.engine.close(third);
     assert!(bench.engine.kv_free() < 1024.0);
 }

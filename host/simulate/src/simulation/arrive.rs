@@ -8,9 +8,10 @@ use msao_core::offload::{
 };
 use msao_registry::{fallback_plan, fallback_scores, with_scores};
 
+use super::begin::within_budget;
 use super::{Event, Simulation};
 use crate::engine::{Opening, Seat};
-use crate::retention::clear_whole;
+use crate::retention::{behind_probe, clear_whole};
 use crate::run::{Place, Run};
 use crate::script::Script;
 use crate::slab::Key;
@@ -178,7 +179,18 @@ impl<'a> Simulation<'a> {
         let means = self.rules.means();
         let (request, parts, nodes) = (&decided.request, &decided.parts, &decided.nodes);
         match allowed(plan, request, parts, nodes, means) {
-            Ok((mut plan, changed)) => {
+            Ok(planned) => {
+                let (mut plan, mut changed) = match self.rules.budget {
+                    true => {
+                        let floor = self.rules.confidence_floor;
+                        within_budget(planned, floor, (request, parts, nodes), means)
+                    }
+                    false => planned,
+                };
+                let probed = request.flags & flag::PROBED != 0;
+                if probed && behind_probe(&mut plan.parts, parts) {
+                    changed |= overrides::RETENTION;
+                }
                 clear_whole(&mut plan.parts);
                 decided.plan = plan;
                 decided.overrides |= changed;

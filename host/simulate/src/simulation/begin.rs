@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use msao_core::digest::Digest;
 use msao_core::offload::{
-    Mode, Node, Part, Plan, Request, Route, capability, flag, modality, overrides,
+    Means, Mode, Node, Part, Plan, Request, Route, allowed, capability, flag, modality, overrides,
 };
 use msao_session::edge::{Config, Edge, Start};
 use msao_session::frame::{Open, Prompt, SessionId, Wanted};
@@ -66,7 +66,15 @@ impl Simulation<'_> {
         };
         run.stepped = matches!(route, Route::Edge | Route::Speculate);
         let left_ms = run.left_ms(question.deadline_ms, now_ms);
-        let config = config(key, run, question, left_ms, node.draft.is_none());
+        // Without a target there is nobody to leave anything to.
+        let held = self.rules.budget && route == Route::Edge && run.way.is_some();
+        let config = Config {
+            alone_floor: match held {
+                true => self.rules.confidence_floor,
+                false => 0.0,
+            },
+            ..config(key, run, question, left_ms, node.draft.is_none())
+        };
         // The draft model goes on from the probe if that is who looked, and if it drafts.
         if let Some(seat) = run.seat {
             if run.stepped && node.draft == Some(seat.engine) {
@@ -131,6 +139,36 @@ fn escape(request: &Request, parts: &[Part], nodes: &[Node]) -> (bool, Option<us
         .filter(|row| *row == 0 || !stays)
         .find(there);
     (stays, row)
+}
+
+/// A plan within an operator's budget: as long as nothing is open, what the draft model alone would have said is the target's to
+/// say, where it can be reached (`host/node/src/chat/trust.rs`). Gives what was changed, too.
+pub(super) fn within_budget(
+    (plan, changed): (Plan, u32),
+    floor: f64,
+    (request, parts, nodes): (&Request, &[Part], &[Node]),
+    means: Means,
+) -> (Plan, u32) {
+    let (_, elsewhere) = escape(request, parts, nodes);
+    let Some(row) = elsewhere.filter(|_| plan.route == Route::Edge && floor > 1.0) else {
+        return (plan, changed);
+    };
+    let exact = Plan {
+        route: Route::Cloud,
+        peer: row as u32,
+        ..plan.clone()
+    };
+    let demanded = Request {
+        flags: request.flags | flag::EXACT,
+        ..request.clone()
+    };
+    match allowed(exact, &demanded, parts, nodes, means) {
+        Ok((exact, more)) => {
+            let more = more | overrides::EXACT | overrides::ROUTE;
+            (exact, changed | more)
+        }
+        Err(_) => (plan, changed),
+    }
 }
 
 /// What the edge's machine is run with, as a node runs it.

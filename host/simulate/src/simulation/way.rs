@@ -51,15 +51,21 @@ impl Simulation<'_> {
         let bytes = run.treated.upload_bytes;
         // What has been sent once is there.
         let first = run.upload.is_none();
-        if way.link.is_some() && bytes > 0 && first {
+        let link = way.link.and_then(|link| self.links.get(link));
+        if let (Some(link), true) = (link, first && run.treated.target_media > 0) {
+            // Whether it has them the peer is asked first, whatever is known of it.
+            let asked_ms = now_ms + link.up.delay_ms() + link.down.delay_ms();
             run.channel = Channel::Uploading;
             run.upload = Some(Upload {
                 left_bytes: bytes,
                 bytes,
                 began_ms: now_ms,
-                passed_ms: now_ms,
+                goes_ms: asked_ms,
+                passed_ms: asked_ms,
             });
-            return self.piece(key);
+            let event = Event::Piece(key, run.attempt);
+            self.agenda.at(asked_ms, event);
+            return;
         }
         self.opens_channel(key);
     }
@@ -77,6 +83,10 @@ impl Simulation<'_> {
         let (Some(upload), false) = (&mut run.upload, run.ended) else {
             return;
         };
+        if upload.bytes == 0 {
+            // The peer has all of it.
+            return self.uploaded(key);
+        }
         let mut passage = None;
         while upload.left_bytes > 0 {
             let bytes = upload.left_bytes.min(PIECE);
@@ -113,8 +123,9 @@ impl Simulation<'_> {
         if let Some(upload) = run.upload {
             run.account.upload_ms += now_ms - upload.began_ms;
             let link = run.way.and_then(|way| way.link);
+            let link = link.filter(|_| upload.bytes > 0);
             if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
-                link.uploaded(now_ms, upload.bytes, upload.passed_ms - upload.began_ms);
+                link.uploaded(now_ms, upload.bytes, upload.passed_ms - upload.goes_ms);
             }
         }
         if !run.ended {

@@ -18,6 +18,8 @@ pub enum Guessing {
         said: Arc<[Said]>,
         /// How often guesses stood of which it said so much, by [`BINS`] of acceptance probability.
         stood: [f64; BINS],
+        /// As [`Drawn::blind`].
+        blind: f64,
     },
 }
 
@@ -113,10 +115,11 @@ impl Default for Guessing {
 impl Guessing {
     /// Checks every value.
     pub(crate) fn check(&self, at: &str) -> Result<()> {
-        let (said, stood) = match self {
+        let (said, stood, blind) = match self {
             Guessing::Drawn(drawn) => return drawn.check(at),
-            Guessing::Recorded { said, stood } => (said, stood),
+            Guessing::Recorded { said, stood, blind } => (said, stood, *blind),
         };
+        within(|| format!("{at}.blind"), blind, 0.0, 1.0)?;
         must(
             !said.is_empty(),
             || format!("{at}.said"),

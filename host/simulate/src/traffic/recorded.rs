@@ -126,6 +126,7 @@ impl Recorded {
         Guessing::Recorded {
             said: said.into(),
             stood: Judged::of(&[record]).stood(overall),
+            blind: self.drafts.blind,
         }
     }
 }
