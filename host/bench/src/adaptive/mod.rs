@@ -5,6 +5,7 @@
 //! question). Parts that need nodes go beside these: a function that gives rows, and a line in `PARTS`.
 
 pub mod checkpoint;
+pub mod disagreement;
 pub mod fit;
 pub mod guarantee;
 pub mod interrupt;
@@ -37,12 +38,13 @@ use crate::plugins::shipped::Shelf;
 use crate::proof::{Part, prove};
 
 /// What may be shown alone.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     scores::PART,
     retention::PART,
     turns::COST,
     phases::PART,
     "guarantee",
+    disagreement::PART,
     "tuning",
     turns::DECLINES,
     kills::PART,
@@ -53,7 +55,7 @@ const QUESTIONS: usize = 1_200;
 /// What may be asked for.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Show these parts only: scores, retention, cost, phases, guarantee, tuning, declines, kills. May be given several times.
+    /// Show these parts only: scores, retention, cost, phases, guarantee, disagreement, tuning, declines, kills. May be given several times.
     #[arg(long, value_name = "PART", value_parser = PARTS)]
     only: Vec<String>,
     /// Ask so many held-out questions over mixes that the models were trained on, and half as many over others.
@@ -108,7 +110,7 @@ pub fn run(args: &Args) -> Result<bool> {
     if let Some(out) = &args.fit {
         return only_fit(&setting, out).map(|()| true);
     }
-    let parts: [Part; 8] = [
+    let parts: [Part; 9] = [
         (
             scores::PART,
             "Scores of media beside what the target loses without them (demo pair, held-out questions)",
@@ -133,6 +135,11 @@ pub fn run(args: &Args) -> Result<bool> {
             "guarantee",
             "The guarantee of confident mode (simulated streams of known truth)",
             Box::new(|| guarantee::rows(&setting)),
+        ),
+        (
+            disagreement::PART,
+            "The guarantee of confident mode on the demo pair (two processes: edge on core 0 with the clients, cloud on core 1)",
+            Box::new(|| disagreement::rows(&setting)),
         ),
         (
             "tuning",

@@ -35,6 +35,8 @@ pub struct Wanted {
     pub held: String,
     /// The link, as TOML under `[peers.shape]`.
     pub shape: String,
+    /// Other sections of the edge's, as TOML.
+    pub sections: String,
     /// Where the edge's state lies, where that matters.
     pub state: Option<PathBuf>,
     /// Keys of the edge's `[api]`.
@@ -90,6 +92,7 @@ impl Pair {
         if !wanted.shape.is_empty() {
             text += &wanted.shape;
         }
+        text += &wanted.sections;
         let edge = start(places, work.path(), "edge", &text, EDGE_CORE)?;
         let operator = edge
             .operator
