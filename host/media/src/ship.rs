@@ -107,8 +107,8 @@ mod wire;
 pub use self::open::open_shipment;
 pub use self::region::{Region, regions, share};
 pub use self::send::{
-    FrameWay, ImageWay, Rest, Shipped, VideoWay, resized, scaled_size, ship_audio, ship_image,
-    ship_video,
+    FrameWay, ImageWay, Rest, Shipped, VideoWay, encode_jpeg, resized, scaled_size, ship_audio,
+    ship_image, ship_video,
 };
 pub use self::wire::MAX_SEGMENTS;
 pub(crate) use self::wire::kind_of;

@@ -10,10 +10,10 @@
 mod support;
 
 use msao_media::ship::{
-    ImageWay, Region, Rest, SentImage, SentPicture, Shipment, Shipped, open_shipment, regions,
-    scaled_size, share, ship_image,
+    ImageWay, Region, Rest, SentImage, SentPicture, Shipment, Shipped, encode_jpeg, open_shipment,
+    regions, scaled_size, share, ship_image,
 };
-use msao_media::{Limits, MediaError, RgbImage};
+use msao_media::{Limits, MediaError, RgbImage, decode_image};
 use support::scenes::{apart, holds, pixel, places, psnr_db, rectangle, scene};
 
 /// Everything, in good quality.
@@ -63,6 +63,26 @@ fn a_whole_picture_comes_back_close_to_what_it_was() {
     );
     println!("{db:.1} dB");
     assert!(db > 34.0, "{db:.1} dB");
+}
+
+#[test]
+fn a_picture_by_itself_is_coded_as_in_a_shipment() {
+    let image = scene(200, 120, 12);
+    let jpeg = encode_jpeg(&image, WHOLE.quality).unwrap();
+    let shipped = ship_image(&image, &WHOLE).unwrap();
+    assert!(shipped.bytes.ends_with(&jpeg));
+    let back = decode_image(&jpeg, &Limits::default()).unwrap();
+    assert_eq!(back, opened(&shipped));
+    for quality in [0, 101] {
+        let error = encode_jpeg(&image, quality).unwrap_err();
+        assert!(matches!(error, MediaError::BadWay { .. }), "{error}");
+    }
+    let short = RgbImage {
+        data: vec![0; 9],
+        ..image
+    };
+    let error = encode_jpeg(&short, 90).unwrap_err();
+    assert!(matches!(error, MediaError::BadWay { .. }), "{error}");
 }
 
 #[test]

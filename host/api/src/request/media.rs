@@ -53,11 +53,11 @@ pub enum Detail {
     /// As the node sees fit; the default.
     #[default]
     Auto,
-    /// In few tokens.
+    /// In few tokens: at no more than 512 pixels on either side.
     Low,
-    /// In many.
+    /// In many: as [`Detail::Auto`].
     High,
-    /// As it is, without being made smaller.
+    /// As it is: as [`Detail::Auto`], which makes nothing smaller before a policy does.
     Original,
 }
 

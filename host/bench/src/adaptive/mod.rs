@@ -3,10 +3,10 @@
 //! looks for, whether what was learned survives power cuts. `docs/adaptive.md` says what each part measures.
 //!
 //! Read first: [`Args`] (what may be asked for), [`run`] (the parts), [`measure::Measured`] (what is found out of a
-//! question). `phases`, `turns`, `confident` and `kills` need nodes that are processes.
+//! question). `phases`, `turns`, `disagreement` and `kills` need nodes that are processes.
 
 pub mod checkpoint;
-pub mod confident;
+pub mod disagreement;
 pub mod fit;
 pub mod guarantee;
 pub mod interrupt;
@@ -45,7 +45,7 @@ const PARTS: [&str; 9] = [
     turns::COST,
     phases::PART,
     "guarantee",
-    confident::PART,
+    disagreement::PART,
     "tuning",
     turns::DECLINES,
     kills::PART,
@@ -56,7 +56,7 @@ const QUESTIONS: usize = 1_200;
 /// What may be asked for.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Show these parts only: scores, retention, cost, phases, guarantee, confident, tuning, declines, kills. May be given several times.
+    /// Show these parts only: scores, retention, cost, phases, guarantee, disagreement, tuning, declines, kills. May be given several times.
     #[arg(long, value_name = "PART", value_parser = PARTS)]
     only: Vec<String>,
     /// Ask so many held-out questions over mixes that the models were trained on, and half as many over others.
@@ -138,9 +138,9 @@ pub fn run(args: &Args) -> Result<bool> {
             Box::new(|| guarantee::rows(&setting)),
         ),
         (
-            confident::PART,
-            "Confident mode beside its budget (demo pair, two processes: edge on core 0 with the client, cloud on core 1)",
-            Box::new(|| confident::rows(&setting)),
+            disagreement::PART,
+            "The guarantee of confident mode on the demo pair (two processes: edge on core 0 with the clients, cloud on core 1)",
+            Box::new(|| disagreement::rows(&setting)),
         ),
         (
             "tuning",

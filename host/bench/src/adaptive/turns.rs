@@ -20,7 +20,7 @@ use crate::vqa::{Question, read};
 pub const DECLINES: &str = "declines";
 /// The part of what the probe costs.
 pub const COST: &str = "cost";
-/// Round trip in ms of both parts.
+/// Round trip in ms of these parts.
 const ROUND_TRIP_MS: f64 = 20.0;
 /// Questions to get used to the pair with, and questions that count.
 const USED_TO: usize = 30;
@@ -53,7 +53,8 @@ impl Way {
     }
 }
 
-fn shape(bps: &str) -> String {
+/// A link of the parts' round trip and so many bits a second each way, as TOML of an edge's peer.
+pub(super) fn shape(bps: &str) -> String {
     let way = format!(
         "delay-ms = {:?}\nbandwidth = \"{bps}\"\n",
         ROUND_TRIP_MS / 2.0

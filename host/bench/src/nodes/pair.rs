@@ -35,6 +35,8 @@ pub struct Wanted {
     pub held: String,
     /// The link, as TOML under `[peers.shape]`.
     pub shape: String,
+    /// Other sections of the edge's, as TOML.
+    pub sections: String,
     /// Where the edge's state lies, where that matters.
     pub state: Option<PathBuf>,
     /// Keys of the edge's `[api]`.
@@ -43,8 +45,6 @@ pub struct Wanted {
     pub tls: Option<[PathBuf; 2]>,
     /// What the edge connects over, where the link is to change.
     pub between: Option<Arc<Between>>,
-    /// Further sections of the edge's configuration.
-    pub more: String,
 }
 
 /// Both of them.
@@ -91,7 +91,7 @@ impl Pair {
         let _ = write!(text, "[[peers]]\nname = \"cloud\"\naddress = \"{nodes}\"\n");
         // The link is a peer's; what follows is not.
         text += &wanted.shape;
-        text += &wanted.more;
+        text += &wanted.sections;
         let edge = start(places, work.path(), "edge", &text, EDGE_CORE)?;
         let operator = edge
             .operator

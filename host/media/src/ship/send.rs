@@ -99,6 +99,17 @@ pub fn resized(image: &RgbImage, size: (u32, u32)) -> Result<RgbImage, MediaErro
     Ok(pixels_of(image)?.scaled(size).into_image())
 }
 
+/// A picture as a file of its own, coded as those in shipments are: baseline JPEG, with chroma at full resolution.
+/// `quality`: as [`ImageWay::quality`].
+///
+/// # Errors
+/// [`MediaError::BadWay`] for another quality, or a picture that does not hold the pixels that it should;
+/// [`MediaError::Unsupported`] for a side of more than 65,535 pixels.
+pub fn encode_jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>, MediaError> {
+    check_quality(quality)?;
+    pixels_of(image)?.to_jpeg(quality)
+}
+
 /// Makes the shipment of a picture.
 ///
 /// # Errors
@@ -223,12 +234,7 @@ fn picture(
     canvas: (u32, u32),
     way: &ImageWay<'_>,
 ) -> Result<(SentPicture, Vec<u8>), MediaError> {
-    if !(1..=100).contains(&way.quality) {
-        return Err(bad(format!(
-            "a JPEG quality of {}, where 1 to 100 can be",
-            way.quality
-        )));
-    }
+    check_quality(way.quality)?;
     let pixels = pixels_of(image)?.scaled(canvas);
     let fill = pixels.mean();
     let whole = Region::whole(canvas);
@@ -265,6 +271,15 @@ fn picture(
         fill,
     };
     Ok((sent, pixels.to_jpeg(way.quality)?))
+}
+
+fn check_quality(quality: u8) -> Result<(), MediaError> {
+    if !(1..=100).contains(&quality) {
+        return Err(bad(format!(
+            "a JPEG quality of {quality}, where 1 to 100 can be"
+        )));
+    }
+    Ok(())
 }
 
 fn pixels_of(image: &RgbImage) -> Result<Pixels<'_>, MediaError> {

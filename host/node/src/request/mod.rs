@@ -7,6 +7,7 @@
 //! OPEN says how each medium was made. [`lay_out`] turns that and the bytes into what a model reads, on whichever node.
 
 mod cargo;
+mod detail;
 pub mod fetch;
 mod made;
 mod prepare;
@@ -19,6 +20,7 @@ mod treatment;
 mod view;
 
 pub use self::cargo::{Cargo, Means, Sent};
+pub use self::detail::{LOW_SIDE_PX, low, low_size};
 pub use self::prepare::{Medium, Prompt, prepare};
 pub use self::reading::Reading;
 pub use self::retain::{Kept, Retained, Sight, kept};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use msao_api::{ApiError, ChatRequest, Source};
+use msao_api::{ApiError, ChatRequest, Detail, Source};
 use msao_core::chat::{Message, Modality};
 use msao_core::digest::Digest;
 use msao_core::inputs::{Grid, ModelInputs, Patches};
@@ -13,10 +13,11 @@ use msao_processor::{DecodeError, Extent, Media, Prepared, Processor, ProcessorE
 use msao_session::frame::{self, Identity};
 use tokio_util::sync::CancellationToken;
 
+use super::detail::low;
 use super::retain::Kept;
 use crate::models::Model;
 
-/// A medium as the client sent it, and what it turned out to be.
+/// A medium as the client sent it, or a picture as it is read in low detail; and what it turned out to be.
 #[derive(Clone, Debug)]
 pub struct Medium {
     /// What it is.
@@ -111,6 +112,10 @@ pub fn prepare(
         };
         let one = processor.decode(medium.modality, &bytes, &limits);
         let one = one.map_err(|error| refused(&error, &medium.field))?;
+        let (bytes, one) = match medium.detail {
+            Detail::Low => in_low_detail(processor, bytes, one, &limits, &medium.field)?,
+            Detail::Auto | Detail::High | Detail::Original => (bytes, one),
+        };
         let left = limits.max_decoded_bytes.checked_sub(decoded_bytes(&one));
         limits.max_decoded_bytes = left.ok_or_else(|| {
             let field = &medium.field;
@@ -144,6 +149,34 @@ pub fn prepare(
     };
     prompt.content = prompt.for_peer(&Kept::default()).digest();
     Ok(prompt)
+}
+
+/// A medium of which its client wants no more than low detail. That has a meaning for pictures alone.
+fn in_low_detail(
+    processor: &Processor,
+    bytes: Bytes,
+    media: Media,
+    limits: &Limits,
+    field: &str,
+) -> Result<(Bytes, Media), ApiError> {
+    let Media::Image(image) = &media else {
+        return Ok((bytes, media));
+    };
+    let smaller = low(image, processor).map_err(|why| ApiError::invalid_media(field, &why))?;
+    let Some(smaller) = smaller else {
+        return Ok((bytes, media));
+    };
+    // What is read here is what another node would decode.
+    let smaller = Bytes::from(smaller);
+    let read = processor.decode(Modality::Image, &smaller, limits);
+    let read = read.map_err(|error| refused(&error, field))?;
+    tracing::debug!(
+        field,
+        bytes = smaller.len(),
+        of = bytes.len(),
+        "a picture is read in low detail"
+    );
+    Ok((smaller, read))
 }
 
 /// The extents of a prompt's media in tokens, in their order.
