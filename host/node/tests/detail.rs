@@ -192,7 +192,7 @@ fn a_model_that_resizes_nothing_refuses_low_detail_and_says_what_to_do() {
     for entry in std::fs::read_dir(models().join("demo-draft")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap();
-        if !path.extension().is_some_and(|it| it == "safetensors") {
+        if path.extension().is_none_or(|it| it != "safetensors") {
             std::fs::copy(&path, folder.path().join(name)).unwrap();
         }
     }
