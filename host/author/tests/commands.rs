@@ -111,8 +111,8 @@ fn with_cases() -> Vec<PathBuf> {
 #[test]
 fn every_plugin_that_has_cases_passes_them() {
     let folders = with_cases();
-    // Six policies, four post-processors, an example in each language.
-    assert_eq!(folders.len(), 14, "{folders:?}");
+    // Seven policies, four post-processors, an example in each language.
+    assert_eq!(folders.len(), 15, "{folders:?}");
     for folder in folders {
         let plugin = built(&folder);
         let tested = json(&run(&[

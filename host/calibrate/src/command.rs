@@ -40,7 +40,7 @@ use crate::tunable::Tunables;
 ///   msao calibrate --policy policies/fixed-speculate --records decisions.jsonl
 ///   msao policy tune --from calibrated-fixed-speculate/revision.json --gradually
 #[derive(Args, Clone, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, args_override_self = true)]
 pub struct CalibrateArgs {
     #[command(flatten)]
     scene: SceneArgs,

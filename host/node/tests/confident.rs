@@ -382,7 +382,12 @@ async fn a_link_that_is_cut_in_an_audit_counts_as_disagreement() {
                 text.contains("msao_audits_total{end=\"unfinished\"} 1\n"),
                 "{text}"
             );
-            assert!(count(end, "outside_budget_tokens") > 0, "{end}");
+            // The draft model went on, or said that this was all.
+            let said = count(end, "outside_budget_tokens") > 0;
+            assert!(
+                said || end["choices"][0]["finish_reason"] == "stop",
+                "{end}"
+            );
             // Other classes of temperature have not heard of it.
             let hot: Vec<_> = known(&edge).classes;
             let hot: Vec<_> = hot.iter().filter(|it| it.name.ends_with("hot")).collect();

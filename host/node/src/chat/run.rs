@@ -515,8 +515,9 @@ impl Running {
             let choices = self.planned.asked.request.n as usize;
             let judge = self.planned.trust.judge(&self.node);
             let counted = audit::Counted {
-                // Dropped, it counts as unfinished.
-                whole: whole && driven.len() == choices,
+                // Dropped, it counts as unfinished. That an answer ends is said by the draft model too, once the target is lost,
+                // without a token that would count.
+                whole: whole && !counters.degraded && driven.len() == choices,
                 unverified: counters.unverified,
                 judged: counters.judged(),
             };
