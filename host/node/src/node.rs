@@ -11,7 +11,7 @@ use msao_adapt::acceptance::Mix;
 use msao_core::offload::{self, Route};
 use msao_engine::NearDuplicates;
 use msao_link::estimate::{EstimateConfig, Figures, Speeds};
-use msao_registry::sandbox::{Sandbox, SandboxError};
+use msao_registry::sandbox::{Sandbox, SandboxConfig, SandboxError};
 use msao_registry::state::{
     CalibrationStore, RecordError, RecordRing, SledStorage, Storage, StorageError,
 };
@@ -215,6 +215,15 @@ pub struct Node {
     next: AtomicU64,
 }
 
+/// How plug-ins are run. What is compiled of them is kept with the rest of the node's state, unless the operator names another
+/// place: exchanging a policy would else take all of a core for as long as compiling takes, and every request waits for that.
+fn compiling(config: &NodeConfig) -> SandboxConfig {
+    let mut sandbox = config.sandbox.clone();
+    let kept = || config.node.state.join("compiled");
+    sandbox.cache.get_or_insert_with(kept);
+    sandbox
+}
+
 impl Node {
     /// Brings a node up on models that are loaded. `media` gives what other nodes have uploaded; `peers` are connected to;
     /// `fetcher` fetches media for clients.
@@ -274,7 +283,7 @@ impl Node {
         let options = Options {
             folder: config.node.state.join("plugins"),
             config: config.policy.clone(),
-            loader: Arc::new(Sandbox::new(&config.sandbox)?),
+            loader: Arc::new(Sandbox::new(&compiling(&config))?),
             calibration: Arc::clone(&calibration),
             records: Some(Arc::clone(&records)),
             site: Site {
