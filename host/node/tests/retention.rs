@@ -413,9 +413,9 @@ async fn who_plans_again_keeps_what_the_probe_has_ranked() {
 /// A cut in mid-answer: what is taken up again, or begun anew, reads what was read before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_over_a_link_that_is_cut_keeps_what_was_planned() {
-    // Every 300 ms all connections are reset.
+    // Every 800 ms all connections are reset.
     let (cloud, edge) = two(
-        "[peers.shape]\ncuts = [{ at-ms = 300 }]\nrepeat-ms = 300\n[peers.shape.up]\ndelay-ms = 4.0\n\
+        "[peers.shape]\ncuts = [{ at-ms = 800 }]\nrepeat-ms = 800\n[peers.shape.up]\ndelay-ms = 4.0\n\
          [peers.shape.down]\ndelay-ms = 4.0\n",
     )
     .await;
