@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import base64
 import csv
-import json
 import random
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
+import packed
 import world
 
 # mix -> (scenes, short questions a scene, share of scenes that are described)
@@ -122,12 +122,8 @@ def vqa(out: Path, scale: float, first: int, seen: bool) -> list[world.Scene]:
     info = {"description": "Synthetic scenes with pictures, clips and sounds", "version": "1", "year": 2026}
     license_ = {"name": "MIT OR Apache-2.0"}
     shared = {"info": info, "license": license_, "data_type": "demo", "data_subtype": "demo"}
-    (out / "v2_OpenEnded_mscoco_demo_questions.json").write_text(
-        json.dumps({**shared, "task_type": "Open-Ended", "questions": questions}, separators=(",", ":")) + "\n"
-    )
-    (out / "v2_mscoco_demo_annotations.json").write_text(
-        json.dumps({**shared, "annotations": annotations}, separators=(",", ":")) + "\n"
-    )
+    packed.write(out / "v2_OpenEnded_mscoco_demo_questions.json", {**shared, "task_type": "Open-Ended", "questions": questions})
+    packed.write(out / "v2_mscoco_demo_annotations.json", {**shared, "annotations": annotations})
     return scenes
 
 
@@ -169,7 +165,7 @@ def main() -> None:
     scenes = vqa(args.out, args.scale, args.first, args.seen)
     if not args.seen:
         mmbench(args.out, scenes, args.scale)
-    loaded = json.loads((args.out / "v2_OpenEnded_mscoco_demo_questions.json").read_text())["questions"]
+    loaded = packed.read(args.out / "v2_OpenEnded_mscoco_demo_questions.json")["questions"]
     total = sum(p.stat().st_size for p in args.out.rglob("*") if p.is_file())
     print(len(scenes), "scenes", sum(q["answer_length"] == "short" for q in loaded), "short questions",
           sum(q["answer_length"] == "long" for q in loaded), "long ones", total, "bytes")

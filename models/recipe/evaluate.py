@@ -32,6 +32,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration
 
+import packed
 import world
 from fast import language
 
@@ -270,8 +271,8 @@ def main() -> None:
     ap.add_argument("--out", type=Path)
     args = ap.parse_args()
     began = time.time()
-    questions = json.loads((args.data / "v2_OpenEnded_mscoco_demo_questions.json").read_text())["questions"]
-    notes = json.loads((args.data / "v2_mscoco_demo_annotations.json").read_text())["annotations"]
+    questions = packed.read(args.data / "v2_OpenEnded_mscoco_demo_questions.json")["questions"]
+    notes = packed.read(args.data / "v2_mscoco_demo_annotations.json")["annotations"]
     truth = {a["question_id"]: a["multiple_choice_answer"] for a in notes}
     scenes: dict[int, list[dict]] = defaultdict(list)
     per: dict[str, set] = defaultdict(set)

@@ -62,11 +62,11 @@ struct RawAnnotation {
     multiple_choice_answer: String,
 }
 
-/// Reads the questions and annotations of a folder that the recipe's `data.py` wrote.
+/// Reads the questions and annotations of a folder that the recipe's `data.py` wrote, packed by zstd or not.
 pub fn read(dir: &Path) -> Result<Vec<Question>> {
     let load = |name: &str| -> Result<(PathBuf, Vec<u8>)> {
         let path = dir.join(name);
-        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        let bytes = msao_golden::stored(&path).with_context(|| path.display().to_string())?;
         Ok((path, bytes))
     };
     let (path, bytes) = load("v2_mscoco_demo_annotations.json")?;

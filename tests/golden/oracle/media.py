@@ -3,10 +3,11 @@
 import wave
 
 import numpy as np
+import zstandard
 from PIL import Image
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
-from .paths import MEDIA, write_json, write_tensors
+from .paths import MEDIA, packed, write_json, write_tensors
 
 # name -> (width, height, mode)
 PICTURES = {
@@ -114,7 +115,7 @@ def load_picture(rel):
 
 def load_clip(rel):
     """Frames as u8 [T, H, W, 3]."""
-    return load_file(str(MEDIA.parent / rel))["frames"]
+    return load(zstandard.decompress(packed(MEDIA.parent / rel).read_bytes()))["frames"]
 
 
 def load_sound(rel):

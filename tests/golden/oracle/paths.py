@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+import zstandard
+from safetensors.torch import save
 
 ROOT = Path(__file__).resolve().parent.parent
 MEDIA = ROOT / "media"
@@ -33,8 +34,13 @@ def write_text(path, text):
 
 
 def write_tensors(path, tensors):
-    """Write a dict of tensors or arrays; keys are sorted by safetensors itself."""
-    path = Path(path)
+    """Write a dict of tensors or arrays, packed, with .zst behind the name; keys are sorted by safetensors itself."""
+    path = packed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: torch.as_tensor(v).contiguous() for k, v in tensors.items()}, str(path))
-    path.chmod(0o644)
+    plain = save({k: torch.as_tensor(v).contiguous() for k, v in tensors.items()})
+    path.write_bytes(zstandard.ZstdCompressor(level=19).compress(plain))
+
+
+def packed(path):
+    """Where the tensors of `path` lie."""
+    return Path(f"{path}.zst")

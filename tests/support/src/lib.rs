@@ -12,6 +12,8 @@
 
 mod pruned;
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use msao_core::chat::Message;
@@ -33,12 +35,28 @@ pub fn json(path: &str) -> Value {
     serde_json::from_slice(&std::fs::read(root().join(path)).unwrap()).unwrap()
 }
 
-/// The tensors of one file; panics name the tensor.
+/// What `file` holds. Large files are kept packed by zstd, as `file.zst`: that one is unpacked where `file` itself is not
+/// there.
+///
+/// # Errors
+/// Neither is there, the one that is cannot be read, or what is packed is damaged.
+pub fn stored(file: &Path) -> io::Result<Vec<u8>> {
+    match std::fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut packed = file.as_os_str().to_owned();
+            packed.push(".zst");
+            zstd::decode_all(File::open(packed)?)
+        }
+        read => read,
+    }
+}
+
+/// The tensors of one file, which is kept packed; panics name the tensor.
 pub struct Tensors(Vec<u8>);
 
 impl Tensors {
     pub fn read(path: &str) -> Self {
-        Self(std::fs::read(root().join(path)).unwrap())
+        Self(stored(&root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}")))
     }
 
     fn view(&self, name: &str) -> Option<(Vec<usize>, Vec<u8>)> {
@@ -318,4 +336,34 @@ pub fn cases_of(model: &str) -> Vec<Case> {
         }
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_as_it_is_or_packed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("words.json");
+        let packed = dir.path().join("words.json.zst");
+        let error = stored(&file).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+
+        std::fs::write(&packed, zstd::encode_all(&b"packed"[..], 3).unwrap()).unwrap();
+        assert_eq!(stored(&file).unwrap(), b"packed");
+
+        // What somebody has put there unpacked is what they mean.
+        std::fs::write(&file, "plain").unwrap();
+        assert_eq!(stored(&file).unwrap(), b"plain");
+    }
+
+    #[test]
+    fn a_packed_file_that_is_cut_short_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = zstd::encode_all(&[7_u8; 1000][..], 3).unwrap();
+        let packed = dir.path().join("words.json.zst");
+        std::fs::write(packed, &whole[..whole.len() - 1]).unwrap();
+        assert!(stored(&dir.path().join("words.json")).is_err());
+    }
 }

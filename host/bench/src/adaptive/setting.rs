@@ -95,13 +95,13 @@ impl Setting {
     }
 }
 
-/// Names a folder's questions.
+/// Names a folder's questions, by what they say and not by how they are packed.
 ///
 /// # Errors
 /// They cannot be read.
 pub fn questions(folder: &Path) -> Result<Digest> {
     let file = folder.join("v2_OpenEnded_mscoco_demo_questions.json");
-    let bytes = fs::read(&file).with_context(|| {
+    let bytes = msao_golden::stored(&file).with_context(|| {
         format!(
             "{}: `python models/recipe/data.py` writes such a folder",
             file.display()

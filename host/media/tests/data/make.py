@@ -1,9 +1,9 @@
 """Small files of the awkward kinds, with what Pillow and ffmpeg read from them.
 
-    pip install numpy pillow safetensors soundfile imageio-ffmpeg
+    pip install numpy pillow safetensors soundfile imageio-ffmpeg zstandard
     python make.py          # writes beside itself; the tests need no Python
 
-`expected.safetensors` holds for each FILE either `FILE` u8 [H, W, 3] (a picture), `FILE.clip` u8 [T, H, W, 3],
+`expected.safetensors`, packed by zstd, holds for each FILE either `FILE` u8 [H, W, 3] (a picture), `FILE.clip` u8 [T, H, W, 3],
 `FILE.yuv` u8 [T, 3H/2, W] (planes Y, U, V) or `FILE.samples` f32 [n].
 """
 
@@ -13,8 +13,9 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import soundfile
+import zstandard
 from PIL import Image, ImageOps, ImageSequence
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 HERE = Path(__file__).parent
 W, H = 40, 28
@@ -161,4 +162,4 @@ def sounds():
 
 for make in (pictures, animations, clips, sounds):
     make()
-save_file(expected, HERE / "expected.safetensors")
+(HERE / "expected.safetensors.zst").write_bytes(zstandard.ZstdCompressor(level=19).compress(save(expected)))

@@ -36,7 +36,8 @@ impl References {
     }
 
     fn open(folder: PathBuf) -> Self {
-        let tensors = std::fs::read(folder.join("expected.safetensors")).unwrap();
+        let packed = std::fs::File::open(folder.join("expected.safetensors.zst")).unwrap();
+        let tensors = zstd::decode_all(packed).unwrap();
         Self { folder, tensors }
     }
 
