@@ -29,8 +29,9 @@ use tokio::net::TcpStream;
 /// Nothing that is asked of a node in a test takes so long, however busy the machine is.
 const LONG: Duration = Duration::from_secs(300);
 
-/// Connections are reset again and again, and less and less often: whatever a machine takes for an answer, it is cut in the
-/// middle, and once the last cut has come it gets through.
+/// Connections are reset again and again, and less and less often: on a fast machine and on a slow one answers are cut in the
+/// middle, and behind the last cut they get through. At one pace for ever a busy machine gets no more than a token or two over
+/// between two cuts.
 pub const CUTS: &str = "[peers.shape]\ncuts = [{ at-ms = 300 }, { at-ms = 800 }, { at-ms = 1500 }, { at-ms = 2500 }, \
      { at-ms = 4000 }, { at-ms = 6000 }, { at-ms = 9000 }, { at-ms = 13000 }]\n\
      [peers.shape.up]\ndelay-ms = 4.0\n[peers.shape.down]\ndelay-ms = 4.0\n";
