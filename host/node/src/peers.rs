@@ -184,12 +184,16 @@ impl Remote {
 }
 
 impl Target for Remote {
-    fn connect(&self, cargo: &Arc<Cargo>, traffic: &Arc<Traffic>) -> Connecting {
+    fn connect(&self, patient: bool, cargo: &Arc<Cargo>, traffic: &Arc<Traffic>) -> Connecting {
         let (peer, cargo, traffic) = (self.peer.clone(), Arc::clone(cargo), Arc::clone(traffic));
         Box::pin(async move {
-            let mut status = peer.watch();
-            let up = status.wait_for(|status| status.up).await;
-            up.map_err(|_| NoWay::Lost("the peer is not looked after any more".into()))?;
+            if patient {
+                let mut status = peer.watch();
+                let up = status.wait_for(|status| status.up).await;
+                up.map_err(|_| NoWay::Lost("the peer is not looked after any more".into()))?;
+            } else if !peer.status().up {
+                return Err(NoWay::Lost("the peer is down".into()));
+            }
             let sent = cargo.sent().await.map_err(NoWay::unmade)?;
             let uploading = upload(&peer, &sent, &traffic);
             uploading.instrument(tracing::info_span!("upload")).await?;

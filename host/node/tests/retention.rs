@@ -16,8 +16,8 @@ use msao_session::frame::{Frame, Medium, Open, Prompt, RefusedCode, SessionId, W
 use serde_json::{Value, json};
 
 use common::{
-    Bench, about_picture, asking, edge_of, get, models, picture, post, recorded, text, tokens, two,
-    up, whole,
+    Bench, CUTS, about_picture, asking, edge_of, get, models, picture, post, recorded, text,
+    through_cuts, tokens, two, whole,
 };
 
 const EDGE: u8 = 0;
@@ -413,34 +413,17 @@ async fn who_plans_again_keeps_what_the_probe_has_ranked() {
 /// A cut in mid-answer: what is taken up again, or begun anew, reads what was read before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_over_a_link_that_is_cut_keeps_what_was_planned() {
-    // Every 800 ms all connections are reset.
-    let (cloud, edge) = two(
-        "[peers.shape]\ncuts = [{ at-ms = 800 }]\nrepeat-ms = 800\n[peers.shape.up]\ndelay-ms = 4.0\n\
-         [peers.shape.down]\ndelay-ms = 4.0\n",
-    )
-    .await;
+    let cloud = Bench::with("cloud", &["draft", "target"], "").await;
     let mut body = describing(150);
     body["msao"] = json!({ "require": "exact" });
     cloud.plan(&here(CLOUD, keeping(1.0, 0.5)), DRAFT);
     let right = text(&cloud.answer(&body).await).to_owned();
     for (route, step) in [(CLOUD, DRAFT), (SPECULATE, SEND)] {
+        let edge = edge_of(&cloud, CUTS).await;
         edge.plan(&there(route, keeping(0.25, 0.5)), step);
-        let mut whole = false;
-        for _ in 0..20 {
-            up(&edge, true).await;
-            let (status, _, answer) = edge.chat(&body).await;
-            // Where the policy looks in the very moment of a cut, an exact answer cannot be promised.
-            if status == 200 {
-                assert_eq!(text(&answer), right);
-                whole = true;
-                break;
-            }
-            let code = &answer["error"]["code"];
-            assert_eq!((status, code), (503, &json!("exact_unavailable")));
-        }
-        assert!(whole, "no answer by route {route} came through");
+        assert_eq!(text(&through_cuts(&edge, &body).await), right);
+        edge.rest().await;
     }
-    edge.rest().await;
     cloud.rest().await;
 }
 

@@ -22,7 +22,8 @@ use msao_session::frame::{
 use serde_json::{Value, json};
 
 use common::{
-    Bench, about_picture, edge_of, events, models, picture, post, recorded, text, tokens, two, up,
+    Bench, CUTS, about_picture, edge_of, events, models, picture, post, recorded, text,
+    through_cuts, tokens, two,
 };
 
 const CLOUD: u8 = 1;
@@ -427,28 +428,12 @@ async fn an_answer_over_a_link_that_is_cut_reads_the_same_shipment() {
     let (cloud, edge) = two("").await;
     edge.plan(&sending(CLOUD, &[small]), DRAFT);
     let right = text(&edge.answer(&body).await).to_owned();
-    // Every 300 ms all connections are reset.
-    let cut = "[peers.shape]\ncuts = [{ at-ms = 300 }]\nrepeat-ms = 300\n[peers.shape.up]\ndelay-ms = 4.0\n\
-         [peers.shape.down]\ndelay-ms = 4.0\n";
-    let edge_behind_cuts = edge_of(&cloud, cut).await;
     for (route, step) in [(CLOUD, DRAFT), (SPECULATE, SEND)] {
-        edge_behind_cuts.plan(&sending(route, &[small]), step);
-        let mut whole = false;
-        for _ in 0..20 {
-            up(&edge_behind_cuts, true).await;
-            let (status, _, answer) = edge_behind_cuts.chat(&body).await;
-            // Where the policy looks in the very moment of a cut, an exact answer cannot be promised.
-            if status == 200 {
-                assert_eq!(text(&answer), right);
-                whole = true;
-                break;
-            }
-            let code = &answer["error"]["code"];
-            assert_eq!((status, code), (503, &json!("exact_unavailable")));
-        }
-        assert!(whole, "no answer by route {route} came through");
+        let edge = edge_of(&cloud, CUTS).await;
+        edge.plan(&sending(route, &[small]), step);
+        assert_eq!(text(&through_cuts(&edge, &body).await), right);
+        edge.rest().await;
     }
-    edge_behind_cuts.rest().await;
     edge.rest().await;
     cloud.rest().await;
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use msao_core::digest::Digest;
 use msao_core::inputs::ModelInputs;
+use msao_core::offload::Route;
 use msao_media::Limits;
 use msao_node::answer::{Channel, Connecting, Elsewhere, NoWay, Target, Traffic, Way};
 use msao_node::request::{Cargo, Means, Prompt, Sight};
@@ -16,7 +17,7 @@ use msao_session::frame::Identity;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use common::models;
+use common::{models, two, up};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
@@ -24,18 +25,22 @@ const LONG: Duration = Duration::from_secs(20);
 /// A target of which something is needed that one at a time can have, as what is sent is made once.
 struct Toy {
     is_there: bool,
+    /// It was there for whoever looked, and is gone for whoever connects.
+    goes: bool,
     needed: Arc<Semaphore>,
 }
 
 impl Target for Toy {
-    fn connect(&self, _cargo: &Arc<Cargo>, _traffic: &Arc<Traffic>) -> Connecting {
-        let (needed, is_there) = (Arc::clone(&self.needed), self.is_there);
+    fn connect(&self, patient: bool, _cargo: &Arc<Cargo>, _traffic: &Arc<Traffic>) -> Connecting {
+        let needed = Arc::clone(&self.needed);
+        let is_there = self.is_there && !self.goes;
         Box::pin(async move {
             let _had = needed.acquire_owned().await.unwrap();
-            if !is_there {
-                std::future::pending::<()>().await;
+            match (is_there, patient) {
+                (true, _) => Ok(Channel::pair().0),
+                (false, true) => std::future::pending().await,
+                (false, false) => Err(NoWay::Lost("it is down".into())),
             }
-            Ok(Channel::pair().0)
         })
     }
 
@@ -82,6 +87,7 @@ fn ways(first: bool, second: bool) -> (Way, Elsewhere) {
         row,
         target: Arc::new(Toy {
             is_there,
+            goes: false,
             needed: Arc::clone(&needed),
         }),
     };
@@ -126,4 +132,45 @@ async fn where_nobody_is_only_the_patient_wait() {
     assert_eq!(found(false, false, true).await, None);
     let lost = found(false, false, false).await;
     assert!(matches!(lost, Some(Err(NoWay::Lost(_)))), "{lost:?}");
+}
+
+/// What was seen to be there is gone when it is asked: who may not wait hears of it, and does not wait for a peer that may never
+/// be back.
+#[tokio::test]
+async fn who_is_gone_in_between_is_waited_for_by_the_patient_alone() {
+    let way = Way {
+        row: 1,
+        target: Arc::new(Toy {
+            is_there: true,
+            goes: true,
+            needed: Arc::new(Semaphore::new(1)),
+        }),
+    };
+    let nobody: Elsewhere = Arc::new(|_: usize| None::<Way>);
+    let (cargo, traffic) = (cargo(), Arc::<Traffic>::default());
+    let finding = way.find(Duration::ZERO, false, nobody, &cargo, &traffic);
+    let found = tokio::time::timeout(LONG, finding).await;
+    let Ok((_, lost)) = found else {
+        panic!("it waits for ever");
+    };
+    assert!(matches!(lost, Err(NoWay::Lost(_))), "{lost:?}");
+}
+
+/// A real peer keeps to that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_is_down_is_waited_for_by_the_patient_alone() {
+    let (cloud, edge) = two("").await;
+    drop(cloud);
+    up(&edge, false).await;
+    let way = edge.node.target(1, Route::Cloud, false).unwrap();
+    let (cargo, traffic) = (cargo(), Arc::<Traffic>::default());
+    let connecting = way.target.connect(false, &cargo, &traffic);
+    let found = tokio::time::timeout(LONG, connecting).await;
+    let Ok(lost) = found else {
+        panic!("it waits for ever");
+    };
+    assert!(matches!(lost, Err(NoWay::Lost(_))), "{lost:?}");
+    let connecting = way.target.connect(true, &cargo, &traffic);
+    let waited = tokio::time::timeout(Duration::from_millis(500), connecting).await;
+    assert!(waited.is_err(), "{waited:?}");
 }

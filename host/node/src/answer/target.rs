@@ -117,9 +117,10 @@ pub type Connecting = Pin<Box<dyn Future<Output = Result<Channel, NoWay>> + Send
 
 /// Somebody who has the target.
 pub trait Target: Send + Sync {
-    /// Brings the prompt's media there, made as they are to be, and opens a way. Waits while the other side is down, for as long
-    /// as it takes. Once there is a way, [`Cargo::made`] has what OPEN says of the prompt.
-    fn connect(&self, cargo: &Arc<Cargo>, traffic: &Arc<Traffic>) -> Connecting;
+    /// Brings the prompt's media there, made as they are to be, and opens a way. While the other side is down it waits, if it is
+    /// `patient`, for as long as it takes; else the way is lost. Once there is a way, [`Cargo::made`] has what OPEN says of the
+    /// prompt.
+    fn connect(&self, patient: bool, cargo: &Arc<Cargo>, traffic: &Arc<Traffic>) -> Connecting;
     /// The other side does not have the prompt's media, whatever was known of that.
     fn forget(&self, cargo: &Cargo);
     /// Round trip and wait before new work begins, in ms; -1 for what is not known.
@@ -161,7 +162,20 @@ impl Way {
         let (cargo, traffic) = (Arc::clone(cargo), Arc::clone(traffic));
         Box::pin(async move {
             tokio::time::sleep(after).await;
-            let mut made = way.target.connect(&cargo, &traffic);
+            if !patient {
+                // It may go between this look and the next step: then too nobody waits for it.
+                if !way.target.is_there() {
+                    let Some(other) = elsewhere(way.row) else {
+                        let why = "it is down, and nobody else has the same target";
+                        return (None, Err(NoWay::Lost(why.into())));
+                    };
+                    moved = Some(other.clone());
+                    way = other;
+                }
+                let made = way.target.connect(patient, &cargo, &traffic).await;
+                return (moved, made);
+            }
+            let mut made = way.target.connect(patient, &cargo, &traffic);
             let mut looks = tokio::time::interval(LOOK_EVERY);
             loop {
                 tokio::select! {
@@ -171,12 +185,9 @@ impl Way {
                         if let Some(other) = elsewhere(way.row) {
                             // What was begun is let go of: what is sent is made once, and whoever has begun to keeps others
                             // from it.
-                            made = other.target.connect(&cargo, &traffic);
+                            made = other.target.connect(patient, &cargo, &traffic);
                             moved = Some(other.clone());
                             way = other;
-                        } else if !patient {
-                            let why = "it is down, and nobody else has the same target";
-                            return (moved, Err(NoWay::Lost(why.into())));
                         }
                     }
                 }

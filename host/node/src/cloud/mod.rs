@@ -224,7 +224,7 @@ impl Sessions {
 pub struct Here(pub Arc<Sessions>);
 
 impl Target for Here {
-    fn connect(&self, cargo: &Arc<Cargo>, _traffic: &Arc<Traffic>) -> Connecting {
+    fn connect(&self, _patient: bool, cargo: &Arc<Cargo>, _traffic: &Arc<Traffic>) -> Connecting {
         let (sessions, cargo) = (Arc::clone(&self.0), Arc::clone(cargo));
         Box::pin(async move {
             cargo.sent().await.map_err(NoWay::unmade)?;

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses a part
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,24 @@ use msao_registry::state::SledStorage;
 use msao_registry::{Bundle, Choice, Pick, SigningKeyFile};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+
+/// Nothing that is asked of a node in a test takes so long, however busy the machine is.
+const LONG: Duration = Duration::from_secs(300);
+
+/// Connections are reset again and again, and less and less often: on a fast machine and on a slow one answers are cut in the
+/// middle, and behind the last cut they get through. At one pace for ever a busy machine gets no more than a token or two over
+/// between two cuts.
+pub const CUTS: &str = "[peers.shape]\ncuts = [{ at-ms = 300 }, { at-ms = 800 }, { at-ms = 1500 }, { at-ms = 2500 }, \
+     { at-ms = 4000 }, { at-ms = 6000 }, { at-ms = 9000 }, { at-ms = 13000 }]\n\
+     [peers.shape.up]\ndelay-ms = 4.0\n[peers.shape.down]\ndelay-ms = 4.0\n";
+
+/// Waits for what comes soon or never.
+async fn in_time<T>(what: &str, coming: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(LONG, coming).await {
+        Ok(come) => come,
+        Err(_) => panic!("{what} did not come within {} s", LONG.as_secs()),
+    }
+}
 
 pub fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models")
@@ -245,7 +264,8 @@ impl Bench {
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (mut sender, connection) = handshake.await.unwrap();
         tokio::spawn(connection);
-        sender.send_request(request).await.unwrap()
+        let begun = in_time("the head of an answer", sender.send_request(request));
+        begun.await.unwrap()
     }
 
     /// A chat request's status, headers and answer.
@@ -335,10 +355,27 @@ pub async fn edge_of(cloud: &Bench, shape: &str) -> Bench {
 pub async fn up(edge: &Bench, wanted: bool) {
     let mut status = edge.node.peers[0].peer().watch();
     let seen = status.wait_for(|status| status.up == wanted);
-    tokio::time::timeout(Duration::from_secs(20), seen)
-        .await
-        .unwrap()
-        .unwrap();
+    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
+    let state = if wanted { "up" } else { "down" };
+    assert!(
+        matches!(seen, Ok(Ok(_))),
+        "within 20 s the peer is not {state}"
+    );
+}
+
+/// An exact answer over a link that is shaped as [`CUTS`] has it.
+pub async fn through_cuts(edge: &Bench, body: &Value) -> Value {
+    for _ in 0..20 {
+        up(edge, true).await;
+        let (status, _, answer) = edge.chat(body).await;
+        if status == 200 {
+            return answer;
+        }
+        // Where the policy looks in the very moment of a cut, or the peer is not back in time, it cannot be promised.
+        let code = &answer["error"]["code"];
+        assert_eq!((status, code), (503, &json!("exact_unavailable")));
+    }
+    panic!("no answer came through, and the link has long been whole");
 }
 
 /// An answer, and the record of its request, once it is complete.
@@ -374,7 +411,8 @@ async fn send_to(address: SocketAddr, request: Request<Full<Bytes>>) -> Response
         .await
         .unwrap();
     tokio::spawn(connection);
-    sender.send_request(request).await.unwrap()
+    let begun = in_time("the head of an answer", sender.send_request(request));
+    begun.await.unwrap()
 }
 
 pub fn post(body: &Value) -> Request<Full<Bytes>> {
@@ -394,7 +432,8 @@ pub fn get(path: &str) -> Request<Full<Bytes>> {
 
 pub async fn whole(response: Response<Incoming>) -> (u16, HeaderMap, Value) {
     let (parts, body) = response.into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
+    let body = in_time("the end of an answer", body.collect()).await;
+    let body = body.unwrap().to_bytes();
     let value = serde_json::from_slice(&body);
     let value = value.unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into()));
     (parts.status.as_u16(), parts.headers, value)
@@ -402,7 +441,8 @@ pub async fn whole(response: Response<Incoming>) -> (u16, HeaderMap, Value) {
 
 /// The events of a stream, `[DONE]` as a string.
 pub async fn events(response: Response<Incoming>) -> Vec<Value> {
-    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let body = in_time("the end of a stream", response.into_body().collect()).await;
+    let body = body.unwrap().to_bytes();
     let text = String::from_utf8(body.to_vec()).unwrap();
     let blocks = text
         .split("\n\n")

@@ -206,7 +206,7 @@ impl Edge {
         }
         self.news_ms = now_ms;
         if let Phase::Parted { since_ms, .. } = self.phase
-            && now_ms - since_ms >= self.config.parted_limit_ms
+            && self.is_too_long(since_ms, now_ms)
         {
             return self.finish_alone(out);
         }
@@ -242,10 +242,17 @@ impl Edge {
         self.flush = false;
         self.renew_epoch();
         self.news_ms = now_ms;
-        if now_ms - since_ms >= self.config.parted_limit_ms {
+        if self.is_too_long(since_ms, now_ms) {
             return self.finish_alone(out);
         }
         self.ask(now_ms, kind, out);
+    }
+
+    /// Whether a peer that was last heard, or was lost, at `since_ms` has been waited for long enough. By the very sum that
+    /// [`Edge::due_ms`] tells: the difference may be rounded to less, and on a clock that stands still until what is due has
+    /// been done the tick would then come for ever.
+    pub(super) fn is_too_long(&self, since_ms: f64, now_ms: f64) -> bool {
+        now_ms >= since_ms + self.config.parted_limit_ms
     }
 
     pub(super) fn back(&mut self, now_ms: f64, out: &mut Vec<Effect>) {

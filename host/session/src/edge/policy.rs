@@ -72,7 +72,7 @@ impl Edge {
 
     /// Whether nothing has come from the peer for as long as a lost one is waited for.
     fn is_silent(&self, now_ms: f64) -> bool {
-        now_ms - self.heard_ms >= self.config.parted_limit_ms
+        self.is_too_long(self.heard_ms, now_ms)
     }
 
     /// From route `edge`: a session is opened, and the rest is the target's.

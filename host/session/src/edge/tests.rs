@@ -320,6 +320,61 @@ fn a_peer_that_comes_back_without_a_verdict_is_waited_for_no_longer() {
     assert_eq!(committed(&edge.tell(Event::PeerLost)), [5, 6]);
 }
 
+/// Plays a link that is lost at `lost_ms` and comes and goes from then on, always before a verdict has come, on a clock that
+/// goes on only once all that is due has been done. Gives when the edge waits no longer, and whether it then goes on alone.
+fn flapping(config: Config, lost_ms: f64, every_ms: f64) -> (f64, bool) {
+    let start = config.start;
+    let (mut edge, _) = Edge::start(config, 0.0);
+    let mut changes = 0_u32;
+    for _ in 0..1000 {
+        let change_ms = lost_ms + every_ms * f64::from(changes);
+        let due_ms = edge.due_ms().filter(|due_ms| *due_ms <= change_ms);
+        let (now_ms, event) = match due_ms {
+            Some(due_ms) => (due_ms, Event::Tick),
+            None if changes % 2 == 0 => (change_ms, Event::PeerLost),
+            None => (change_ms, Event::PeerBack),
+        };
+        changes += u32::from(event != Event::Tick);
+        let mut effects = edge.advance(now_ms, event);
+        if asked(&effects).is_some() {
+            effects.extend(edge.advance(now_ms, Event::Action(Action::Wait)));
+        }
+        if effects.contains(&Effect::End(Ending::NotExact)) {
+            return (now_ms, false);
+        }
+        if edge.counters().degraded {
+            return (now_ms, true);
+        }
+    }
+    panic!("{start:?}: after {changes} changes it still waits");
+}
+
+#[test]
+fn a_link_that_comes_and_goes_without_a_verdict_is_waited_for_until_the_limit() {
+    // Their sum is rounded, and that less the first is less than the second.
+    let (lost_ms, limit_ms) = (3500.3, 5000.0);
+    assert!(lost_ms + limit_ms - lost_ms < limit_ms);
+    for start in [
+        Start::Speculate,
+        Start::Cloud { with_draft: false },
+        Start::Cloud { with_draft: true },
+    ] {
+        // When the limit is over the link goes, or is about to come back.
+        for every_ms in [100.0, 200.0] {
+            for exact_only in [false, true] {
+                let config = Config {
+                    start,
+                    exact_only,
+                    parted_limit_ms: limit_ms,
+                    ..config()
+                };
+                let ended = flapping(config, lost_ms, every_ms);
+                assert_eq!(ended, (lost_ms + limit_ms, !exact_only), "{start:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_exact_answer_is_never_finished_alone() {
     let mut edge = Driven::start(Config {
