@@ -156,6 +156,8 @@ struct Driver {
     queued_ms: Option<f64>,
     prefill_ms: Option<f64>,
     overrides: u32,
+    /// The machine has been told that nothing may be committed unverified any more.
+    shut: bool,
 }
 
 /// Runs one answer to its end.
@@ -188,6 +190,7 @@ pub async fn drive(mut job: Job) -> Driven {
         queued_ms: None,
         prefill_ms: None,
         overrides: 0,
+        shut: false,
     };
     let ended = driver.run(effects.into()).await;
     let here = match &mut driver.draft {
@@ -230,11 +233,25 @@ impl Driver {
     }
 
     fn tell(&mut self, event: Event) -> Vec<Effect> {
-        let effects = self.edge.advance(self.job.clock.now_ms(), event);
+        let mut effects = self.shut();
+        effects.extend(self.edge.advance(self.job.clock.now_ms(), event));
         for judged in self.edge.take_judged() {
             self.job.judge.saw(&judged);
         }
         effects
+    }
+
+    /// Passes on, once, that what audits had opened is open no more. The machine commits only when it is told something, and
+    /// hears of this first.
+    fn shut(&mut self) -> Vec<Effect> {
+        if self.shut || !self.job.judge.is_shut() {
+            return Vec::new();
+        }
+        self.shut = true;
+        if self.job.config.confidence_floor <= 1.0 {
+            self.overrides |= overrides::EXACT;
+        }
+        self.edge.advance(self.job.clock.now_ms(), Event::Shut)
     }
 
     /// What an audit has yet to ask the draft model about.
@@ -440,7 +457,8 @@ impl Driver {
                 }
                 if let Some(way) = &self.job.way {
                     let (rtt_ms, queue_ms) = way.target.figures();
-                    let _nothing = self.tell(Event::Peer { rtt_ms, queue_ms });
+                    let peer = Event::Peer { rtt_ms, queue_ms };
+                    let _nothing = self.edge.advance(self.job.clock.now_ms(), peer);
                 }
                 Some(Event::Verdict(verdict))
             }

@@ -346,11 +346,16 @@ pub async fn recorded(bench: &Bench, body: &Value) -> (Value, Value) {
     let (status, headers, answer) = bench.chat(body).await;
     assert_eq!(status, 200, "{answer}");
     let id = headers["x-request-id"].to_str().unwrap();
+    (answer, record_of(bench, id).await)
+}
+
+/// The record of a request, once it is complete.
+pub async fn record_of(bench: &Bench, id: &str) -> Value {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         let (_, record) = bench.operate(&format!("/v1/decisions/{id}"), None).await;
         if record["outcome"].is_object() {
-            return (answer, record);
+            return record;
         }
         assert!(Instant::now() < end, "{record}");
         tokio::time::sleep(Duration::from_millis(5)).await;
