@@ -20,8 +20,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::bill::{Bill, Charges};
+use super::channel::Channel;
 use super::replay::{Replay, confidence};
-use super::target::{Channel, Elsewhere, Finding, Found, NoWay, Traffic, Way};
+use super::target::{Elsewhere, Finding, Found, NoWay, Traffic, Way};
 use super::text::Writer;
 use crate::adapt::Judge;
 use crate::clock::Clock;
@@ -353,11 +354,8 @@ impl Driver {
     }
 
     fn send(&mut self, frame: Frame) {
-        match &self.channel {
-            Some(channel) => {
-                // A way that is lost is noticed where it is read.
-                let _lost = channel.sender.send(self.addressed(frame));
-            }
+        match &mut self.channel {
+            Some(channel) => channel.send(addressed(&self.job.cargo, frame)),
             None => {
                 self.outbox.push(frame);
                 if self.connecting.is_none() {
@@ -365,15 +363,6 @@ impl Driver {
                 }
             }
         }
-    }
-
-    /// The frame as it goes out: an OPEN says what is sent of the prompt, which has been made once there is a way.
-    fn addressed(&self, mut frame: Frame) -> Frame {
-        if let (Frame::Open(open), Some(sent)) = (&mut frame, self.job.cargo.made()) {
-            open.prompt.clone_from(&sent.prompt);
-            open.target_input = sent.target_input;
-        }
-        frame
     }
 
     /// Looks for a way to the target, after so long.
@@ -423,9 +412,9 @@ impl Driver {
                         self.job.way = Some(other);
                     }
                     match way {
-                        Ok(channel) => {
+                        Ok(mut channel) => {
                             for frame in std::mem::take(&mut self.outbox) {
-                                let _lost = channel.sender.send(self.addressed(frame));
+                                channel.send(addressed(&self.job.cargo, frame));
                             }
                             self.channel = Some(channel);
                             self.refused = None;
@@ -576,9 +565,18 @@ impl Driver {
     }
 }
 
+/// The frame as it goes out: an OPEN says what is sent of the prompt, which has been made once there is a way.
+fn addressed(cargo: &Cargo, mut frame: Frame) -> Frame {
+    if let (Frame::Open(open), Some(sent)) = (&mut frame, cargo.made()) {
+        open.prompt.clone_from(&sent.prompt);
+        open.target_input = sent.target_input;
+    }
+    frame
+}
+
 async fn receive(channel: &mut Option<Channel>) -> Option<Frame> {
     match channel {
-        Some(channel) => channel.receiver.recv().await,
+        Some(channel) => channel.recv().await,
         None => std::future::pending().await,
     }
 }
