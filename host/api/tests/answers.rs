@@ -203,6 +203,21 @@ fn streamed(mut stream: ChunkStream, pieces: Vec<(u32, Piece)>) -> Vec<Chunk> {
 }
 
 #[test]
+fn chunks_name_what_computes_the_answer_from_there_on() {
+    let mut stream = ChunkStream::new(head(), 1, true);
+    let before = stream.advance(0, Piece::Begin).unwrap();
+    stream.computed_by("fp_2".into());
+    let after = [
+        stream.advance(0, Piece::Finish(FinishReason::Stop)),
+        stream.usage(usage()),
+    ];
+    assert_eq!(before.system_fingerprint, head().system_fingerprint);
+    for chunk in after {
+        assert_eq!(chunk.unwrap().system_fingerprint, "fp_2");
+    }
+}
+
+#[test]
 fn a_streamed_answer() {
     let pieces = || {
         vec![

@@ -1,5 +1,7 @@
 //! Other nodes: the way to a peer's target, and sessions that come from peers.
 
+mod carry;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use msao_core::offload::{self, capability};
 use msao_link::estimate::{EstimateConfig, Figures};
 use msao_link::shaper::Link;
-use msao_session::frame::{Frame, Hello, Refused, SessionId};
+use msao_session::frame::Hello;
 use msao_transport::{
     Handler, Listener, Local, MediaStore, Peer, PeerConfig, PeerInfo, ServerConfig, Stream,
     TlsIdentity, TransportError,
@@ -18,15 +20,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use self::carry::{Side, carry};
 use crate::adapt::CLOSED;
-use crate::answer::{Channel, Connecting, NoWay, Target, Traffic};
+use crate::answer::{Connecting, NoWay, Target, Traffic};
 use crate::cloud::Sessions;
 use crate::config::{self, NodeConfig};
 use crate::node::{Models, Node, StartError};
 use crate::request::{Cargo, Prompt, Sent};
 
-/// After the last word of a session its stream has so long to end by itself.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Streams beyond the sessions that may be there, so that each is told why it is none.
 const MORE_STREAMS: usize = 64;
 /// Certificates are looked at so often.
@@ -200,7 +201,7 @@ impl Target for Remote {
             let stream = peer.open().map_err(no_way)?;
             let meter = stream.meter();
             traffic.meter(move || (meter.sent_bytes(), meter.received_bytes()));
-            Ok(carry(stream))
+            Ok(carry(stream, Side::Edge))
         })
     }
 
@@ -256,81 +257,6 @@ fn no_way(error: TransportError) -> NoWay {
     }
 }
 
-/// What a peer that refuses a session says: within the session, or by not taking its stream.
-fn refusal(session: Option<SessionId>, error: TransportError) -> Option<Frame> {
-    match (session, error) {
-        (
-            Some(session),
-            TransportError::Refused {
-                code,
-                retry_after_ms,
-                message,
-            },
-        ) => Some(Frame::Refused(Refused {
-            session,
-            code,
-            retry_after_ms,
-            message,
-        })),
-        _ => None,
-    }
-}
-
-/// Carries frames between a stream and a channel until both are through.
-fn carry(stream: Stream) -> Channel {
-    let (own, other) = Channel::pair();
-    tokio::spawn(async move {
-        let Channel {
-            sender: to,
-            receiver: mut from,
-        } = other;
-        let (sender, mut receiver) = stream.split();
-        let mut ends: Option<Instant> = None;
-        let mut session = None;
-        loop {
-            tokio::select! {
-                frame = from.recv(), if ends.is_none() => match frame {
-                    Some(frame) => {
-                        session = session.or(frame.session());
-                        if let Err(error) = sender.send(&frame).await {
-                            tracing::debug!(%error, "a session's stream takes nothing more");
-                            // The other side may have said why.
-                            ends = Some(Instant::now() + LAST_WORDS);
-                        }
-                    }
-                    // Nothing more will be said: the other side hears the end of it, and ends as well.
-                    None => {
-                        sender.finish();
-                        ends = Some(Instant::now() + LAST_WORDS);
-                    }
-                },
-                frame = receiver.recv() => match frame {
-                    // Whoever does not listen any more has what it needs.
-                    Some(Ok(frame)) => drop(to.send(frame)),
-                    Some(Err(error)) => {
-                        tracing::debug!(%error, "a session's stream is lost");
-                        if let Some(refused) = refusal(session, error) {
-                            // Whoever does not listen any more need not know.
-                            let _gone = to.send(refused);
-                        }
-                        break;
-                    }
-                    None => break,
-                },
-                () = late(ends) => break,
-            }
-        }
-    });
-    own
-}
-
-async fn late(ends: Option<Instant>) {
-    match ends {
-        Some(ends) => tokio::time::sleep_until(ends).await,
-        None => std::future::pending().await,
-    }
-}
-
 fn identity(sessions: &config::Sessions) -> Result<Option<TlsIdentity>, StartError> {
     let Some(folder) = &sessions.tls else {
         return Ok(None);
@@ -359,7 +285,7 @@ impl Local for Taking {
 impl Handler for Taking {
     fn session(&self, stream: Stream, peer: PeerInfo) {
         tracing::debug!(peer = peer.name, "a session");
-        self.sessions.accept(carry(stream));
+        self.sessions.accept(carry(stream, Side::Cloud));
     }
 }
 

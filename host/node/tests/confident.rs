@@ -12,7 +12,7 @@ use msao_node::adapt::PairFigures;
 use msao_registry::state::Storage;
 use serde_json::{Value, json};
 
-use common::{Bench, asking, events, get, post, recorded, text, two, up, whole};
+use common::{Bench, asking, events, get, post, record_of, recorded, text, two, up, whole};
 
 const EDGE: u8 = 0;
 const CLOUD: u8 = 1;
@@ -253,6 +253,54 @@ async fn with_a_budget_enough_agreement_opens_the_floor() {
     }
     edge.rest().await;
     cloud.rest().await;
+}
+
+/// What was open is shut while an answer runs in confident mode: the rest of that answer is exact, and its record says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_shut_meanwhile_is_shut_for_answers_under_way() {
+    let sections = "[confident]\nbudget = 0.5\naudit-rate = 0.5\nsettle-drafts = 30\n";
+    let (cloud, edge) = pair("draft=demo-target", sections).await;
+    let more = json!({
+        "temperature": 0, "max_tokens": 400, "stream": true, "logit_bias": { "0": -100 },
+    });
+    let body = asking("Tell me a story.", more);
+    // It may be audited, or whole before that.
+    for _ in 0..10 {
+        teach(&edge, 30).await;
+        edge.plan(&to(SPECULATE, CONFIDENT), COMMIT);
+        let mut unverified = 0;
+        for number in 0..MANY {
+            if unverified > 0 {
+                break;
+            }
+            unverified = count(&edge.answer(&question(number)).await, "unverified_tokens");
+            edge.rest().await;
+        }
+        assert!(unverified > 0, "audits opened nothing");
+        let mut begun = edge.send(post(&body)).await;
+        let id = begun.headers()["x-request-id"].to_str().unwrap().to_owned();
+        let _first = begun.body_mut().frame().await;
+        let _second = begun.body_mut().frame().await;
+        let reset = json!({ "acceptance": true });
+        let (status, told) = edge.operate("/v1/calibration/reset", Some(reset)).await;
+        assert_eq!(status, 200, "{told}");
+        let events = events(begun).await;
+        let end = events.iter().find(|event| event["msao"].is_object());
+        let audited = end.unwrap()["msao"]["audited"] == true;
+        let record = record_of(&edge, &id).await;
+        let changed = record["outcome"]["overrides"].as_u64().unwrap();
+        if !audited && changed & u64::from(overrides::EXACT) != 0 {
+            let outcome = &record["outcome"];
+            assert!(
+                outcome["unverified"].as_u64() < outcome["tokens"].as_u64(),
+                "{record}"
+            );
+            edge.rest().await;
+            cloud.rest().await;
+            return;
+        }
+    }
+    panic!("no answer was under way when its floor was shut");
 }
 
 const EVERY: &str = "[confident]\nbudget = 0.2\naudit-rate = 1.0\nsettle-drafts = 5\n";

@@ -10,8 +10,8 @@ use msao_hostile::build::Decision;
 use serde_json::{Value, json};
 
 use common::{
-    Bench, CUTS, about_picture, asking, edge_of, events, post, recorded, text, through_cuts,
-    tokens, two, up,
+    Bench, CUTS, about_picture, asking, edge_of, edge_of_both, events, post, record_of, recorded,
+    text, through_cuts, tokens, two, up,
 };
 
 const EDGE: u8 = 0;
@@ -171,6 +171,10 @@ async fn the_edge_is_escalated_and_its_tokens_stay() {
     let unverified = answer["msao"]["unverified_tokens"].as_u64().unwrap();
     assert!((1..5).contains(&unverified), "{answer}");
     assert!(!text(&answer).is_empty());
+    // It is named by the model that has the last word, as if that had answered from the start.
+    edge.plan(&to(CLOUD), DRAFT);
+    let right = edge.answer(&body).await["system_fingerprint"].clone();
+    assert_eq!(answer["system_fingerprint"], right);
     // Media that may not leave keep the request here.
     let stays = about_picture(
         "Describe the picture.",
@@ -216,6 +220,53 @@ async fn who_needs_a_cloud_that_is_full_is_told_when_to_come_back() {
     let (status, _, answer) = edge.chat(&exact(false)).await;
     assert_eq!(status, 200, "{answer}");
     edge.rest().await;
+}
+
+/// The cloud that was planned is full, and the one that answers instead has another target.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_planned_again_is_named_by_what_answers() {
+    let first = Bench::with("cloud", &["target"], "[sessions]\nmost = 1\n").await;
+    let second = Bench::with("cloud", &["target=demo-draft"], "").await;
+    let edge = edge_of_both([&first, &second]).await;
+    let question = |stream: bool| {
+        let more = json!({ "stream": stream, "max_tokens": 5, "msao": { "require": "exact" } });
+        asking("7 + 6 = ?", more)
+    };
+    let fingerprint = |answer: &Value| answer["system_fingerprint"].as_str().unwrap().to_owned();
+    edge.plan(&to(CLOUD), DRAFT);
+    let of_first = fingerprint(&edge.answer(&question(false)).await);
+    let other = Decision {
+        peer: 2,
+        ..to(CLOUD)
+    };
+    edge.plan(&other, DRAFT);
+    let of_second = fingerprint(&edge.answer(&question(false)).await);
+    assert_ne!(of_first, of_second);
+    edge.rest().await;
+    first.rest().await;
+    edge.plan(&to(CLOUD), DRAFT);
+    let long = json!({
+        "stream": true, "temperature": 1.2, "max_tokens": 3000, "logit_bias": { "602": -100 },
+    });
+    let mut filling = edge.send(post(&asking("Tell me a story.", long))).await;
+    filling.body_mut().frame().await.unwrap().unwrap();
+    let (answer, record) = recorded(&edge, &question(false)).await;
+    assert_eq!(record["outcome"]["peer"], 2, "{record}");
+    // Another peer, and nothing else.
+    assert_eq!(record["outcome"]["overrides"], 16, "{record}");
+    assert_eq!(fingerprint(&answer), of_second, "{answer}");
+    let streamed = edge.send(post(&question(true))).await;
+    let id = streamed.headers()["x-request-id"].to_str().unwrap();
+    let id = id.to_owned();
+    let events = events(streamed).await;
+    let end = events.iter().find(|event| event["msao"].is_object());
+    assert_eq!(fingerprint(end.unwrap()), of_second, "{events:?}");
+    let record = record_of(&edge, &id).await;
+    assert_eq!(record["outcome"]["peer"], 2, "{record}");
+    drop(filling);
+    for bench in [&edge, &first, &second] {
+        bench.rest().await;
+    }
 }
 
 /// Whatever the policy says: what must not leave does not.
@@ -436,20 +487,7 @@ async fn another_cloud_goes_on_where_one_left() {
                 Bench::with("cloud", &["target"], "").await,
                 Bench::with("cloud", &["target"], "").await,
             ];
-            let mut peers = String::new();
-            for (name, cloud) in ["first", "second"].into_iter().zip(&clouds) {
-                let address = cloud.running.addresses.nodes.unwrap();
-                peers += &format!("[[peers]]\nname = \"{name}\"\naddress = \"{address}\"\n");
-            }
-            let edge = Bench::with("edge", &["draft"], &peers).await;
-            for remote in &edge.node.peers {
-                let mut status = remote.peer().watch();
-                let seen = status.wait_for(|status| status.up);
-                tokio::time::timeout(Duration::from_secs(20), seen)
-                    .await
-                    .unwrap()
-                    .unwrap();
-            }
+            let edge = edge_of_both(clouds.each_ref()).await;
             let [first, second] = clouds;
             second.plan(
                 &Decision {

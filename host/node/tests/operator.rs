@@ -31,10 +31,11 @@ async fn done(bench: &Bench, path: &str, body: Value) -> Value {
     answer
 }
 
-/// A change that is refused with 409: why.
-async fn refused(bench: &Bench, path: &str, body: Value) -> String {
+/// A change that is refused with 409 and this code: why.
+async fn refused(bench: &Bench, path: &str, body: Value, code: &str) -> String {
     let (status, answer) = bench.operate(path, Some(body)).await;
     assert_eq!(status, 409, "{path}: {answer}");
+    assert_eq!(answer["error"]["code"], code, "{path}: {answer}");
     answer["error"]["message"].as_str().unwrap().to_owned()
 }
 
@@ -58,7 +59,7 @@ async fn a_change_is_made_to_the_generation_that_was_seen_or_not_at_all() {
         ("/v1/rollback", json!({ "why": "to see" })),
     ] {
         body["generation"] = json!(stale);
-        let why = refused(&bench, path, body).await;
+        let why = refused(&bench, path, body, "changed").await;
         for told in [format!("generation {stale}"), format!("generation {first}")] {
             assert!(why.contains(&told), "{path}: {why}");
         }
@@ -71,7 +72,8 @@ async fn a_change_is_made_to_the_generation_that_was_seen_or_not_at_all() {
     let canary = json!({ "policy": there, "generation": first });
     let candidate = number(&done(&bench, "/v1/canary", canary).await);
     for path in ["/v1/promote", "/v1/rollback"] {
-        let why = refused(&bench, path, json!({ "generation": first })).await;
+        let named = json!({ "generation": first });
+        let why = refused(&bench, path, named, "changed").await;
         assert!(why.contains(&format!("generation {candidate}")), "{why}");
     }
     assert!(bench.node.plugins.status().rollout.is_some());
@@ -83,6 +85,26 @@ async fn a_change_is_made_to_the_generation_that_was_seen_or_not_at_all() {
     assert_eq!(active(), candidate);
     done(&bench, "/v1/off", json!({ "generation": candidate })).await;
     assert_eq!(bench.node.plugins.status().active.policy, None);
+}
+
+/// Programs tell what is so already from what cannot be now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_active_already_has_a_code_of_its_own() {
+    let bench = Bench::start("").await;
+    let already = async |path: &str, body: Value| {
+        let why = refused(&bench, path, body, "already_active").await;
+        assert!(why.contains("active already"), "{path}: {why}");
+    };
+    // Nothing but the fallback runs.
+    already("/v1/off", json!({})).await;
+    let here = bench.push(&by(EDGE));
+    let first = number(&done(&bench, "/v1/activate", json!({ "policy": here })).await);
+    already("/v1/activate", json!({ "policy": here })).await;
+    already("/v1/canary", json!({ "policy": here })).await;
+    // A revision of its parameters that changes none of them.
+    already("/v1/tune", json!({ "plugin": "hostile", "values": {} })).await;
+    assert_eq!(bench.node.plugins.status().active.number, first);
+    refused(&bench, "/v1/promote", json!({}), "not_now").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

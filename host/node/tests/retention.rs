@@ -463,8 +463,8 @@ async fn opened(cloud: &Bench, keep: Vec<u8>) -> Frame {
     };
     let (mut own, other) = Channel::pair();
     cloud.node.sessions.as_ref().unwrap().accept(other);
-    own.sender.send(Frame::Open(Box::new(open))).unwrap();
-    let first = tokio::time::timeout(Duration::from_secs(20), own.receiver.recv());
+    own.send(Frame::Open(Box::new(open)));
+    let first = tokio::time::timeout(Duration::from_secs(20), own.recv());
     let first = first.await.unwrap().unwrap();
     drop(own);
     cloud.rest().await;

@@ -22,8 +22,8 @@ use msao_session::frame::{
 use serde_json::{Value, json};
 
 use common::{
-    Bench, CUTS, about_picture, edge_of, events, models, picture, post, recorded, text,
-    through_cuts, tokens, two,
+    Bench, CUTS, about_picture, edge_of, edge_of_both, events, models, picture, post, record_of,
+    recorded, text, through_cuts, tokens, two,
 };
 
 const CLOUD: u8 = 1;
@@ -474,20 +474,7 @@ async fn another_cloud_goes_on_with_the_same_shipment() {
             Bench::with("cloud", &["target"], "").await,
             Bench::with("cloud", &["target"], "").await,
         ];
-        let mut peers = String::new();
-        for (name, cloud) in ["first", "second"].into_iter().zip(&clouds) {
-            let address = cloud.running.addresses.nodes.unwrap();
-            peers += &format!("[[peers]]\nname = \"{name}\"\naddress = \"{address}\"\n");
-        }
-        let edge = Bench::with("edge", &["draft"], &peers).await;
-        for remote in &edge.node.peers {
-            let mut status = remote.peer().watch();
-            let seen = status.wait_for(|status| status.up);
-            tokio::time::timeout(Duration::from_secs(20), seen)
-                .await
-                .unwrap()
-                .unwrap();
-        }
+        let edge = edge_of_both(clouds.each_ref()).await;
         let [first, _second] = clouds;
         edge.plan(&sending(CLOUD, &[small]), DRAFT);
         let mut begun = edge.send(post(&body)).await;
@@ -507,15 +494,7 @@ async fn another_cloud_goes_on_with_the_same_shipment() {
         all.extend(events(begun).await);
         assert_eq!(all.last().unwrap(), "[DONE]", "{all:?}");
         assert_eq!(said(&all), right);
-        let path = format!("/v1/decisions/{id}");
-        let mut record = edge.operate(&path, None).await.1;
-        for _ in 0..400 {
-            if record["outcome"].is_object() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            record = edge.operate(&path, None).await.1;
-        }
+        let record = record_of(&edge, &id).await;
         moved = record["outcome"]["peer"] == 2;
         if moved {
             // It went over twice, and was smaller both times.
@@ -599,8 +578,8 @@ async fn opened(cloud: &Bench, digest: Digest, made: Made, keep: Option<Vec<u8>>
     };
     let (mut own, other) = Channel::pair();
     cloud.node.sessions.as_ref().unwrap().accept(other);
-    own.sender.send(Frame::Open(Box::new(open))).unwrap();
-    let first = tokio::time::timeout(Duration::from_secs(20), own.receiver.recv());
+    own.send(Frame::Open(Box::new(open)));
+    let first = tokio::time::timeout(Duration::from_secs(20), own.recv());
     let first = first.await.unwrap().unwrap();
     drop(own);
     cloud.rest().await;

@@ -150,6 +150,11 @@ impl ChunkStream {
         Some(self.chunk(vec![choice], None))
     }
 
+    /// From here on something else computes the answer, of this [name](Head::system_fingerprint).
+    pub fn computed_by(&mut self, system_fingerprint: String) {
+        self.head.system_fingerprint = system_fingerprint;
+    }
+
     /// Whether every choice has ended.
     pub fn is_finished(&self) -> bool {
         self.choices.iter().all(|state| *state == State::Finished)

@@ -81,10 +81,15 @@ impl Judge {
         let draft = Draft::of(confidence, self.mas);
         let p_accept = self.map.load().acceptance(&draft);
         let sure = match &self.sure {
-            Some(sure) if !sure.shut.load(Ordering::Relaxed) => sure.map.acceptance(&draft),
+            Some(sure) if !self.is_shut() => sure.map.acceptance(&draft),
             _ => 0.0,
         };
         (p_accept, sure)
+    }
+
+    /// Whether drafts could be sure, and cannot be any more: nor can those that [`Judge::of`] was sure of before.
+    pub fn is_shut(&self) -> bool {
+        (self.sure.as_ref()).is_some_and(|sure| sure.shut.load(Ordering::Relaxed))
     }
 
     /// The request's MAS, in `[0, 1]`.
@@ -195,8 +200,12 @@ mod tests {
         });
         let (p_accept, sure) = judge.of(&SAID);
         assert_eq!(p_accept, sure);
+        assert!(!judge.is_shut());
         shut.store(true, Ordering::Relaxed);
         assert_eq!(judge.of(&SAID), (p_accept, 0.0));
+        assert!(judge.is_shut());
+        // Where nothing ever was open there is nothing to shut.
+        assert!(!Judge::untaught(0.0).is_shut());
     }
 
     #[test]

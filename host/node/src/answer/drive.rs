@@ -20,8 +20,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::bill::{Bill, Charges};
+use super::channel::Channel;
 use super::replay::{Replay, confidence};
-use super::target::{Channel, Elsewhere, Finding, Found, NoWay, Traffic, Way};
+use super::target::{Elsewhere, Finding, Found, NoWay, Traffic, Way};
 use super::text::Writer;
 use crate::adapt::Judge;
 use crate::clock::Clock;
@@ -156,6 +157,8 @@ struct Driver {
     queued_ms: Option<f64>,
     prefill_ms: Option<f64>,
     overrides: u32,
+    /// The machine has been told that nothing may be committed unverified any more.
+    shut: bool,
 }
 
 /// Runs one answer to its end.
@@ -188,6 +191,7 @@ pub async fn drive(mut job: Job) -> Driven {
         queued_ms: None,
         prefill_ms: None,
         overrides: 0,
+        shut: false,
     };
     let ended = driver.run(effects.into()).await;
     let here = match &mut driver.draft {
@@ -230,11 +234,25 @@ impl Driver {
     }
 
     fn tell(&mut self, event: Event) -> Vec<Effect> {
-        let effects = self.edge.advance(self.job.clock.now_ms(), event);
+        let mut effects = self.shut();
+        effects.extend(self.edge.advance(self.job.clock.now_ms(), event));
         for judged in self.edge.take_judged() {
             self.job.judge.saw(&judged);
         }
         effects
+    }
+
+    /// Passes on, once, that what audits had opened is open no more. The machine commits only when it is told something, and
+    /// hears of this first.
+    fn shut(&mut self) -> Vec<Effect> {
+        if self.shut || !self.job.judge.is_shut() {
+            return Vec::new();
+        }
+        self.shut = true;
+        if self.job.config.confidence_floor <= 1.0 {
+            self.overrides |= overrides::EXACT;
+        }
+        self.edge.advance(self.job.clock.now_ms(), Event::Shut)
     }
 
     /// What an audit has yet to ask the draft model about.
@@ -336,11 +354,8 @@ impl Driver {
     }
 
     fn send(&mut self, frame: Frame) {
-        match &self.channel {
-            Some(channel) => {
-                // A way that is lost is noticed where it is read.
-                let _lost = channel.sender.send(self.addressed(frame));
-            }
+        match &mut self.channel {
+            Some(channel) => channel.send(addressed(&self.job.cargo, frame)),
             None => {
                 self.outbox.push(frame);
                 if self.connecting.is_none() {
@@ -348,15 +363,6 @@ impl Driver {
                 }
             }
         }
-    }
-
-    /// The frame as it goes out: an OPEN says what is sent of the prompt, which has been made once there is a way.
-    fn addressed(&self, mut frame: Frame) -> Frame {
-        if let (Frame::Open(open), Some(sent)) = (&mut frame, self.job.cargo.made()) {
-            open.prompt.clone_from(&sent.prompt);
-            open.target_input = sent.target_input;
-        }
-        frame
     }
 
     /// Looks for a way to the target, after so long.
@@ -406,9 +412,9 @@ impl Driver {
                         self.job.way = Some(other);
                     }
                     match way {
-                        Ok(channel) => {
+                        Ok(mut channel) => {
                             for frame in std::mem::take(&mut self.outbox) {
-                                let _lost = channel.sender.send(self.addressed(frame));
+                                channel.send(addressed(&self.job.cargo, frame));
                             }
                             self.channel = Some(channel);
                             self.refused = None;
@@ -440,7 +446,8 @@ impl Driver {
                 }
                 if let Some(way) = &self.job.way {
                     let (rtt_ms, queue_ms) = way.target.figures();
-                    let _nothing = self.tell(Event::Peer { rtt_ms, queue_ms });
+                    let peer = Event::Peer { rtt_ms, queue_ms };
+                    let _nothing = self.edge.advance(self.job.clock.now_ms(), peer);
                 }
                 Some(Event::Verdict(verdict))
             }
@@ -558,9 +565,18 @@ impl Driver {
     }
 }
 
+/// The frame as it goes out: an OPEN says what is sent of the prompt, which has been made once there is a way.
+fn addressed(cargo: &Cargo, mut frame: Frame) -> Frame {
+    if let (Frame::Open(open), Some(sent)) = (&mut frame, cargo.made()) {
+        open.prompt.clone_from(&sent.prompt);
+        open.target_input = sent.target_input;
+    }
+    frame
+}
+
 async fn receive(channel: &mut Option<Channel>) -> Option<Frame> {
     match channel {
-        Some(channel) => channel.receiver.recv().await,
+        Some(channel) => channel.recv().await,
         None => std::future::pending().await,
     }
 }

@@ -6,14 +6,14 @@
 //! one way of answering and not four.
 
 mod bill;
+mod channel;
 mod drive;
 mod replay;
 mod target;
 mod text;
 
 pub use self::bill::Charges;
+pub use self::channel::{Channel, Receiver, Sender, Unsent};
 pub use self::drive::{Driven, Ended, Job, Steps, drive};
 pub use self::replay::{Place, Replay};
-pub use self::target::{
-    Channel, Connecting, Elsewhere, Finding, Found, NoWay, Target, Traffic, Way,
-};
+pub use self::target::{Connecting, Elsewhere, Finding, Found, NoWay, Target, Traffic, Way};

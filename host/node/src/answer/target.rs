@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use msao_session::frame::{Frame, RefusedCode};
-use tokio::sync::mpsc;
+use msao_session::frame::RefusedCode;
 
+use super::channel::Channel;
 use crate::request::Cargo;
 
 /// While the one asked for cannot be reached, it is looked for others so often.
@@ -56,32 +56,6 @@ impl Traffic {
     /// Time spent uploading, in ms.
     pub fn upload_ms(&self) -> f64 {
         self.upload_us.load(Ordering::Relaxed) as f64 / 1000.0
-    }
-}
-
-/// One session's way to where the target is.
-#[derive(Debug)]
-pub struct Channel {
-    /// To the target. What was sent before it is dropped still arrives.
-    pub sender: mpsc::UnboundedSender<Frame>,
-    /// From the target; ends where the way is lost.
-    pub receiver: mpsc::UnboundedReceiver<Frame>,
-}
-
-impl Channel {
-    /// Two ends that belong together.
-    pub fn pair() -> (Channel, Channel) {
-        let (up, there) = mpsc::unbounded_channel();
-        let (down, here) = mpsc::unbounded_channel();
-        let edge = Channel {
-            sender: up,
-            receiver: here,
-        };
-        let cloud = Channel {
-            sender: down,
-            receiver: there,
-        };
-        (edge, cloud)
     }
 }
 

@@ -64,6 +64,9 @@ impl Asked {
 /// What happens to an answer.
 #[derive(Debug)]
 pub enum Told {
+    /// It runs otherwise than was told before: where, and what computes it (the head's `system_fingerprint`). Comes ahead of
+    /// every piece where it was planned again, and ahead of the end where something else answered in the end.
+    Runs(Route, String),
     /// A piece of one of the request's answers.
     Piece(u32, Piece),
     /// All is said.
@@ -85,6 +88,14 @@ pub struct Answering {
     pub seed: u64,
     /// What happens.
     pub told: mpsc::Receiver<Told>,
+}
+
+impl Answering {
+    /// It runs otherwise than was told before ([`Told::Runs`]).
+    pub fn runs(&mut self, route: Route, fingerprint: String) {
+        self.route = route;
+        self.head.system_fingerprint = fingerprint;
+    }
 }
 
 /// Whether a request that comes now would find a place, so far as can be said before it is read.

@@ -72,7 +72,7 @@ pub struct Planned {
     pub looked: Option<Spent>,
     /// Time in the probe, in ms.
     pub probe_ms: f64,
-    /// Names what computes the answer.
+    /// Names what computes the answer, as planned and as the client has been told.
     pub fingerprint: String,
 }
 
@@ -177,7 +177,7 @@ pub async fn plan(
         ticket.ran(plan.clone());
     }
     Ok(Planned {
-        fingerprint: fingerprint(node, model, &plan),
+        fingerprint: fingerprint(node, model, (plan.route, plan.peer), &plan.parts),
         generation: ticket.generation().clone(),
         asked,
         prompt,
@@ -218,20 +218,26 @@ pub fn retained(
     })
 }
 
-/// Names what computes an answer: the target wherever it takes part, since its tokens are committed then.
-fn fingerprint(node: &Node, model: &Model, plan: &Plan) -> String {
+/// Names what computes an answer that runs there, with these parts: the target wherever it takes part, since its tokens are
+/// committed then. `model`: this node's first.
+pub fn fingerprint(
+    node: &Node,
+    model: &Model,
+    (route, peer): (Route, u32),
+    parts: &[PartPlan],
+) -> String {
     let of = |identity: &Identity, held: &str, side: fn(&PartPlan) -> &Treatment| {
-        let encoding = encoding(&identity.processor, &plan.parts, side);
+        let encoding = encoding(&identity.processor, parts, side);
         system_fingerprint(&identity.model, held, &encoding)
     };
-    let target = || match (plan.peer, &node.models.target) {
+    let target = || match (peer, &node.models.target) {
         (0, Some(target)) => Some(of(&target.identity, &target.held, |part| &part.target)),
         // How a peer holds its model is part of what it says of it.
         (row, _) => (node.target_identity(row as usize))
             .map(|identity| of(&identity, "", |part| &part.target)),
     };
-    let planned = (plan.route != Route::Edge).then(target).flatten();
-    planned.unwrap_or_else(|| of(&model.identity, &model.held, |part| &part.draft))
+    let of_target = (route != Route::Edge).then(target).flatten();
+    of_target.unwrap_or_else(|| of(&model.identity, &model.held, |part| &part.draft))
 }
 
 /// Tokens that each answer may have, once the prompt is known.

@@ -24,7 +24,9 @@ use tracing::Instrument as _;
 use super::Told;
 use super::audit;
 use super::kept::kept;
-use super::plan::{Planned, allowed, failed, going_on, opening, retained, without_target};
+use super::plan::{
+    Planned, allowed, failed, fingerprint, going_on, opening, retained, without_target,
+};
 use super::treat::{Fitted, clear_whole, fitting, ways};
 use super::trust::{self, Seen, Trust};
 use crate::answer::{Driven, Ended, Job, Steps, Traffic, drive};
@@ -124,6 +126,8 @@ impl Running {
             driven = match self.plan_again() {
                 Ok(()) => {
                     self.begin_anew(&driven);
+                    let (route, computed) = (self.planned.plan.route, &self.planned.fingerprint);
+                    self.tell(Told::Runs(route, computed.clone())).await;
                     self.answer().await
                 }
                 Err(error) => {
@@ -194,12 +198,15 @@ impl Running {
 
     async fn say(&mut self, choice: u32, piece: Piece) {
         self.silent = false;
-        if self.gone.is_cancelled() {
-            return;
+        if !self.gone.is_cancelled() {
+            self.tell(Told::Piece(choice, piece)).await;
         }
+    }
+
+    /// Tells the client; one that does not listen for too long has gone.
+    async fn tell(&self, told: Told) {
         let patience = Duration::from_secs(u64::from(self.node.config.api.unread_s));
-        let send = self.told.send_timeout(Told::Piece(choice, piece), patience);
-        if send.await.is_err() {
+        if self.told.send_timeout(told, patience).await.is_err() {
             self.gone.cancel();
         }
     }
@@ -344,8 +351,11 @@ impl Running {
         planned.reaches = reaches;
         let tokens = planned.tokens(&planned.retained.target);
         planned.ahead = (self.node).ahead(plan.peer as usize, plan.route, tokens);
+        let runs_at = (plan.route, plan.peer);
+        planned.fingerprint = fingerprint(&self.node, model, runs_at, &plan.parts);
         planned.plan = plan;
-        planned.overrides |= changed | overrides::PEER;
+        // The record tells of this plan alone; what was changed of the one before is no concern of it.
+        planned.overrides = changed | overrides::PEER;
         (self.cargo, self.reading) = prompts(&self.node, planned, &self.gone);
         Ok(())
     }
@@ -481,12 +491,15 @@ impl Running {
             "answered"
         );
         let whole = error.is_none();
-        let last = match error {
-            Some(error) => Told::Failed(error),
-            None => Told::End(Box::new(report), usage),
-        };
-        let patience = Duration::from_secs(u64::from(node.config.api.unread_s));
-        let _gone = self.told.send_timeout(last, patience).await;
+        match error {
+            Some(error) => self.tell(Told::Failed(error)).await,
+            None => {
+                if let Some(computed) = self.otherwise(route, &outcome) {
+                    self.tell(Told::Runs(route, computed)).await;
+                }
+                self.tell(Told::End(Box::new(report), usage)).await;
+            }
+        }
         drop(self.told);
         // The answer goes out first: only then is there time to learn.
         tokio::task::yield_now().await;
@@ -523,6 +536,14 @@ impl Running {
             };
             audit::end(&self.node, audit, judge, driven, &counted).await;
         }
+    }
+
+    /// What has computed the answer, where that is not what the client has been told.
+    fn otherwise(&self, route: Route, outcome: &Outcome) -> Option<String> {
+        let model = self.node.models.first()?;
+        let ran_at = (route, outcome.peer);
+        let computed = fingerprint(&self.node, model, ran_at, &outcome.parts);
+        (computed != self.planned.fingerprint).then_some(computed)
     }
 
     /// Tokens that were committed unverified and that the operator's budget does not cover.

@@ -72,9 +72,11 @@ pub fn fitting(
             Some(_) => Reach::Lists,
         },
     };
+    let asked = plan.parts.clone();
     let mut differs = treated(&mut plan.parts, parts, reaches);
     if let Some(model) = node.models.first() {
-        differs |= settled(&mut plan.parts, &prompt.media, &model.processor, reaches);
+        let of = (parts, prompt.media.as_slice());
+        differs |= settled(&mut plan.parts, &asked, of, &model.processor, reaches);
     }
     let target = row.and_then(|row| node.target_identity(row));
     if target.is_some_and(|target| target.processor != prompt.identity.processor) {
@@ -95,18 +97,20 @@ pub fn fitting(
 }
 
 /// Leaves media at the size at which they came that have no tokens at another one, or none the fewer where nothing is sent.
-/// Says whether there are any.
+/// Says whether there are any. `asked`: what was planned for the parts before [`treated`].
 fn settled(
     planned: &mut Vec<PartPlan>,
-    media: &[Medium],
+    asked: &[PartPlan],
+    (parts, media): (&[Part], &[Medium]),
     processor: &Processor,
     reaches: Reaches,
 ) -> bool {
     let mut changed = false;
-    for (part, medium) in planned.iter_mut().zip(media) {
-        for (how, reach) in [
-            (&mut part.draft, reaches.draft),
-            (&mut part.target, reaches.target),
+    let all = planned.iter_mut().zip(asked).zip(parts).zip(media);
+    for (((planned, asked), part), medium) in all {
+        for (how, asked, reach) in [
+            (&mut planned.draft, &asked.draft, reaches.draft),
+            (&mut planned.target, &asked.target, reaches.target),
         ] {
             if how.scale >= 1.0 {
                 continue;
@@ -117,7 +121,12 @@ fn settled(
                 Err(_) => false,
             };
             if !saves {
-                how.scale = 1.0;
+                let unscaled = Treatment {
+                    scale: 1.0,
+                    ..*asked
+                };
+                // What was to be made anew for its size alone is not made anew, and has no quality then.
+                (*how, _) = treatment(&unscaled, part.modality, reach);
                 changed = true;
             }
         }
@@ -212,6 +221,78 @@ mod tests {
         assert_eq!(ships, (vec![sent, whole], false));
         let here = behind(Reach::Here, vec![scaled, whole]);
         assert_eq!(here, (vec![scaled, whole], false));
+    }
+
+    /// A picture so long that at a third of its size no processor takes it any more.
+    fn thin(processor: &Processor) -> Medium {
+        let extent = msao_processor::Extent::Image {
+            width: 597,
+            height: 3,
+        };
+        let grid = processor.tokens_of(0, extent).unwrap();
+        Medium {
+            modality: msao_core::chat::Modality::Image,
+            bytes: bytes::Bytes::new(),
+            digest: Digest::of(b""),
+            size_px: (597, 3),
+            frames: 1,
+            sampled: Vec::new(),
+            duration_ms: 0.0,
+            tokens: grid.patches() as u32,
+            grid,
+            extent,
+        }
+    }
+
+    #[test]
+    fn what_stays_at_its_size_has_the_quality_that_it_is_made_with_or_none() {
+        let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+        let processor = Processor::load(&models.join("demo-draft")).unwrap();
+        let media = [thin(&processor)];
+        let parts = [modality::IMAGE, modality::TEXT].map(|modality| Part {
+            modality,
+            ..Part::default()
+        });
+        let reaches = Reaches {
+            draft: Reach::Here,
+            target: Reach::Ships,
+        };
+        let whole = PartPlan {
+            draft: Treatment::WHOLE,
+            target: Treatment::WHOLE,
+        };
+        let ran = |target| {
+            let asked = vec![PartPlan { target, ..whole }, whole];
+            let mut planned = asked.clone();
+            assert!(!treated(&mut planned, &parts, reaches));
+            let of = (parts.as_slice(), media.as_slice());
+            assert!(settled(&mut planned, &asked, of, &processor, reaches));
+            planned
+        };
+        let third = Treatment {
+            scale: 0.34,
+            ..Treatment::WHOLE
+        };
+        // It goes as it came: nothing of it is compressed.
+        assert_eq!(ran(third), Vec::new());
+        for (quality, used) in [(0, BEST_QUALITY), (60, 60)] {
+            let cropped = Treatment {
+                keep: 0.5,
+                rest: offload::Rest::Crop,
+                quality,
+                ..third
+            };
+            let unscaled = Treatment {
+                scale: 1.0,
+                quality: used,
+                ..cropped
+            };
+            let planned = PartPlan {
+                target: unscaled,
+                ..whole
+            };
+            assert_eq!(ran(cropped), [planned, whole]);
+        }
     }
 
     #[test]

@@ -47,6 +47,24 @@ enum Standing {
     Within(Admitted),
 }
 
+impl Standing {
+    /// That of the same request once it was planned again; `class`: by that plan, where a target can be reached.
+    fn again(self, class: Option<Class>) -> Standing {
+        match (self, class) {
+            (Standing::Free, _) => Standing::Free,
+            // An audit under way is of this request, whoever is asked now, as long as it is of the same class.
+            (Standing::Within(admitted), Some(class)) => Standing::Within(Admitted {
+                audit: admitted.audit.and_then(|audit| audit.still(class)),
+                ..Admitted::closed()
+            }),
+            // Now the budget covers it. Audits were not asked while nothing was known of it, and so let nothing pass.
+            (Standing::Outside, Some(_)) => Standing::Within(Admitted::closed()),
+            // An audit ends here, unfinished.
+            (Standing::Within(_) | Standing::Outside, None) => Standing::Outside,
+        }
+    }
+}
+
 /// What may be committed unverified.
 pub struct Trust {
     standing: Standing,
@@ -92,19 +110,8 @@ pub fn again(node: &Node, seen: Seen<'_>, before: Trust, planned: Fitted) -> (Tr
     let mut trust = before;
     let plan = &planned.plan;
     let target = reachable(node, seen, plan);
-    if let Standing::Within(admitted) = trust.standing {
-        trust.standing = match target {
-            Some(_) => {
-                let class = Class::of(&plan.parts, seen.parts, seen.request.temperature);
-                Standing::Within(Admitted {
-                    audit: admitted.audit.and_then(|audit| audit.still(class)),
-                    ..Admitted::closed()
-                })
-            }
-            // An audit ends here, unfinished.
-            None => Standing::Outside,
-        };
-    }
+    let class = target.map(|_| Class::of(&plan.parts, seen.parts, seen.request.temperature));
+    trust.standing = trust.standing.again(class);
     let planned = trust.hold(node, seen, planned, target);
     let asked = (planned.plan.route != Route::Edge).then_some(planned.plan.peer as usize);
     if let Some(row) = asked.or(target) {
@@ -268,7 +275,16 @@ fn mas(parts: &[Part]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use msao_core::digest::Digest;
+    use msao_core::sampling::Confidence;
+    use msao_registry::state::MemoryStorage;
+
     use super::*;
+    use crate::adapt::{Adapt, Options, Retained};
+    use crate::config::Confident;
+    use crate::metrics::Metrics;
 
     #[test]
     fn the_mas_of_a_request_is_that_of_its_media_by_their_tokens() {
@@ -288,6 +304,85 @@ mod tests {
         ];
         assert!((mas(&both) - 0.7).abs() < 1e-12);
         assert_eq!(mas(&[part(modality::IMAGE, 50, f64::NAN)]), 0.0);
+    }
+
+    /// Where every request is audited; and a pair of models of which enough is known for that.
+    fn auditing() -> (Adapt, Arc<Pair>) {
+        let adapt = Adapt::start(Options {
+            storage: Arc::new(MemoryStorage::default()),
+            confident: Confident {
+                budget: Some(0.5),
+                audit_rate: 1.0,
+                delta: 0.05,
+                settle_drafts: 1,
+            },
+            // Never, as far as this test goes.
+            checkpoint_every: Duration::from_secs(3600),
+            watched: Vec::new(),
+            metrics: Metrics::default(),
+        });
+        let adapt = adapt.unwrap();
+        let pair = Arc::new(Pair {
+            draft: Digest::of(b"draft"),
+            target: Digest::of(b"target"),
+            held: String::new(),
+        });
+        let mut judge = adapt.judge(&pair, Mix::TEXT, 0.0, None);
+        let said = Confidence {
+            top1: 0.9,
+            entropy: 0.3,
+            margin: 2.0,
+        };
+        judge.learn(&said, 0.9, true);
+        drop(judge);
+        adapt.checkpoint().unwrap();
+        (adapt, pair)
+    }
+
+    #[test]
+    fn a_second_plan_escapes_no_audit_and_opens_nothing() {
+        let (adapt, pair) = auditing();
+        let class = Class::whole(0.0);
+        let other = Class {
+            target: Retained::Half,
+            ..class
+        };
+        let audited = || Standing::Within(adapt.admit(&pair, class));
+        let open = || {
+            Standing::Within(Admitted {
+                floor: 0.9,
+                ..Admitted::closed()
+            })
+        };
+        let again = |standing: Standing, class| trust(standing.again(class));
+        let plan = Plan {
+            mode: Mode::Confident,
+            ..Plan::plain(Route::Speculate, 1)
+        };
+        // The very audit that was begun, be it planned again twice.
+        let mut twice = trust(audited().again(Some(class)).again(Some(class)));
+        assert!(twice.is_audited());
+        let end = msao_adapt::audit::Audited::Agreed;
+        twice.take_audit().unwrap().end(end);
+        let figures = || {
+            let known = adapt.figures().remove(0);
+            let shown = &known.classes[0];
+            (shown.audits, shown.pending, shown.disagreements)
+        };
+        assert_eq!(figures(), (1, 0, 0));
+        // Otherwise it is unfinished, which counts as disagreement.
+        assert!(!again(audited(), Some(other)).is_audited());
+        assert!(again(audited(), None).is_outside());
+        assert_eq!(figures(), (3, 0, 2));
+        for standing in [open(), Standing::Outside] {
+            let trust = again(standing, Some(class));
+            assert!(trust.is_within() && !trust.is_audited());
+            assert_eq!(trust.session_floor(&plan), CLOSED);
+            assert_eq!(trust.alone_floor(&Plan::plain(Route::Edge, 0)), CLOSED);
+        }
+        assert!(again(open(), None).is_outside() && again(Standing::Outside, None).is_outside());
+        let free = again(Standing::Free, Some(class));
+        assert!(!free.is_within() && !free.is_outside());
     }
 
     fn trust(standing: Standing) -> Trust {

@@ -1,6 +1,7 @@
 //! Sessions that others have opened on this node's target: edge nodes over a link, and this node's own requests.
 
 mod account;
+mod attached;
 mod pair;
 mod session;
 mod words;
@@ -15,9 +16,10 @@ use msao_core::digest::Digest;
 use msao_link::estimate::{Figures, Speeds, UNKNOWN};
 use msao_session::depth::PassTimes;
 use msao_session::frame::{Frame, Open, Refused, RefusedCode, SessionId, Wanted};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 use tracing::Instrument as _;
 
+use self::attached::{Attach, Attached, Newest};
 use crate::answer::{Channel, Connecting, NoWay, Target, Traffic};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -43,12 +45,6 @@ pub struct SessionLimits {
 /// Gives the bytes of a medium by digest.
 pub type Media = Arc<dyn Fn(&Digest) -> Option<Bytes> + Send + Sync>;
 
-/// Another stream for a session that is there.
-struct Attach {
-    channel: Channel,
-    open: Box<Open>,
-}
-
 /// All sessions on the target.
 pub struct Sessions {
     target: Model,
@@ -57,7 +53,7 @@ pub struct Sessions {
     limits: SessionLimits,
     media: Media,
     clock: Clock,
-    live: Mutex<HashMap<SessionId, mpsc::UnboundedSender<Attach>>>,
+    live: Mutex<HashMap<SessionId, Arc<Newest>>>,
     count: AtomicU32,
     draining: AtomicBool,
     /// Sessions that the target works for.
@@ -132,31 +128,30 @@ impl Sessions {
         self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn live(&self) -> MutexGuard<'_, HashMap<SessionId, mpsc::UnboundedSender<Attach>>> {
+    fn live(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Newest>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves a stream. `known`: what a request of this node sends, whose bytes need not be uploaded.
     async fn serve(self: Arc<Self>, mut channel: Channel, known: Option<Arc<Cargo>>) {
-        let first = tokio::time::timeout(FIRST_FRAME, channel.receiver.recv()).await;
+        let first = tokio::time::timeout(FIRST_FRAME, channel.recv()).await;
         let Ok(Some(Frame::Open(open))) = first else {
             return;
         };
         let id = open.session;
-        let (attach, attached) = mpsc::unbounded_channel();
+        let newest = Arc::<Newest>::default();
         let (channel, open) = {
             let mut live = self.live();
-            match live.get(&id) {
-                Some(there) => match there.send(Attach { channel, open }) {
-                    Ok(()) => return,
-                    // It has just ended: it begins anew.
-                    Err(mpsc::error::SendError(Attach { channel, open })) => {
-                        live.insert(id, attach.clone());
-                        (channel, open)
-                    }
-                },
-                None => {
-                    live.insert(id, attach.clone());
+            let attach = Attach { channel, open };
+            let left = match live.get(&id) {
+                Some(there) => there.put(attach),
+                None => Err(attach),
+            };
+            match left {
+                Ok(()) => return,
+                // It is not there, or has just ended and begins anew.
+                Err(Attach { channel, open }) => {
+                    live.insert(id, Arc::clone(&newest));
                     (channel, open)
                 }
             }
@@ -166,6 +161,7 @@ impl Sessions {
                 self.count.fetch_add(1, Ordering::Relaxed);
                 let request = open.request.clone().unwrap_or_default();
                 let span = tracing::info_span!("session", id = %id, request);
+                let attached = Attached(Arc::clone(&newest));
                 let running = Arc::clone(&self).run(*open, channel, attached, known);
                 running.instrument(span).await;
                 self.count.fetch_sub(1, Ordering::Relaxed);
@@ -175,15 +171,13 @@ impl Sessions {
         };
         {
             let mut live = self.live();
-            if live
-                .get(&id)
-                .is_some_and(|there| there.same_channel(&attach))
-            {
+            let own = live.get(&id);
+            if own.is_some_and(|there| Arc::ptr_eq(there, &newest)) {
                 live.remove(&id);
             }
         }
-        if let Err((channel, (code, retry_after_ms, message))) = served {
-            let _lost = channel.sender.send(Frame::Refused(Refused {
+        if let Err((mut channel, (code, retry_after_ms, message))) = served {
+            channel.send(Frame::Refused(Refused {
                 session: id,
                 code,
                 retry_after_ms,

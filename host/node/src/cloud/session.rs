@@ -9,14 +9,14 @@ use msao_engine::service::{Open as OpenSeat, ServiceError, Tell, Verdict};
 use msao_engine::{EngineError, OpenOptions};
 use msao_session::cloud::{Choice, Cloud, Config, Effect, Event};
 use msao_session::depth::Acceptance;
-use msao_session::frame::{Frame, Open, RefusedCode, Wanted};
+use msao_session::frame::{Frame, Open, Refused, RefusedCode, Wanted};
 use prometheus_client::metrics::histogram::Histogram;
-use tokio::sync::mpsc;
 
+use super::Sessions;
 use super::account::{Account, Beside};
+use super::attached::Attached;
 use super::pair::Pair;
 use super::words::Teller;
-use super::{Attach, Sessions};
 use crate::answer::Channel;
 use crate::metrics::Work;
 use crate::models::{Done, Model, Opening, Order, Orders};
@@ -24,6 +24,9 @@ use crate::request::{Cargo, Given, Laid, lay_out};
 
 /// Drafts that one pass verifies for a session at most.
 const MOST_DRAFTS: usize = 64;
+
+/// Orders that may wait for the target beside those that an edge which commits its own drafts gives it cause for.
+const MORE_ORDERS: usize = 1024;
 
 /// What a session holds.
 struct Served {
@@ -61,8 +64,8 @@ impl Sessions {
     pub(super) async fn run(
         self: Arc<Self>,
         open: Open,
-        channel: Channel,
-        mut attached: mpsc::UnboundedReceiver<Attach>,
+        mut channel: Channel,
+        attached: Attached,
         known: Option<Arc<Cargo>>,
     ) {
         let read = match self.read(&open, known).await {
@@ -70,14 +73,12 @@ impl Sessions {
             Err((code, message)) => {
                 let mut message = message;
                 message.truncate(message.floor_char_boundary(250));
-                let _lost = channel
-                    .sender
-                    .send(Frame::Refused(msao_session::frame::Refused {
-                        session: open.session,
-                        code,
-                        retry_after_ms: 0.0,
-                        message,
-                    }));
+                channel.send(Frame::Refused(Refused {
+                    session: open.session,
+                    code,
+                    retry_after_ms: 0.0,
+                    message,
+                }));
                 return;
             }
         };
@@ -91,6 +92,8 @@ impl Sessions {
         let account = open.cost.then(|| Account::new(beside));
         let decodes = open.wanted != Wanted::Verify;
         let both = open.wanted == Wanted::DecodeWithDraft && self.models_are_alike();
+        // Each place of the answer is committed once: then the target takes back what it had, appends the place, and goes on.
+        let most_waiting = 4 * open.max_tokens as usize + MORE_ORDERS;
         let foreign = open
             .tokenizer
             .is_some_and(|it| it != self.target.identity.tokenizer);
@@ -133,6 +136,15 @@ impl Sessions {
                 }
                 served.apply(effect);
             }
+            if served.seat.waiting() > most_waiting {
+                let overrun = Event::Failed {
+                    code: RefusedCode::Protocol,
+                    retry_after_ms: 0.0,
+                    message: "what was committed is changed again and again".to_owned(),
+                };
+                effects.extend(served.cloud.advance(self.clock.now_ms(), overrun));
+                continue;
+            }
             let due_ms = served.cloud.due_ms();
             let event = tokio::select! {
                 biased;
@@ -140,7 +152,7 @@ impl Sessions {
                     Some(event) => event,
                     None => continue,
                 },
-                Some(attach) = attached.recv() => {
+                attach = attached.next() => {
                     served.channel = Some(attach.channel);
                     // What was told last may not have come through.
                     if let Some(words) = &mut served.words {
@@ -285,15 +297,15 @@ impl Served {
             Effect::RollBack { to } => self.seat.give(Order::RollBack(to)),
             Effect::Append { ids } => self.seat.give(Order::Append(ids)),
             Effect::Send(frame) => {
-                if let Some(channel) = &self.channel {
+                if let Some(channel) = &mut self.channel {
                     if let Frame::Verdict(verdict) = &frame {
                         let words = self.words.iter_mut().flat_map(|words| words.tell(verdict));
                         let cost = self.account.as_mut().and_then(|it| it.tell(verdict));
                         for ahead in words.map(Frame::Words).chain(cost.map(Frame::Cost)) {
-                            let _lost = channel.sender.send(ahead);
+                            channel.send(ahead);
                         }
                     }
-                    let _lost = channel.sender.send(frame);
+                    channel.send(frame);
                 }
             }
             // The loop's.
@@ -428,7 +440,7 @@ fn choices(verdict: Verdict) -> Vec<Choice> {
 
 async fn receive(channel: &mut Option<Channel>) -> Option<Frame> {
     match channel {
-        Some(channel) => channel.receiver.recv().await,
+        Some(channel) => channel.recv().await,
         None => std::future::pending().await,
     }
 }

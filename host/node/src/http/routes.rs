@@ -312,11 +312,21 @@ async fn chat(
         return collected(answering, n).await;
     };
     // While nothing was said a refusal still has a status of its own: clients try again by that.
-    match tokio::time::timeout(HEAD_WITHIN, answering.told.recv()).await {
+    match tokio::time::timeout(HEAD_WITHIN, first(&mut answering)).await {
         Ok(Some(Told::Failed(error))) => Err(error),
         Ok(Some(first)) => Ok(streamed(node, answering, Some(first), n, streaming)),
         Ok(None) => Err(ApiError::internal()),
         Err(_) => Ok(streamed(node, answering, None, n, streaming)),
+    }
+}
+
+/// What is told first, apart from how the answer runs, which is taken in.
+async fn first(answering: &mut Answering) -> Option<Told> {
+    loop {
+        match answering.told.recv().await? {
+            Told::Runs(route, fingerprint) => answering.runs(route, fingerprint),
+            told => return Some(told),
+        }
     }
 }
 
@@ -348,6 +358,10 @@ fn streamed(
                 // Whoever has gone wants nothing more: dropping what is told stops the work.
                 () = pieces.closed() => return,
             };
+            if text.is_empty() && more {
+                // Nothing that has an event of its own.
+                continue;
+            }
             if pieces
                 .send_timeout(Bytes::from(text), patience)
                 .await
@@ -415,6 +429,8 @@ impl Events {
                     }
                 }
                 Some(Told::Piece(choice, piece)) => self.piece(choice, piece),
+                // Its headers have gone out; the last event tells the route.
+                Some(Told::Runs(_, fingerprint)) => self.stream.computed_by(fingerprint),
                 Some(Told::End(report, usage)) => {
                     let mut text = self.last.take().unwrap_or_default();
                     if let Some((choice, reason)) = finished.take()
@@ -481,6 +497,7 @@ async fn collected(mut answering: Answering, n: u32) -> Result<Response<Outgoing
                     Piece::Finish(reason) => answer.finish = Some(reason),
                 }
             }
+            Told::Runs(route, fingerprint) => answering.runs(route, fingerprint),
             Told::End(report, usage) => {
                 let choices = (0..).zip(answers).map(|(index, answer)| {
                     let finish = answer.finish.unwrap_or(FinishReason::Stop);

@@ -6,6 +6,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use msao_core::meter::Meter;
@@ -35,6 +37,16 @@ pub enum Order {
     Meter(oneshot::Sender<Meter>),
 }
 
+impl Order {
+    /// What it counts as long as it waits: itself, and the tokens that it appends. Those that it verifies are few.
+    fn cost(&self) -> usize {
+        match self {
+            Order::Append(ids) => 1 + ids.len(),
+            Order::Verify { .. } | Order::RollBack(_) | Order::Meter(_) => 1,
+        }
+    }
+}
+
 /// What became of it.
 #[derive(Debug)]
 pub enum Done {
@@ -58,9 +70,24 @@ pub enum Done {
     Failed(ServiceError),
 }
 
+/// The taking end.
+struct Inbox {
+    orders: mpsc::UnboundedReceiver<Order>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Inbox {
+    async fn next(&mut self) -> Option<Order> {
+        let order = self.orders.recv().await?;
+        self.waiting.fetch_sub(order.cost(), Ordering::Relaxed);
+        Some(order)
+    }
+}
+
 /// The giving end. Dropping it ends the seat, whatever is under way.
 pub struct Orders {
     orders: mpsc::UnboundedSender<Order>,
+    waiting: Arc<AtomicUsize>,
     done: mpsc::UnboundedReceiver<Done>,
     /// `None` once it has ended.
     work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -69,7 +96,12 @@ pub struct Orders {
 impl Orders {
     /// Takes the seat when it is first needed, or at once if `eager`.
     pub fn new(opening: Opening, eager: bool) -> Orders {
-        let (orders, inbox) = mpsc::unbounded_channel();
+        let (orders, given) = mpsc::unbounded_channel();
+        let waiting = Arc::<AtomicUsize>::default();
+        let inbox = Inbox {
+            orders: given,
+            waiting: Arc::clone(&waiting),
+        };
         let (outbox, done) = mpsc::unbounded_channel();
         let work = async move {
             if let Err(error) = work(opening, eager, inbox, &outbox).await {
@@ -78,6 +110,7 @@ impl Orders {
         };
         Orders {
             orders,
+            waiting,
             done,
             work: Some(Box::pin(work)),
         }
@@ -85,8 +118,18 @@ impl Orders {
 
     /// Gives an order.
     pub fn give(&self, order: Order) {
+        let cost = order.cost();
+        self.waiting.fetch_add(cost, Ordering::Relaxed);
         // Work that has ended has said why.
-        let _ended = self.orders.send(order);
+        if self.orders.send(order).is_err() {
+            self.waiting.fetch_sub(cost, Ordering::Relaxed);
+        }
+    }
+
+    /// Orders that wait, and the tokens that they append. Nobody is kept from giving more: whoever is told by others what to
+    /// give looks at it.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// What the seat has cost so far, behind all orders given before; `None` if it was not taken, or is lost.
@@ -128,13 +171,13 @@ async fn go_on(work: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
 async fn work(
     opening: Opening,
     eager: bool,
-    mut inbox: mpsc::UnboundedReceiver<Order>,
+    mut inbox: Inbox,
     outbox: &mpsc::UnboundedSender<Done>,
 ) -> Result<(), ServiceError> {
     let mut known: Vec<u32> = Vec::new();
     let mut first = None;
     while !eager && first.is_none() {
-        match inbox.recv().await {
+        match inbox.next().await {
             None => return Ok(()),
             Some(Order::RollBack(to)) => known.truncate(to as usize),
             Some(Order::Append(ids)) => known.extend(ids),
@@ -159,7 +202,7 @@ async fn work(
     loop {
         let order = match first.take() {
             Some(order) => order,
-            None => match inbox.recv().await {
+            None => match inbox.next().await {
                 Some(order) => order,
                 None => return Ok(()),
             },
@@ -180,5 +223,43 @@ async fn work(
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_is_counted_until_it_is_taken() {
+        let never = || -> Opening {
+            Box::pin(std::future::pending::<Result<Box<dyn Seat>, ServiceError>>())
+        };
+        let give = |orders: &Orders| {
+            orders.give(Order::Append(vec![1, 2, 3]));
+            orders.give(Order::RollBack(1));
+        };
+        let taken = async |orders: &mut Orders| {
+            tokio::select! {
+                biased;
+                done = orders.done() => panic!("{done:?} without a seat"),
+                () = tokio::task::yield_now() => {}
+            }
+        };
+        // Nothing is taken before there is a seat.
+        let mut eager = Orders::new(never(), true);
+        give(&eager);
+        eager.give(Order::Verify {
+            stamp: 1,
+            drafts: vec![4; 64],
+        });
+        taken(&mut eager).await;
+        assert_eq!(eager.waiting(), 4 + 1 + 1);
+        // What only has to be known is taken at once.
+        let mut lazy = Orders::new(never(), false);
+        give(&lazy);
+        assert_eq!(lazy.waiting(), 4 + 1);
+        taken(&mut lazy).await;
+        assert_eq!(lazy.waiting(), 0);
     }
 }

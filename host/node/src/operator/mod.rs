@@ -29,6 +29,9 @@
 //! rollback whichever of the two would be left), and is else refused with 409. Parts of a path and values of a query may have
 //! percent-escapes.
 //!
+//! The code of a 409 says why: `already_active` (what was asked for is what runs), `changed` (another `generation` than the one
+//! that was named), `not_now` (all else).
+//!
 //! Whoever changes something is written down first, in `audit.jsonl` in the node's state. Without tokens only requests that
 //! name this machine are answered (`admission.rs`). Errors have the form of the inference API's.
 

@@ -9,6 +9,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request, Response};
 use msao_api::{ApiError, headers};
 use msao_core::offload::manifest::Value as Tuned;
+use msao_registry::deployment::NotNow;
 use msao_registry::{
     Bundle, Choice, Described, Pick, Receipt, Refused, Release, Removed, SignatureFile, StoreError,
 };
@@ -467,7 +468,7 @@ fn apply(node: &Node, what: &str, path: &str, asked: Value) -> Result<Value, Api
         "undrain" => {
             let Nothing {} = body_of(asked)?;
             node.undrain()
-                .map_err(|error| not_now(format!("{error}.")))?;
+                .map_err(|error| conflict("not_now", format!("{error}.")))?;
             Ok(json!({ "draining": false, "under-way": node.under_way() }))
         }
         _ => Err(ApiError::not_found(path)),
@@ -529,10 +530,11 @@ fn told_of_removed(removed: &Removed) -> Value {
     })
 }
 
-fn not_now(message: String) -> ApiError {
+/// 409: what the node is at stands against it. `code`: why, for programs.
+fn conflict(code: &'static str, message: String) -> ApiError {
     ApiError {
         status: 409,
-        ..ApiError::invalid("not_now", None, message)
+        ..ApiError::invalid(code, None, message)
     }
 }
 
@@ -546,14 +548,13 @@ fn refused(error: Refused) -> ApiError {
                 ..ApiError::internal()
             }
         }
+        // Whoever only wanted it to be so has nothing left to do.
+        Refused::NotNow(NotNow::SameAsActive) => conflict("already_active", message),
         Refused::NotNow(_)
         | Refused::Overtaken { .. }
         | Refused::InUse { .. }
-        | Refused::Unsettled(_) => not_now(message),
-        Refused::Changed { .. } => ApiError {
-            status: 409,
-            ..ApiError::invalid("changed", None, message)
-        },
+        | Refused::Unsettled(_) => conflict("not_now", message),
+        Refused::Changed { .. } => conflict("changed", message),
         _ => ApiError::invalid("refused", None, message),
     }
 }

@@ -351,9 +351,27 @@ pub async fn edge_of(cloud: &Bench, shape: &str) -> Bench {
     edge
 }
 
+/// An edge node that knows two clouds and sees both.
+pub async fn edge_of_both(clouds: [&Bench; 2]) -> Bench {
+    let mut peers = String::new();
+    for (name, cloud) in ["first", "second"].into_iter().zip(clouds) {
+        let address = cloud.running.addresses.nodes.unwrap();
+        peers += &format!("[[peers]]\nname = \"{name}\"\naddress = \"{address}\"\n");
+    }
+    let edge = Bench::with("edge", &["draft"], &peers).await;
+    for peer in 0..2 {
+        is_up(&edge, peer, true).await;
+    }
+    edge
+}
+
 /// Waits until the edge sees its peer so.
 pub async fn up(edge: &Bench, wanted: bool) {
-    let mut status = edge.node.peers[0].peer().watch();
+    is_up(edge, 0, wanted).await;
+}
+
+async fn is_up(edge: &Bench, peer: usize, wanted: bool) {
+    let mut status = edge.node.peers[peer].peer().watch();
     let seen = status.wait_for(|status| status.up == wanted);
     let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
     let state = if wanted { "up" } else { "down" };
@@ -383,11 +401,16 @@ pub async fn recorded(bench: &Bench, body: &Value) -> (Value, Value) {
     let (status, headers, answer) = bench.chat(body).await;
     assert_eq!(status, 200, "{answer}");
     let id = headers["x-request-id"].to_str().unwrap();
+    (answer, record_of(bench, id).await)
+}
+
+/// The record of a request, once it is complete.
+pub async fn record_of(bench: &Bench, id: &str) -> Value {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         let (_, record) = bench.operate(&format!("/v1/decisions/{id}"), None).await;
         if record["outcome"].is_object() {
-            return (answer, record);
+            return record;
         }
         assert!(Instant::now() < end, "{record}");
         tokio::time::sleep(Duration::from_millis(5)).await;

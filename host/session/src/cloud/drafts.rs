@@ -110,6 +110,10 @@ impl Cloud {
             if start > self.chosen.len() {
                 return Err((RefusedCode::Protocol, "forced ids follow drafts"));
             }
+            if start + draft.forced.len() > self.request.max_tokens as usize {
+                let why = "forced ids go on behind the last token of the answer";
+                return Err((RefusedCode::Protocol, why));
+            }
             self.pending.ids.clear();
             self.take_to(start, &draft.forced, out);
         }

@@ -214,12 +214,17 @@ fn contradictions_are_refused_and_free_everything() {
         ..draft(0, 1, 0, &[], &[5])
     };
     let long = draft(0, 1, 0, &[], &[1; 21]);
+    let forced_long = Draft {
+        forced: vec![1; 21],
+        ..draft(0, 1, 0, &[1; 21], &[])
+    };
     let cases = [
         (wrong_prefix, RefusedCode::Prefix),
         (ahead, RefusedCode::Protocol),
         (forced_ahead, RefusedCode::Protocol),
         (other, RefusedCode::Protocol),
         (long, RefusedCode::Protocol),
+        (forced_long, RefusedCode::Protocol),
     ];
     for (draft, code) in cases {
         let mut cloud = ready();

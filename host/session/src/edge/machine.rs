@@ -145,6 +145,7 @@ impl Edge {
             Event::PeerLost => self.part(now_ms, kind::LINK_DOWN, &mut out),
             Event::PeerBack => self.back(now_ms, &mut out),
             Event::DraftLost => self.draft_lost(&mut out),
+            Event::Shut => self.shut(),
             Event::Refused => self.part(now_ms, kind::REFUSED, &mut out),
             Event::Peer { rtt_ms, queue_ms } => {
                 self.rtt_ms = rtt_ms;

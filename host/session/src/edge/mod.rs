@@ -158,6 +158,9 @@ pub enum Event {
     Refused,
     /// The draft model is of no more use: it failed, or had no room.
     DraftLost,
+    /// What let drafts be committed unverified holds no more: the rest is exact, drafts that are there already included. What
+    /// is committed stays.
+    Shut,
     /// What is known of the peer, in ms; -1 for what is not.
     Peer {
         /// Round trip.

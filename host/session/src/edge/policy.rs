@@ -94,6 +94,15 @@ impl Edge {
         out.push(Effect::Send(Frame::Draft(rest)));
     }
 
+    /// From here on no draft is sure enough to be committed unverified.
+    pub(super) fn shut(&mut self) {
+        self.config.confidence_floor = f64::INFINITY;
+        // Without such a floor the draft model is free to answer, whatever audits have shown.
+        if self.config.alone_floor > 0.0 {
+            self.config.alone_floor = f64::INFINITY;
+        }
+    }
+
     /// Commits what is probable enough and sends the rest.
     pub(super) fn commit_confident(&mut self, now_ms: f64, out: &mut Vec<Effect>) {
         let floor = self.config.confidence_floor;

@@ -440,6 +440,41 @@ fn what_is_confident_enough_is_committed_and_forced() {
 }
 
 #[test]
+fn drafts_that_were_sure_when_they_were_made_are_no_more_once_that_is_shut() {
+    let mut edge = Driven::start(Config {
+        confidence_floor: 0.5,
+        ..config()
+    });
+    edge.drafted(5);
+    let effects = edge.tell(Event::Action(Action::Commit));
+    assert_eq!(committed(&effects), [5]);
+    edge.drafted(6);
+    edge.go_on();
+    edge.drafted(7);
+    assert_eq!(edge.tell(Event::Shut), []);
+    // They go on as drafts, for the target to judge.
+    let effects = edge.tell(Event::Action(Action::Commit));
+    assert_eq!(committed(&effects), []);
+    let sent = drafts(&effects);
+    assert_eq!((&sent[0].forced, &sent[0].proposed), (&vec![], &vec![6, 7]));
+    assert_eq!(committed(&edge.verdict(1, 1, 2, &[8])), [6, 7, 8]);
+    assert_eq!(edge.edge.counters().unverified, 1);
+    // On the edge alone the next draft is the target's to say, unless the edge was free.
+    for (alone_floor, own) in [(0.5, vec![]), (0.0, vec![6])] {
+        let mut edge = Driven::start(Config {
+            start: Start::Alone,
+            alone_floor,
+            ..config()
+        });
+        assert_eq!(committed(&edge.drafted(5)), [5]);
+        edge.go_on();
+        edge.tell(Event::Shut);
+        assert_eq!(committed(&edge.drafted(6)), own);
+        assert_eq!(edge.edge.counters().escalated, own.is_empty());
+    }
+}
+
+#[test]
 fn a_policy_that_waits_for_nothing_is_woken() {
     let mut edge = Driven::start(config());
     edge.drafted(5);
