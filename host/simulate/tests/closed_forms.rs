@@ -170,25 +170,24 @@ fn uploads_take_bytes_by_bandwidth_and_are_learned_from() {
     );
     // Then the question, and the answer to it.
     assert!((outcome.ttft_ms - 160.0).abs() < 1.0, "{}", outcome.ttft_ms);
-    let known = Question {
-        media: vec![Medium {
-            cached: true,
-            ..question.media[0].clone()
-        }],
-        ..question
+    let with = |change: fn(&mut Medium)| {
+        let mut question = question.clone();
+        change(&mut question.media[0]);
+        let traffic = Traffic {
+            questions: vec![question],
+            ..Traffic::default()
+        };
+        let results = play(&world, &traffic, &mut by(Route::Cloud));
+        only(&results).outcome.clone()
     };
-    let traffic = Traffic {
-        questions: vec![known],
-        ..Traffic::default()
-    };
-    let results = play(&world, &traffic, &mut by(Route::Cloud));
-    let outcome = &only(&results).outcome;
-    assert!(
-        (outcome.upload_ms - 20.0).abs() < 0.01,
-        "{}",
-        outcome.upload_ms
-    );
-    assert!(outcome.sent_bytes < 2_000.0);
+    // A small one goes without a question: 0.4 Mbit at 20 Mbit/s, and once there and back.
+    let small = with(|medium| medium.bytes = 50_000.0);
+    assert!((small.upload_ms - 40.0).abs() < 0.01, "{small:?}");
+    // What is known to be there is not asked for.
+    let known = with(|medium| medium.cached = true);
+    assert_eq!(known.upload_ms, 0.0);
+    assert!((known.ttft_ms - 20.0).abs() < 1.0, "{known:?}");
+    assert!(known.sent_bytes < 2_000.0);
 }
 
 /// One prompt at a time, each as long as the others, at random moments: the mean wait of an M/D/1 queue is
