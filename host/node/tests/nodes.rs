@@ -141,6 +141,24 @@ async fn the_edge_is_told_what_its_answers_cost_in_the_cloud() {
     cloud.rest().await;
 }
 
+/// Both models answer where the target is: what others are told of their speeds is of each by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draft_model_beside_the_target_tells_how_fast_it_is() {
+    let (cloud, edge) = two("").await;
+    assert_eq!(cloud.node.figures().draft_tok_per_s, -1.0);
+    edge.plan(&to(CLOUD_DRAFT), DRAFT);
+    let more = json!({ "temperature": 0, "max_tokens": 30 });
+    let answer = edge
+        .answer(&about_picture("Describe the picture.", more))
+        .await;
+    assert_eq!(answer["msao"]["route"], "cloud-draft");
+    let figures = cloud.node.figures();
+    assert!(figures.draft_tok_per_s > 0.0, "{figures:?}");
+    assert!(figures.verify_ms > 0.0, "{figures:?}");
+    edge.rest().await;
+    cloud.rest().await;
+}
+
 /// Media go over the link once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_medium_is_sent_once() {

@@ -10,10 +10,10 @@ use common::{
     acceptance, answer, by, near, only, paced, pair, play, profile, round_trip, rounds, stream,
     tokens_per_s,
 };
-use msao_core::offload::{Route, Status};
+use msao_core::offload::{Action, Plan, PlanInput, Route, Status, StepInput};
 use msao_link::shaper::LinkConfig;
 use msao_simulate::traffic::{Generator, Medium, Mix, Pattern, Question, Traffic};
-use msao_simulate::{EngineCost, World};
+use msao_simulate::{EngineCost, Plain, World};
 
 const DRAFT_MS: f64 = 2.5;
 const TOKENS: u32 = 30_000;
@@ -118,6 +118,32 @@ fn both_models_in_the_cloud_find_the_best_number_of_drafts() {
             "{got} beside {expected}"
         );
     }
+}
+
+#[test]
+fn both_models_in_the_cloud_tell_how_fast_each_of_them_is() {
+    let mut world = pair(DRAFT_MS, 30.0, round_trip(20.0));
+    world.clouds[0].draft = Some("draft".to_owned());
+    let mut traffic = answer(300, 0.8);
+    traffic.questions.push(Question {
+        arrives_ms: 60_000.0,
+        ..traffic.questions[0].clone()
+    });
+    let mut told = Vec::new();
+    let mut decides = Plain::new(
+        |input: PlanInput| {
+            told.push(input.nodes[1].clone());
+            Plan::plain(Route::CloudDraft, 1)
+        },
+        |_: &StepInput| Action::Finish,
+    );
+    play(&world, &traffic, &mut decides);
+    let told = told.last().unwrap();
+    near(told.draft_tok_per_s, 1000.0 / DRAFT_MS, 0.05);
+    near(told.verify_ms, 30.0, 0.05);
+    near(told.acceptance, 0.8, 0.15);
+    // It chooses alone at the answer's end at most; some 88 tokens a second are those of both.
+    assert!(told.target_tok_per_s < 1.05 * 1000.0 / 30.0, "{told:?}");
 }
 
 #[test]
