@@ -141,7 +141,8 @@ fn both_models_in_the_cloud_tell_how_fast_each_of_them_is() {
     let told = told.last().unwrap();
     near(told.draft_tok_per_s, 1000.0 / DRAFT_MS, 0.05);
     near(told.verify_ms, 30.0, 0.05);
-    near(told.acceptance, 0.8, 0.15);
+    // Of rounds of eight drafts a half stands, and of those that are judged four fifths.
+    near(told.acceptance, 0.8, 0.3);
     // It chooses alone at the answer's end at most; some 88 tokens a second are those of both.
     assert!(told.target_tok_per_s < 1.05 * 1000.0 / 30.0, "{told:?}");
 }
