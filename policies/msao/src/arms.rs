@@ -74,7 +74,8 @@ pub(crate) struct Arm {
     pub(crate) score: f64,
     /// Requests since it was last taken.
     pub(crate) stale: f64,
-    /// 0: it keeps the deadline and finds room. 1: no room as things are. 2 and more: late.
+    /// 0: it keeps the deadline and finds room. 1: no room as things are; the draft model's own answer, too, where no target
+    /// has any that is in time, so that the score decides whether to wait for one. 2 and more: late.
     pub(crate) rank: u32,
     /// Speculation that does not pay.
     pub(crate) declined: bool,
@@ -362,7 +363,13 @@ impl<'a> Weighing<'a> {
             doubt_ms: self.settings.doubt * (1.0 - acceptance) * self.weighed.tokens,
             ..self.predicted(times, off)
         };
+        let targets = &self.weighed.arms;
+        let waits =
+            targets.iter().any(|arm| arm.rank == 1) && targets.iter().all(|arm| arm.rank > 0);
         self.finish(arm, node, tokens.unwrap_or(0.0));
+        if waits && let Some(own) = self.weighed.arms.last_mut() {
+            own.rank = own.rank.max(1);
+        }
     }
 
     /// The times of an arm of which nothing else is said yet.

@@ -191,6 +191,25 @@ fn a_peer_without_room_is_the_last_resort() {
 }
 
 #[test]
+fn a_target_without_room_is_waited_for_where_the_draft_model_is_worse() {
+    let full = |peer: &mut Node| {
+        peer.kv_free = 0.0;
+        peer.queue_ms = 300.0;
+    };
+    let one = scene().peer(full);
+    assert_eq!(way(&one).0, Route::CloudDraft);
+    let words = Msao::explain(&one.input(), &planned(&one));
+    assert_eq!(words.matches("no room as things are").count(), 3);
+    // The score decides: what the target would have said otherwise is worth next to nothing here.
+    let cheap = one.clone().params(&with(&[("doubt", 1.0)]));
+    assert_eq!(way(&cheap).0, Route::Edge);
+    // Another target with room comes first, and nobody waits beyond a deadline.
+    assert_eq!(way(&one.clone().peer(|peer| peer.rtt_ms = 400.0)).1, 2);
+    let soon = one.request(|request| request.deadline_ms = 400.0);
+    assert_eq!(way(&soon).0, Route::Edge);
+}
+
+#[test]
 fn price_counts_by_its_weight() {
     let two = |weight: f64| {
         let scene = scene()
