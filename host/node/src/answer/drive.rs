@@ -345,11 +345,11 @@ impl Driver {
     fn send(&mut self, frame: Frame) {
         match &self.channel {
             Some(channel) => {
-                // A way that is lost is noticed where it is read.
-                let _lost = channel.sender.send(self.addressed(frame.clone()));
                 if let Some(unheard) = &mut self.unheard {
-                    unheard.push(frame);
+                    unheard.push(frame.clone());
                 }
+                // A way that is lost is noticed where it is read.
+                let _lost = channel.sender.send(self.addressed(frame));
             }
             None => {
                 self.outbox.push(frame);
