@@ -5,7 +5,10 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
+use msao_core::digest::Digest;
+use msao_core::offload::kind;
 use msao_hostile::build::Decision;
 use serde_json::{Value, json};
 
@@ -139,6 +142,24 @@ async fn the_edge_is_told_what_its_answers_cost_in_the_cloud() {
     cloud.rest().await;
 }
 
+/// Both models answer where the target is: what others are told of their speeds is of each by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draft_model_beside_the_target_tells_how_fast_it_is() {
+    let (cloud, edge) = two("").await;
+    assert_eq!(cloud.node.figures().draft_tok_per_s, -1.0);
+    edge.plan(&to(CLOUD_DRAFT), DRAFT);
+    let more = json!({ "temperature": 0, "max_tokens": 30 });
+    let answer = edge
+        .answer(&about_picture("Describe the picture.", more))
+        .await;
+    assert_eq!(answer["msao"]["route"], "cloud-draft");
+    let figures = cloud.node.figures();
+    assert!(figures.draft_tok_per_s > 0.0, "{figures:?}");
+    assert!(figures.verify_ms > 0.0, "{figures:?}");
+    edge.rest().await;
+    cloud.rest().await;
+}
+
 /// Media go over the link once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_medium_is_sent_once() {
@@ -155,6 +176,38 @@ async fn a_medium_is_sent_once() {
         .len();
     assert!(first > bytes, "{first} of {bytes}");
     assert!(second < bytes.min(1500), "{second} of {bytes}");
+    cloud.rest().await;
+}
+
+/// A cloud may forget a medium that an edge has sent: it says so, gets it again, and the answer is what it would have been.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_medium_that_the_cloud_has_forgotten_is_sent_again() {
+    let cloud = Bench::with("cloud", &["draft", "target"], "[sessions]\nmedia-mib = 1\n").await;
+    let edge = edge_of(&cloud, "").await;
+    let more = json!({ "temperature": 0, "max_tokens": 20, "logprobs": true });
+    let body = about_picture("Describe the picture.", more);
+    edge.plan(&to(CLOUD), DRAFT);
+    let right = tokens(&edge.answer(&body).await);
+    let bytes = common::picture().len() as u64;
+    let peer = edge.node.peers[0].peer();
+    let picture = Digest::of(&common::picture());
+    for (number, route) in [CLOUD, SPECULATE].into_iter().enumerate() {
+        // All that is kept: nothing else stays beside it.
+        let other = Bytes::from(vec![number as u8; 1 << 20]);
+        peer.media(Digest::of(&other), other).await.unwrap();
+        assert_eq!(peer.has(picture), Some(bytes));
+        edge.plan(&to(route), SEND);
+        let (answer, record) = recorded(&edge, &body).await;
+        assert_eq!(tokens(&answer), right, "{answer}");
+        assert_eq!(answer["msao"]["degraded"], false, "{answer}");
+        assert!(answer["msao"]["bytes_up"].as_u64().unwrap() > bytes);
+        // That is no link that went down.
+        let steps = record["steps"].as_array().unwrap();
+        let lost = |step: &&Value| step["input"]["kind"] == kind::LINK_DOWN;
+        assert_eq!(steps.iter().find(lost), None);
+        assert!(route == CLOUD || !steps.is_empty());
+    }
+    edge.rest().await;
     cloud.rest().await;
 }
 

@@ -64,11 +64,13 @@ impl Node {
         let own = of(self.draft, &self.draft_speeds);
         let target = of(self.target, &self.target_speeds);
         match (own, target) {
-            (Some(own), Some(target)) => Figures {
+            // A draft model that has answered nobody here may have drafted beside the target.
+            (Some(own), Some(target)) if own.draft_tok_per_s > 0.0 => Figures {
                 draft_tok_per_s: own.draft_tok_per_s,
                 ..target
             },
-            (one, other) => one.or(other).unwrap_or(Figures::UNKNOWN),
+            (_, Some(target)) => target,
+            (own, None) => own.unwrap_or(Figures::UNKNOWN),
         }
     }
 

@@ -56,6 +56,8 @@ pub(crate) struct Treated {
     pub target_media: u32,
     /// Bytes of media that a peer does not have.
     pub upload_bytes: u64,
+    /// Of these, those of the largest medium.
+    pub largest_bytes: u64,
     /// Share of what the answer needs of the media that is dropped, in `[0, 1]`: of an item with necessity `R` and sparsity `MAS` of
     /// which the share `k` is kept, `R * max(0, 1 - k / (1 - MAS))`, in the mean over the items, weighted by `R`.
     pub draft_lost: f64,
@@ -81,7 +83,9 @@ impl Treated {
             treated.target_tokens += target.kept;
             target_lost += medium.necessity * lost(medium, target.kept);
             needed += medium.necessity;
-            treated.upload_bytes += bytes(medium, &planned.target, &target);
+            let bytes = bytes(medium, &planned.target, &target);
+            treated.upload_bytes += bytes;
+            treated.largest_bytes = treated.largest_bytes.max(bytes);
         }
         if needed > 0.0 {
             treated.draft_lost = draft_lost / needed;
@@ -198,6 +202,7 @@ mod tests {
             target_tokens: 250,
             target_media: 200,
             upload_bytes: 200_000,
+            largest_bytes: 100_000,
             draft_lost: 0.0,
             target_lost: 0.0,
         };

@@ -47,7 +47,7 @@ pub(crate) struct Upload {
     pub left_bytes: u64,
     pub bytes: u64,
     pub began_ms: f64,
-    /// When the first byte goes: once the peer has said what it has.
+    /// When the first byte goes: at once, or, where the peer is asked whether it has a large medium, once it has said so.
     pub goes_ms: f64,
     /// When the last byte so far had passed.
     pub passed_ms: f64,

@@ -10,10 +10,10 @@ use common::{
     acceptance, answer, by, near, only, paced, pair, play, profile, round_trip, rounds, stream,
     tokens_per_s,
 };
-use msao_core::offload::{Route, Status};
+use msao_core::offload::{Action, Plan, PlanInput, Route, Status, StepInput};
 use msao_link::shaper::LinkConfig;
 use msao_simulate::traffic::{Generator, Medium, Mix, Pattern, Question, Traffic};
-use msao_simulate::{EngineCost, World};
+use msao_simulate::{EngineCost, Plain, World};
 
 const DRAFT_MS: f64 = 2.5;
 const TOKENS: u32 = 30_000;
@@ -121,6 +121,33 @@ fn both_models_in_the_cloud_find_the_best_number_of_drafts() {
 }
 
 #[test]
+fn both_models_in_the_cloud_tell_how_fast_each_of_them_is() {
+    let mut world = pair(DRAFT_MS, 30.0, round_trip(20.0));
+    world.clouds[0].draft = Some("draft".to_owned());
+    let mut traffic = answer(300, 0.8);
+    traffic.questions.push(Question {
+        arrives_ms: 60_000.0,
+        ..traffic.questions[0].clone()
+    });
+    let mut told = Vec::new();
+    let mut decides = Plain::new(
+        |input: PlanInput| {
+            told.push(input.nodes[1].clone());
+            Plan::plain(Route::CloudDraft, 1)
+        },
+        |_: &StepInput| Action::Finish,
+    );
+    play(&world, &traffic, &mut decides);
+    let told = told.last().unwrap();
+    near(told.draft_tok_per_s, 1000.0 / DRAFT_MS, 0.05);
+    near(told.verify_ms, 30.0, 0.05);
+    // Of rounds of eight drafts a half stands, and of those that are judged four fifths.
+    near(told.acceptance, 0.8, 0.3);
+    // It chooses alone at the answer's end at most; some 88 tokens a second are those of both.
+    assert!(told.target_tok_per_s < 1.05 * 1000.0 / 30.0, "{told:?}");
+}
+
+#[test]
 fn an_idle_target_makes_a_slow_edge_no_slower_than_the_cloud() {
     let mut world = pair(200.0, 30.0, round_trip(20.0));
     world.rules.spare = true;
@@ -170,25 +197,24 @@ fn uploads_take_bytes_by_bandwidth_and_are_learned_from() {
     );
     // Then the question, and the answer to it.
     assert!((outcome.ttft_ms - 160.0).abs() < 1.0, "{}", outcome.ttft_ms);
-    let known = Question {
-        media: vec![Medium {
-            cached: true,
-            ..question.media[0].clone()
-        }],
-        ..question
+    let with = |change: fn(&mut Medium)| {
+        let mut question = question.clone();
+        change(&mut question.media[0]);
+        let traffic = Traffic {
+            questions: vec![question],
+            ..Traffic::default()
+        };
+        let results = play(&world, &traffic, &mut by(Route::Cloud));
+        only(&results).outcome.clone()
     };
-    let traffic = Traffic {
-        questions: vec![known],
-        ..Traffic::default()
-    };
-    let results = play(&world, &traffic, &mut by(Route::Cloud));
-    let outcome = &only(&results).outcome;
-    assert!(
-        (outcome.upload_ms - 20.0).abs() < 0.01,
-        "{}",
-        outcome.upload_ms
-    );
-    assert!(outcome.sent_bytes < 2_000.0);
+    // A small one goes without a question: 0.4 Mbit at 20 Mbit/s, and once there and back.
+    let small = with(|medium| medium.bytes = 50_000.0);
+    assert!((small.upload_ms - 40.0).abs() < 0.01, "{small:?}");
+    // What is known to be there is not asked for.
+    let known = with(|medium| medium.cached = true);
+    assert_eq!(known.upload_ms, 0.0);
+    assert!((known.ttft_ms - 20.0).abs() < 1.0, "{known:?}");
+    assert!(known.sent_bytes < 2_000.0);
 }
 
 /// One prompt at a time, each as long as the others, at random moments: the mean wait of an M/D/1 queue is

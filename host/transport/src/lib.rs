@@ -8,8 +8,8 @@
 //! |---|---|
 //! | `POST /node/v1/heartbeat` | HELLO each way, then HEARTBEATs as long as the connection lives; REFUSED when the node begins to drain, HELLO again when it drains no more |
 //! | `POST /node/v1/session` | the frames of one session, both ways at once |
-//! | `HEAD /node/v1/media/{sha256}` | whether a medium is there |
-//! | `PUT /node/v1/media/{sha256}` | a medium |
+//! | `HEAD /node/v1/media/{sha256}` | whether a medium is there: asked of large ones that this node has not sent itself |
+//! | `PUT /node/v1/media/{sha256}` | a medium; one that is there already may come again |
 //! | `GET /node/v1/probe/{bytes}`, `PUT /node/v1/probe` | bytes of no meaning, to see how fast they go |
 //!
 //! Promises:

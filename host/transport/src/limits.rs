@@ -35,6 +35,10 @@ pub const PING_EVERY: Duration = Duration::from_secs(10);
 /// An answer to that takes no longer. It may have to wait behind what the kernel has buffered for a slow link.
 pub const PING_WITHIN: Duration = Duration::from_secs(30);
 
+/// A medium of so many bytes or more is asked for before it is sent: a round trip, where another node may have brought it. A
+/// smaller one is over sooner than the answer would be there.
+pub const ASKED_FROM: u64 = 64 << 10;
+
 /// A small question (`HEAD`) is answered within.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 

@@ -3,16 +3,18 @@
 //! With `n` the tokens that the answer is thought to have, `t` a token's time by the route, all in ms:
 //!
 //! ```text
-//! ready       = rtt (twice where media are sent: they are asked for first) + waits + upload + prompt * t_read
+//! ready       = rtt * trips + waits + upload + prompt * t_read
 //! edge          first = waits + prompt * t_read + t_d, here       rest = (n - 1) * t_d
 //! cloud         first = ready                                     rest = (n - 1) * t_t
-//! cloud-draft   first = ready                                     rest = (n - 1) * t, both models side by side
+//! cloud-draft   first = ready + prompt * t_read * t_d / t_t       rest = (n - 1) * t, both models side by side
 //! speculate     first = ready                                     rest = later + L + (n - 1) * (t_d + (1 - a) * L)
 //! total = first * how far such firsts were off + rest * how far such rests were off
 //! ```
 //!
-//! `later`: by how much the first draft comes after the target is ready. `L` is there once more for the last verdict.
-//! [`stream`] has `L` and `t`.
+//! `trips`: 1; where media are sent 2, for the peer has them before it is asked the question; where one of them is large
+//! 3, for whether it has that it is asked first. `t_d / t_t` is no more than 1: a draft model beside the target reads the
+//! prompt as well, on the same machine, and how fast it does nobody tells. `later`: by how much the first draft comes
+//! after the target is ready. `L` is there once more for the last verdict. [`stream`] has `L` and `t`.
 //!
 //! [`off`] has how far off they were.
 //!
@@ -72,10 +74,13 @@ pub(crate) struct Arm {
     pub(crate) score: f64,
     /// Requests since it was last taken.
     pub(crate) stale: f64,
-    /// 0: it keeps the deadline and finds room. 1: no room as things are. 2 and more: late.
+    /// 0: it keeps the deadline and finds room. 1: no room as things are; the draft model's own answer, too, where no target
+    /// has any that is in time, so that the score decides whether to wait for one. 2 and more: late.
     pub(crate) rank: u32,
     /// Speculation that does not pay.
     pub(crate) declined: bool,
+    /// It would take no less time than the target alone if the figures of the node were just right: no trial is worth it.
+    pub(crate) hopeless: bool,
     /// Of speculation: a token of the target alone, as far off as such tokens were beside the stream's.
     pub(crate) plain_ms: f64,
 }
@@ -109,17 +114,22 @@ struct Row<'a> {
     machine: Machine,
     link: Link,
     acceptance: f64,
+    /// The same as the node tells it.
+    told: f64,
     level: usize,
     upload_ms: f64,
     read_ms: f64,
     ready_ms: f64,
 }
 
-/// What speculation is held against.
+/// What an arm has beside its times.
 #[derive(Clone, Copy, Default)]
-struct Against {
+struct Beside {
     declined: bool,
+    hopeless: bool,
     plain_ms: f64,
+    /// What a draft model beside the target takes to read the prompt.
+    read_ms: f64,
 }
 
 /// Weighs all that can run the request.
@@ -184,13 +194,18 @@ impl<'a> Weighing<'a> {
         }
     }
 
-    /// Share of drafts that stand with a node: what it says, and what requests of this shape showed.
-    fn acceptance(&self, node: &Node, learned: Option<(f64, f64)>) -> f64 {
-        let told = if (0.0..=1.0).contains(&node.acceptance) {
+    /// Share of drafts that stand with a node, as it says.
+    fn told(&self, node: &Node) -> f64 {
+        if (0.0..=1.0).contains(&node.acceptance) {
             node.acceptance
         } else {
             self.settings.acceptance_prior
-        };
+        }
+    }
+
+    /// The same with what requests of this shape showed.
+    fn acceptance(&self, node: &Node, learned: Option<(f64, f64)>) -> f64 {
+        let told = self.told(node);
         let acceptance = match learned {
             Some((mean, count)) => {
                 let count = smaller(count, SURE);
@@ -213,12 +228,8 @@ impl<'a> Weighing<'a> {
         };
         let ready_ms = |level: usize| {
             let (upload_ms, read_ms) = media.times_ms(level, &peer);
-            // Media are asked for before they are sent.
-            let asks = match row > 0 && media.bytes_to_send(level, cached) > 0.0 {
-                true => 2.0,
-                false => 1.0,
-            };
-            let ready_ms = asks * link.rtt_ms + machine.waits_ms + upload_ms + read_ms;
+            let trips = media.round_trips(level, cached);
+            let ready_ms = trips * link.rtt_ms + machine.waits_ms + upload_ms + read_ms;
             (ready_ms, upload_ms, read_ms)
         };
         let mut level = WHOLE;
@@ -232,6 +243,7 @@ impl<'a> Weighing<'a> {
             row,
             node,
             acceptance,
+            told: within(self.told(node), 0.0, MOST_ACCEPTED),
             level,
             upload_ms,
             read_ms,
@@ -254,13 +266,28 @@ impl<'a> Weighing<'a> {
             token_ms,
         };
         let alone_ms = machine.target_ms;
-        self.add(row, Route::Cloud, times(0.0, alone_ms), cloud, None);
-        // What a token takes without this node's drafts.
+        let alone = times(0.0, alone_ms);
+        self.add(row, Route::Cloud, alone, cloud, Beside::default());
+        // What a token takes without this node's drafts; and by the node's own figures, nothing learned.
         let mut plain_ms = alone_ms * cloud.rest;
+        let mut plain_told_ms = alone_ms;
         if drafts {
             let token_ms = side_by_side_ms(machine, row.acceptance);
-            self.add(row, Route::CloudDraft, times(0.0, token_ms), both, None);
+            let token_told_ms = side_by_side_ms(machine, row.told);
+            let read_ms = row.read_ms * machine.beside_share();
+            let saved_ms = (self.weighed.tokens - 1.0) * (alone_ms - token_told_ms);
+            let beside = Beside {
+                hopeless: saved_ms <= read_ms,
+                read_ms,
+                ..Beside::default()
+            };
+            let times = Times {
+                first_ms: row.ready_ms + read_ms,
+                ..times(0.0, token_ms)
+            };
+            self.add(row, Route::CloudDraft, times, both, beside);
             plain_ms = smaller(token_ms * both.rest, plain_ms);
+            plain_told_ms = token_told_ms;
         }
         if speculates {
             let round = Stream {
@@ -268,31 +295,38 @@ impl<'a> Weighing<'a> {
                 verdict_ms: row.link.rtt_ms + verdict_ms(machine, &row.link) + machine.queue_ms,
                 acceptance: row.acceptance,
             };
+            let told = Stream {
+                acceptance: row.told,
+                ..round
+            };
             let later_ms = larger(self.draft_ready_ms - row.ready_ms, 0.0);
             let token_ms = round.token_ms();
-            let pays = token_ms * stream.rest * (1.0 + self.settings.margin) <= plain_ms;
-            let against = Against {
-                declined: !pays,
+            let pays =
+                |token_ms: f64, plain_ms: f64| token_ms * (1.0 + self.settings.margin) <= plain_ms;
+            let beside = Beside {
+                declined: !pays(token_ms * stream.rest, plain_ms),
+                hopeless: !pays(told.token_ms(), plain_told_ms),
                 plain_ms: alone_ms * cloud.rest / stream.rest,
+                read_ms: 0.0,
             };
             let times = times(later_ms + round.verdict_ms, token_ms);
-            self.add(row, Route::Speculate, times, stream, Some(against));
+            self.add(row, Route::Speculate, times, stream, beside);
         }
     }
 
-    fn add(&mut self, row: &Row, route: Route, times: Times, off: Off, against: Option<Against>) {
+    fn add(&mut self, row: &Row, route: Route, times: Times, off: Off, beside: Beside) {
         let tokens = self.weighed.media.tokens.get(row.level).copied();
-        let against = against.unwrap_or_default();
         let arm = Arm {
             route,
             row: row.row,
             level: row.level,
             waits_ms: row.machine.waits_ms,
             upload_ms: row.upload_ms,
-            read_ms: row.read_ms,
+            read_ms: row.read_ms + beside.read_ms,
             acceptance: row.acceptance,
-            declined: against.declined,
-            plain_ms: against.plain_ms,
+            declined: beside.declined,
+            hopeless: beside.hopeless,
+            plain_ms: beside.plain_ms,
             ..self.predicted(times, off)
         };
         self.finish(arm, row.node, tokens.unwrap_or(0.0));
@@ -329,7 +363,13 @@ impl<'a> Weighing<'a> {
             doubt_ms: self.settings.doubt * (1.0 - acceptance) * self.weighed.tokens,
             ..self.predicted(times, off)
         };
+        let targets = &self.weighed.arms;
+        let waits =
+            targets.iter().any(|arm| arm.rank == 1) && targets.iter().all(|arm| arm.rank > 0);
         self.finish(arm, node, tokens.unwrap_or(0.0));
+        if waits && let Some(own) = self.weighed.arms.last_mut() {
+            own.rank = own.rank.max(1);
+        }
     }
 
     /// The times of an arm of which nothing else is said yet.
@@ -356,6 +396,7 @@ impl<'a> Weighing<'a> {
             stale: off.stale,
             rank: 0,
             declined: false,
+            hopeless: false,
             plain_ms: 0.0,
         }
     }

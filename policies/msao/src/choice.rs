@@ -29,7 +29,9 @@ fn drawn(seed: u64) -> f64 {
 }
 
 /// The arm that was not taken for longest, of those close to the best, on the few requests that try one. Never the
-/// draft model's own answer: it is no trial for the client.
+/// draft model's own answer: it is no trial for the client. Nor what cannot pay by the node's own figures, whatever was
+/// learned: so trials cost `explore * explore-band` of all time at most, as far as predictions are right, and a route
+/// that turns out to be slower than predicted is soon no longer close.
 fn tried<'a>(
     arms: &'a [Arm],
     best: &Arm,
@@ -44,7 +46,8 @@ fn tried<'a>(
     let mut tried: Option<&Arm> = None;
     for arm in arms {
         let other = arm.route != best.route || arm.row != best.row;
-        let may = other && arm.route != Route::Edge && arm.rank <= best.rank;
+        let pays = arm.route != Route::Edge && !arm.hopeless;
+        let may = other && pays && arm.rank <= best.rank;
         let longest = tried.is_none_or(|tried| arm.stale > tried.stale);
         if may && longest && arm.stale >= after && arm.score <= close {
             tried = Some(arm);

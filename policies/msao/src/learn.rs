@@ -9,11 +9,10 @@ use alloc::vec::Vec;
 use msao_plugin::{Outcome, Route, Update, overrides, status};
 
 use crate::cells::{self, MAX_ROWS};
+use crate::off::FAR_OFF;
 use crate::shape::Shape;
 use crate::{Note, Settings, noted, within};
 
-/// A time that was further off than by this factor says no more than that.
-const FAR_OFF: f64 = 8.0;
 /// By how much a request that failed, or lost its peer, counts as late.
 const FAILED: f64 = 3.0;
 /// Tokens behind the first from which on their pace says something.

@@ -63,7 +63,13 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn of(node: &Node) -> Machine {
         let queue_ms = amount(node.queue_ms, 0.0);
-        let target_ms = each_ms(node.target_tok_per_s, TARGET_MS);
+        // A target that is only known to verify makes a token in no more time than a pass over drafts.
+        let unknown_ms = if node.verify_ms > 0.0 {
+            smaller(node.verify_ms, MOST)
+        } else {
+            TARGET_MS
+        };
+        let target_ms = each_ms(node.target_tok_per_s, unknown_ms);
         Machine {
             queue_ms,
             waits_ms: queue_ms + amount(node.planned_ms, 0.0),
@@ -72,6 +78,12 @@ impl Machine {
             target_ms,
             pass_ms: amount(node.verify_ms, target_ms),
         }
+    }
+
+    /// What a draft model beside the target takes to read a prompt, as a share of the target's own time for it: as their
+    /// tokens are to each other, and no more than that.
+    pub(crate) fn beside_share(&self) -> f64 {
+        smaller(self.draft_ms / self.target_ms, 1.0)
     }
 }
 

@@ -62,7 +62,12 @@ pub(crate) fn is_wanted(
     let gain_ms = settings.worth * arm.total_ms;
     let level = media.pick(&peer, gain_ms, SMALL);
     let (upload_ms, read_ms) = media.times_ms(level, &peer);
-    let saved_ms = arm.upload_ms + arm.read_ms - upload_ms - read_ms;
+    // A draft model beside the target reads as much.
+    let readers = match arm.route {
+        Route::CloudDraft => 1.0 + machine.beside_share(),
+        _ => 1.0,
+    };
+    let saved_ms = arm.upload_ms + arm.read_ms - upload_ms - readers * read_ms;
     let off = seen(input.calibration.get(cells::PROBE)).map_or(1.0, |(mean, _)| mean);
     let probe_ms = Machine::of(input.here()).waits_ms
         + predicted_ms(input, weighed) * within(off, 1.0 / FAR_OFF, FAR_OFF);

@@ -30,7 +30,7 @@ use crate::arms::Arm;
 use crate::cells::{self, seen};
 use crate::model::{Link, Machine, amount};
 use crate::shape::Shape;
-use crate::{Settings, larger, within};
+use crate::{Settings, larger, smaller, within};
 
 /// Levels.
 pub(crate) const LEVELS: usize = 5;
@@ -40,6 +40,8 @@ pub(crate) const PRUNED: usize = 2;
 pub(crate) const CUT: usize = 3;
 pub(crate) const SMALL: usize = 4;
 
+/// A medium of so many bytes is asked for before it is sent, as nodes have it.
+const ASKED_FROM: f64 = 65_536.0;
 /// What the formula is thought to keep before it has kept anything.
 const ASSUMED_KEPT: f64 = 0.7;
 /// What is made anew is never thought to have less than this share of the formula's bytes, nor more than the tenfold.
@@ -74,6 +76,8 @@ pub(crate) struct Media {
     /// Bytes of media for the target's node, by level. Where nobody has looked at them yet, those of levels that prune
     /// are what they are thought to become.
     pub(crate) bytes: [f64; LEVELS],
+    /// Of these, those of the largest medium.
+    pub(crate) largest: [f64; LEVELS],
     /// Tokens for the target, text included, by level.
     pub(crate) tokens: [f64; LEVELS],
     /// Tokens for a draft model whose drafts are verified, text included.
@@ -91,6 +95,7 @@ impl Media {
         let mut media = Media {
             scored: input.request.has(flag::PROBED),
             bytes: [0.0; LEVELS],
+            largest: [0.0; LEVELS],
             tokens: [0.0; LEVELS],
             draft_tokens: 0.0,
             media_tokens: 0.0,
@@ -158,6 +163,9 @@ impl Media {
         for (all, more) in self.bytes.iter_mut().zip(bytes_by_level) {
             *all += more;
         }
+        for (largest, bytes) in self.largest.iter_mut().zip(bytes_by_level) {
+            *largest = larger(bytes, *largest);
+        }
         let read = tokens * keep;
         let tokens_by_level = [tokens, tokens, read, read, read * area];
         for (all, more) in self.tokens.iter_mut().zip(tokens_by_level) {
@@ -172,6 +180,19 @@ impl Media {
             bytes
         } else {
             larger(bytes - cached, 0.0)
+        }
+    }
+
+    /// Round trips until a node that has so many bytes of the originals has been asked the question.
+    pub(crate) fn round_trips(&self, level: usize, cached: f64) -> f64 {
+        let bytes = self.bytes_to_send(level, cached);
+        let largest = self.largest.get(level).copied().unwrap_or(0.0);
+        if bytes <= 0.0 {
+            1.0
+        } else if smaller(largest, bytes) < ASKED_FROM {
+            2.0
+        } else {
+            3.0
         }
     }
 

@@ -68,7 +68,10 @@ fn line(arm: &Arm) -> String {
     }
     for (is_so, so) in [
         (arm.rank >= 2, "; late"),
-        (arm.rank % 2 == 1, "; no room as things are"),
+        (
+            arm.rank % 2 == 1 && arm.route != Route::Edge,
+            "; no room as things are",
+        ),
         (arm.declined, "; declined: it does not pay"),
     ] {
         if is_so {

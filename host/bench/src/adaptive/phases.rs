@@ -20,7 +20,7 @@ use super::progress::Progress;
 use super::questions::Draw;
 use super::setting::Setting;
 use crate::nodes::between::Between;
-use crate::nodes::client::{ask, question};
+use crate::nodes::client::{ask, operate, question};
 use crate::nodes::pair::{Pair, Places, Wanted};
 use crate::report::Row;
 use crate::vqa::{Question, read};
@@ -36,8 +36,14 @@ const USED_TO: usize = 20;
 const COMPARED: usize = 30;
 /// Seed of the choice of questions.
 const SEED: u64 = 0xada;
-/// Clients that keep the cloud busy.
-const BUSY: u64 = 6;
+/// Clients that keep the cloud busy, and tokens for which each of them has room set aside in the target's cache. As many as fit in
+/// answer; the others wait for room, and who comes behind them waits as well: a queue.
+const BUSY: u64 = 8;
+const BUSY_TOKENS: u32 = 512;
+/// Keys and values of each of the cloud's models, MiB: of the demo's target some 3,200 tokens, six of those clients.
+const CACHE_MIB: u32 = 8;
+/// By how much the wait at the cloud grows at least, as the edge's estimators have it, while others fill its queue.
+const FULL_MS: f64 = 20.0;
 /// Of the best fixed policy's mean latency in a phase, at most.
 const BEST: f64 = 1.1;
 /// Points of accuracy that may be lost, by the adaptive policy and by whoever is beside it.
@@ -85,6 +91,8 @@ struct Seen {
     /// Of a short answer, whether it is the reference word for word.
     right: Option<bool>,
     route: String,
+    /// The wait at the cloud as the edge has it right after; negative where it knows nothing of it.
+    queue_ms: f64,
 }
 
 /// The part's rows.
@@ -138,6 +146,7 @@ async fn run(
     let between = Arc::new(Between::start().await?);
     let wanted = Wanted {
         between: Some(Arc::clone(&between)),
+        cache_mib: Some(CACHE_MIB),
         ..Wanted::default()
     };
     let pair = Pair::start(places, &wanted).await?;
@@ -160,7 +169,7 @@ async fn run(
                             let text = format!("Tell me about number {client}{number}.");
                             let body = json!({
                                 "model": "demo", "messages": [{ "role": "user", "content": text }],
-                                "temperature": 1.5, "seed": number, "max_completion_tokens": 64,
+                                "temperature": 1.5, "seed": number, "max_completion_tokens": BUSY_TOKENS,
                             });
                             // What is refused comes again, as clients do.
                             let answer = ask(cloud, &body).await;
@@ -224,10 +233,13 @@ async fn one(pair: &Pair, asked: &Question) -> Result<Seen> {
         answer.error
     );
     let route = answer.report.get("route").and_then(Value::as_str);
+    let state = operate(pair.operator, "/v1/state", None).await?;
+    let queue_ms = state.pointer("/peers/0/queue-ms").and_then(Value::as_f64);
     Ok(Seen {
         ms: answer.total.as_secs_f64() * 1000.0,
         right: (!asked.long).then(|| answer.text.trim() == asked.answer),
         route: route.unwrap_or_default().to_owned(),
+        queue_ms: queue_ms.context("the edge's state has no queue of the cloud's")?,
     })
 }
 

@@ -33,6 +33,8 @@ pub struct Wanted {
     pub target: Option<PathBuf>,
     /// How models are held, as keys of theirs; in f32 where nothing is said.
     pub held: String,
+    /// Keys and values of each of the cloud's models, MiB, where that matters.
+    pub cache_mib: Option<u32>,
     /// The link, as TOML under `[peers.shape]`.
     pub shape: String,
     /// Other sections of the edge's, as TOML.
@@ -60,6 +62,8 @@ pub struct Pair {
     wanted: Wanted,
 }
 
+/// Keys and values of a model, MiB, where nothing is said.
+const CACHE_MIB: u32 = 512;
 /// The core of each, and of the load's client the edge's.
 const EDGE_CORE: usize = 0;
 const CLOUD_CORE: usize = 1;
@@ -78,7 +82,7 @@ impl Pair {
         let draft = wanted.draft.clone();
         let draft = draft.unwrap_or_else(|| places.models.join("demo-draft"));
         let state = wanted.state.clone().unwrap_or_else(|| "edge".into());
-        let mut text = head("edge", "edge", &state) + &model("draft", &draft, wanted);
+        let mut text = head("edge", "edge", &state) + &model("draft", &draft, wanted, CACHE_MIB);
         let _ = write!(
             text,
             "[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n{}\n[operator]\nlisten = \"127.0.0.1:0\"\n[policy]\n\
@@ -216,8 +220,9 @@ fn start_cloud(places: &Places, wanted: &Wanted, work: &Path, nodes: &str) -> Re
         None => (None, places.models.join("demo-target")),
     };
     let draft = draft.unwrap_or_else(|| places.models.join("demo-draft"));
-    text += &model("draft", &draft, wanted);
-    text += &model("target", &target, wanted);
+    let cache_mib = wanted.cache_mib.unwrap_or(CACHE_MIB);
+    text += &model("draft", &draft, wanted, cache_mib);
+    text += &model("target", &target, wanted, cache_mib);
     text +=
         "[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n[operator]\nlisten = \"127.0.0.1:0\"\n";
     let _ = write!(text, "[sessions]\nlisten = \"{nodes}\"\n");
@@ -232,13 +237,13 @@ fn head(name: &str, role: &str, state: &Path) -> String {
     format!("[node]\nname = \"{name}\"\nrole = \"{role}\"\nstate = \"{state}\"\n")
 }
 
-fn model(role: &str, folder: &Path, wanted: &Wanted) -> String {
+fn model(role: &str, folder: &Path, wanted: &Wanted, cache_mib: u32) -> String {
     let held = match wanted.held.as_str() {
         "" => "precision = \"f32\"\n",
         held => held,
     };
     format!(
-        "[models.{role}]\npath = \"{}\"\n{held}cache-mib = 512\nthreads = 1\nwaiting = 256\n",
+        "[models.{role}]\npath = \"{}\"\n{held}cache-mib = {cache_mib}\nthreads = 1\nwaiting = 256\n",
         folder.display()
     )
 }

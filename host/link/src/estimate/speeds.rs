@@ -172,14 +172,16 @@ impl Speeds {
         self.target.sample(f64::from(tokens), took_ms);
     }
 
-    /// A pass verified `drafts` of an answer in `took_ms`, of which `accepted` stood.
+    /// A pass verified `drafts` of an answer in `took_ms`, of which `accepted` stood. Those behind the first that did not were
+    /// not judged, and say nothing of how often drafts stand.
     pub fn verified(&mut self, drafts: u32, accepted: u32, took_ms: f64) {
         if NEAR_EIGHT.contains(&drafts) {
             self.verify_ms.sample(took_ms);
         }
         let accepted = accepted.min(drafts);
+        let judged = drafts.min(accepted.saturating_add(1));
         self.acceptance
-            .sample(f64::from(accepted), f64::from(drafts));
+            .sample(f64::from(accepted), f64::from(judged));
     }
 
     /// Work began that had waited so long.
@@ -264,8 +266,8 @@ mod tests {
         assert!((figures.draft_tok_per_s - 100.0).abs() < 1e-6);
         assert!((figures.target_tok_per_s - 40.0).abs() < 1e-6);
         assert!((figures.verify_ms - 30.0).abs() < 1e-9);
-        // Of nine drafts seven stood; the last one a little more than the others.
-        assert!((figures.acceptance - 7.0 / 9.0).abs() < 0.02, "{figures:?}");
+        // Of eight drafts that were judged seven stood; the last one counts a little more than the others.
+        assert!((figures.acceptance - 7.0 / 8.0).abs() < 0.02, "{figures:?}");
     }
 
     #[test]

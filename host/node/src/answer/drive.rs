@@ -137,6 +137,11 @@ struct Driver {
     connecting: Option<Finding>,
     /// What is to be said once there is a way.
     outbox: Vec<Frame>,
+    /// What was said on the way that there is, until the other side says something: should it miss media, all of it is said
+    /// again behind them.
+    unheard: Option<Vec<Frame>>,
+    /// Media were sent again, and nothing was heard since.
+    resent: bool,
     /// The way was lost: the machine is told when another stands.
     parted: bool,
     /// Places of the drafts under way, by stamp, and what the draft model said at places not committed yet.
@@ -175,6 +180,8 @@ pub async fn drive(mut job: Job) -> Driven {
         channel: None,
         connecting: None,
         outbox: Vec::new(),
+        unheard: None,
+        resent: false,
         parted: false,
         places: HashMap::new(),
         told: BTreeMap::new(),
@@ -355,7 +362,12 @@ impl Driver {
 
     fn send(&mut self, frame: Frame) {
         match &mut self.channel {
-            Some(channel) => channel.send(addressed(&self.job.cargo, frame)),
+            Some(channel) => {
+                if let Some(unheard) = &mut self.unheard {
+                    unheard.push(frame.clone());
+                }
+                channel.send(addressed(&self.job.cargo, frame));
+            }
             None => {
                 self.outbox.push(frame);
                 if self.connecting.is_none() {
@@ -374,6 +386,25 @@ impl Driver {
             let patient = self.parted;
             self.connecting = Some(way.find(after, patient, elsewhere, cargo, traffic));
         }
+    }
+
+    /// The other side has forgotten media that it had, or is another process than before: they are sent again, and behind them
+    /// what was said. The machine need not know of it. Where they are missing again something is wrong, and the way is lost.
+    fn send_media_again(&mut self) -> Option<Event> {
+        if let Some(way) = &self.job.way {
+            way.target.forget(&self.job.cargo);
+        }
+        let unheard = self.unheard.take().filter(|_| !self.resent);
+        let Some(unheard) = unheard else {
+            self.lose_way();
+            return Some(Event::PeerLost);
+        };
+        tracing::info!("the peer does not have the media any more");
+        self.resent = true;
+        self.channel = None;
+        self.outbox = unheard;
+        self.connect(Duration::ZERO);
+        None
     }
 
     /// The way is lost: another is looked for.
@@ -412,11 +443,12 @@ impl Driver {
                         self.job.way = Some(other);
                     }
                     match way {
-                        Ok(mut channel) => {
-                            for frame in std::mem::take(&mut self.outbox) {
-                                channel.send(addressed(&self.job.cargo, frame));
-                            }
+                        Ok(channel) => {
                             self.channel = Some(channel);
+                            self.unheard = Some(Vec::new());
+                            for frame in std::mem::take(&mut self.outbox) {
+                                self.send(frame);
+                            }
                             self.refused = None;
                             if std::mem::take(&mut self.parted) {
                                 return Event::PeerBack;
@@ -439,8 +471,15 @@ impl Driver {
     }
 
     fn heard(&mut self, frame: Option<Frame>) -> Option<Event> {
+        if let Some(Frame::Refused(refused)) = &frame
+            && refused.code == RefusedCode::MediaMissing
+        {
+            return self.send_media_again();
+        }
+        self.unheard = None;
         match frame {
             Some(Frame::Verdict(verdict)) => {
+                self.resent = false;
                 if !std::mem::replace(&mut self.begun, true) {
                     self.job.ahead.settle();
                 }
@@ -450,14 +489,6 @@ impl Driver {
                     let _nothing = self.edge.advance(self.job.clock.now_ms(), peer);
                 }
                 Some(Event::Verdict(verdict))
-            }
-            Some(Frame::Refused(refused)) if refused.code == RefusedCode::MediaMissing => {
-                // It has forgotten them, or is another process than before: they are sent again.
-                if let Some(way) = &self.job.way {
-                    way.target.forget(&self.job.cargo);
-                }
-                self.lose_way();
-                Some(Event::PeerLost)
             }
             Some(Frame::Refused(refused)) => Some(self.turned_away(refused)),
             Some(Frame::Words(words)) => {

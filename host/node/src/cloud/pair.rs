@@ -2,7 +2,7 @@
 //!
 //! How many tokens it drafts follows what was measured of this very answer ([`Pace`]).
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use msao_core::meter::{Meter, Spent};
@@ -16,6 +16,20 @@ use crate::models::{Awaited, Seat};
 
 /// Drafts a round at most.
 const MOST: usize = 16;
+
+/// What a round of the two took of each.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Round {
+    /// Tokens that the draft model made.
+    pub drafted: u32,
+    /// In so long, in ms.
+    pub draft_ms: f64,
+    /// The target's pass over them, in ms.
+    pub verify_ms: f64,
+}
+
+/// The last round, until somebody takes it.
+pub type Rounds = Arc<Mutex<Option<Round>>>;
 
 /// What is known of the two.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,20 +48,23 @@ pub struct Pair {
     reserve: usize,
     /// What the draft model has cost.
     beside: Beside,
+    rounds: Rounds,
 }
 
 impl Pair {
     /// Both at the beginning of the same answer, which has so many tokens at most. What the draft model costs is written to
-    /// `beside`.
+    /// `beside`, and what each round takes, before its verdict comes, to `rounds`.
     pub fn new(
         target: Box<dyn Seat>,
         draft: Box<dyn Seat>,
         reserve: usize,
         beside: Beside,
+        rounds: Rounds,
     ) -> Pair {
         Pair {
             reserve,
             beside,
+            rounds,
             target,
             draft,
             known: Mutex::default(),
@@ -93,6 +110,12 @@ impl Pair {
         if !first {
             let mut known = self.known();
             (known.pace).saw(drafted, draft_ms, verdict.accepted, verify_ms);
+            let round = Round {
+                drafted: drafted as u32,
+                draft_ms,
+                verify_ms,
+            };
+            *self.rounds.lock().unwrap_or_else(PoisonError::into_inner) = Some(round);
         }
         if !verdict.ended {
             self.follow(drafted, &verdict).await?;

@@ -1,7 +1,7 @@
 //! One session: the cloud's state machine, driven.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use msao_core::digest::Digest;
 use msao_core::sampling::Sampler;
@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use super::Sessions;
 use super::account::{Account, Beside};
 use super::attached::Attached;
-use super::pair::Pair;
+use super::pair::{Pair, Rounds};
 use super::words::Teller;
 use crate::answer::Channel;
 use crate::metrics::Work;
@@ -49,8 +49,8 @@ struct Served {
     words: Option<Teller>,
     /// Tells the edge what it costs, where it wants to know.
     account: Option<Account>,
-    /// The seat is of both models: it makes drafts of its own, and its passes are no passes of the target's.
-    both: bool,
+    /// The seat is of both models: it makes drafts of its own, and says here what they took.
+    rounds: Option<Rounds>,
 }
 
 /// Where the times of its passes go.
@@ -87,8 +87,8 @@ impl Sessions {
             batch_max: MOST_DRAFTS,
             ..Config::default()
         };
-        let beside = Beside::default();
-        let seat = self.seat(&open, &read, &beside);
+        let (beside, rounds) = (Beside::default(), Rounds::default());
+        let seat = self.seat(&open, &read, &beside, &rounds);
         let account = open.cost.then(|| Account::new(beside));
         let decodes = open.wanted != Wanted::Verify;
         let both = open.wanted == Wanted::DecodeWithDraft && self.models_are_alike();
@@ -113,7 +113,7 @@ impl Sessions {
             acceptance: Acceptance::default(),
             words,
             account,
-            both,
+            rounds: both.then_some(rounds),
             passes: Passes {
                 verify: self.metrics.passes(Work::Verify),
                 decode: self.metrics.passes(Work::Decode),
@@ -234,16 +234,16 @@ impl Sessions {
         (self.draft.as_ref()).is_some_and(|draft| draft.identity.tokenizer == own)
     }
 
-    fn seat(&self, open: &Open, read: &Laid, beside: &Beside) -> Opening {
+    fn seat(&self, open: &Open, read: &Laid, beside: &Beside, rounds: &Rounds) -> Opening {
         let on = |model: &Model, top_logprobs| seat_on(model, open, read, top_logprobs);
         let target = on(&self.target, open.top_logprobs);
         match (open.wanted, &self.draft) {
             (Wanted::DecodeWithDraft, Some(draft)) if self.models_are_alike() => {
                 let (draft, reserve) = (on(draft, None), open.max_tokens as usize);
-                let beside = Arc::clone(beside);
+                let (beside, rounds) = (Arc::clone(beside), Arc::clone(rounds));
                 Box::pin(async move {
                     let (target, draft) = tokio::try_join!(target, draft)?;
-                    Ok(Box::new(Pair::new(target, draft, reserve, beside)) as _)
+                    Ok(Box::new(Pair::new(target, draft, reserve, beside, rounds)) as _)
                 })
             }
             _ => target,
@@ -384,7 +384,7 @@ impl Served {
     }
 
     fn learn(&mut self, drafts: u32, verdict: &Verdict, took_ms: f64) {
-        if !self.both {
+        if self.rounds.is_none() {
             let mut times = self.sessions.times();
             times.saw(drafts as usize, took_ms);
             self.acceptance.saw(drafts as usize, verdict.accepted);
@@ -398,11 +398,19 @@ impl Served {
             &passes.decode
         };
         work.observe(took_ms / 1000.0);
+        let took = |rounds: &Rounds| rounds.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let round = self.rounds.as_ref().and_then(took);
+        let accepted = verdict.accepted as u32;
         let mut speeds = self.sessions.speeds();
-        if drafts > 0 {
-            speeds.verified(drafts, verdict.accepted as u32, took_ms);
-        } else {
-            speeds.decoded(verdict.picks.len() as u32, took_ms);
+        match round {
+            // Both models made it: each is as fast as it was by itself.
+            Some(round) if round.drafted > 0 => {
+                speeds.drafted(round.drafted, round.draft_ms);
+                speeds.verified(round.drafted, accepted, round.verify_ms);
+            }
+            Some(round) => speeds.decoded(verdict.picks.len() as u32, round.verify_ms),
+            None if drafts > 0 => speeds.verified(drafts, accepted, took_ms),
+            None => speeds.decoded(verdict.picks.len() as u32, took_ms),
         }
     }
 

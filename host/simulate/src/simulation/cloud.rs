@@ -312,8 +312,10 @@ impl Simulation<'_> {
                         let best = served.acceptance.best(&node.times, 0.0, MOST_DRAFTS);
                         served.machine.limit_batch(best);
                     }
-                    match drafts {
-                        0 => node.target_speeds.decoded(choices, took_ms),
+                    match (drafts, &served.pair) {
+                        // Both models made it, and have told how fast they were.
+                        (0, Some(_)) => {}
+                        (0, None) => node.target_speeds.decoded(choices, took_ms),
                         _ => node.target_speeds.verified(drafts, accepted, took_ms),
                     }
                 }

@@ -160,7 +160,10 @@ impl Simulation<'_> {
     /// The target has said what it makes of the drafts: the draft model is taken to where it is.
     pub(super) fn pair_verified(&mut self, key: Key, what: What) {
         let now_ms = self.now_ms();
-        let served = self.runs.get_mut(key).and_then(|run| run.cloud.as_mut());
+        let Some(run) = self.runs.get_mut(key) else {
+            return;
+        };
+        let served = run.cloud.as_mut();
         let Some(pair) = served.and_then(|served| served.pair.as_mut()) else {
             return;
         };
@@ -188,6 +191,16 @@ impl Simulation<'_> {
         if counts {
             let verify_ms = now_ms - began_ms;
             (pair.pace).saw(drafted as usize, draft_ms, stood as usize, verify_ms);
+            // Each of the two is as fast as it was by itself.
+            if let Some(node) = run.way.and_then(|way| self.nodes.get_mut(way.node)) {
+                let speeds = &mut node.target_speeds;
+                if drafted > 0 {
+                    speeds.drafted(drafted, draft_ms);
+                    speeds.verified(drafted, stood, verify_ms);
+                } else {
+                    speeds.decoded(choices, verify_ms);
+                }
+            }
         }
         let beside = pair.place;
         if !ended {

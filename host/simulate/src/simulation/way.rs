@@ -11,6 +11,8 @@ use crate::traffic::Question;
 
 /// Bytes of media that go at once: behind them a frame has its turn, as on a connection of its own.
 const PIECE: u64 = 8 * 1500;
+/// A medium of so many bytes is asked for before it is sent (`msao_transport::limits::ASKED_FROM`).
+const ASKED_FROM: u64 = 64 << 10;
 /// Bytes of an OPEN for each medium: digest, modality, names of fields.
 const MEDIUM_BYTES: u64 = 64;
 /// After a way was lost, the next is tried after so long, in ms.
@@ -52,19 +54,22 @@ impl Simulation<'_> {
         // What has been sent once is there.
         let first = run.upload.is_none();
         let link = way.link.and_then(|link| self.links.get(link));
-        if let (Some(link), true) = (link, first && run.treated.target_media > 0) {
-            // Whether it has them the peer is asked first, whatever is known of it.
-            let asked_ms = now_ms + link.up.delay_ms() + link.down.delay_ms();
+        // What the peer is known to have is neither asked for nor sent.
+        if let (Some(link), true) = (link, first && bytes > 0) {
+            let goes_ms = match run.treated.largest_bytes >= ASKED_FROM {
+                true => now_ms + link.up.delay_ms() + link.down.delay_ms(),
+                false => now_ms,
+            };
             run.channel = Channel::Uploading;
             run.upload = Some(Upload {
                 left_bytes: bytes,
                 bytes,
                 began_ms: now_ms,
-                goes_ms: asked_ms,
-                passed_ms: asked_ms,
+                goes_ms,
+                passed_ms: goes_ms,
             });
             let event = Event::Piece(key, run.attempt);
-            self.agenda.at(asked_ms, event);
+            self.agenda.at(goes_ms, event);
             return;
         }
         self.opens_channel(key);
@@ -83,10 +88,6 @@ impl Simulation<'_> {
         let (Some(upload), false) = (&mut run.upload, run.ended) else {
             return;
         };
-        if upload.bytes == 0 {
-            // The peer has all of it.
-            return self.uploaded(key);
-        }
         let mut passage = None;
         while upload.left_bytes > 0 {
             let bytes = upload.left_bytes.min(PIECE);
@@ -123,7 +124,6 @@ impl Simulation<'_> {
         if let Some(upload) = run.upload {
             run.account.upload_ms += now_ms - upload.began_ms;
             let link = run.way.and_then(|way| way.link);
-            let link = link.filter(|_| upload.bytes > 0);
             if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
                 link.uploaded(now_ms, upload.bytes, upload.passed_ms - upload.goes_ms);
             }

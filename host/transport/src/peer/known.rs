@@ -6,7 +6,8 @@ use msao_core::digest::Digest;
 
 use crate::limits::MAX_KNOWN;
 
-/// The latest [`MAX_KNOWN`] digests. A peer forgets media too, so this is an estimate: it is asked before each upload.
+/// The latest [`MAX_KNOWN`] digests, of this run of its program. They are not sent again. A peer forgets media too: it says so
+/// when a session names one that it does not have.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     bytes: HashMap<Digest, u64>,

@@ -1,4 +1,4 @@
-//! Media by digest: asked for first, sent once.
+//! Media by digest: sent once. A large one that may have come from another node is asked for first.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::line::Line;
 use super::{Inner, Peer, answer, probe};
 use crate::body::{Counted, Payload};
 use crate::error::TransportError;
-use crate::limits::{ANSWER_WITHIN, STUCK};
+use crate::limits::{ANSWER_WITHIN, ASKED_FROM, STUCK};
 use crate::{lock, routes};
 
 /// What it took to get a medium to a peer.
@@ -25,15 +25,15 @@ pub struct Uploaded {
     /// Bytes of it that went over the link for this caller: none where the peer had it, or where another caller sent it
     /// at the same time.
     pub sent_bytes: u64,
-    /// How long it took to ask the peer whether it has it, ms.
+    /// How long it took to ask the peer whether it has it, ms; 0 where nobody asked.
     pub asked_ms: f64,
     /// How long it took to send, the peer's answer included, ms.
     pub sent_ms: f64,
 }
 
 impl Peer {
-    /// Sees to it that the peer has a medium. Callers with the same digest share one upload; where the one that sends is
-    /// dropped, another begins anew.
+    /// Sees to it that the peer has a medium. What it was seen to have is taken to be there until [`Peer::forget`]. Callers
+    /// with the same digest share one upload; where the one that sends is dropped, another begins anew.
     ///
     /// # Errors
     /// The peer is down or goes down meanwhile, has no room, or finds another digest.
@@ -67,7 +67,7 @@ impl Peer {
         bytes as f64
     }
 
-    /// The peer has said that it does not have a medium.
+    /// The peer has said that it does not have a medium: the next caller sends it again.
     pub fn forget(&self, digest: Digest) {
         lock(&self.inner.known).forget(digest);
     }
@@ -86,7 +86,7 @@ impl Inner {
         flight
     }
 
-    /// Later callers ask the peer again: it may have forgotten.
+    /// Later callers look anew: what the peer was seen to have may have been forgotten since.
     fn landed(&self, digest: Digest, flight: &Arc<OnceCell<()>>) {
         let mut flights = lock(&self.flights);
         let same = flights
@@ -98,20 +98,25 @@ impl Inner {
     }
 
     async fn bring(&self, digest: Digest, bytes: Bytes) -> Result<Uploaded, TransportError> {
+        if lock(&self.known).has(digest).is_some() {
+            return Ok(Uploaded::default());
+        }
         let line = self.bulk_line().await?;
         let path = format!("{}{digest}", routes::MEDIA);
         let begun_ms = self.estimates.now_ms();
-        let there = self.ask(&line, &path).await?;
-        let asked_ms = self.estimates.now_ms() - begun_ms;
         let size = bytes.len() as u64;
-        if there {
-            lock(&self.known).learn(digest, size);
-            return Ok(Uploaded {
-                asked_ms,
-                ..Uploaded::default()
-            });
+        let mut asked_ms = 0.0;
+        if size >= ASKED_FROM {
+            let there = self.ask(&line, &path).await?;
+            asked_ms = self.estimates.now_ms() - begun_ms;
+            if there {
+                lock(&self.known).learn(digest, size);
+                return Ok(Uploaded {
+                    asked_ms,
+                    ..Uploaded::default()
+                });
+            }
         }
-        self.known_not(digest);
         let sent_bytes = self.send(&line, &path, digest, bytes).await?;
         lock(&self.known).learn(digest, size);
         Ok(Uploaded {
@@ -119,10 +124,6 @@ impl Inner {
             asked_ms,
             sent_ms: self.estimates.now_ms() - begun_ms - asked_ms,
         })
-    }
-
-    fn known_not(&self, digest: Digest) {
-        lock(&self.known).forget(digest);
     }
 
     async fn bulk_line(&self) -> Result<Line, TransportError> {

@@ -119,7 +119,7 @@ pub async fn serve(
         places: Arc::new(Semaphore::new(config.sessions)),
         handler,
         clock: Clock::new(),
-        // Without random bytes peers cannot see a restart, and find out as media are asked for.
+        // Without random bytes peers cannot see a restart, and find out as a session names media that are not here.
         instance: instance.unwrap_or_default(),
         phase: watch::Sender::new(phase),
         quiet: Quiet::default(),

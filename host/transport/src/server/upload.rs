@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, count, refuse};
 use crate::body::Payload;
-use crate::limits::MAX_PROBE_BYTES;
+use crate::limits::{ASKED_FROM, MAX_PROBE_BYTES};
 use crate::media_store::StoreError;
 use crate::routes::{self, refusal};
 use crate::stream::lost;
@@ -36,8 +36,21 @@ pub(super) async fn medium(
 ) -> Response<Payload> {
     let store = &connection.server.config.media;
     if store.size(digest).is_some() {
-        // Another peer was faster. The rest of the body is not needed.
-        return Response::new(Payload::Empty);
+        // Somebody has sent it before. A small one comes without a question, and is under way as a whole: breaking it off would
+        // cost more than reading it does. Of a large one the rest is not needed.
+        let body = request.into_body();
+        let small = body
+            .size_hint()
+            .upper()
+            .is_some_and(|most| most < ASKED_FROM);
+        let read = match small {
+            true => take(connection, body, |_| Ok(())).await,
+            false => Ok(()),
+        };
+        return match read {
+            Ok(()) => Response::new(Payload::Empty),
+            Err(refusal) => refusal.answer(),
+        };
     }
     let mut coming = store.begin(digest);
     let mut meter = Meter::from(0);

@@ -1,4 +1,4 @@
-//! Media: asked for first, sent once, kept under their own digest.
+//! Media: sent once, asked for first where they are large, kept under their own digest.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use bytes::Bytes;
 use msao_core::digest::Digest;
 use msao_link::shaper::{Link, LinkConfig};
 use msao_session::frame::RefusedCode;
-use msao_transport::{MediaStore, TransportError};
+use msao_transport::limits::ASKED_FROM;
+use msao_transport::{MediaStore, TransportError, Uploaded};
 use tokio::time::{sleep, timeout};
 
 use super::support::{Cloud, LONG, connected, link, peer_config, until};
@@ -25,17 +26,39 @@ async fn a_medium_goes_once() {
     let first = peer.media(digest, bytes.clone()).await.unwrap();
     assert_eq!(first.sent_bytes, 3_000_000);
     assert_eq!(cloud.media.get(digest), Some(bytes.clone()));
+    assert!(first.asked_ms > 0.0);
+    // What it has sent it does not ask for.
     let again = peer.media(digest, bytes.clone()).await.unwrap();
-    assert_eq!(again.sent_bytes, 0);
-    // Also for another node.
+    assert_eq!(again, Uploaded::default());
+    // Another node asks once.
     let other = connected(peer_config(cloud.address)).await;
-    assert_eq!(
-        other.media(digest, bytes.clone()).await.unwrap().sent_bytes,
-        0
-    );
+    let asked = other.media(digest, bytes.clone()).await.unwrap();
+    assert_eq!(asked.sent_bytes, 0);
+    assert!(asked.asked_ms > 0.0);
+    let again = other.media(digest, bytes.clone()).await.unwrap();
+    assert_eq!(again, Uploaded::default());
     assert_eq!(peer.cached_bytes([digest, Digest([0; 32])]), 3e6);
     peer.forget(digest);
     assert_eq!(peer.cached_bytes([digest]), 0.0);
+}
+
+#[tokio::test]
+async fn a_small_medium_is_sent_without_a_question() {
+    let cloud = Cloud::plain().await;
+    let (digest, bytes) = medium(12, ASKED_FROM as usize - 1);
+    // Each node sends it once, whether it is there or not.
+    for _ in 0..2 {
+        let peer = connected(peer_config(cloud.address)).await;
+        let sent = peer.media(digest, bytes.clone()).await.unwrap();
+        assert_eq!((sent.sent_bytes, sent.asked_ms), (ASKED_FROM - 1, 0.0));
+        assert_eq!(cloud.media.get(digest), Some(bytes.clone()));
+        let again = peer.media(digest, bytes.clone()).await.unwrap();
+        assert_eq!(again, Uploaded::default());
+    }
+    assert_eq!(cloud.media.used(), ASKED_FROM - 1);
+    let (digest, bytes) = medium(13, ASKED_FROM as usize);
+    let peer = connected(peer_config(cloud.address)).await;
+    assert!(peer.media(digest, bytes).await.unwrap().asked_ms > 0.0);
 }
 
 #[tokio::test]
@@ -141,8 +164,11 @@ async fn what_is_larger_than_all_that_is_kept_is_refused() {
     }
     assert_eq!(cloud.media.get(one.0), None);
     assert!(cloud.media.get(two.0).is_some() && cloud.media.get(three.0).is_some());
-    // The peer is asked each time, so what it forgot is sent again.
+    // What it forgot is sent again once it has said so.
     assert!(peer.has(one.0).is_some());
+    let believed = peer.media(one.0, one.1.clone()).await.unwrap();
+    assert_eq!(believed, Uploaded::default());
+    peer.forget(one.0);
     assert_eq!(peer.media(one.0, one.1).await.unwrap().sent_bytes, 40_000);
 }
 

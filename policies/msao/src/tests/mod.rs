@@ -9,6 +9,7 @@ mod plans;
 mod properties;
 mod retaining;
 mod steps;
+mod trials;
 
 const MANIFEST: &str = include_str!("../../policy.toml");
 const PARAMS: [f64; 29] = [

@@ -1,6 +1,8 @@
 //! What came of the phases: the adaptive policy beside the fixed ones that are as often right.
 
-use super::{ADAPTIVE, BEST, COMPARED, Change, FIXED, PHASES, POINTS, Seen, USED_TO, mean};
+use super::{
+    ADAPTIVE, BEST, COMPARED, Change, FIXED, FULL_MS, PHASES, POINTS, Seen, USED_TO, mean,
+};
 use crate::report::Row;
 
 /// Requests of all phases but those without a link: there the edge answers, whoever plans.
@@ -48,19 +50,36 @@ impl Loss {
     }
 }
 
-/// Mean latency of a phase's requests that are compared.
-fn of_phase(seen: &[Seen], phase: usize) -> f64 {
+/// A phase's requests that are compared.
+fn counted(seen: &[Seen], phase: usize) -> impl Iterator<Item = &Seen> {
     let size = USED_TO + COMPARED;
     let own = seen.iter().skip(phase * size).take(size);
-    mean(own.skip(USED_TO).map(|seen| seen.ms))
+    own.skip(USED_TO)
+}
+
+/// Their mean latency.
+fn of_phase(seen: &[Seen], phase: usize) -> f64 {
+    mean(counted(seen, phase).map(|seen| seen.ms))
+}
+
+/// Whether the cloud's queue was full when it should have been: the edge saw it grow. None: there was no such phase.
+fn queue(phases: usize, own: &[Seen]) -> Option<Row> {
+    let is_full = |(_, change): &(&str, Change)| matches!(change, Change::Busy);
+    let full = PHASES.iter().position(is_full);
+    let full = full.filter(|full| (1..phases).contains(full))?;
+    let wait_ms = |phase: usize| mean(counted(own, phase).map(|seen| seen.queue_ms.max(0.0)));
+    let (before_ms, full_ms) = (wait_ms(full - 1), wait_ms(full));
+    let of = format!(
+        "the wait at the cloud that {ADAPTIVE}'s edge estimates while the queue is full, beyond that before"
+    );
+    let more = format!("{full_ms:.0} ms, and {before_ms:.0} ms before");
+    Some(Row::at_least(of, full_ms - before_ms, FULL_MS, " ms").with_more(Some(more)))
 }
 
 /// How often an answer came by which route in a phase, of those that are compared.
 fn routes(seen: &[Seen], phase: usize) -> String {
-    let size = USED_TO + COMPARED;
-    let own = seen.iter().skip(phase * size).take(size).skip(USED_TO);
     let mut routes: Vec<(&str, usize)> = Vec::new();
-    for it in own {
+    for it in counted(seen, phase) {
         match routes.iter_mut().find(|(route, _)| *route == it.route) {
             Some((_, count)) => *count += 1,
             None => routes.push((&it.route, 1)),
@@ -107,6 +126,7 @@ pub(super) fn compared(phases: &[&str], seen: &[Vec<Seen>]) -> Vec<Row> {
                 .fold(row, |row, it| row.with_more(Some(it))),
         );
     }
+    rows.extend(queue(phases.len(), own));
     let whole = |seen: &[Seen]| mean(seen.iter().map(|seen| seen.ms));
     for ((name, fixed), equal) in FIXED.iter().zip(fixed).zip(&equal) {
         let ratio = whole(own) / whole(fixed);
@@ -144,6 +164,7 @@ mod tests {
             ms,
             right: Some(right),
             route: "cloud".into(),
+            queue_ms: 10.0,
         };
         // What comes before one is used to a phase does not count there.
         let mut phase = vec![
@@ -191,6 +212,28 @@ mod tests {
         }
         let rows = compared(&["a phase"], &all);
         assert!(!rows.last().unwrap().met && !rows[0].met, "{rows:?}");
+    }
+
+    #[test]
+    fn a_queue_that_nobody_sees_grow_misses() {
+        let full = PHASES
+            .iter()
+            .position(|(_, change)| matches!(change, Change::Busy))
+            .unwrap();
+        let of = |queue_ms: f64| {
+            let phases = (0..PHASES.len()).map(|phase| {
+                let mut phase_seen = seen(1.0, true);
+                if phase == full {
+                    phase_seen.iter_mut().for_each(|it| it.queue_ms = queue_ms);
+                }
+                phase_seen
+            });
+            let own: Vec<Seen> = phases.flatten().collect();
+            queue(PHASES.len(), &own).unwrap()
+        };
+        assert_eq!((of(150.0).value, of(150.0).met), (Some(140.0), true));
+        assert!(!of(10.0).met && !of(25.0).met);
+        assert!(queue(full, &seen(1.0, true)).is_none());
     }
 
     #[test]
