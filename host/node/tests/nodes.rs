@@ -366,7 +366,7 @@ async fn with_other_ids(cloud: &Bench) -> (Bench, tempfile::TempDir) {
         let draft = models.draft.as_mut().unwrap();
         let processor = msao_processor::Processor::load(folder.path()).unwrap();
         draft.processor = std::sync::Arc::new(processor);
-        draft.identity.tokenizer = msao_core::digest::Digest::of(b"another");
+        draft.identity.tokenizer = Digest::of(b"another");
     })
     .await;
     up(&edge, true).await;

@@ -368,7 +368,7 @@ async fn peers_hear_of_a_drain_and_of_its_end() {
     // Once it is being stopped it is too late.
     cloud.node.stop();
     peer(&edge, false, true).await;
-    let why = refused(&cloud, "/v1/undrain", json!({})).await;
+    let why = refused(&cloud, "/v1/undrain", json!({}), "not_now").await;
     assert!(why.contains("being stopped"), "{why}");
     assert!(cloud.node.is_draining());
 }

@@ -1,4 +1,4 @@
-//! How many requests are simulated a second: `speed [REQUESTS [EDGES [CLOUDS]]]`.
+//! How many requests are simulated a second: `pace [REQUESTS [EDGES [CLOUDS]]]`.
 #![allow(clippy::print_stdout)] // what it is for
 
 use std::time::Instant;
