@@ -261,10 +261,10 @@ async fn what_is_shut_meanwhile_is_shut_for_answers_under_way() {
     let sections = "[confident]\nbudget = 0.5\naudit-rate = 0.5\nsettle-drafts = 30\n";
     let (cloud, edge) = pair("draft=demo-target", sections).await;
     let more = json!({
-        "temperature": 0, "max_tokens": 400, "stream": true, "logit_bias": { "0": -100 },
+        "temperature": 0, "max_tokens": 400, "stream": true, "logit_bias": { "602": -100 },
     });
     let body = asking("Tell me a story.", more);
-    // It may be audited, or whole before that.
+    // It may be audited, or whole before that, or all but so.
     for _ in 0..10 {
         teach(&edge, 30).await;
         edge.plan(&to(SPECULATE, CONFIDENT), COMMIT);
@@ -288,19 +288,16 @@ async fn what_is_shut_meanwhile_is_shut_for_answers_under_way() {
         let end = events.iter().find(|event| event["msao"].is_object());
         let audited = end.unwrap()["msao"]["audited"] == true;
         let record = record_of(&edge, &id).await;
-        let changed = record["outcome"]["overrides"].as_u64().unwrap();
-        if !audited && changed & u64::from(overrides::EXACT) != 0 {
-            let outcome = &record["outcome"];
-            assert!(
-                outcome["unverified"].as_u64() < outcome["tokens"].as_u64(),
-                "{record}"
-            );
+        let outcome = &record["outcome"];
+        let changed = outcome["overrides"].as_u64().unwrap();
+        let verified = outcome["unverified"].as_u64() < outcome["tokens"].as_u64();
+        if !audited && verified && changed & u64::from(overrides::EXACT) != 0 {
             edge.rest().await;
             cloud.rest().await;
             return;
         }
     }
-    panic!("no answer was under way when its floor was shut");
+    panic!("no answer under way went on exactly when its floor was shut");
 }
 
 const EVERY: &str = "[confident]\nbudget = 0.2\naudit-rate = 1.0\nsettle-drafts = 5\n";
