@@ -1,5 +1,5 @@
 //! `mas-joint`: necessity and Modality Activation Sparsity by the reference formulas, and a keep order that weighs
-//! relevance and diversity together.
+//! saliency, relevance and diversity together.
 //!
 //! - [`Sparsity`]: how much of an item can go. `MAS = 1 - (1 - S_sp) * (1 - S_tmp)`.
 //! - [`necessity`]: how much an item is needed: a monotone map of its relevance, whose scale is learned and whose shape is
@@ -30,6 +30,7 @@ parameters! {
         sharpness: f64,
         greedy: u32,
         ridge: f64,
+        salience: f64,
         prior: f64,
         weight: f64,
         knot_0: f64,
@@ -74,7 +75,13 @@ impl PostProcessor for MasJoint {
                 spatial: sparsity.spatial,
                 temporal: sparsity.temporal,
                 unusual: traits.unusual(calibration, &settings),
-                keep_order: order::keep_order(&view, &columns, greedy, settings.ridge),
+                keep_order: order::keep_order(
+                    &view,
+                    &columns,
+                    greedy,
+                    settings.ridge,
+                    settings.salience,
+                ),
             };
             found.push((traits, score));
         }

@@ -1,8 +1,11 @@
 //! Which tokens go last: greedy determinantal selection (CDPruner, arXiv 2506.10967).
 //!
-//! With unit features `f_i` and relevance `r_i` in [0, 1], the kernel is `L = diag(r) (F F^T + ridge I) diag(r)`. Each step
-//! takes the token that adds most to the determinant: the one with the largest `r_i^2 * v_i`, where `v_i` is what is left
+//! With unit features `f_i` and worths `w_i` in [0, 1], the kernel is `L = diag(w) (F F^T + ridge I) diag(w)`. Each step
+//! takes the token that adds most to the determinant: the one with the largest `w_i^2 * v_i`, where `v_i` is what is left
 //! of its variance once those taken before are known.
+//!
+//! There a token is worth its relevance. Here it is worth its saliency too ([`worth`]): what the first layers pay to single tokens is a
+//! rough guide, and by it alone plain ground was kept before things that stand out.
 //!
 //! The usual recursion over the kernel's rows costs `N * T` a step. Features have only 16 dimensions or so, so `v` is
 //! kept in their space: `v_i = ridge + f_i^T M f_i`, with `M` the identity at first and `M -= u u^T / v_j`, `u = M f_j`,
@@ -16,16 +19,17 @@ use msao_plugin::{ItemView, math};
 /// Below this norm a feature has no direction.
 const TINY: f32 = 1e-12;
 
-/// All tokens of the item, most needed first: `greedy` of them by relevance and diversity, the others by relevance.
+/// All tokens of the item, most needed first: `greedy` of them by worth and diversity, the others by worth.
 /// `columns`: its features of length 1.
 pub(crate) fn keep_order(
     view: &ItemView,
     columns: &[Vec<f32>],
     greedy: usize,
     ridge: f64,
+    salience: f64,
 ) -> Vec<u32> {
-    let relevance = relevance(view);
-    let mut taken = select(columns, &relevance, greedy, ridge as f32);
+    let worth = worth(view, salience as f32);
+    let mut taken = select(columns, &worth, greedy, ridge as f32);
     let mut rest: Vec<u32> = (0..view.len() as u32).collect();
     let mut is_taken = alloc::vec![false; view.len()];
     for &token in &taken {
@@ -33,12 +37,31 @@ pub(crate) fn keep_order(
             *flag = true;
         }
     }
-    let at = |token: &u32| relevance.get(*token as usize).copied().unwrap_or(0.0);
+    let at = |token: &u32| worth.get(*token as usize).copied().unwrap_or(0.0);
     rest.retain(|token| is_taken.get(*token as usize) == Some(&false));
     // Stable: equals stay in their own order.
     rest.sort_by(|a, b| at(b).total_cmp(&at(a)));
     taken.append(&mut rest);
     taken
+}
+
+/// What each token is worth by itself, in [0, 1]: its saliency beside the largest, of which the share `salience` counts whatever the
+/// question is, and the rest by [`relevance`]. Relevance alone where saliency says nothing.
+pub(crate) fn worth(view: &ItemView, salience: f32) -> Vec<f32> {
+    let mut worth = relevance(view);
+    let finite = view.saliency.iter().copied().filter(|it| it.is_finite());
+    let most = finite.fold(0.0_f32, f32::max);
+    if most > 0.0 {
+        for (worth, saliency) in worth.iter_mut().zip(view.saliency) {
+            let stands_out = if saliency.is_finite() {
+                (saliency / most).max(0.0)
+            } else {
+                0.0
+            };
+            *worth = stands_out * (salience + (1.0 - salience) * *worth);
+        }
+    }
+    worth
 }
 
 /// What the question pays to each token beyond what any text would, scaled to [0, 1]. All 1 where that is the same for
@@ -88,24 +111,19 @@ pub(crate) fn unit_columns(view: &ItemView) -> Vec<Vec<f32>> {
     columns
 }
 
-/// Takes up to `count` tokens greedily; ends early where nothing relevant is left. Its loops over tokens are element by
+/// Takes up to `count` tokens greedily; ends early where nothing of worth is left. Its loops over tokens are element by
 /// element, so that wide instructions change no bit.
 #[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
-pub(crate) fn select(
-    columns: &[Vec<f32>],
-    relevance: &[f32],
-    count: usize,
-    ridge: f32,
-) -> Vec<u32> {
-    let (dim, tokens) = (columns.len(), relevance.len());
+pub(crate) fn select(columns: &[Vec<f32>], worth: &[f32], count: usize, ridge: f32) -> Vec<u32> {
+    let (dim, tokens) = (columns.len(), worth.len());
     let mut variance: Vec<f32> = alloc::vec![ridge; tokens];
     for column in columns {
         for (left, value) in variance.iter_mut().zip(column) {
             *left += value * value;
         }
     }
-    // A token's worth is its relevance squared times what is left of its variance; that of a taken one is 0.
-    let mut weight: Vec<f32> = relevance.iter().map(|r| r * r).collect();
+    // What a token adds is its worth squared times what is left of its variance; a taken one adds nothing.
+    let mut weight: Vec<f32> = worth.iter().map(|w| w * w).collect();
     let mut matrix: Vec<Vec<f32>> = (0..dim)
         .map(|row| (0..dim).map(|i| if i == row { 1.0 } else { 0.0 }).collect())
         .collect();
@@ -148,18 +166,18 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The first token of the largest worth above 0.
+/// The first token of those that add most, if that is above 0.
 fn largest(weight: &[f32], variance: &[f32]) -> Option<usize> {
-    let worths = weight
+    let gains = weight
         .iter()
         .zip(variance)
         .map(|(weight, left)| weight * left);
-    let (best, worth) =
-        worths
+    let (best, gain) =
+        gains
             .enumerate()
-            .fold((0, 0.0), |best, (token, worth)| match worth > best.1 {
-                true => (token, worth),
+            .fold((0, 0.0), |best, (token, gain)| match gain > best.1 {
+                true => (token, gain),
                 false => best,
             });
-    (worth > 0.0).then_some(best)
+    (gain > 0.0).then_some(best)
 }

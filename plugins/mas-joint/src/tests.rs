@@ -5,8 +5,8 @@ use super::*;
 mod bad_input;
 mod unusual;
 
-const PARAMS: [f64; 15] = [
-    0.9, 2.0, 128.0, 0.1, 20.0, 0.02, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0,
+const PARAMS: [f64; 16] = [
+    0.9, 2.0, 128.0, 0.1, 0.5, 20.0, 0.02, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0,
 ];
 
 fn settings() -> Settings {
@@ -84,7 +84,7 @@ fn by_default_necessity_is_a_logistic_of_relevance() {
 
 #[test]
 fn knots_shape_necessity_and_by_default_leave_it() {
-    let default: Vec<f64> = PARAMS[6..].to_vec();
+    let default: Vec<f64> = PARAMS[7..].to_vec();
     let mapped = |logit: f64, knots: &[f64]| necessity::mapped(logit, knots.try_into().unwrap());
     for logit in [-90.0, -8.0, -7.3, -0.1, 0.0, 1.0, 5.9, 8.0, 40.0] {
         close(mapped(logit, &default), logit);
@@ -201,6 +201,39 @@ fn relevance_is_what_the_question_adds_scaled() {
     probe.report.baseline = vec![0.25, 0.25, 0.0, 0.25];
     let view = probe.report.views().next().unwrap();
     assert_eq!(order::relevance(&view), [0.5, 0.0, 0.0, 1.0]);
+}
+
+#[test]
+fn worth_is_saliency_of_which_the_question_decides_a_part() {
+    let mut probe = Probe::new(2).image(1, 4);
+    probe.report.relevance = vec![0.5, 0.25, 0.75, 0.75];
+    probe.report.baseline = vec![0.25; 4];
+    probe.report.saliency = vec![4.0, 8.0, 2.0, f32::NAN];
+    let worth = |probe: &Probe, salience| {
+        let view = probe.report.views().next().unwrap();
+        order::worth(&view, salience)
+    };
+    // Relevance is 0.5, 0, 1 and 1.
+    assert_eq!(worth(&probe, 0.5), [0.375, 0.5, 0.25, 0.0]);
+    assert_eq!(worth(&probe, 1.0), [0.5, 1.0, 0.25, 0.0]);
+    assert_eq!(worth(&probe, 0.0), [0.25, 0.0, 0.25, 0.0]);
+    // Where nothing stands out the question alone decides.
+    probe.report.saliency = vec![0.0, 0.0, -1.0, f32::INFINITY];
+    assert_eq!(worth(&probe, 0.5), [0.5, 0.0, 1.0, 1.0]);
+}
+
+/// A token that stands out goes before one that the question looks at a little more: a first layer's attention is a rough guide.
+#[test]
+fn what_stands_out_is_kept_before_what_is_looked_at_a_little_more() {
+    let mut probe = Probe::new(2).image(1, 4);
+    probe.report.relevance = vec![0.6, 0.5, 0.7, 0.4];
+    probe.report.baseline = vec![0.0; 4];
+    probe.report.saliency = vec![1.0, 9.0, 1.0, 9.0];
+    probe.report.features = vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0];
+    let mut order = one(&probe).keep_order;
+    order.truncate(2);
+    order.sort_unstable();
+    assert_eq!(order, [1, 3]);
 }
 
 #[test]
