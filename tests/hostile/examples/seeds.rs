@@ -1,4 +1,6 @@
-//! Fills a folder with components to start from: honest ones, and the hostile corpus as far as it is small.
+//! Fills a folder with components to start from: honest ones, and the hostile corpus as far as it is small: `seeds FOLDER`.
+#![allow(clippy::print_stdout)] // it says what it has done
+
 use std::path::PathBuf;
 
 use msao_hostile::build::Core;

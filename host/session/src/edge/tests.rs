@@ -331,7 +331,7 @@ fn flapping(config: Config, lost_ms: f64, every_ms: f64) -> (f64, bool) {
         let due_ms = edge.due_ms().filter(|due_ms| *due_ms <= change_ms);
         let (now_ms, event) = match due_ms {
             Some(due_ms) => (due_ms, Event::Tick),
-            None if changes % 2 == 0 => (change_ms, Event::PeerLost),
+            None if changes.is_multiple_of(2) => (change_ms, Event::PeerLost),
             None => (change_ms, Event::PeerBack),
         };
         changes += u32::from(event != Event::Tick);
