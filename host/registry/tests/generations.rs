@@ -685,60 +685,77 @@ fn traffic(plugins: &Plugins, seed: u64, count: usize) -> usize {
 const QUICK: &str = "[canary]\nsteps = [0.25, 0.5, 1.0]\nmin-samples = 40\n[breaker]\nfailures = 1000000\n\
                      [error-budget]\ninputs = 50000\n";
 
-#[test]
-fn a_canary_that_is_no_worse_takes_over_step_by_step() {
-    let bench = Bench::new(QUICK);
+/// A canary of the same policy, at its first step. The random salt chooses its sessions.
+fn no_worse(bench: &Bench) -> (Plugins, u64) {
     let plugins = bench.plugins();
     plugins
         .activate(Choice::policy(push(&plugins, "salt=1")))
         .unwrap();
     let candidate = plugins
         .canary(Choice::policy(push(&plugins, "salt=2")))
-        .unwrap();
-    let held = plugins.status().rollout.unwrap().verdict;
-    assert!(held.starts_with("no request of the stable"), "{held}");
-    for seed in 0..200 {
-        traffic(&plugins, seed, 50);
+        .unwrap()
+        .number;
+    (plugins, candidate)
+}
+
+/// Plays requests until the rollout has come to that step, or none is left. False: it was turned away as worse.
+///
+/// In at most 5 of 100 trials that is chance (`FALSE_ALARMS` and `EARLY_FALSE_ALARMS`).
+fn comes_to(plugins: &Plugins, step: usize) -> bool {
+    let going = |plugins: &Plugins| {
+        let rollout = plugins.deployment().rollout;
+        rollout.is_some_and(|rollout| rollout.step < step)
+    };
+    for seed in 0..400 {
+        traffic(plugins, seed, 20);
         // The keeper looks every 100 ms.
-        std::thread::sleep(std::time::Duration::from_millis(30));
-        if plugins.deployment().rollout.is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        if !going(plugins) {
             break;
         }
     }
-    until("the candidate is active", || {
-        plugins.deployment().active.number == candidate.number
+    until("the canary goes on or ends", || !going(plugins));
+    let last = format!("{:?}", plugins.history(1)[0].event);
+    !last.contains("it is worse")
+}
+
+/// How often a canary that is no worse is tried where one has to go on: chance turns all of them away once in 60 million.
+const TRIALS: usize = 6;
+
+#[test]
+fn a_canary_that_is_no_worse_takes_over_step_by_step() {
+    let taken_over = (0..TRIALS).any(|_| {
+        let bench = Bench::new(QUICK);
+        let (plugins, candidate) = no_worse(&bench);
+        let held = plugins.status().rollout.unwrap().verdict;
+        assert!(held.starts_with("no request of the stable"), "{held}");
+        if !comes_to(&plugins, usize::MAX) {
+            return false;
+        }
+        assert_eq!(plugins.deployment().active.number, candidate);
+        let events: Vec<String> = (plugins.history(4).iter())
+            .map(|entry| format!("{:?}", entry.event))
+            .collect();
+        assert!(events[0].starts_with("Promoted"), "{events:?}");
+        assert!(
+            events[1].contains("step: 2") && events[2].contains("step: 1"),
+            "{events:?}"
+        );
+        true
     });
-    let events: Vec<String> = (plugins.history(4).iter())
-        .map(|entry| format!("{:?}", entry.event))
-        .collect();
-    assert!(events[0].starts_with("Promoted"), "{events:?}");
-    assert!(
-        events[1].contains("step: 2") && events[2].contains("step: 1"),
-        "{events:?}"
-    );
+    assert!(taken_over, "each was turned away as worse");
 }
 
 #[test]
 fn after_a_restart_at_the_last_step_a_canary_goes_back_one() {
-    let bench = Bench::new(QUICK);
-    {
-        let plugins = bench.plugins();
-        plugins
-            .activate(Choice::policy(push(&plugins, "salt=1")))
-            .unwrap();
-        plugins
-            .canary(Choice::policy(push(&plugins, "salt=2")))
-            .unwrap();
-        let at_last = |plugins: &Plugins| plugins.deployment().rollout.unwrap().step == 2;
-        for seed in 0..200 {
-            if at_last(&plugins) {
-                break;
-            }
-            traffic(&plugins, seed, 10);
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        assert!(at_last(&plugins), "it never came so far");
-    }
+    let bench = (0..TRIALS).find_map(|_| {
+        let bench = Bench::new(QUICK);
+        let (plugins, _) = no_worse(&bench);
+        let at_last = comes_to(&plugins, 2);
+        drop(plugins);
+        at_last.then_some(bench)
+    });
+    let bench = bench.expect("each was turned away as worse");
     let opened = bench.open();
     assert_eq!(opened.plugins.deployment().rollout.unwrap().step, 1);
     assert!(
@@ -808,7 +825,7 @@ fn a_request_that_never_ran_is_not_charged_to_the_canary() {
             .canary(Choice::policy(push(&plugins, words)))
             .unwrap();
         let mut candidates = 0;
-        for scenario in Driver::new(1).take(60) {
+        for scenario in Driver::new(1).take(200) {
             let mut ticket = plugins.admit(&Arrival::new(&scenario.id, scenario.content));
             candidates += u64::from(ticket.side() == Some(Side::Candidate));
             ticket.plan(&scenario.request, &scenario.parts, &scenario.nodes);
