@@ -32,11 +32,12 @@ pub struct ItemReport {
     /// and angles are kept approximately (Johnson and Lindenstrauss 1984). The matrix, `[hidden, FEATURE_WIDTH]` row by
     /// row: `1 / sqrt(FEATURE_WIDTH)`, with the sign that the top bit of each output of SplitMix64 says.
     pub features: Vec<f32>,
-    /// Attention that the text behind the item pays to each token, averaged over that text and the heads of the last
-    /// probe layer. The prompt's first token is left out of the softmax: it draws attention that nothing else wants
-    /// (Xiao et al. 2023, arXiv 2309.17453). What that layer's window hides gets none. Zeros where no text follows.
+    /// Attention that the prompt's last token, with which the answer begins, pays to each token, averaged over the heads of
+    /// the first layer behind the probe's. The prompt's first token is left out of the softmax: it draws attention that
+    /// nothing else wants (Xiao et al. 2023, arXiv 2309.17453). What that layer's window hides gets none. Zeros where a
+    /// medium ends the prompt.
     pub relevance: Vec<f32>,
-    /// The same for a content-free text in the place of the one that follows the last item, averaged over that text
-    /// alone, for every item; empty if none was given.
+    /// The same for a content-free text in the place of the one that follows the last item, averaged over all of that text,
+    /// for every item; empty if none was given.
     pub relevance_of_nothing: Vec<f32>,
 }

@@ -35,24 +35,6 @@ pub(crate) struct Layer {
     pub window: Option<usize>,
 }
 
-/// Takes the queries of some rows out of a pass, in the last layer that it runs.
-#[derive(Debug)]
-pub(crate) struct Tap {
-    /// The rows.
-    pub rows: Vec<i64>,
-    /// Their queries, turned to their positions: `[rows, heads, d]`.
-    pub queries: Option<Tensor>,
-}
-
-impl Tap {
-    /// `queries`: of all rows of the pass, `[all, heads, d]`.
-    pub fn take(&mut self, queries: &Tensor) -> Result<()> {
-        let index = index_tensor(&self.rows, queries.device())?;
-        self.queries = Some(queries.f_index_select(0, &index)?);
-        Ok(())
-    }
-}
-
 /// The tables of M-RoPE.
 #[derive(Debug)]
 struct Rope {
@@ -169,7 +151,6 @@ impl LanguageModel {
         axes: [&[i64]; 3],
         region: &Region,
         spans: &[Span],
-        mut tap: Option<&mut Tap>,
         work: &mut Work,
     ) -> Result<Tensor> {
         let layers = self.layers.get(region.layers()).ok_or_else(|| {
@@ -180,20 +161,16 @@ impl LanguageModel {
         }
         if self.native {
             let angles = self.rope.angles(axes, Kind::Float)?;
-            return native::run(self, layers, x, angles, region, spans, tap, work);
+            return native::run(self, layers, x, angles, region, spans, work);
         }
         let (cos, sin) = self.rope.angles(axes, self.kind)?;
         let mut paged = Paged::new(spans, self.heads(), self.cache_place())?;
         let start = work.hold(x.shallow_clone());
-        let last = region.layers().end - 1;
         work.stack(
             layers.iter().zip(region.layers()),
             start,
             |work, (layer, number), x| {
                 self.layer(layer, x, (&cos, &sin), work, |qkv, work| {
-                    if let (Some(tap), true) = (&mut tap, number == last) {
-                        tap.take(qkv.0)?;
-                    }
                     paged.attend(qkv, region, number, layer.window, work)
                 })
             },
@@ -260,16 +237,32 @@ impl LanguageModel {
         self.head.forward_wide(&normed, work)
     }
 
-    /// One layer over `[rows, hidden]`. `attend` gets queries, keys and values (`[rows, heads, d]` each) and returns
-    /// `[rows, heads * d]`.
-    fn layer(
+    /// The queries `[rows, heads, d]` and keys `[rows, kv heads, d]` with which layer `number` would attend to hidden states
+    /// `x` `[rows, hidden]` of tokens at `axes`. Nothing is kept.
+    pub fn ahead(
+        &self,
+        number: usize,
+        x: &Tensor,
+        axes: [&[i64]; 3],
+        work: &mut Work,
+    ) -> Result<(Tensor, Tensor)> {
+        let layer = self.layers.get(number).ok_or_else(|| {
+            EngineError::request(format!("there is no layer {number} to look ahead to"))
+        })?;
+        let kind = if self.native { Kind::Float } else { self.kind };
+        let (cos, sin) = self.rope.angles(axes, kind)?;
+        let (q, k, _) = self.attending(layer, x, (&cos, &sin), work)?;
+        Ok((q, k))
+    }
+
+    /// One layer's queries, keys and values of `[rows, hidden]`, the first two turned to their positions.
+    fn attending(
         &self,
         layer: &Layer,
         x: &Tensor,
         (cos, sin): (&Tensor, &Tensor),
         work: &mut Work,
-        attend: impl FnOnce((&Tensor, &Tensor, &Tensor), &mut Work) -> Result<Tensor>,
-    ) -> Result<Tensor> {
+    ) -> Result<(Tensor, Tensor, Tensor)> {
         let Heads {
             heads,
             kv_heads,
@@ -284,9 +277,24 @@ impl LanguageModel {
         // Queries and keys turn together.
         let turned = rotate(&qkv.f_narrow(1, 0, heads + kv_heads)?, cos, sin)?;
         let turned = work.hold(turned);
-        let q = turned.f_narrow(1, 0, heads)?;
-        let k = turned.f_narrow(1, heads, kv_heads)?;
-        let v = qkv.f_narrow(1, heads + kv_heads, kv_heads)?;
+        Ok((
+            turned.f_narrow(1, 0, heads)?,
+            turned.f_narrow(1, heads, kv_heads)?,
+            qkv.f_narrow(1, heads + kv_heads, kv_heads)?,
+        ))
+    }
+
+    /// One layer over `[rows, hidden]`. `attend` gets queries, keys and values (`[rows, heads, d]` each) and returns
+    /// `[rows, heads * d]`.
+    fn layer(
+        &self,
+        layer: &Layer,
+        x: &Tensor,
+        (cos, sin): (&Tensor, &Tensor),
+        work: &mut Work,
+        attend: impl FnOnce((&Tensor, &Tensor, &Tensor), &mut Work) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let (q, k, v) = self.attending(layer, x, (cos, sin), work)?;
         let attended = attend((&q, &k, &v), work)?;
         let x = x.f_add(&layer.out.forward(&attended, work)?)?;
         let x = work.hold(x);

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::Activation;
 use crate::error::{EngineError, Result};
-use crate::language::{LanguageModel, Layer, Tap};
+use crate::language::{LanguageModel, Layer};
 use crate::nn::{Linear, Work, activate};
 use crate::paged::Span;
 use crate::pool::Region;
@@ -142,7 +142,6 @@ pub(crate) fn run(
     angles: (Tensor, Tensor),
     region: &Region,
     spans: &[Span],
-    mut tap: Option<&mut Tap>,
     work: &mut Work,
 ) -> Result<Tensor> {
     let mark = work.meter.mark();
@@ -203,11 +202,6 @@ pub(crate) fn run(
             (keys.data_ptr(), values.data_ptr()),
             work,
         )?;
-        if let (Some(tap), true) = (&mut tap, number + 1 == region.layers().end) {
-            // Queries stay in the buffer, turned, until the next layer.
-            let queries = scratch.qkv.f_narrow(1, 0, heads.heads * heads.dim)?;
-            tap.take(&queries.f_reshape([rows as i64, heads.heads, heads.dim])?)?;
-        }
     }
     work.meter.release_to(mark);
     Ok(work.hold(x))

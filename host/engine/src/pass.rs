@@ -6,7 +6,6 @@ use msao_core::meter::{Meter, Phase};
 use tch::Tensor;
 
 use crate::error::{EngineError, Result};
-use crate::language::Tap;
 use crate::logits::Logits;
 use crate::model::Model;
 use crate::nn::{Work, index_tensor};
@@ -168,7 +167,7 @@ impl Model {
         tch::no_grad(|| {
             let before = lengths(parts);
             self.place().enter()?;
-            let mut layers = self.run_layers(pool, parts, Layers::All, None)?;
+            let mut layers = self.run_layers(pool, parts, Layers::All)?;
             let logits = self.wanted_logits(&layers, parts);
             let logits = logits.map(|(logits, meter)| {
                 layers.meters.logits = meter;
@@ -202,19 +201,17 @@ impl Model {
         })
     }
 
-    /// Runs the layers of one region and returns the hidden states after them, `[rows, hidden]`. `tap` takes queries
-    /// out of the last of these layers.
+    /// Runs the layers of one region and returns the hidden states after them, `[rows, hidden]`.
     pub(crate) fn pass_region(
         &self,
         pool: &mut Pool,
         parts: &mut [Part],
         region: usize,
-        tap: Option<&mut Tap>,
     ) -> Result<Tensor> {
         tch::no_grad(|| {
             let before = lengths(parts);
             self.place().enter()?;
-            let layers = self.run_layers(pool, parts, Layers::Region(region), tap)?;
+            let layers = self.run_layers(pool, parts, Layers::Region(region))?;
             if let Err(error) = self.place().wait() {
                 shorten(pool, parts, &before);
                 return Err(error);
@@ -225,13 +222,7 @@ impl Model {
         })
     }
 
-    fn run_layers(
-        &self,
-        pool: &mut Pool,
-        parts: &mut [Part],
-        which: Layers,
-        tap: Option<&mut Tap>,
-    ) -> Result<Ran> {
+    fn run_layers(&self, pool: &mut Pool, parts: &mut [Part], which: Layers) -> Result<Ran> {
         let started = Instant::now();
         let before = lengths(parts);
         for index in 0..parts.len() {
@@ -255,7 +246,7 @@ impl Model {
             }
         }
         let ran = match self.run_fixed(pool, parts, which) {
-            Ok(None) => self.run_reserved(pool, parts, which, tap),
+            Ok(None) => self.run_reserved(pool, parts, which),
             Ok(Some(ran)) => Ok(ran),
             Err(error) => Err(error),
         };
@@ -308,13 +299,7 @@ impl Model {
         }))
     }
 
-    fn run_reserved(
-        &self,
-        pool: &Pool,
-        parts: &[Part],
-        which: Layers,
-        mut tap: Option<&mut Tap>,
-    ) -> Result<Ran> {
+    fn run_reserved(&self, pool: &Pool, parts: &[Part], which: Layers) -> Result<Ran> {
         let language = self.language();
         let mut axes: [Vec<i64>; 3] = Default::default();
         let mut inputs = Vec::new();
@@ -373,7 +358,7 @@ impl Model {
             };
             let mark = work.meter.mark();
             let axes = axes.each_ref().map(Vec::as_slice);
-            let result = language.run(&x, axes, region, &spans, tap.as_deref_mut(), &mut work);
+            let result = language.run(&x, axes, region, &spans, &mut work);
             work.meter.release_to(mark);
             x = result?;
         }

@@ -584,9 +584,10 @@ impl Pool {
     }
 }
 
-/// Layers that the probe runs and that see every token of a prompt: `max(1, layers / 8)`.
+/// Layers that the probe runs and that see every token of a prompt: `max(1, layers / 8)`, and one less than all at most: the
+/// probe reads what the next one would attend to.
 pub(crate) fn lower_layers(layers: usize) -> usize {
-    (layers / 8).max(1).min(layers)
+    (layers / 8).max(1).min(layers.saturating_sub(1))
 }
 
 #[cfg(test)]

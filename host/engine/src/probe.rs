@@ -1,8 +1,11 @@
 //! Looking at a prompt in passing: what encoders and first layers see anyway, written down.
 //!
-//! The layers of the pool's first region run over every token. From them come the attention that the text pays to each
-//! media token; from the encoders' features, saliency and short projections. The hidden states stay here until the
-//! caller has decided what to keep; the other layers then read the kept tokens only, so nothing is computed twice.
+//! The layers of the pool's first region run over every token. The hidden states stay here until the caller has decided
+//! what to keep; the other layers then read the kept tokens only. From the encoders' features come saliency and short
+//! projections; from the hidden states, the attention that the prompt's last token pays to each media token in the layer
+//! that comes next. By then it has read the question, and it is what the answer begins with, so it looks where the answer
+//! is. (In the first layer itself no token knows yet what stands before it, and most of the text asks for nothing.) Only
+//! that layer's queries and keys are worked out for it: these, some thousandths of a prefill, are computed twice.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -13,13 +16,12 @@ use msao_core::probe::{FEATURE_WIDTH, ItemReport, ProbeReport};
 use tch::{Kind, Tensor};
 
 use crate::error::{EngineError, Result};
-use crate::language::Tap;
 use crate::logits::Logits;
 use crate::model::Model;
-use crate::nn::{floats, index_tensor};
+use crate::nn::{Work, floats, index_tensor};
 use crate::paged::Heads;
 use crate::pass::{Input, Part, State};
-use crate::pool::{Pool, Table};
+use crate::pool::Pool;
 use crate::prompt::{Item, Prompt};
 use crate::repeats::Repeats;
 use crate::runner::Piece;
@@ -56,10 +58,6 @@ pub(crate) struct Probe {
     seen: Vec<ItemReport>,
     /// Hidden states after the first layers, piece after piece.
     hidden: Vec<Tensor>,
-    /// Text behind the first item: its places and its queries in the last of the first layers.
-    text: Vec<usize>,
-    queries: Vec<Tensor>,
-    text_from: usize,
     /// Where the items lie.
     places: Vec<Range<usize>>,
     /// What looking has cost so far beyond the prefill.
@@ -89,12 +87,12 @@ struct Begun {
 /// What comes next in a report.
 #[derive(Debug)]
 enum Next {
-    /// What the text saw is gathered.
-    Text,
-    /// The text pays.
+    /// The next layer's keys of the pieces that were read are worked out, piece after piece.
+    Keys(Vec<Tensor>),
+    /// The last token pays.
     TextPays(Paying),
-    /// The content-free text is read.
-    Nothing,
+    /// The content-free text is read. The keys of all tokens are known: `[tokens, kv heads, d]`.
+    Nothing(Tensor),
     /// The content-free text pays.
     NothingPays(Paying),
     Over,
@@ -134,12 +132,6 @@ impl Probe {
                 .map(|item| unseen(item, model.config().vision.merge_size))
                 .collect(),
             hidden: Vec::new(),
-            text: Vec::new(),
-            queries: Vec::new(),
-            text_from: with_tokens(prompt)
-                .map(|item| item.places.end)
-                .min()
-                .unwrap_or(usize::MAX),
             places: prompt
                 .items
                 .iter()
@@ -227,7 +219,7 @@ impl Probe {
             wanted: 0,
         };
         if self.stage != Stage::Looking {
-            let hidden = model.pass_region(pool, &mut [part], 1, None)?;
+            let hidden = model.pass_region(pool, &mut [part], 1)?;
             if !piece.last {
                 return Ok(Logits::nothing(1));
             }
@@ -244,28 +236,8 @@ impl Probe {
             }
             return logits;
         }
-        // Text is what lies in no item.
-        let text: Vec<(i64, usize)> = (0i64..)
-            .zip(&piece.places)
-            .filter(|(_, place)| **place >= self.text_from && !self.in_item(**place))
-            .map(|(row, &place)| (row, place))
-            .collect();
-        let mut tap = Tap {
-            rows: text.iter().map(|(row, _)| *row).collect(),
-            queries: None,
-        };
-        let tapped = (!tap.rows.is_empty()).then_some(&mut tap);
-        let hidden = model.pass_region(pool, &mut [part], 0, tapped)?;
-        self.hidden.push(hidden);
-        if let Some(queries) = tap.queries {
-            self.queries.push(queries);
-            self.text.extend(text.iter().map(|(_, place)| *place));
-        }
+        self.hidden.push(model.pass_region(pool, &mut [part], 0)?);
         Ok(Logits::nothing(1))
-    }
-
-    fn in_item(&self, place: usize) -> bool {
-        self.places.iter().any(|places| places.contains(&place))
     }
 
     /// What was seen, if it has been worked out. May be asked for while what is kept is waited for.
@@ -281,8 +253,8 @@ impl Probe {
         })
     }
 
-    /// Goes on working out the report by one block of rows of text, or by a pass over the content-free text. When it
-    /// fails it is begun anew the next time.
+    /// Goes on working out the report by a piece of the prompt, a block of rows of text, or a pass over the content-free
+    /// text. When it fails it is begun anew the next time.
     pub fn report_on(
         &mut self,
         model: &Model,
@@ -297,7 +269,7 @@ impl Probe {
         let mut begun = match std::mem::replace(&mut self.report, Report::Unasked) {
             Report::Begun(begun) => begun,
             Report::Unasked | Report::Ready(_) => Begun {
-                next: Next::Text,
+                next: Next::Keys(Vec::new()),
                 items: self.seen.clone(),
                 seconds: 0.0,
                 flops: 0,
@@ -332,22 +304,37 @@ impl Probe {
     ) -> Result<()> {
         let items = self.places.as_slice();
         begun.next = match std::mem::replace(&mut begun.next, Next::Over) {
-            Next::Text => match self.text_pays(model, pool, state)? {
-                Some(paying) => Next::TextPays(paying),
-                None => Next::Nothing,
+            Next::Keys(mut keys) => match self.hidden.get(keys.len()) {
+                Some(piece) => {
+                    let first: i64 = keys.iter().map(length).sum();
+                    let at = positions(prompt, first as usize, length(piece) as usize);
+                    let (queries, of_piece) = self.ahead(model, pool, state, piece, &at)?;
+                    keys.push(of_piece);
+                    if keys.len() < self.hidden.len() {
+                        Next::Keys(keys)
+                    } else {
+                        let keys = Tensor::f_cat(&keys, 0)?;
+                        match self.text_pays(model, pool, state, &queries, &keys)? {
+                            Some(paying) => Next::TextPays(paying),
+                            None => Next::Nothing(keys),
+                        }
+                    }
+                }
+                None => Next::Over,
             },
             Next::TextPays(mut paying) => {
                 if paying.pay(items)? {
+                    let keys = paying.attention.all.shallow_clone();
                     let paid = paying.averages(items);
                     for (report, paid) in begun.items.iter_mut().zip(paid) {
                         report.relevance = paid;
                     }
-                    Next::Nothing
+                    Next::Nothing(keys)
                 } else {
                     Next::TextPays(paying)
                 }
             }
-            Next::Nothing => match self.nothing_pays(model, pool, state, prompt)? {
+            Next::Nothing(keys) => match self.nothing_pays(model, pool, state, prompt, &keys)? {
                 Some(paying) => Next::NothingPays(paying),
                 None => Next::Over,
             },
@@ -367,17 +354,50 @@ impl Probe {
         Ok(())
     }
 
-    /// What the text is to pay, if there is any behind an item.
-    fn text_pays(&self, model: &Model, pool: &Pool, state: &mut State) -> Result<Option<Paying>> {
-        if self.queries.is_empty() {
+    /// Queries and keys of hidden states in the layer behind the first ones.
+    fn ahead(
+        &self,
+        model: &Model,
+        pool: &Pool,
+        state: &mut State,
+        hidden: &Tensor,
+        at: &[Vec<i64>; 3],
+    ) -> Result<(Tensor, Tensor)> {
+        let mut work = Work {
+            meter: &mut state.meter,
+            phase: Phase::Prefill,
+        };
+        let mark = work.meter.mark();
+        let at = at.each_ref().map(Vec::as_slice);
+        let both = model
+            .language()
+            .ahead(layer_ahead(pool), hidden, at, &mut work);
+        work.meter.release_to(mark);
+        both
+    }
+
+    /// What the prompt's last token is to pay, unless it is a medium's. `queries`: of the last piece; `keys`: of all.
+    fn text_pays(
+        &self,
+        model: &Model,
+        pool: &Pool,
+        state: &mut State,
+        queries: &Tensor,
+        keys: &Tensor,
+    ) -> Result<Option<Paying>> {
+        let last = length(keys) as usize - 1;
+        if self.places.iter().any(|places| places.contains(&last)) {
             return Ok(None);
         }
-        let queries = Tensor::f_cat(&self.queries, 0)?;
-        let [table, _] = &state.tables;
-        let attention = Attention::new(model, pool, table)?;
-        charge(model, &mut state.meter, self.text.len(), table.tokens());
-        let text = self.text.clone();
-        Ok(Some(Paying::new(attention, queries, text, &self.places)))
+        let query = queries.f_narrow(0, length(queries) - 1, 1)?;
+        let attention = Attention::new(model, layer_ahead(pool), keys)?;
+        charge(model, &mut state.meter, 1, last + 1);
+        Ok(Some(Paying::new(
+            attention,
+            query,
+            vec![last],
+            &self.places,
+        )))
     }
 
     /// What the content-free text is to pay, if there is any and an item before it.
@@ -387,73 +407,62 @@ impl Probe {
         pool: &mut Pool,
         state: &mut State,
         prompt: &Prompt,
+        keys: &Tensor,
     ) -> Result<Option<Paying>> {
         let last = with_tokens(prompt).map(|item| item.places.end).max();
         let nothing = self.options.content_free.len();
         let Some(last) = last.filter(|_| nothing > 0) else {
             return Ok(None);
         };
-        let (queries, mut table) = self.read_nothing(model, pool, state, prompt, last)?;
+        // Where the text behind the item stands; an item that ends the prompt is followed by what comes next.
+        let behind = (prompt.positions.axes.each_ref()).map(|axis| axis.get(last).copied());
+        let begins = match behind {
+            [Some(t), Some(h), Some(w)] => [t, h, w],
+            _ => prompt.positions.next,
+        };
+        let hidden = self.read_nothing(model, pool, state, last, begins)?;
+        let at = begins.map(|first| (first..first + nothing as i64).collect());
+        let (queries, of_nothing) = self.ahead(model, pool, state, &hidden, &at)?;
+        let before = keys.f_narrow(0, 0, last as i64)?;
+        let keys = Tensor::f_cat(&[before, of_nothing], 0)?;
         let places: Vec<usize> = (last..last + nothing).collect();
-        let attention = Attention::new(model, pool, &table);
-        charge(model, &mut state.meter, places.len(), table.tokens());
-        if let Some(region) = pool.regions.first_mut() {
-            region.truncate(&mut table, 0);
-        }
-        Ok(Some(Paying::new(attention?, queries, places, &self.places)))
+        let attention = Attention::new(model, layer_ahead(pool), &keys)?;
+        charge(model, &mut state.meter, places.len(), last + nothing);
+        Ok(Some(Paying::new(attention, queries, places, &self.places)))
     }
 
-    /// Reads the content-free text behind the last item in the first layers. Returns its queries and the table of what it
-    /// saw, which the caller gives back.
+    /// Reads the content-free text behind the prompt's first `last` tokens in the first layers, at positions from `begins` on.
+    /// Returns its hidden states `[ids, hidden]`.
     fn read_nothing(
         &self,
         model: &Model,
         pool: &mut Pool,
         state: &mut State,
-        prompt: &Prompt,
         last: usize,
-    ) -> Result<(Tensor, Table)> {
+        begins: [i64; 3],
+    ) -> Result<Tensor> {
         let [lower, _] = &mut pool.regions;
         let [table, _] = &state.tables;
         let mut beside = State::new();
-        let axes = &prompt.positions.axes;
-        let behind = axes.each_ref().map(|axis| axis.get(last).copied());
-        // Where the text behind the item stands; an item that ends the prompt is followed by what comes next.
-        beside.next_position = match behind {
-            [Some(t), Some(h), Some(w)] => [t, h, w],
-            _ => prompt.positions.next,
-        };
+        beside.next_position = begins;
         if let Some(first) = beside.tables.first_mut() {
             *first = lower.share(table, last);
         }
-        let count = self.options.content_free.len();
-        let mut tap = Tap {
-            rows: (0..count as i64).collect(),
-            queries: None,
-        };
         let part = Part {
             state: &mut beside,
             input: Input::Tokens(&self.options.content_free),
             phase: Phase::Prefill,
             wanted: 0,
         };
-        let ran = model.pass_region(pool, &mut [part], 0, Some(&mut tap));
+        let hidden = model.pass_region(pool, &mut [part], 0);
         state
             .meter
             .add_flops(Phase::Prefill, beside.meter.cost(Phase::Prefill).flops);
-        let [table, _] = beside.tables;
-        match (ran, tap.queries) {
-            (Ok(_), Some(queries)) => Ok((queries, table)),
-            (ran, _) => {
-                let mut table = table;
-                if let Some(region) = pool.regions.first_mut() {
-                    region.truncate(&mut table, 0);
-                }
-                Err(ran
-                    .err()
-                    .unwrap_or_else(|| EngineError::request("the first layers gave no queries")))
-            }
+        let [mut table, _] = beside.tables;
+        if let Some(region) = pool.regions.first_mut() {
+            region.truncate(&mut table, 0);
         }
+        hidden
     }
 
     /// Hands out the hidden states after the first layers, `[L, hidden]`, for the other layers to read from. When it
@@ -461,7 +470,6 @@ impl Probe {
     pub fn go_on(&mut self) -> Result<Tensor> {
         let hidden = tch::no_grad(|| Tensor::f_cat(&self.hidden, 0))?;
         self.stage = Stage::GoingOn;
-        self.queries.clear();
         self.hidden.clear();
         self.report = Report::Unasked;
         Ok(hidden)
@@ -543,10 +551,12 @@ impl Paying {
     }
 }
 
-/// Attention in the last of the first layers, which rows of text pay to what they saw.
+/// Attention in the layer behind the first ones, which rows of text pay to what they saw.
 #[derive(Debug)]
 struct Attention {
     heads: Heads,
+    /// `[tokens, kv heads, d]`, as the layer made them.
+    all: Tensor,
     /// `[kv heads, d, tokens]` in f32.
     keys: Tensor,
     /// `[tokens]`: 0, 1, ...
@@ -556,20 +566,13 @@ struct Attention {
 }
 
 impl Attention {
-    /// `table`: the tokens that the rows saw, in the order of their places.
-    fn new(model: &Model, pool: &Pool, table: &Table) -> Result<Self> {
-        let [lower, _] = &pool.regions;
-        let layer = lower.layers().end - 1;
-        let (keys, _) = lower.layer(layer)?;
-        let device = keys.device();
-        let slots: Vec<i64> = table.slots().iter().map(|&slot| i64::from(slot)).collect();
+    /// `keys`: `[tokens, kv heads, d]`, in the order of their places.
+    fn new(model: &Model, layer: usize, keys: &Tensor) -> Result<Self> {
         Ok(Attention {
             heads: model.language().heads(),
-            keys: keys
-                .f_index_select(0, &index_tensor(&slots, device)?)?
-                .f_to_kind(Kind::Float)?
-                .f_permute([1, 2, 0])?,
-            tokens: Tensor::f_arange(slots.len() as i64, (Kind::Int64, device))?,
+            all: keys.shallow_clone(),
+            keys: keys.f_to_kind(Kind::Float)?.f_permute([1, 2, 0])?,
+            tokens: Tensor::f_arange(length(keys), (Kind::Int64, keys.device()))?,
             window: model.config().text.windows.get(layer).copied().flatten(),
         })
     }
@@ -605,6 +608,23 @@ impl Attention {
             .f_softmax(-1, Kind::Float)?
             .f_sum_dim_intlist([0].as_slice(), false, Kind::Float)?)
     }
+}
+
+/// The layer behind those of the pool's first region.
+fn layer_ahead(pool: &Pool) -> usize {
+    let [lower, _] = &pool.regions;
+    lower.layers().end
+}
+
+/// How long a tensor's first axis is.
+fn length(tensor: &Tensor) -> i64 {
+    tensor.size().first().copied().unwrap_or(0)
+}
+
+/// Positions of `count` tokens of a prompt from place `first` on.
+fn positions(prompt: &Prompt, first: usize, count: usize) -> [Vec<i64>; 3] {
+    let axes = prompt.positions.axes.each_ref();
+    axes.map(|axis| axis.iter().skip(first).take(count).copied().collect())
 }
 
 /// Charges a prompt for the scores of so many rows.
@@ -732,6 +752,9 @@ mod tests {
         let (queries, keys) = (values(places.len() * 4 * 8), values(2 * 8 * 150));
         let attention = Attention {
             heads,
+            all: Tensor::from_slice(&keys)
+                .reshape([2, 8, 150])
+                .permute([2, 0, 1]),
             keys: Tensor::from_slice(&keys).reshape([2, 8, 150]),
             tokens: Tensor::arange(150, (Kind::Int64, Device::Cpu)),
             window: None,

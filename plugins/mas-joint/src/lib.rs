@@ -33,6 +33,7 @@ parameters! {
         salience: f64,
         prior: f64,
         weight: f64,
+        content_free: f64,
         knot_0: f64,
         knot_1: f64,
         knot_2: f64,
@@ -66,7 +67,7 @@ impl PostProcessor for MasJoint {
         for view in report.views() {
             let sparsity = Sparsity::of(&view, settings.tau_t);
             let columns = order::unit_columns(&view);
-            let traits = Traits::of(&view, &sparsity, &columns);
+            let traits = Traits::of(&view, &sparsity, &columns, settings.content_free);
             let necessity = necessity::of(&traits, calibration, &settings);
             mix.add(&traits, view.item.tokens, necessity);
             let score = Score {

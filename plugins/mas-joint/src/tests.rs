@@ -5,8 +5,8 @@ use super::*;
 mod bad_input;
 mod unusual;
 
-const PARAMS: [f64; 16] = [
-    0.9, 2.0, 128.0, 0.1, 0.5, 20.0, 0.02, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0,
+const PARAMS: [f64; 17] = [
+    0.9, 2.0, 128.0, 0.1, 0.5, 20.0, 0.02, 0.5, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0,
 ];
 
 fn settings() -> Settings {
@@ -43,12 +43,15 @@ fn a_still_has_no_temporal_sparsity() {
 fn traits(relevance: f64) -> Traits {
     let mut probe = Probe::new(2).image(10, 10);
     probe.report.items[0].relevance = relevance;
+    // One half in all: what it would draw anyway, however far a content-free text is believed.
+    probe.report.baseline.fill(0.0);
+    probe.report.baseline[0] = 0.5;
     let view = probe.report.views().next().unwrap();
     let sparsity = Sparsity {
         spatial: 0.5,
         temporal: 0.0,
     };
-    Traits::of(&view, &sparsity, &order::unit_columns(&view))
+    Traits::of(&view, &sparsity, &order::unit_columns(&view), 0.5)
 }
 
 fn necessity(relevance: f64, calibration: &Calibration) -> f64 {
@@ -83,8 +86,29 @@ fn by_default_necessity_is_a_logistic_of_relevance() {
 }
 
 #[test]
+fn a_content_free_text_is_believed_as_far_as_told() {
+    let mut probe = Probe::new(2).image(2, 2);
+    // Half of all attention, where a content-free text pays an eighth: four times as much.
+    probe.report.items[0].relevance = 4.0;
+    probe.report.baseline = vec![1.0 / 32.0; 4];
+    let necessity = |believed| {
+        let mut params = PARAMS;
+        params[7] = believed;
+        probe.score::<MasJoint>(&params).items[0].necessity
+    };
+    // Twice ln(4), ln(2) and 0.
+    for (believed, expected) in [(1.0, 16.0 / 17.0), (0.5, 0.8), (0.0, 0.5)] {
+        assert!((necessity(believed) - expected).abs() < 1e-6, "{believed}");
+    }
+    // Without one, relevance is all there is.
+    probe.report.baseline = vec![0.0; 4];
+    let necessity = probe.score::<MasJoint>(&PARAMS).items[0].necessity;
+    close(necessity, 16.0 / 17.0);
+}
+
+#[test]
 fn knots_shape_necessity_and_by_default_leave_it() {
-    let default: Vec<f64> = PARAMS[7..].to_vec();
+    let default: Vec<f64> = PARAMS[8..].to_vec();
     let mapped = |logit: f64, knots: &[f64]| necessity::mapped(logit, knots.try_into().unwrap());
     for logit in [-90.0, -8.0, -7.3, -0.1, 0.0, 1.0, 5.9, 8.0, 40.0] {
         close(mapped(logit, &default), logit);
@@ -156,10 +180,9 @@ fn unusual_is_the_distance_from_what_was_seen() {
 
 #[test]
 fn each_item_teaches_its_traits() {
-    let scores = Probe::new(2)
-        .image(2, 2)
-        .video(2, 1, 1)
-        .score::<MasJoint>(&PARAMS);
+    let mut probe = Probe::new(2).image(2, 2).video(2, 1, 1);
+    probe.report.baseline.fill(0.0);
+    let scores = probe.score::<MasJoint>(&PARAMS);
     let keys: Vec<u32> = scores.updates.iter().map(|update| update.key).collect();
     let items = (8..14).chain(16..22);
     // One image and one clip, then what a set of both is about: its size, and the need of either.

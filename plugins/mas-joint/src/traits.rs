@@ -1,6 +1,6 @@
 //! What is known of an item, and how unusual it is.
 //!
-//! An item has six traits: the logarithm of its relevance, its spatial and temporal sparsity, the logarithm of its number of
+//! An item has six traits: the logarithm of its relevance beside what it would draw anyway, its spatial and temporal sparsity, the logarithm of its number of
 //! tokens, how much its features point the same way, and the logarithm of its mean saliency. For each modality and trait there
 //! is a calibration cell, number `8 * modality + trait`, whose mean and variance follow the traffic.
 //!
@@ -23,6 +23,8 @@ pub(crate) const RELEVANCE: usize = 0;
 
 /// Logarithms of relevance and saliency are held within this; the probe cannot tell more.
 const MAX_LOG: f64 = 10.0;
+/// Share of attention towards which that of a content-free text is drawn.
+const ANYWAY: f64 = 0.5;
 /// Least variance of a trait: traffic that never changes would else make every change infinitely unusual.
 const MIN_VARIANCE: f64 = 1e-3;
 /// Modalities with cells of their own; later ones are taken for the contract's default, an image.
@@ -35,8 +37,13 @@ pub(crate) struct Traits {
 }
 
 impl Traits {
-    /// `columns`: its features of length 1, a column a dimension.
-    pub(crate) fn of(view: &ItemView, sparsity: &Sparsity, columns: &[Vec<f32>]) -> Traits {
+    /// `columns`: its features of length 1, a column a dimension; `content_free`: how far a content-free text is believed.
+    pub(crate) fn of(
+        view: &ItemView,
+        sparsity: &Sparsity,
+        columns: &[Vec<f32>],
+        content_free: f64,
+    ) -> Traits {
         let item = view.item;
         let modality = match item.modality {
             modality if modality < MODALITIES => modality,
@@ -46,10 +53,17 @@ impl Traits {
         let log = |value: f64| math::ln(value).clamp(-MAX_LOG, MAX_LOG);
         let tokens = f64::from(item.tokens.max(1));
         let saliency = sum(view.saliency);
+        let of_nothing = sum(view.baseline);
+        // 0 where no content-free text was looked at: then relevance is what there is.
+        let drawn = if of_nothing > 0.0 {
+            (1.0 - content_free) * math::ln(of_nothing / ANYWAY)
+        } else {
+            0.0
+        };
         Traits {
             modality,
             values: [
-                log(item.relevance),
+                (math::ln(item.relevance) + drawn).clamp(-MAX_LOG, MAX_LOG),
                 sparsity.spatial,
                 sparsity.temporal,
                 math::ln(tokens),

@@ -44,8 +44,6 @@ pub(crate) struct Piece {
     pub x: Tensor,
     /// Where they stand.
     pub axes: [Vec<i64>; 3],
-    /// Their places in the prompt.
-    pub places: Vec<usize>,
     pub rows: usize,
     /// Whether the prompt ends with it.
     pub last: bool,
@@ -183,7 +181,6 @@ impl Reading {
         Ok(Piece {
             x,
             axes: self.prompt.positions.axes.each_ref().map(pick),
-            places: places.to_vec(),
             rows,
             last: rows == left.len(),
         })

@@ -326,14 +326,14 @@ fn whatever_finds_no_device_memory_is_tried_once_more() {
 #[test]
 fn a_report_is_worked_out_between_passes_and_only_once() {
     let mut driven = Driven::new(options());
-    // More rows of text than are taken together, behind the picture.
     let mut seen = picture(&driven, 8);
     seen.input_ids.extend((0..400).map(|n| 3 + n % 50));
     let probing = Open {
         options: OpenOptions {
             keep: None,
             probe: Some(ProbeOptions {
-                content_free: vec![4, 5],
+                // More rows than are taken together.
+                content_free: (0..150).map(|n| 3 + n % 50).collect(),
                 seed: 1,
             }),
         },
@@ -358,9 +358,9 @@ fn a_report_is_worked_out_between_passes_and_only_once() {
         steady.got_one();
         turns += 1;
     };
-    // The text's blocks, what they need, the content-free text, and the turn in which the report is handed over.
-    let blocks = 402usize.div_ceil(64);
-    assert!(turns > blocks, "{turns}");
+    // The prompt's keys, its last token, the content-free text, its blocks, and the turn in which the report is handed over.
+    let blocks = 150usize.div_ceil(64);
+    assert!(turns >= 4 + blocks, "{turns}");
     // Asking again gives the same and costs nothing.
     let flops = driven.engine.runner.meter(id).unwrap().flops();
     let again = driven.ask(session.probed()).unwrap();
@@ -782,8 +782,7 @@ fn a_pass_reads_as_much_of_prompts_as_its_slice_has_time_for() {
 fn passes_through_some_of_the_layers_say_what_a_row_takes_through_all() {
     let mut driven = Driven::new(options());
     let layers = driven.service.config().text.layers;
-    let looked_at = (layers / 8).max(1);
-    assert!(looked_at < layers);
+    let looked_at = (layers / 8).max(1).min(layers - 1);
     let share = |layers_run: usize| layers_run as f64 / layers as f64;
     let prompt = text(64, 1);
     let probing = Open {
