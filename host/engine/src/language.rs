@@ -252,7 +252,8 @@ impl LanguageModel {
         let kind = if self.native { Kind::Float } else { self.kind };
         let (cos, sin) = self.rope.angles(axes, kind)?;
         let (q, k, _) = self.attending(layer, x, (&cos, &sin), work)?;
-        Ok((q, k))
+        // On its own, so that keys that are kept hold no queries.
+        Ok((q, k.f_contiguous()?))
     }
 
     /// One layer's queries, keys and values of `[rows, hidden]`, the first two turned to their positions.

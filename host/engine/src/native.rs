@@ -134,7 +134,6 @@ struct Scratch {
 
 /// Runs `layers`, which are those of `region`: see [`LanguageModel::run`]. `angles`: cosines and sines, `[rows, 1, d]`
 /// in f32.
-#[allow(clippy::too_many_arguments)] // one call site; a struct would only rename the arguments
 pub(crate) fn run(
     model: &LanguageModel,
     layers: &[Layer],

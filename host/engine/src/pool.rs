@@ -629,6 +629,12 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_layer_is_always_left_behind_the_probes() {
+        let lower = [1, 2, 5, 16, 24, 80].map(lower_layers);
+        assert_eq!(lower, [0, 1, 1, 2, 3, 10]);
+    }
+
     fn snapshot(pool: &Pool) -> Vec<(Vec<Holders>, Vec<u32>, usize)> {
         let regions = pool.regions.iter();
         let each = regions.map(|region| {

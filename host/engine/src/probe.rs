@@ -4,8 +4,9 @@
 //! what to keep; the other layers then read the kept tokens only. From the encoders' features come saliency and short
 //! projections; from the hidden states, the attention that the prompt's last token pays to each media token in the layer
 //! that comes next. By then it has read the question, and it is what the answer begins with, so it looks where the answer
-//! is. (In the first layer itself no token knows yet what stands before it, and most of the text asks for nothing.) Only
-//! that layer's queries and keys are worked out for it: these, some thousandths of a prefill, are computed twice.
+//! is. (In the first layer itself no token knows yet what stands before it, and most of the text asks for nothing. A model
+//! of one layer has no other: there the last token's attention does not depend on the question.) For this, one layer's queries and
+//! keys are worked out that the prefill will work out again: of a model of 24 layers some thousandths of a prefill.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -66,7 +67,7 @@ pub(crate) struct Probe {
     report: Report,
 }
 
-/// What is said of it all, once it is asked for: worked out some rows of text at a time, and kept.
+/// What is said of it all, once it is asked for: worked out by and by, and kept.
 #[derive(Debug)]
 enum Report {
     Unasked,
@@ -89,8 +90,6 @@ struct Begun {
 enum Next {
     /// The next layer's keys of the pieces that were read are worked out, piece after piece.
     Keys(Vec<Tensor>),
-    /// The last token pays.
-    TextPays(Paying),
     /// The content-free text is read. The keys of all tokens are known: `[tokens, kv heads, d]`.
     Nothing(Tensor),
     /// The content-free text pays.
@@ -269,7 +268,10 @@ impl Probe {
         let mut begun = match std::mem::replace(&mut self.report, Report::Unasked) {
             Report::Begun(begun) => begun,
             Report::Unasked | Report::Ready(_) => Begun {
-                next: Next::Keys(Vec::new()),
+                next: match with_tokens(prompt).next() {
+                    Some(_) => Next::Keys(Vec::new()),
+                    None => Next::Over,
+                },
                 items: self.seen.clone(),
                 seconds: 0.0,
                 flops: 0,
@@ -314,33 +316,23 @@ impl Probe {
                         Next::Keys(keys)
                     } else {
                         let keys = Tensor::f_cat(&keys, 0)?;
-                        match self.text_pays(model, pool, state, &queries, &keys)? {
-                            Some(paying) => Next::TextPays(paying),
-                            None => Next::Nothing(keys),
+                        if let Some(paid) = self.last_pays(model, pool, state, &queries, &keys)? {
+                            for (report, paid) in begun.items.iter_mut().zip(paid) {
+                                report.relevance = paid;
+                            }
                         }
+                        Next::Nothing(keys)
                     }
                 }
                 None => Next::Over,
             },
-            Next::TextPays(mut paying) => {
-                if paying.pay(items)? {
-                    let keys = paying.attention.all.shallow_clone();
-                    let paid = paying.averages(items);
-                    for (report, paid) in begun.items.iter_mut().zip(paid) {
-                        report.relevance = paid;
-                    }
-                    Next::Nothing(keys)
-                } else {
-                    Next::TextPays(paying)
-                }
-            }
             Next::Nothing(keys) => match self.nothing_pays(model, pool, state, prompt, &keys)? {
                 Some(paying) => Next::NothingPays(paying),
                 None => Next::Over,
             },
             Next::NothingPays(mut paying) => {
                 if paying.pay(items)? {
-                    let paid = paying.averages(items);
+                    let paid = paying.averages();
                     for (report, paid) in begun.items.iter_mut().zip(paid) {
                         report.relevance_of_nothing = paid;
                     }
@@ -367,24 +359,26 @@ impl Probe {
             meter: &mut state.meter,
             phase: Phase::Prefill,
         };
+        model.place().enter()?;
         let mark = work.meter.mark();
         let at = at.each_ref().map(Vec::as_slice);
         let both = model
             .language()
             .ahead(layer_ahead(pool), hidden, at, &mut work);
         work.meter.release_to(mark);
+        model.place().wait()?;
         both
     }
 
-    /// What the prompt's last token is to pay, unless it is a medium's. `queries`: of the last piece; `keys`: of all.
-    fn text_pays(
+    /// What the prompt's last token pays to each item, unless it is a medium's. `queries`: of the last piece; `keys`: of all.
+    fn last_pays(
         &self,
         model: &Model,
         pool: &Pool,
         state: &mut State,
         queries: &Tensor,
         keys: &Tensor,
-    ) -> Result<Option<Paying>> {
+    ) -> Result<Option<Vec<Vec<f32>>>> {
         let last = length(keys) as usize - 1;
         if self.places.iter().any(|places| places.contains(&last)) {
             return Ok(None);
@@ -392,12 +386,9 @@ impl Probe {
         let query = queries.f_narrow(0, length(queries) - 1, 1)?;
         let attention = Attention::new(model, layer_ahead(pool), keys)?;
         charge(model, &mut state.meter, 1, last + 1);
-        Ok(Some(Paying::new(
-            attention,
-            query,
-            vec![last],
-            &self.places,
-        )))
+        let mut paying = Paying::new(attention, query, vec![last], &self.places);
+        while !paying.pay(&self.places)? {}
+        Ok(Some(paying.averages()))
     }
 
     /// What the content-free text is to pay, if there is any and an item before it.
@@ -479,8 +470,8 @@ impl Probe {
 /// Rows of text whose attention is computed together.
 const ROWS_AT_ONCE: usize = 64;
 
-/// What rows of text pay to each item, taken in some rows at a time: long texts behind long prompts would make matrices
-/// of gigabytes, and keep everybody else waiting.
+/// What rows of text behind all items pay to each of them, taken in some rows at a time: much text behind a long prompt would
+/// make matrices of gigabytes, and keep everybody else waiting.
 #[derive(Debug)]
 struct Paying {
     attention: Attention,
@@ -509,7 +500,7 @@ impl Paying {
         }
     }
 
-    /// Takes in the next rows, of which those behind an item pay to it. True once there are no more.
+    /// Takes in the next rows. True once there are no more.
     fn pay(&mut self, items: &[Range<usize>]) -> Result<bool> {
         let left = self.places.get(self.done..).unwrap_or_default();
         let rows = left.chunks(ROWS_AT_ONCE).next().unwrap_or_default();
@@ -520,13 +511,10 @@ impl Paying {
         let queries = self.queries.f_narrow(0, first, rows.len() as i64)?;
         let weights = self.attention.weights(&queries, rows)?;
         for (paid, item) in self.paid.iter_mut().zip(items) {
-            let before = rows.partition_point(|&place| place < item.end);
-            let behind = rows.len() - before;
-            if behind == 0 || item.is_empty() {
+            if item.is_empty() {
                 continue;
             }
             let here = weights
-                .f_narrow(0, before as i64, behind as i64)?
                 .f_narrow(1, item.start as i64, item.len() as i64)?
                 .f_sum_dim_intlist([0].as_slice(), false, Kind::Float)?;
             for (sum, weight) in paid.iter_mut().zip(floats(&here)?) {
@@ -537,15 +525,11 @@ impl Paying {
         Ok(self.done == self.places.len())
     }
 
-    /// For each item what is paid to its tokens by those rows that stand behind it, averaged over rows and heads; zeros
-    /// where none does.
-    fn averages(mut self, items: &[Range<usize>]) -> Vec<Vec<f32>> {
-        for (paid, item) in self.paid.iter_mut().zip(items) {
-            let before = self.places.partition_point(|&place| place < item.end);
-            let all = (self.places.len() - before) as i64 * self.attention.heads.heads;
-            for sum in paid {
-                *sum /= all.max(1) as f32;
-            }
+    /// For each item what is paid to its tokens, averaged over rows and heads.
+    fn averages(mut self) -> Vec<Vec<f32>> {
+        let all = self.places.len() as i64 * self.attention.heads.heads;
+        for sum in self.paid.iter_mut().flatten() {
+            *sum /= all.max(1) as f32;
         }
         self.paid
     }
@@ -555,8 +539,6 @@ impl Paying {
 #[derive(Debug)]
 struct Attention {
     heads: Heads,
-    /// `[tokens, kv heads, d]`, as the layer made them.
-    all: Tensor,
     /// `[kv heads, d, tokens]` in f32.
     keys: Tensor,
     /// `[tokens]`: 0, 1, ...
@@ -570,7 +552,6 @@ impl Attention {
     fn new(model: &Model, layer: usize, keys: &Tensor) -> Result<Self> {
         Ok(Attention {
             heads: model.language().heads(),
-            all: keys.shallow_clone(),
             keys: keys.f_to_kind(Kind::Float)?.f_permute([1, 2, 0])?,
             tokens: Tensor::f_arange(length(keys), (Kind::Int64, keys.device()))?,
             window: model.config().text.windows.get(layer).copied().flatten(),
@@ -710,9 +691,8 @@ mod tests {
             heads.dim as usize,
         );
         let mut paid = vec![0.0; item.len()];
-        let behind = places.iter().filter(|&&place| place >= item.end).count();
         for (row, &place) in places.iter().enumerate() {
-            for head in (0..heads).filter(|_| place >= item.end) {
+            for head in 0..heads {
                 let kv_head = head / (heads / kv_heads);
                 let score = |token: usize| -> f64 {
                     let query = &queries[(row * heads + head) * dim..][..dim];
@@ -725,7 +705,7 @@ mod tests {
                 };
                 let all: f64 = (1..=place).map(score).sum();
                 for (paid, token) in paid.iter_mut().zip(item.clone()) {
-                    *paid += score(token) / all / (behind * heads) as f64;
+                    *paid += score(token) / all / (places.len() * heads) as f64;
                 }
             }
         }
@@ -739,10 +719,9 @@ mod tests {
             kv_heads: 2,
             dim: 8,
         };
-        let items = [3..10, 0..0, 60..90, 149..150];
-        // More rows than are computed together, before, between and behind the items.
-        let in_item = |place: usize| items.iter().any(|item| item.contains(&place));
-        let places: Vec<usize> = (10..149).filter(|&place| !in_item(place)).collect();
+        let items = [3..10, 0..0, 20..40];
+        // More rows than are computed together.
+        let places: Vec<usize> = (41..150).collect();
         assert!(places.len() > ROWS_AT_ONCE + 40);
         let mut bits = SplitMix(7);
         let mut values = |count: usize| -> Vec<f32> {
@@ -752,9 +731,6 @@ mod tests {
         let (queries, keys) = (values(places.len() * 4 * 8), values(2 * 8 * 150));
         let attention = Attention {
             heads,
-            all: Tensor::from_slice(&keys)
-                .reshape([2, 8, 150])
-                .permute([2, 0, 1]),
             keys: Tensor::from_slice(&keys).reshape([2, 8, 150]),
             tokens: Tensor::arange(150, (Kind::Int64, Device::Cpu)),
             window: None,
@@ -766,7 +742,7 @@ mod tests {
             blocks += 1;
         }
         assert_eq!(blocks, places.len().div_ceil(ROWS_AT_ONCE));
-        let paid = paying.averages(&items);
+        let paid = paying.averages();
         assert_eq!(paid.len(), items.len());
         for (item, paid) in items.iter().zip(&paid) {
             let expected = word_by_word(&heads, (&queries, &keys), &places, item);
@@ -777,7 +753,5 @@ mod tests {
             }
         }
         assert!(paid[2].iter().all(|&paid| paid > 0.0));
-        // Nobody stands behind the last.
-        assert_eq!(paid[3], [0.0]);
     }
 }

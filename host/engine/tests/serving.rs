@@ -231,6 +231,48 @@ fn items_of_no_tokens_have_a_report_of_nothing() {
     }
 }
 
+/// Nothing runs before what is kept is said: the one layer is the one looked ahead to.
+#[test]
+fn a_model_of_one_layer_is_looked_at_too() {
+    let name = "qwen2-vl-gqa";
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(root().join("models").join(name)).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let path = folder.path().join("config.json");
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["text_config"]["num_hidden_layers"] = 1.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let (_, case) = chosen().into_iter().find(|(it, _)| it == name).unwrap();
+    for kernels in [Kernels::Best, Kernels::Libtorch] {
+        let options = LoadOptions {
+            precision: Precision::F32,
+            kernels,
+            ..Default::default()
+        };
+        let mut runner = plain(Model::load(folder.path(), &options).unwrap());
+        let id = open(&mut runner, &case);
+        let expected = read(&mut runner, id, 20);
+        runner.close(id).unwrap();
+        let id = probe(&mut runner, &case.prepared.inputs, &[1, 2, 3]);
+        let report = runner.probed(id).unwrap();
+        assert_eq!(report.layers, 0);
+        for item in &report.items {
+            let paid = |each: &[f32]| each.iter().sum::<f32>();
+            assert!(paid(&item.relevance) > 0.0 && paid(&item.relevance_of_nothing) > 0.0);
+        }
+        let keep = Keep {
+            items: vec![None; report.items.len()],
+        };
+        runner.keep(id, &keep).unwrap();
+        assert_close(&read(&mut runner, id, 20), &expected, "one layer");
+        runner.close(id).unwrap();
+        assert_eq!(runner.occupancy(), Default::default());
+    }
+}
+
 #[test]
 fn a_look_is_charged_for_its_projection_and_each_score_once() {
     for (name, case) in chosen() {

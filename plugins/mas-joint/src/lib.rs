@@ -2,7 +2,7 @@
 //! saliency, relevance and diversity together.
 //!
 //! - [`Sparsity`]: how much of an item can go. `MAS = 1 - (1 - S_sp) * (1 - S_tmp)`.
-//! - [`necessity`]: how much an item is needed: a monotone map of its relevance, whose scale is learned and whose shape is
+//! - [`necessity`]: how much an item is needed: a monotone map of its relevance beside what it would draw anyway, whose scale is learned and whose shape is
 //!   fitted to measured harm.
 //! - [`traits`] and [`mix`]: how unusual an item is, and the request as a whole, beside what was seen. An item counts
 //!   as unusual as the more unusual of the two.

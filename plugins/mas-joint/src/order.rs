@@ -4,7 +4,7 @@
 //! takes the token that adds most to the determinant: the one with the largest `w_i^2 * v_i`, where `v_i` is what is left
 //! of its variance once those taken before are known.
 //!
-//! There a token is worth its relevance. Here it is worth its saliency too ([`worth`]): what the first layers pay to single tokens is a
+//! There a token is worth its relevance. Here it is worth its saliency too ([`worth`]): what early layers pay to single tokens is a
 //! rough guide, and by it alone plain ground was kept before things that stand out.
 //!
 //! The usual recursion over the kernel's rows costs `N * T` a step. Features have only 16 dimensions or so, so `v` is

@@ -181,6 +181,7 @@ fn unusual_is_the_distance_from_what_was_seen() {
 #[test]
 fn each_item_teaches_its_traits() {
     let mut probe = Probe::new(2).image(2, 2).video(2, 1, 1);
+    // Then the first trait is 0: relevance as it stands.
     probe.report.baseline.fill(0.0);
     let scores = probe.score::<MasJoint>(&PARAMS);
     let keys: Vec<u32> = scores.updates.iter().map(|update| update.key).collect();

@@ -22,9 +22,9 @@ pub struct ItemView<'a> {
     pub item: &'a Item,
     /// Norm of the token's feature less the item's mean.
     pub saliency: &'a [f32],
-    /// Attention that the question pays to the token.
+    /// Attention that the prompt's last token pays to the token.
     pub relevance: &'a [f32],
-    /// Attention that a content-free text pays to it.
+    /// Attention that a content-free text pays to it, on average.
     pub baseline: &'a [f32],
     /// Frame, or segment of a sound.
     pub frame: &'a [u32],

@@ -144,9 +144,10 @@ def signs(seed, count):
     return torch.tensor(out)
 
 
-def report(lm, x, positions, items, content_free, seed, sink=1):
-    """The probe's values of each item."""
-    layer = probe_layers(lm)
+def report(lm, x, positions, items, content_free, seed, sink=1, back=0, rows=1):
+    """The probe's values of each item. For mistakes: `sink` 0 counts the first token, `back` 1 takes the layer before,
+    `rows` are the last ones that pay."""
+    layer = probe_layers(lm) - back
     weights = weights_of(lm, x, positions, layer)
     last = items[-1][1]
     # The content-free text stands where the text behind the last item began.
@@ -160,7 +161,7 @@ def report(lm, x, positions, items, content_free, seed, sink=1):
         out.append({
             "saliency": (features - features.mean(dim=0)).norm(dim=1),
             "features": features @ matrix.to(features.dtype),
-            "relevance": relevance(weights, [len(x) - 1], item, sink),
+            "relevance": relevance(weights, list(range(len(x) - rows, len(x))), item, sink),
             "nothing": relevance(nothing, list(range(last, last + len(content_free))), item, sink),
         })
     return out
@@ -239,11 +240,17 @@ def run_case(spec, model, processor, name):
 
     seen = report(lm, x, positions, items, content_free, seed)
     with_sink = report(lm, x, positions, items, content_free, seed, sink=0)
+    wrong_layer = report(lm, x, positions, items, content_free, seed, back=1)
+    wrong_rows = report(lm, x, positions, items, content_free, seed, rows=3)
     # A window may hide the first token from what stands behind the items.
     windowed = lm.config.layer_types[first] == "sliding_attention"
     for value in ("relevance", "nothing"):
         for ours, other in zip(seen, with_sink):
             assert windowed or largest(ours[value], other[value]) > MIN_RELEVANCE_MOVED, (spec.name, name, value)
+    for wrong in (wrong_layer, wrong_rows):
+        for ours, other in zip(seen, wrong):
+            moved = largest(ours["relevance"], other["relevance"])
+            assert windowed or moved > MIN_RELEVANCE_MOVED, (spec.name, name, moved)
 
     # What rounding alone moves: the same in f64, encoders included.
     media = cases.media_keys(inputs)

@@ -195,7 +195,7 @@ pub fn default_outcome() -> Outcome {
 }
 
 /// What the probe saw of `items`, where a case gives no lists: every token alike, in rows as square as may be, and half of the
-/// attention paid to each item.
+/// attention paid to all items.
 pub fn default_report(items: Vec<Item>) -> Report {
     let mut report = Report {
         dim: 1,
@@ -207,7 +207,7 @@ pub fn default_report(items: Vec<Item>) -> Report {
         let columns = (1..=each)
             .find(|side| side.saturating_mul(*side) >= each)
             .unwrap_or(1);
-        let share = 0.5 / item.tokens.max(1) as f32;
+        let share = 0.5 / item.tokens.max(1) as f32 / items.len() as f32;
         for token in 0..item.tokens {
             let (frame, place) = (token / each, token % each);
             report.saliency.push(1.0);

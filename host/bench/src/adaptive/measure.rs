@@ -40,7 +40,7 @@ pub struct Item {
     pub modality: Modality,
     /// Its tokens.
     pub tokens: u32,
-    /// What the question pays to it, over what any text would.
+    /// What the prompt's last token pays to it, over what any text would.
     pub relevance: f64,
     /// Harm when all of it is dropped.
     pub harm: f64,

@@ -14,7 +14,7 @@ pub struct Item {
     pub tokens: u32,
     /// Frames or segments; 1 for an image.
     pub frames: u32,
-    /// Attention of the question, divided by that of a content-free text.
+    /// Attention of the prompt's last token, divided by that of a content-free text.
     pub relevance: f64,
 }
 
@@ -27,9 +27,9 @@ pub struct Report {
     pub items: Vec<Item>,
     /// Norm of the token's feature less the item's mean.
     pub saliency: Vec<f32>,
-    /// Attention that the question pays to the token.
+    /// Attention that the prompt's last token pays to the token.
     pub relevance: Vec<f32>,
-    /// Attention that a content-free text pays to it.
+    /// Attention that a content-free text pays to it, on average.
     pub baseline: Vec<f32>,
     /// Frame or segment.
     pub frame: Vec<u32>,

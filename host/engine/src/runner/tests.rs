@@ -79,8 +79,8 @@ fn a_keep_list_that_failed_can_be_given_again() {
     assert_eq!(runner.tokens(id).unwrap(), tokens);
     let still = (0..runner.capacity()).rposition(|tokens| runner.fits(tokens));
     assert_eq!(still, free);
-    assert_eq!(runner.probed(id).unwrap().items.len(), items);
     spoil(&mut runner, id);
+    assert_eq!(runner.probed(id).unwrap().items.len(), items);
     let all = Keep {
         items: vec![None; items],
     };

@@ -60,7 +60,7 @@ pub struct ServiceOptions {
     /// How long such a pass may take, about: who comes or leaves waits for its end. Again 16 rows at least.
     pub idle_prompt_slice: Duration,
     /// Longest that a medium is encoded between two passes while others are being answered, and that what a probe saw is
-    /// worked out. A block of the encoder, or of some rows of text, that has begun is finished.
+    /// worked out. A block of the encoder, a piece of the prompt, or some rows of text that have begun are finished.
     pub encode_slice: Duration,
     /// Most bytes of logits that open sessions keep, two rows each; who would go beyond waits as for room in the cache.
     /// One session is always let in.

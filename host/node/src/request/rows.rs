@@ -152,8 +152,9 @@ pub fn report(probe: &ProbeReport) -> offload::Report {
             modality: number(item.modality),
             tokens: tokens as u32,
             frames: tokens.div_ceil(per_frame) as u32,
-            // 1 where nothing was asked, as the contract says; next to nothing is nothing.
-            relevance: if of_nothing > 0.0 {
+            // 1 where nothing was asked, as the contract says: no content-free text was looked at, a medium ends the prompt,
+            // or a window hides the item from the last token. Next to nothing is nothing.
+            relevance: if asked > 0.0 && of_nothing > 0.0 {
                 finite(asked / of_nothing, 1.0)
             } else {
                 1.0
@@ -336,6 +337,10 @@ mod tests {
             }],
             ..ProbeReport::default()
         };
+        // Nothing was asked of an item that its last token does not see.
+        let mut unasked = probe.clone();
+        unasked.items[0].relevance = vec![0.0; 4];
+        assert_eq!(super::report(&unasked).items[0].relevance, 1.0);
         let report = report(&probe);
         assert_eq!(
             (&report.frame[..], &report.x[..]),
