@@ -340,7 +340,7 @@ mod tests {
         // Nothing was asked of an item that its last token does not see.
         let mut unasked = probe.clone();
         unasked.items[0].relevance = vec![0.0; 4];
-        assert_eq!(super::report(&unasked).items[0].relevance, 1.0);
+        assert_eq!(report(&unasked).items[0].relevance, 1.0);
         let report = report(&probe);
         assert_eq!(
             (&report.frame[..], &report.x[..]),
