@@ -518,7 +518,8 @@ impl Runner {
         }
     }
 
-    /// Goes on working out what the probe saw, by a piece of the prompt or some rows of the content-free text. When it fails it is begun anew the next time.
+    /// Goes on working out what the probe saw, by a piece of the prompt or some rows of the content-free text. When it fails it
+    /// is begun anew the next time.
     pub fn report_on(&mut self, id: SequenceId) -> Result<()> {
         self.check_memory(Task::Report)?;
         let running = self.sequences.get_mut(&id).ok_or_else(|| unknown(id))?;

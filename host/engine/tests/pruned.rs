@@ -16,8 +16,8 @@ use msao_golden::{Case, Pruned, cases_of, pruned, root};
 /// reference by up to a fifth of it (`f64_difference` in the files); the least mistake that the files were drawn to show
 /// moves logits by twenty times as much.
 const TOLERANCE: f32 = 2e-4;
-/// The same for shares of attention, whose mistakes move ten times as much.
-const RELEVANCE_TOLERANCE: f32 = 2e-6;
+/// The same for shares of attention; of one row's, rounding alone moves up to two fifths of it.
+const RELEVANCE_TOLERANCE: f32 = 1e-6;
 /// Read in pieces that end in the middle of items.
 const PIECE: usize = 13;
 

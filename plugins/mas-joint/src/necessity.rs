@@ -1,8 +1,8 @@
 //! How much an item is needed: `1 / (1 + e^-g(k * ln r))`, where `r = a / (b^c * (1/2)^(1 - c))` is the share of attention `a`
 //! that the answer's beginning pays to the item, beside the share `b` that it would draw anyway.
 //!
-//! **What it would draw anyway** is what a content-free text pays. That is one reading of one text, which scatters by more than
-//! what it corrects where several media stand before it, so it is drawn towards one half, as if by a prior: `c`, the parameter
+//! **What it would draw anyway** is what a content-free text pays. That is one reading of one text, which scatters, so it
+//! is drawn towards one half, as if by a prior: `c`, the parameter
 //! `content-free`, is how far it is believed.
 //!
 //! **The scale** is learned: `k = sharpness / spread`. Models differ in how far attention departs from 1 at all; `spread` is the

@@ -1,8 +1,8 @@
 //! What is known of an item, and how unusual it is.
 //!
 //! An item has six traits: the logarithm of its relevance beside what it would draw anyway, its spatial and temporal
-//! sparsity, the logarithm of its number of tokens, how much its features point the same way, and the logarithm of its mean saliency. For each modality and trait there
-//! is a calibration cell, number `8 * modality + trait`, whose mean and variance follow the traffic.
+//! sparsity, the logarithm of its number of tokens, how much its features point the same way, and the logarithm of its mean
+//! saliency. For each modality and trait there is a calibration cell, number `8 * modality + trait`, whose mean and variance follow the traffic.
 //!
 //! **Unusual** is `1 - n / (n + prior) * exp(-d / 8)`, with `n` items seen and `d` the mean over the traits of the squared
 //! distance from their mean, in variances: near 0 for what is seen all the time, 0.4 at two standard deviations, 1 far

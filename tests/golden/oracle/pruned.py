@@ -31,10 +31,10 @@ FEATURE_WIDTH = 16
 MORE = 3
 # Of each row of logits every eighth is kept.
 COLUMN_STEP = 8
-# What rounding may move: a fifth of the tests' tolerances.
+# What rounding may move: a fifth of the tests' tolerances; of one row's attention, two fifths.
 MAX_NOISE = 4e-5
 MAX_RELEVANCE_NOISE = 4e-7
-# What a mistake must move at least: twenty times the tolerance; of one row's attention, ten times.
+# What a mistake must move at least: twenty times the tolerance.
 MIN_MOVED = 4e-3
 MIN_RELEVANCE_MOVED = 2e-5
 

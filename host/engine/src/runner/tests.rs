@@ -71,6 +71,8 @@ fn a_keep_list_that_failed_can_be_given_again() {
         items: vec![None; items],
     };
     drop_first.items[0] = Some(vec![0]);
+    let report = runner.probed(id).unwrap();
+    assert_eq!(report.items.len(), items);
     spoil(&mut runner, id);
     let error = runner.keep(id, &drop_first).unwrap_err();
     assert!(matches!(error, EngineError::Torch(_)), "{error}");
@@ -79,8 +81,8 @@ fn a_keep_list_that_failed_can_be_given_again() {
     assert_eq!(runner.tokens(id).unwrap(), tokens);
     let still = (0..runner.capacity()).rposition(|tokens| runner.fits(tokens));
     assert_eq!(still, free);
+    assert_eq!(runner.probed(id).unwrap(), report);
     spoil(&mut runner, id);
-    assert_eq!(runner.probed(id).unwrap().items.len(), items);
     let all = Keep {
         items: vec![None; items],
     };
