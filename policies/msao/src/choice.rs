@@ -7,8 +7,8 @@ use crate::{Settings, reason};
 
 /// What was chosen, and by what.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Chosen {
-    pub(crate) arm: Arm,
+pub(crate) struct Chosen<'a> {
+    pub(crate) arm: &'a Arm,
     /// Score of the best other one; -1 where there is none.
     pub(crate) next: f64,
     /// Of the manifest.
@@ -57,7 +57,11 @@ fn tried<'a>(
 }
 
 /// `None`: nothing can run it.
-pub(crate) fn choose(weighed: &Weighed, input: &PlanInput, settings: &Settings) -> Option<Chosen> {
+pub(crate) fn choose<'a>(
+    weighed: &'a Weighed,
+    input: &PlanInput,
+    settings: &Settings,
+) -> Option<Chosen<'a>> {
     let (mut best, mut second): (Option<&Arm>, Option<&Arm>) = (None, None);
     for arm in weighed.arms.iter().filter(|arm| !arm.declined) {
         if best.is_none_or(|best| is_better(arm, best)) {
@@ -73,7 +77,7 @@ pub(crate) fn choose(weighed: &Weighed, input: &PlanInput, settings: &Settings) 
     let next = if tried.is_some() { Some(best) } else { second };
     let declines = |other: &Arm| other.declined && other.row == arm.row;
     Some(Chosen {
-        arm: *arm,
+        arm,
         next: next.map_or(-1.0, |next| next.score),
         reason: match arm {
             _ if tried.is_some() => reason::TRIES,

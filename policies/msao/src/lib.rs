@@ -185,7 +185,7 @@ impl Policy for Msao {
         let Some(chosen) = choice::choose(&weighed, input, &settings) else {
             return Decision::Run(planning::nothing());
         };
-        if probe::is_wanted(input, &settings, &weighed, &chosen.arm) {
+        if probe::is_wanted(input, &settings, &weighed, chosen.arm) {
             return Decision::Probe;
         }
         Decision::Run(planning::plan(input, &settings, &weighed, &chosen))

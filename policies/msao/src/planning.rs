@@ -72,7 +72,7 @@ pub(crate) fn plan(
     weighed: &Weighed,
     chosen: &Chosen,
 ) -> Plan {
-    let arm = &chosen.arm;
+    let arm = chosen.arm;
     let node = input.nodes.get(arm.row as usize).unwrap_or(&Node::UNKNOWN);
     let (machine, link) = (
         Machine::of(node),

@@ -23,8 +23,9 @@ use msao_state::{Folding, Recorded};
 use self::compare::{Verdict, decisions, differences, host_failed, same_updates};
 use self::report::{Replayed, Report};
 
-/// Decisions whose plans are asked for in one go, between two looks at the clock.
-const BATCH: usize = 4096;
+/// Decisions whose plans are asked for in one go, between two looks at the clock: enough that looking takes no time, few
+/// enough that their answers are written to memory that was just in use, as a node's are.
+const BATCH: usize = 128;
 
 /// How to replay.
 #[derive(Clone, Debug, Default)]

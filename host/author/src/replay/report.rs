@@ -120,6 +120,8 @@ pub struct Speed {
     pub plan_s: f64,
     /// From the first byte read to the last comparison, s.
     pub whole_s: f64,
+    /// Calls of `plan` a second, nothing else counted. A decision takes one, or two where it asks for the probe.
+    pub plans_per_s: f64,
     /// Decisions a second in the calls of `plan` alone.
     pub decisions_per_s: f64,
     /// Decisions a second, everything counted.
@@ -304,11 +306,12 @@ impl Report {
 
     /// Fills in what follows from the times.
     pub fn finish(&mut self, read: Duration, whole: Duration) {
-        let rate = |s: f64| self.decisions as f64 / s.max(1e-9);
+        let per_s = |number: u64, s: f64| number as f64 / s.max(1e-9);
         self.speed.read_s = read.as_secs_f64();
         self.speed.whole_s = whole.as_secs_f64();
-        self.speed.decisions_per_s = rate(self.speed.plan_s);
-        self.speed.whole_per_s = rate(self.speed.whole_s);
+        self.speed.plans_per_s = per_s(self.plan_calls, self.speed.plan_s);
+        self.speed.decisions_per_s = per_s(self.decisions, self.speed.plan_s);
+        self.speed.whole_per_s = per_s(self.decisions, self.speed.whole_s);
     }
 
     /// Decisions of this verdict.
