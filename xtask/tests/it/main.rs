@@ -1,0 +1,4 @@
+//! Rules for what is in the tree.
+
+mod dependencies;
+mod tree;
