@@ -228,7 +228,7 @@ fn memory_that_is_not_there_refuses_the_request_and_others_go_on() {
     }
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture"])
-        .arg("memory_that_is_not_there_refuses_the_request_and_others_go_on")
+        .arg("failures::memory_that_is_not_there_refuses_the_request_and_others_go_on")
         .env(CHILD, "1")
         .output()
         .unwrap();

@@ -524,6 +524,8 @@ fn serve(name: &str, kernels: Kernels, numbers: &[u32]) {
         .unwrap()
         .block_on(async {
             let service_options = ServiceOptions {
+                // Not left to the process: tests beside this one set it to one.
+                threads: Some(2),
                 runner: RunnerOptions {
                     prefixes: 3,
                     ..runner_options
