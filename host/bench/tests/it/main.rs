@@ -1,0 +1,4 @@
+//! What proofs rest on, on samples.
+
+mod adaptive;
+mod demo_pair;
