@@ -1,0 +1,7 @@
+//! The built command.
+
+mod clients;
+mod commands;
+mod hostile;
+mod operate;
+mod twin;
