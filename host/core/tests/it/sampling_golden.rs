@@ -13,7 +13,7 @@ use msao_core::sampling::{Noise, Sampler, SamplingParams, Scratch};
 use serde_json::Value;
 
 fn golden() -> Value {
-    serde_json::from_str(include_str!("golden/noise.json")).unwrap()
+    serde_json::from_str(include_str!("../golden/noise.json")).unwrap()
 }
 
 fn u32_of(value: &Value) -> u32 {
@@ -110,7 +110,7 @@ fn a_fresh_process_picks_the_same() {
     let child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "picks_are_golden",
+            "sampling_golden::picks_are_golden",
             "--nocapture",
             "--test-threads=1",
         ])

@@ -1,6 +1,6 @@
 //! How long one pick takes with the vocabulary of a real model. Not a pass or fail of every run: machines differ.
 //!
-//! `cargo test --release -p msao-core --test sampling_speed -- --ignored --nocapture`
+//! `cargo test --release -p msao-core --test it sampling_speed -- --ignored --nocapture`
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
