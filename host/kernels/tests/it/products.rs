@@ -2,11 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)] // a test's helpers may panic
 
-mod common;
-
-use common::{Rows, close, matrix, numbers, on_each, stored};
 use msao_kernels::{Element, Format, gather, linear};
 use proptest::prelude::*;
+
+use crate::common::{Rows, close, matrix, numbers, on_each, stored};
 
 /// The pairs that `linear` takes: weights, rows, results.
 const PAIRS: [(Format, Element, Element); 7] = [

@@ -1,11 +1,10 @@
 //! Normalisation, the MLP's gate and residuals against f64, value by value.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)] // a test's helpers may panic
 
-mod common;
-
-use common::{Rows, close, encode, numbers, on_each, stored};
 use msao_kernels::{Element, add, gated_silu, rms_norm};
 use proptest::prelude::*;
+
+use crate::common::{Rows, close, encode, numbers, on_each, stored};
 
 fn elements() -> impl Strategy<Value = Element> {
     prop_oneof![Just(Element::F32), Just(Element::Bf16)]

@@ -2,10 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)] // a test's helpers may panic
 
-mod common;
-
-use common::{Rows, matrix, numbers, on_each};
 use msao_kernels::{Element, Format, Instructions, KernelError, instructions, linear, supported};
+
+use crate::common::{Rows, matrix, numbers, on_each};
 
 #[test]
 fn the_best_that_the_cpu_has_runs() {

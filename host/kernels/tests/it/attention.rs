@@ -1,11 +1,10 @@
 //! Attention, rotation and the cache's write against plain loops in f64.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)] // a test's helpers may panic
 
-mod common;
-
-use common::{Rows, close, encode, numbers, on_each, stored};
 use msao_kernels::{Element, HeadShape, Span, attend, rotate_and_store};
 use proptest::prelude::*;
+
+use crate::common::{Rows, close, encode, numbers, on_each, stored};
 
 #[derive(Clone, Debug)]
 struct Case {

@@ -1,5 +1,5 @@
 //! What the tests share: buffers of either element with a stride, and numbers that differ.
-#![allow(dead_code)] // each test file uses a part of it
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)] // a test's helpers may panic
 
 use half::{bf16, f16};
 use msao_kernels::{Element, Format, Instructions, PackedMatrix, View, ViewMut, supported};

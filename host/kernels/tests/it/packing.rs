@@ -2,11 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout)] // a test's helpers may panic
 
-mod common;
-
-use common::{encode, numbers, on_each, stored};
 use msao_kernels::{Element, Format, KernelError, PackedMatrix, supported};
 use proptest::prelude::*;
+
+use crate::common::{encode, numbers, on_each, stored};
 
 const FORMATS: [Format; 3] = [Format::F32, Format::Bf16, Format::Int8];
 const ELEMENTS: [Element; 3] = [Element::F32, Element::Bf16, Element::F16];
