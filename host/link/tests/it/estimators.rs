@@ -1,8 +1,6 @@
 //! What estimators promise, whatever they are told: nothing negative, nothing that is no number, no time that runs back; and
 //! on constant input they converge.
 
-mod support;
-
 use msao_core::offload::Node;
 use msao_link::estimate::{
     EstimateConfig, Figures, Heartbeat, LinkEstimator, Speeds, Transfer, UNKNOWN,
@@ -292,7 +290,7 @@ mod over_a_shaped_link {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::{Instant, sleep};
 
-    use super::support::{connect, content, link, ms};
+    use crate::support::{connect, content, link, ms};
 
     #[tokio::test(start_paused = true)]
     async fn bandwidth_round_trip_and_stalls_are_found_again() {

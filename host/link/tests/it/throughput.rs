@@ -4,14 +4,13 @@
 //! be a small part of the 2% allowed.
 #![allow(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
-mod support;
-
 use std::time::Duration;
 
 use msao_link::shaper::{Direction, Link, Trace, TraceFormat};
-use support::{connect, content, link, ms, transfer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::support::{connect, content, link, ms, transfer};
 
 #[tokio::test(start_paused = true)]
 async fn throughput_is_what_was_asked_in_both_directions() {

@@ -1,13 +1,12 @@
 //! Stalls hold everything and lose nothing; cuts reset every connection; a link that is down gives none.
 
-mod support;
-
 use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
 use std::time::Duration;
 
-use support::{connect, content, link, ms, transfer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
+
+use crate::support::{connect, content, link, ms, transfer};
 
 #[tokio::test(start_paused = true)]
 async fn nothing_passes_in_a_stall_and_nothing_is_lost() {

@@ -1,5 +1,4 @@
 //! Links and streams for the tests.
-#![allow(dead_code, reason = "each test file uses some of it")]
 #![allow(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
 use std::time::Duration;

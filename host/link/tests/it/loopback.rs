@@ -2,16 +2,15 @@
 //! faster is held to a tight bound.
 #![allow(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
-mod support;
-
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use msao_link::shaper::{End, Link, ShapedStream};
-use support::{link, ms, transfer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{link, ms, transfer};
 
 /// A connection whose edge end is shaped.
 async fn connect(link: &Link) -> (ShapedStream, TcpStream) {

@@ -5,14 +5,13 @@
     reason = "a test's helpers may panic"
 )]
 
-mod support;
-
 use std::time::Duration;
 
 use msao_link::shaper::Direction;
-use support::{connect, content, link, ms, transfer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::support::{connect, content, link, ms, transfer};
 
 const JITTERY: &str =
     "up = { delay-ms = 20.0, jitter-ms = 5.0 }\ndown = { delay-ms = 20.0, jitter-ms = 5.0 }";
