@@ -3,7 +3,7 @@
     pip install numpy pillow soundfile
     python make_shipments.py          # writes beside itself; the tests need no Python
 
-What is in them is said again in `tests/ship_bytes.rs`.
+What is in them is said again in `tests/it/ship_bytes.rs`.
 """
 
 import io

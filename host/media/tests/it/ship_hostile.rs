@@ -8,12 +8,11 @@
     clippy::print_stdout
 )]
 
-mod support;
-
 use msao_media::Limits;
 use msao_media::ship::{Shipment, open_shipment};
 use proptest::prelude::*;
-use support::scenes::shipments;
+
+use crate::support::scenes::shipments;
 
 #[test]
 fn every_truncation_is_an_error() {

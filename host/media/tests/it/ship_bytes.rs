@@ -10,8 +10,6 @@
 // One segment is a list of one range here.
 #![allow(clippy::single_range_in_vec_init)]
 
-mod support;
-
 use msao_media::ship::{
     MAX_SEGMENTS, SentAudio, SentFrame, SentImage, SentPicture, SentVideo, Shipment, open_shipment,
     ship_audio,
@@ -20,8 +18,9 @@ use msao_media::{
     AudioClip, Format, Limits, MediaError, VideoInfo, decode_audio, decode_image, decode_video,
     probe_video, sniff,
 };
-use support::References;
-use support::scenes::{apart, pixel, rectangle, scene, shipments};
+
+use crate::support::References;
+use crate::support::scenes::{apart, pixel, rectangle, scene, shipments};
 
 fn hex(text: &str) -> Vec<u8> {
     text.split_whitespace()

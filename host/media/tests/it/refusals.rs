@@ -8,13 +8,12 @@
     clippy::print_stdout
 )]
 
-mod support;
-
 use msao_media::{
     Format, Limits, MediaError, RgbImage, decode_audio, decode_image, decode_video, probe_video,
     sniff,
 };
-use support::References;
+
+use crate::support::References;
 
 fn limits() -> Limits {
     Limits::default()

@@ -15,10 +15,9 @@
     clippy::print_stdout
 )]
 
-mod support;
-
 use msao_media::{Limits, probe_video};
-use support::{References, distance, planes_to_rgb, snr_db};
+
+use crate::support::{References, distance, planes_to_rgb, snr_db};
 
 const BT601: (f64, f64) = (0.299, 0.114);
 const BT709: (f64, f64) = (0.2126, 0.0722);

@@ -8,12 +8,11 @@
     clippy::print_stdout
 )]
 
-mod support;
-
 use msao_media::ship::open_shipment;
 use msao_media::{Limits, decode_audio, decode_image, decode_video, sniff};
 use proptest::prelude::*;
-use support::References;
+
+use crate::support::References;
 
 /// Tight, so that a file that grew by a flipped bit is refused quickly.
 fn limits() -> Limits {

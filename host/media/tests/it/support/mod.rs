@@ -1,7 +1,5 @@
 //! Reference arrays and the ways to compare with them.
 
-// Every test file is a crate of its own and uses only some of this.
-#![allow(dead_code)]
 // Helpers of tests are tests too.
 #![allow(
     clippy::unwrap_used,

@@ -7,14 +7,14 @@
     clippy::indexing_slicing,
     clippy::print_stdout
 )]
-mod support;
 
 use msao_media::ship::{
     ImageWay, Region, Rest, SentImage, SentPicture, Shipment, Shipped, encode_jpeg, open_shipment,
     regions, scaled_size, share, ship_image,
 };
 use msao_media::{Limits, MediaError, RgbImage, decode_image};
-use support::scenes::{apart, holds, pixel, places, psnr_db, rectangle, scene};
+
+use crate::support::scenes::{apart, holds, pixel, places, psnr_db, rectangle, scene};
 
 /// Everything, in good quality.
 const WHOLE: ImageWay<'_> = ImageWay {

@@ -10,8 +10,6 @@
 // One segment is a list of one range here.
 #![allow(clippy::single_range_in_vec_init)]
 
-mod support;
-
 use std::ops::Range;
 
 use msao_media::ship::{
@@ -19,8 +17,9 @@ use msao_media::ship::{
     open_shipment, ship_audio, ship_image, ship_video,
 };
 use msao_media::{AudioClip, Limits, MediaError, RgbImage, VideoClip, VideoInfo};
-use support::References;
-use support::scenes::{noise, psnr_db, rectangle, scene};
+
+use crate::support::References;
+use crate::support::scenes::{noise, psnr_db, rectangle, scene};
 
 fn opened_clip(shipped: &Shipped<SentVideo>) -> VideoClip {
     match open_shipment(&shipped.bytes, &Limits::default()).unwrap() {
