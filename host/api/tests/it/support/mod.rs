@@ -1,4 +1,5 @@
 //! Valid requests of all kinds, and how a client would write them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -1,13 +1,11 @@
 //! What holds for every body: nothing panics, and what is valid is read as it was meant.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod support;
-
 use msao_api::{ApiError, ChatRequest, Limits, sse};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use support::{body, request};
+use crate::support::{body, request};
 
 /// Whatever was sent: a request within the limits, or an error that a client can read.
 fn holds(bytes: &[u8], limits: &Limits) {
