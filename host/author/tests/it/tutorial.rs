@@ -4,14 +4,13 @@
 //! ```` ```toml rust write FILE ```` is written and `append FILE` appended, in the plug-in's folder.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{program, root};
 use msao_guests::{Language, Tools};
+
+use crate::common::{program, root};
 
 struct Block {
     /// The words behind the fence but for the language of the block.

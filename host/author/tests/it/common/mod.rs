@@ -1,10 +1,5 @@
 //! The real program on real components.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)] // shared; a test's helpers may panic
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // a test's helpers may panic
 
 use std::ffi::OsStr;
 use std::fs::File;

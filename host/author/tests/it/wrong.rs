@@ -1,11 +1,9 @@
 //! What authors get wrong: each is told with what to do about it, and nothing is left half-written.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod common;
-
 use std::fs;
 
-use common::{copied, json, program, run, run_in, said, shipped};
+use crate::common::{copied, json, program, run, run_in, said, shipped};
 
 fn fails(args: &[&str], wanted: &str) {
     let output = run(args);

@@ -1,16 +1,15 @@
 //! Every command through the real program, on real components.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod common;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use common::{built, copied, json, program, root, run, run_in, said, shipped, text};
 use msao_guests::Language;
 use serde_json::{Value, json};
+
+use crate::common::{built, copied, json, program, root, run, run_in, said, shipped, text};
 
 #[test]
 fn a_new_policy_builds_and_its_cases_pass() {

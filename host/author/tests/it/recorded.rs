@@ -2,13 +2,12 @@
 //! drawn requests: recording them again gives the same bytes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{SHIPPED, beside, built, copied, json, root, run, shipped, text};
 use serde_json::{Value, json};
+
+use crate::common::{SHIPPED, beside, built, copied, json, root, run, shipped, text};
 
 fn recording(name: &str) -> PathBuf {
     root()
