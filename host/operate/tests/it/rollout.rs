@@ -1,15 +1,14 @@
 //! Rollouts over several played nodes, through the real program.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod common;
-
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Fake, json_of, plugin, program, text, wrong};
 use serde_json::Value;
+
+use crate::common::{self, Fake, json_of, plugin, program, text, wrong};
 
 /// Nodes, their list, and two plug-ins; the older one is active everywhere.
 struct Fleet {

@@ -1,12 +1,11 @@
 //! Every command but the rollout through the real program, on a played node.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod common;
-
 use std::net::TcpListener;
 
-use common::{Fake, PICTURE, json_of, plugin, program, run, text, wrong};
 use serde_json::json;
+
+use crate::common::{Fake, PICTURE, json_of, plugin, program, run, text, wrong};
 
 #[test]
 fn a_plugin_is_pushed_listed_activated_and_left() {

@@ -2,7 +2,6 @@
 //!
 //! It keeps releases, generations and a canary as a node does, counts requests each time that its state is asked, and writes
 //! down what it was asked. Answers have the shapes of the real ones.
-#![allow(dead_code)] // each test binary uses a part
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 use std::collections::BTreeMap;
@@ -45,7 +44,7 @@ pub struct Node {
 }
 
 /// A picture that the node was asked about.
-pub const PICTURE: &[u8] = include_bytes!("../data/overlay.png");
+pub const PICTURE: &[u8] = include_bytes!("../../data/overlay.png");
 
 /// A node that listens. It goes on until the test ends.
 pub struct Fake {
