@@ -1,0 +1,4 @@
+//! What processors make of files and chats.
+
+mod parity;
+mod refusals;
