@@ -4,7 +4,7 @@
 
 #![allow(clippy::print_stderr)] // a program's business is to print
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/it/common/mod.rs"]
 mod common;
 
 use msao_registry::proof::{Belongs, SwapFigures, SwapRun, swaps};

@@ -2,7 +2,7 @@
 //!
 //! `torture FOLDER STATE SEED` runs plug-ins in plain Rust; what becomes of a change at a stop does not depend on the kind.
 
-#[path = "../tests/common/plain.rs"]
+#[path = "../tests/it/common/plain.rs"]
 mod plain;
 
 use std::sync::Arc;

@@ -1,13 +1,11 @@
 //! What plug-ins have learned is taken along to the same plug-in, schema and models, and to nothing else.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use msao_core::offload::Calibration;
 use msao_registry::state::CellsKey;
 use msao_registry::{Choice, NotTaken};
 
-use common::{Bench, push};
+use crate::common::{Bench, push};
 
 fn cells() -> Calibration {
     Calibration {

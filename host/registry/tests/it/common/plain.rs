@@ -4,7 +4,7 @@
 //! tenant), `route=edge`, `ask` (asks for the probe), `full` (has it run first), `picky` (fails unless it is asked as its
 //! manifest says), `slow-ms=5` (plan), `overload`. What stands behind `salt=` makes another
 //! digest of the same behaviour.
-#![allow(dead_code)] // each test binary uses a part
+#![allow(dead_code)] // an example uses but a part
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 use std::sync::{Arc, Barrier};

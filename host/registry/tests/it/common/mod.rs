@@ -1,5 +1,5 @@
 //! A runtime on plain plug-ins, in a folder that goes away.
-#![allow(dead_code)] // each test binary uses a part
+#![allow(dead_code)] // an example uses but a part
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 pub mod plain;

@@ -2,8 +2,6 @@
 //! and who comes after it notices nothing.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::sync::Arc;
 
 use msao_core::digest::Digest;
@@ -21,7 +19,7 @@ use msao_registry::{
     fallback_plan, fallback_scores, fallback_step,
 };
 
-use common::{Bench, until};
+use crate::common::{Bench, until};
 
 /// This node drafts, a peer has the target: the fallback goes there, and the corpus's honest policy does not.
 fn nodes() -> Vec<Node> {

@@ -1,8 +1,6 @@
 //! Signing keys that change while a node runs: what they do then is what a restart with them would do.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::sync::Arc;
 
 use msao_core::offload::record::Called;
@@ -13,8 +11,8 @@ use msao_registry::{
     SigningKeyFile,
 };
 
-use common::plain::SlowLoader;
-use common::{Bench, plain, until};
+use crate::common::plain::SlowLoader;
+use crate::common::{Bench, plain, until};
 
 /// A node's folder, and two keys that it trusts.
 struct Signed {

@@ -1,8 +1,6 @@
 //! What is active, and how another generation takes over: activation, canary, shadow, rollback, restarts.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Arc, Condvar, Mutex};
@@ -19,7 +17,7 @@ use msao_registry::{
     Receipt, Refused, ShadowStats, Side, SignatureError, SigningKeyFile,
 };
 
-use common::{Bench, plain, push, until};
+use crate::common::{self, Bench, plain, push, until};
 
 fn gamma(plugins: &Plugins) -> u32 {
     let scenario = Driver::new(1).next().unwrap();

@@ -1,8 +1,6 @@
 //! Releases that are removed: what is needed stays, and what has gone does not come back in place of something newer.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::fs;
 use std::sync::Arc;
 
@@ -13,8 +11,8 @@ use msao_registry::{
     SigningKeyFile,
 };
 
-use common::plain::SlowLoader;
-use common::{Bench, plain, push, until};
+use crate::common::plain::SlowLoader;
+use crate::common::{Bench, plain, push, until};
 
 /// What a release is needed for.
 fn needed(plugins: &Plugins, release: Release) -> InUse {

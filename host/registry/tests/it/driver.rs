@@ -1,8 +1,6 @@
 //! The seeded driver: the same bytes from the same seed, and traffic that shows what there is to show.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::fs;
 use std::sync::Arc;
 
@@ -12,7 +10,7 @@ use msao_registry::driver::{Driver, record_set};
 use msao_registry::state::read_jsonl;
 use msao_registry::{Loaded, Loader};
 
-use common::plain;
+use crate::common::plain;
 
 fn write(folder: &std::path::Path, bundle: &msao_registry::Bundle) {
     fs::create_dir_all(folder.join("target")).unwrap();

@@ -1,8 +1,6 @@
 //! A request's way through a generation: what is called, what takes its place, what is kept.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::sync::Arc;
 
 use msao_core::digest::Digest;
@@ -16,8 +14,8 @@ use msao_registry::{Arrival, CaseInput, Choice, NoWords, Pick, Plugins, with_sco
 
 use msao_registry::state::{RecordConfig, Redact};
 
-use common::plain;
-use common::{Bench, push, until};
+use crate::common::plain;
+use crate::common::{Bench, push, until};
 
 fn nodes() -> Vec<Node> {
     let node = |can| Node {
