@@ -6,14 +6,11 @@
     clippy::panic
 )] // a test's helpers may panic
 
-mod common;
-
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use common::*;
 use msao_core::digest::Digest;
 use msao_core::offload::manifest::Manifest;
 use msao_core::offload::{Action, Calibration, Decision, Outcome, Plan, Route, StepInput};
@@ -21,6 +18,8 @@ use msao_hostile::build::{ANSWERS, Core, of_other_types};
 use msao_hostile::{MANIFEST, SCORE_MANIFEST};
 use msao_sandbox::{FailureKind, Limits, LoadError, Meter, Plugin, SandboxConfig};
 use proptest::prelude::*;
+
+use crate::common::{self, *};
 
 #[test]
 fn an_honest_policy_is_answered_for() {

@@ -1,6 +1,10 @@
 //! What the tests of this folder share.
-// Each test program uses its own part.
-#![allow(dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)] // a test's helpers may panic
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

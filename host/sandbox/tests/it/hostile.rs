@@ -6,14 +6,13 @@
     clippy::panic
 )] // a test's helpers may panic
 
-mod common;
-
-use common::*;
 use msao_core::offload::Decision;
 use msao_core::offload::manifest::Manifest;
 use msao_hostile::build::{ANSWERS, Core};
 use msao_hostile::{Case, Expected, MANIFEST, corpus};
 use msao_sandbox::{FailureKind, Plugin, SandboxConfig, inspect};
+
+use crate::common::*;
 
 fn check(sandbox: &msao_sandbox::Sandbox, case: &Case) -> Result<(), String> {
     let manifest = Manifest::parse(&case.manifest).map_err(|error| error.to_string())?;

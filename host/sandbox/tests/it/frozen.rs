@@ -5,8 +5,8 @@ use msao_core::digest::Digest;
 use msao_sandbox::CONTRACT;
 
 /// The files of 0.1.0. What a later version adds stands in files of its own.
-const TYPES: &str = include_str!("../../../wit/types.wit");
-const WORLDS: &str = include_str!("../../../wit/worlds.wit");
+const TYPES: &str = include_str!("../../../../wit/types.wit");
+const WORLDS: &str = include_str!("../../../../wit/worlds.wit");
 
 /// SHA-256 of [`plain`] of both.
 const FROZEN: &str = "7c8116264ba58c1c9ddf946ae49fc66c65c54f8d559e456f302984ca0b8bf4a4";
