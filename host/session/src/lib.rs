@@ -3,7 +3,7 @@
 //! Nothing here opens a socket, reads a clock or touches a tensor. A node feeds in what happened ([`edge::Event`],
 //! [`cloud::Event`], bytes for [`frame::Decoder`]) with the time, and does what comes out ([`edge::Effect`],
 //! [`cloud::Effect`]). So every schedule of drafts, verdicts, stalls and cuts can be played from a seed, and is: see
-//! `tests/simulator`.
+//! `tests/it/simulator`.
 //!
 //! Promises:
 //! - In exact mode the committed tokens are the target's own choices, whatever drafted them and whatever the link did.

@@ -1,4 +1,4 @@
-//! What follows what in the cloud. Whole answers are played in `tests/simulator`.
+//! What follows what in the cloud. Whole answers are played in `tests/it/simulator`.
 
 use msao_core::digest::Digest;
 use msao_core::sampling::SamplingParams;

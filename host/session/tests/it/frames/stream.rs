@@ -3,8 +3,8 @@
 use msao_session::frame::{Decoder, Frame, FrameError, encode, limits};
 use proptest::prelude::*;
 
-use crate::samples::{SESSION, samples};
-use crate::strategies::frame;
+use super::samples::{SESSION, samples};
+use super::strategies::frame;
 
 fn bytes(frames: &[Frame]) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -2,7 +2,7 @@
 
 use msao_core::offload::{Action, StepInput, kind};
 
-use crate::rng::Rng;
+use super::rng::Rng;
 
 #[derive(Clone, Debug)]
 pub enum Policy {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::toy::{END, Toy};
+use super::toy::{END, Toy};
 
 #[derive(Clone, Debug)]
 pub enum Order {

@@ -2,7 +2,7 @@
 
 use msao_core::sampling::{Sampler, SamplingParams, Scratch};
 
-use crate::rng::{mix, unit};
+use super::rng::{mix, unit};
 
 /// Ids of a toy tokenizer; the last one ends the sequence.
 pub const VOCABULARY: u32 = 12;

@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 
-use crate::policy::Policy;
-use crate::rng::{Rng, cases};
-use crate::scenario::Scenario;
-use crate::toy::{Drafter, Target, Toy};
-use crate::world::run;
+use super::policy::Policy;
+use super::rng::{Rng, cases};
+use super::scenario::Scenario;
+use super::toy::{Drafter, Target, Toy};
+use super::world::run;
 
 const TOKENS: u32 = 6000;
 

@@ -6,8 +6,8 @@ use msao_session::cloud;
 use msao_session::edge::{self, Committed, Ending};
 use msao_session::frame::{Open, Prompt, SessionId, Wanted};
 
-use crate::policy::Policy;
-use crate::toy::{Target, Toy};
+use super::policy::Policy;
+use super::toy::{Target, Toy};
 
 /// What a run is made of.
 #[derive(Clone, Debug)]

@@ -6,11 +6,11 @@ use msao_session::edge::{Ending, Start};
 use msao_session::frame::Finish;
 use proptest::prelude::*;
 
-use crate::policy::Policy;
-use crate::rng::{Rng, cases};
-use crate::scenario::{Report, Scenario};
-use crate::toy::{Drafter, Target, Toy};
-use crate::world::{logprobs, run};
+use super::policy::Policy;
+use super::rng::{Rng, cases};
+use super::scenario::{Report, Scenario};
+use super::toy::{Drafter, Target, Toy};
+use super::world::{logprobs, run};
 
 const EXACT: [Action; 4] = [Action::Draft, Action::Draft, Action::Send, Action::Wait];
 

@@ -8,8 +8,8 @@ use msao_session::frame::{
 };
 use proptest::prelude::*;
 
-use crate::samples::{SESSION, made_open, plain_open, samples};
-use crate::strategies::frame;
+use super::samples::{SESSION, made_open, plain_open, samples};
+use super::strategies::frame;
 
 fn written(frame: &Frame) -> Vec<u8> {
     let mut bytes = Vec::new();

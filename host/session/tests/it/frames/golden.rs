@@ -1,14 +1,14 @@
 //! The bytes of each version, which no later change may move.
 //!
 //! A line holds a frame's name and its bytes in hexadecimal. Vectors of a version are written once, when it comes:
-//! `cargo test -p msao-session --test frames -- --ignored write_vectors`
+//! `cargo test -p msao-session --test it -- --ignored write_vectors`
 
 use std::fs;
 use std::path::PathBuf;
 
 use msao_session::frame::{Decoder, Frame, encode, limits};
 
-use crate::samples::samples;
+use super::samples::samples;
 
 fn path(version: u8) -> PathBuf {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");

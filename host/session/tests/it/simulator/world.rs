@@ -9,11 +9,11 @@ use msao_session::cloud::{self, Cloud};
 use msao_session::edge::{self, Drafted, Edge};
 use msao_session::frame::{Decoder, Frame, encode, limits};
 
-use crate::engine::{Done, Engine, Order};
-use crate::link::Direction;
-use crate::rng::{Rng, mix, unit};
-use crate::scenario::{Report, Scenario};
-use crate::toy::END;
+use super::engine::{Done, Engine, Order};
+use super::link::Direction;
+use super::rng::{Rng, mix, unit};
+use super::scenario::{Report, Scenario};
+use super::toy::END;
 
 #[derive(Debug)]
 enum Happening {

@@ -1,0 +1,4 @@
+//! Frames, and whole sessions.
+
+mod frames;
+mod simulator;
