@@ -1,16 +1,15 @@
 //! A policy that ships, as a component in the sandbox.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{answer, near, only, pair, play, round_trip, rounds, tokens_per_s};
 use msao_core::offload::Route;
 use msao_registry::sandbox::{Sandbox, SandboxConfig};
 use msao_simulate::traffic::{Generator, Pattern};
 use msao_simulate::{Components, World};
+
+use crate::common::{answer, near, only, pair, play, round_trip, rounds, tokens_per_s};
 
 /// The component of a shipped policy: as `cargo xtask plugins` has put it beside what is built here, or built now.
 fn shipped(name: &str) -> PathBuf {

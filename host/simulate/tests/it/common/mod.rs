@@ -1,5 +1,4 @@
 //! Worlds and deciders of a few lines.
-#![allow(dead_code)] // each test binary uses a part
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 use std::collections::BTreeMap;

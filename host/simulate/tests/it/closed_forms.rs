@@ -4,16 +4,15 @@
 //! simulation's and not the coin's.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test's helpers may panic
 
-mod common;
-
-use common::{
-    acceptance, answer, by, near, only, paced, pair, play, profile, round_trip, rounds, stream,
-    tokens_per_s,
-};
 use msao_core::offload::{Action, Plan, PlanInput, Route, Status, StepInput};
 use msao_link::shaper::LinkConfig;
 use msao_simulate::traffic::{Generator, Medium, Mix, Pattern, Question, Traffic};
 use msao_simulate::{EngineCost, Plain, World};
+
+use crate::common::{
+    acceptance, answer, by, near, only, paced, pair, play, profile, round_trip, rounds, stream,
+    tokens_per_s,
+};
 
 const DRAFT_MS: f64 = 2.5;
 const TOKENS: u32 = 30_000;

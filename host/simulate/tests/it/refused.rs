@@ -1,14 +1,13 @@
 //! Worlds and traffic that cannot be: refused before anything runs, by the name of the field.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test's helpers may panic
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{by, pair, round_trip};
 use msao_core::offload::Route;
 use msao_simulate::traffic::{Arrivals, Guessing, Question, Traffic};
 use msao_simulate::{Options, SimulateError, run};
+
+use crate::common::{by, pair, round_trip};
 
 #[test]
 fn what_cannot_be_is_refused_by_name() {

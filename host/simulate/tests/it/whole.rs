@@ -1,13 +1,10 @@
 //! What holds of every simulation, whatever is played: the same seed gives the same, everything ends once, bytes add up.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test's helpers may panic
 
-mod common;
-
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{answer, by, only, pair, play, round_trip, stream};
 use msao_core::offload::manifest::Probe;
 use msao_core::offload::{
     Action, Calibration, Decision, Mode, Operation, Outcome, Plan, PlanInput, Report, Route,
@@ -15,6 +12,8 @@ use msao_core::offload::{
 };
 use msao_simulate::traffic::{Generator, Mix, Pattern, Traffic};
 use msao_simulate::{Decides, Failed, Options, Plain, Progress, Results, World, run};
+
+use crate::common::{answer, by, only, pair, play, round_trip, stream};
 
 /// Clouds with both models, edges with a draft, a link that jitters and stalls.
 fn busy(edges: u32, clouds: u32) -> World {

@@ -1,0 +1,7 @@
+//! The simulator beside formulas, and what it refuses.
+
+mod closed_forms;
+mod common;
+mod component;
+mod refused;
+mod whole;
