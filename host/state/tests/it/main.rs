@@ -1,0 +1,5 @@
+//! What a node remembers.
+
+mod calibration;
+mod records;
+mod sled;
