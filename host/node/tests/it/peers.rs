@@ -1,66 +1,33 @@
 //! What a peer can make a node hold, that of a session included which takes nothing.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use msao_core::chat::{Content, Message, Modality, Part};
+use msao_core::chat::Modality;
 use msao_core::digest::Digest;
-use msao_core::sampling::SamplingParams;
 use msao_hostile::build::Decision;
 use msao_node::answer::Channel;
 use msao_session::PrefixDigest;
-use msao_session::frame::{Draft, Frame, Medium, Open, Prompt, RefusedCode, SessionId, Wanted};
+use msao_session::frame::{Draft, Frame, Medium, RefusedCode};
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
-use common::{Bench, asking, picture, two};
-
-const SESSION: SessionId = SessionId([7; 16]);
+use crate::common::{Bench, SESSION, asking, opening, picture, two};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
 
 /// Opens the session on a question about the picture, if `seen`, else on one without.
 fn open(seen: bool) -> Frame {
-    let mut parts = vec![Part::Text {
-        text: "Tell me a story.".into(),
-    }];
-    let mut media = Vec::new();
-    if seen {
-        parts.insert(0, Part::Image { image: "".into() });
-        media.push(Medium {
-            digest: Digest::of(&picture()),
-            modality: Modality::Image,
-            keep: None,
-            made: None,
-        });
-    }
-    let prompt = Prompt {
-        messages: vec![Message {
-            role: "user".into(),
-            content: Content::Parts(parts),
-        }],
-        media,
-    };
-    Frame::Open(Box::new(Open {
-        session: SESSION,
-        epoch: 0,
-        wanted: Wanted::Decode,
-        sampling: SamplingParams::default(),
-        top_logprobs: None,
-        max_tokens: 4,
-        target_input: prompt.digest(),
-        prompt,
-        deadline_ms: 0.0,
-        tokenizer: None,
-        request: None,
-        cost: false,
-        committed: Vec::new(),
-    }))
+    let medium = seen.then(|| Medium {
+        digest: Digest::of(&picture()),
+        modality: Modality::Image,
+        keep: None,
+        made: None,
+    });
+    opening("Tell me a story.", medium)
 }
 
 /// A round of an epoch of its own by which these were committed.

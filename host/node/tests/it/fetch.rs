@@ -2,8 +2,6 @@
 //! are on this machine, so fetchers here may reach it; what may be reached in a node has a test of its own.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Barrier, Notify, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
-use common::{Bench, about_picture, about_picture_at, picture, text};
+use crate::common::{Bench, about_picture, about_picture_at, picture, text};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Room for bodies, where it is not what a test is about.

@@ -1,8 +1,6 @@
 //! The inference API, over sockets, on the demo's models.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use common::{Bench, about_picture, asking, events, get, post, text, whole};
+use crate::common::{Bench, about_picture, asking, events, get, post, text, whole};
 
 const EDGE: u8 = 0;
 const CLOUD: u8 = 1;

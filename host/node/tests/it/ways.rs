@@ -1,8 +1,6 @@
 //! Looking for a way to a target: there, elsewhere, or nowhere.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +15,7 @@ use msao_session::frame::Identity;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use common::{models, two, up};
+use crate::common::{models, two, up};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);

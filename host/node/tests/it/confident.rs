@@ -1,8 +1,6 @@
 //! What nodes learn of their drafts, and what they commit unverified: two nodes over sockets.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
@@ -12,7 +10,9 @@ use msao_node::adapt::PairFigures;
 use msao_registry::state::Storage;
 use serde_json::{Value, json};
 
-use common::{Bench, asking, events, get, post, record_of, recorded, text, two, up, whole};
+use crate::common::{
+    self, Bench, asking, events, get, post, record_of, recorded, text, two, up, whole,
+};
 
 const EDGE: u8 = 0;
 const CLOUD: u8 = 1;

@@ -1,8 +1,6 @@
 //! Two nodes over sockets: an edge with the draft model, a cloud with the target.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,9 +10,9 @@ use msao_core::offload::kind;
 use msao_hostile::build::Decision;
 use serde_json::{Value, json};
 
-use common::{
-    Bench, CUTS, about_picture, asking, edge_of, edge_of_both, events, post, record_of, recorded,
-    text, through_cuts, tokens, two, up,
+use crate::common::{
+    self, Bench, CUTS, about_picture, asking, edge_of, edge_of_both, events, post, record_of,
+    recorded, text, through_cuts, tokens, two, up,
 };
 
 const EDGE: u8 = 0;

@@ -1,8 +1,6 @@
 //! A picture in low detail: both models read it at 512 pixels, wherever they are and whatever is planned.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use base64::Engine as _;
 use msao_hostile::build::{Decision, PartPlan, Scores, Treatment};
 use msao_media::ship::resized;
@@ -11,7 +9,7 @@ use msao_node::request::low;
 use msao_processor::Processor;
 use serde_json::{Value, json};
 
-use common::{about_picture_at, models, picture, recorded, tokens, two};
+use crate::common::{about_picture_at, models, picture, recorded, tokens, two};
 
 const EDGE: u8 = 0;
 const CLOUD: u8 = 1;

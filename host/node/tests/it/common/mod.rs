@@ -1,5 +1,4 @@
 //! A node with the demo's models in this process, and a client for it.
-#![allow(dead_code)] // each test binary uses a part
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 use std::future::Future;
@@ -14,8 +13,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use msao_core::chat::{Content, Message, Part};
+use msao_core::sampling::SamplingParams;
 use msao_hostile::build::{Core, Decision, Scores};
 use msao_hostile::{MANIFEST, SCORE_MANIFEST};
+use msao_node::answer::Channel;
 use msao_node::config::Media;
 use msao_node::config::load::parse;
 use msao_node::node::{Models, Node};
@@ -23,6 +25,7 @@ use msao_node::request::fetch::Fetcher;
 use msao_node::serve::Running;
 use msao_registry::state::SledStorage;
 use msao_registry::{Bundle, Choice, Pick, SigningKeyFile};
+use msao_session::frame::{Frame, Medium, Open, Prompt, SessionId, Wanted};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -379,6 +382,53 @@ async fn is_up(edge: &Bench, peer: usize, wanted: bool) {
         matches!(seen, Ok(Ok(_))),
         "within 20 s the peer is not {state}"
     );
+}
+
+/// What [`opening`] opens.
+pub const SESSION: SessionId = SessionId([7; 16]);
+
+/// Opens a session by hand, for four tokens about a picture, or without one.
+pub fn opening(question: &str, picture: Option<Medium>) -> Frame {
+    let mut parts = vec![Part::Text {
+        text: question.into(),
+    }];
+    if picture.is_some() {
+        parts.insert(0, Part::Image { image: "".into() });
+    }
+    let prompt = Prompt {
+        messages: vec![Message {
+            role: "user".into(),
+            content: Content::Parts(parts),
+        }],
+        media: picture.into_iter().collect(),
+    };
+    Frame::Open(Box::new(Open {
+        session: SESSION,
+        epoch: 0,
+        wanted: Wanted::Decode,
+        sampling: SamplingParams::default(),
+        top_logprobs: None,
+        max_tokens: 4,
+        target_input: prompt.digest(),
+        prompt,
+        deadline_ms: 0.0,
+        tokenizer: None,
+        request: None,
+        cost: false,
+        committed: Vec::new(),
+    }))
+}
+
+/// The first frame that comes to who asks for a picture's description by hand.
+pub async fn first_about(cloud: &Bench, picture: Medium) -> Frame {
+    let (mut own, other) = Channel::pair();
+    cloud.node.sessions.as_ref().unwrap().accept(other);
+    own.send(opening("Describe the picture.", Some(picture)));
+    let first = tokio::time::timeout(Duration::from_secs(20), own.recv());
+    let first = first.await.unwrap().unwrap();
+    drop(own);
+    cloud.rest().await;
+    first
 }
 
 /// An exact answer over a link that is shaped as [`CUTS`] has it.

@@ -1,29 +1,23 @@
 //! Media that are made smaller for a target on another node: what crosses, what the target reads, what is told of it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use msao_core::chat::{Content, Message, Modality, Part};
+use msao_core::chat::Modality;
 use msao_core::digest::Digest;
-use msao_core::sampling::SamplingParams;
 use msao_hostile::build::{Decision, PartPlan, Scores, Treatment};
 use msao_media::Limits;
 use msao_media::ship::{ImageWay, Region, Rest, ship_image};
-use msao_node::answer::Channel;
-use msao_session::frame::{
-    Frame, Made, Medium, Open, Prompt, RefusedCode, SessionId, Wanted, Window, keep_bits,
-};
+use msao_session::frame::{Frame, Made, Medium, RefusedCode, Window, keep_bits};
 use serde_json::{Value, json};
 
-use common::{
-    Bench, CUTS, about_picture, edge_of, edge_of_both, events, models, picture, post, record_of,
-    recorded, text, through_cuts, tokens, two,
+use crate::common::{
+    Bench, CUTS, about_picture, edge_of, edge_of_both, events, first_about, models, picture, post,
+    record_of, recorded, text, through_cuts, tokens, two,
 };
 
 const CLOUD: u8 = 1;
@@ -544,46 +538,13 @@ fn shipment() -> (Vec<u8>, Made) {
 
 /// Opens a session on a medium by hand; gives the first frame that comes.
 async fn opened(cloud: &Bench, digest: Digest, made: Made, keep: Option<Vec<u8>>) -> Frame {
-    let prompt = Prompt {
-        messages: vec![Message {
-            role: "user".into(),
-            content: Content::Parts(vec![
-                Part::Image { image: "".into() },
-                Part::Text {
-                    text: "Describe the picture.".into(),
-                },
-            ]),
-        }],
-        media: vec![Medium {
-            digest,
-            modality: Modality::Image,
-            keep,
-            made: Some(made),
-        }],
+    let medium = Medium {
+        digest,
+        modality: Modality::Image,
+        keep,
+        made: Some(made),
     };
-    let open = Open {
-        session: SessionId([7; 16]),
-        epoch: 0,
-        wanted: Wanted::Decode,
-        sampling: SamplingParams::default(),
-        top_logprobs: None,
-        max_tokens: 4,
-        target_input: prompt.digest(),
-        prompt,
-        deadline_ms: 0.0,
-        tokenizer: None,
-        request: None,
-        cost: false,
-        committed: Vec::new(),
-    };
-    let (mut own, other) = Channel::pair();
-    cloud.node.sessions.as_ref().unwrap().accept(other);
-    own.send(Frame::Open(Box::new(open)));
-    let first = tokio::time::timeout(Duration::from_secs(20), own.recv());
-    let first = first.await.unwrap().unwrap();
-    drop(own);
-    cloud.rest().await;
-    first
+    first_about(cloud, medium).await
 }
 
 /// A peer cannot have more media decoded at once than there is memory for.

@@ -1,23 +1,19 @@
 //! Plans that keep less than all of a medium: what the models read, what that saves, and what is told of it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use http_body_util::BodyExt;
-use msao_core::chat::{Content, Message, Modality, Part};
+use msao_core::chat::Modality;
 use msao_core::digest::Digest;
-use msao_core::sampling::SamplingParams;
 use msao_hostile::build::{Decision, PartPlan, Scores, Treatment};
-use msao_node::answer::Channel;
-use msao_session::frame::{Frame, Medium, Open, Prompt, RefusedCode, SessionId, Wanted, keep_bits};
+use msao_session::frame::{Frame, Medium, RefusedCode, keep_bits};
 use serde_json::{Value, json};
 
-use common::{
-    Bench, CUTS, about_picture, asking, edge_of, get, models, picture, post, recorded, text,
-    through_cuts, tokens, two, whole,
+use crate::common::{
+    Bench, CUTS, about_picture, asking, edge_of, first_about, get, models, picture, post, recorded,
+    text, through_cuts, tokens, two, whole,
 };
 
 const EDGE: u8 = 0;
@@ -427,48 +423,15 @@ async fn an_answer_over_a_link_that_is_cut_keeps_what_was_planned() {
     cloud.rest().await;
 }
 
-/// Opens a session by hand; gives the first frame that comes.
+/// Opens a session on the picture by hand; gives the first frame that comes.
 async fn opened(cloud: &Bench, keep: Vec<u8>) -> Frame {
-    let prompt = Prompt {
-        messages: vec![Message {
-            role: "user".into(),
-            content: Content::Parts(vec![
-                Part::Image { image: "".into() },
-                Part::Text {
-                    text: "Describe the picture.".into(),
-                },
-            ]),
-        }],
-        media: vec![Medium {
-            digest: Digest::of(&picture()),
-            modality: Modality::Image,
-            keep: Some(keep),
-            made: None,
-        }],
+    let medium = Medium {
+        digest: Digest::of(&picture()),
+        modality: Modality::Image,
+        keep: Some(keep),
+        made: None,
     };
-    let open = Open {
-        session: SessionId([7; 16]),
-        epoch: 0,
-        wanted: Wanted::Decode,
-        sampling: SamplingParams::default(),
-        top_logprobs: None,
-        max_tokens: 4,
-        target_input: prompt.digest(),
-        prompt,
-        deadline_ms: 0.0,
-        tokenizer: None,
-        request: None,
-        cost: false,
-        committed: Vec::new(),
-    };
-    let (mut own, other) = Channel::pair();
-    cloud.node.sessions.as_ref().unwrap().accept(other);
-    own.send(Frame::Open(Box::new(open)));
-    let first = tokio::time::timeout(Duration::from_secs(20), own.recv());
-    let first = first.await.unwrap().unwrap();
-    drop(own);
-    cloud.rest().await;
-    first
+    first_about(cloud, medium).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

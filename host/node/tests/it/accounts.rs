@@ -1,14 +1,12 @@
 //! What a node tells of a decision: scores, what was kept of which medium, and why. Over sockets, on the demo's models.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use msao_core::digest::Digest;
 use msao_core::offload::kept::TokenSet;
 use msao_hostile::build::{Decision, PartPlan, Scores, Treatment};
 use serde_json::{Value, json};
 
-use common::{Bench, about_picture, asking, picture, recorded};
+use crate::common::{Bench, about_picture, asking, picture, recorded};
 
 const EDGE: u8 = 0;
 const SPECULATE: u8 = 3;

@@ -1,8 +1,6 @@
 //! The operators' API, over sockets, on the demo's models.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-mod common;
-
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +10,7 @@ use msao_hostile::build::Decision;
 use msao_registry::SigningKeyFile;
 use serde_json::{Value, json};
 
-use common::{Bench, asking};
+use crate::common::{Bench, asking};
 
 const EDGE: u8 = 0;
 const CLOUD: u8 = 1;
