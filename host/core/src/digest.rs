@@ -28,11 +28,25 @@ impl Digest {
         text.truncate(12);
         text
     }
+
+    /// Its 64 digits.
+    fn digits(&self) -> [u8; 64] {
+        let digit = |four: u8| match four {
+            0..=9 => b'0' + four,
+            _ => b'a' - 10 + four,
+        };
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(self.0) {
+            *pair = [digit(byte >> 4), digit(byte & 15)];
+        }
+        digits
+    }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // In one piece: many are written for each request.
+        f.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 

@@ -258,12 +258,12 @@ impl Processor {
             .iter()
             .fold(0, |sum: usize, &n| sum.saturating_add(n));
         let total = (ids.len() - tokens.len()).saturating_add(media);
-        let (limit, source_of_limit) = self.token_limit();
+        let limit = self.token_limit();
         if total > limit {
             return Err(ProcessorError::PromptTooLong {
                 tokens: total,
                 limit,
-                source_of_limit,
+                source_of_limit: self.source_of_token_limit(),
             });
         }
         let values = plans.iter().map(|plan| match plan {

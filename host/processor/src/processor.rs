@@ -202,16 +202,19 @@ impl Processor {
         .map_err(|message| ProcessorError::media(0, msao_core::chat::Modality::Video, message))
     }
 
-    /// The largest prompt in tokens and where that limit is from.
-    pub(crate) fn token_limit(&self) -> (usize, String) {
+    /// The largest prompt in tokens.
+    pub(crate) fn token_limit(&self) -> usize {
+        let most = self.options.max_tokens.unwrap_or(self.context);
+        most.min(self.context)
+    }
+
+    /// Where that limit is from, for people.
+    pub(crate) fn source_of_token_limit(&self) -> String {
         match self.options.max_tokens {
-            Some(limit) if limit < self.context => (limit, "the option max_tokens".to_owned()),
-            _ => (
-                self.context,
-                format!(
-                    "max_position_embeddings in {}",
-                    self.dir.join("config.json").display()
-                ),
+            Some(limit) if limit < self.context => "the option max_tokens".to_owned(),
+            _ => format!(
+                "max_position_embeddings in {}",
+                self.dir.join("config.json").display()
             ),
         }
     }

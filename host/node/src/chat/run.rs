@@ -1,12 +1,12 @@
 //! From a plan to the last word: the answers run, the client is told, the plug-ins learn.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use msao_api::{ApiError, ItemReport, Piece, PromptTokens, Report, Retention, Usage};
@@ -55,20 +55,50 @@ pub fn start(
     receiver
 }
 
-/// The end of what runs here, if anything does; `None` where it panics, after which it must not be asked again.
-async fn caught<F: Future + Unpin>(running: &mut Option<F>) -> Option<F::Output> {
-    let Some(running) = running else {
-        return std::future::pending().await;
-    };
-    std::future::poll_fn(|context| {
-        // What it had is dropped with it, and shared state is behind locks that a panic does not poison for us.
-        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *running).poll(context))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(ended)) => Poll::Ready(Some(ended)),
-            Err(_) => Poll::Ready(None),
-        }
-    })
-    .await
+/// Polls what runs in this task; `None` where it panics, after which it must not be asked again.
+fn caught<F: Future + Unpin>(running: &mut F, context: &mut Context) -> Poll<Option<F::Output>> {
+    // What it had is dropped with it, and shared state is behind locks that a panic does not poison for us.
+    match catch_unwind(AssertUnwindSafe(|| Pin::new(running).poll(context))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    }
+}
+
+/// What answers say, in order, and how those in this task end.
+struct Saying<F: Future> {
+    said: mpsc::UnboundedReceiver<(u32, Piece)>,
+    /// In this task: its tokens need not go from one to another.
+    alone: Option<F>,
+    driven: Vec<F::Output>,
+}
+
+impl<F: Future + Unpin> Saying<F> {
+    /// The next piece; `None` behind the last one of all answers. May be dropped and asked again.
+    async fn next(&mut self) -> Option<(u32, Piece)> {
+        poll_fn(|context| {
+            // All of it is told before the answer goes on, so that one that runs ahead of its client waits for it.
+            if let Ok(piece) = self.said.try_recv() {
+                return Poll::Ready(Some(piece));
+            }
+            let Some(alone) = &mut self.alone else {
+                return self.said.poll_recv(context);
+            };
+            if let Poll::Ready(ended) = caught(alone, context) {
+                self.alone = None;
+                match ended {
+                    Some(ended) => self.driven.push(ended),
+                    None => tracing::error!("an answer ended by a panic"),
+                }
+            }
+            // What it has said just now. Nobody is asked to wake this task for it: it would be woken while it runs.
+            match self.said.try_recv() {
+                Ok(piece) => Poll::Ready(Some(piece)),
+                Err(mpsc::error::TryRecvError::Disconnected) => Poll::Ready(None),
+                Err(mpsc::error::TryRecvError::Empty) => Poll::Pending,
+            }
+        })
+        .await
+    }
 }
 
 /// A request whose answers run.
@@ -148,36 +178,31 @@ impl Running {
 
     /// Runs all answers to their end.
     async fn answer(&mut self) -> Vec<Driven> {
-        let (pieces, mut said) = mpsc::unbounded_channel();
+        let (pieces, said) = mpsc::unbounded_channel();
+        let mut saying = Saying {
+            said,
+            alone: None,
+            driven: Vec::new(),
+        };
         let mut running = JoinSet::new();
-        let mut alone = None;
         let choices = self.planned.asked.request.n;
         for choice in 0..choices {
             let job = self.job(choice, pieces.clone());
             match choices {
-                // In this task: its tokens need not go from one to another.
-                1 => alone = Some(Box::pin(drive(job))),
+                1 => saying.alone = Some(Box::pin(drive(job))),
                 _ => drop(running.spawn(drive(job).in_current_span())),
             }
         }
         drop(pieces);
-        let mut driven = Vec::new();
         let due_ms = self.planned.asked.due_ms();
         loop {
             let told = self.told.clone();
             tokio::select! {
                 biased;
-                piece = said.recv() => match piece {
+                piece = saying.next() => match piece {
                     Some((choice, piece)) => self.say(choice, piece).await,
                     None => break,
                 },
-                ended = caught(&mut alone) => {
-                    alone = None;
-                    match ended {
-                        Some(ended) => driven.push(ended),
-                        None => tracing::error!("an answer ended by a panic"),
-                    }
-                }
                 () = told.closed(), if !self.gone.is_cancelled() => self.gone.cancel(),
                 () = self.node.clock.until(due_ms), if !self.gone.is_cancelled() => {
                     self.overdue = true;
@@ -185,6 +210,7 @@ impl Running {
                 }
             }
         }
+        let mut driven = saying.driven;
         while let Some(ended) = running.join_next().await {
             match ended {
                 Ok(ended) => driven.push(ended),
@@ -542,6 +568,12 @@ impl Running {
     fn otherwise(&self, route: Route, outcome: &Outcome) -> Option<String> {
         let model = self.node.models.first()?;
         let ran_at = (route, outcome.peer);
+        let plan = &self.planned.plan;
+        // What this node's own model is does not change; what a peer has may.
+        let alone = route == Route::Edge && plan.route == Route::Edge;
+        if alone && outcome.parts == plan.parts {
+            return None;
+        }
         let computed = fingerprint(&self.node, model, ran_at, &outcome.parts);
         (computed != self.planned.fingerprint).then_some(computed)
     }

@@ -4,15 +4,18 @@
 //! The seat is taken with the first order that needs the model. Tokens that only have to be known before that are kept
 //! until then: a draft model that is there in case the peer is lost costs nothing as long as it is not.
 
-use std::future::Future;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use msao_core::meter::Meter;
 use msao_engine::service::{ServiceError, Verdict};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
+use tokio::task::coop::consume_budget;
 
 use super::engine::Seat;
 
@@ -70,120 +73,145 @@ pub enum Done {
     Failed(ServiceError),
 }
 
-/// The taking end.
-struct Inbox {
-    orders: mpsc::UnboundedReceiver<Order>,
-    waiting: Arc<AtomicUsize>,
+/// What lies between whoever gives orders and the work that does them: both are in one task, which polls the work whenever it
+/// waits. So nothing here wakes anybody. A channel would wake the very task that is running, once a token, and a task that is
+/// woken while it runs goes behind all others, often to another core.
+#[derive(Debug, Default)]
+struct Desk {
+    orders: VecDeque<Order>,
+    /// Of the orders that wait.
+    waiting: usize,
+    done: VecDeque<Done>,
 }
 
-impl Inbox {
-    async fn next(&mut self) -> Option<Order> {
-        let order = self.orders.recv().await?;
-        self.waiting.fetch_sub(order.cost(), Ordering::Relaxed);
-        Some(order)
+/// Never contended: the lock is there because a task may go from thread to thread.
+#[derive(Clone, Debug, Default)]
+struct Shared(Arc<Mutex<Desk>>);
+
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, done: Done) {
+        self.desk().done.push_back(done);
+    }
+
+    /// The next order. Whoever gives one polls the work next, and so this.
+    async fn next(&self) -> Order {
+        poll_fn(|_| {
+            let mut desk = self.desk();
+            match desk.orders.pop_front() {
+                Some(order) => {
+                    desk.waiting -= order.cost();
+                    Poll::Ready(order)
+                }
+                None => Poll::Pending,
+            }
+        })
+        .await
     }
 }
 
+/// Ends only where the seat is lost.
+type Work = Pin<Box<dyn Future<Output = ServiceError> + Send>>;
+
 /// The giving end. Dropping it ends the seat, whatever is under way.
 pub struct Orders {
-    orders: mpsc::UnboundedSender<Order>,
-    waiting: Arc<AtomicUsize>,
-    done: mpsc::UnboundedReceiver<Done>,
+    shared: Shared,
     /// `None` once it has ended.
-    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    work: Option<Work>,
 }
 
 impl Orders {
     /// Takes the seat when it is first needed, or at once if `eager`.
     pub fn new(opening: Opening, eager: bool) -> Orders {
-        let (orders, given) = mpsc::unbounded_channel();
-        let waiting = Arc::<AtomicUsize>::default();
-        let inbox = Inbox {
-            orders: given,
-            waiting: Arc::clone(&waiting),
-        };
-        let (outbox, done) = mpsc::unbounded_channel();
-        let work = async move {
-            if let Err(error) = work(opening, eager, inbox, &outbox).await {
-                let _nobody = outbox.send(Done::Failed(error));
-            }
-        };
+        let shared = Shared::default();
+        let work = work(opening, eager, shared.clone());
         Orders {
-            orders,
-            waiting,
-            done,
+            shared,
             work: Some(Box::pin(work)),
         }
     }
 
     /// Gives an order.
     pub fn give(&self, order: Order) {
-        let cost = order.cost();
-        self.waiting.fetch_add(cost, Ordering::Relaxed);
         // Work that has ended has said why.
-        if self.orders.send(order).is_err() {
-            self.waiting.fetch_sub(cost, Ordering::Relaxed);
+        if self.work.is_some() {
+            let mut desk = self.shared.desk();
+            desk.waiting += order.cost();
+            desk.orders.push_back(order);
         }
     }
 
     /// Orders that wait, and the tokens that they append. Nobody is kept from giving more: whoever is told by others what to
     /// give looks at it.
     pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.shared.desk().waiting
     }
 
     /// What the seat has cost so far, behind all orders given before; `None` if it was not taken, or is lost.
     pub async fn meter(&mut self) -> Option<Meter> {
         let (reply, mut told) = oneshot::channel();
         self.give(Order::Meter(reply));
-        loop {
-            tokio::select! {
-                biased;
-                told = &mut told => return told.ok(),
-                () = go_on(&mut self.work) => {}
+        poll_fn(|context| {
+            self.go_on(context);
+            match told.try_recv() {
+                Ok(meter) => Poll::Ready(Some(meter)),
+                Err(oneshot::error::TryRecvError::Closed) => Poll::Ready(None),
+                Err(oneshot::error::TryRecvError::Empty) => Poll::Pending,
             }
-        }
+        })
+        .await
     }
 
     /// Goes on with the orders until the next thing is done. Never comes once the seat is lost. May be dropped and asked again.
     pub async fn done(&mut self) -> Done {
-        loop {
-            tokio::select! {
-                biased;
-                Some(done) = self.done.recv() => return done,
-                () = go_on(&mut self.work) => {}
-            }
+        // A model that answers at once would never let go of the thread.
+        consume_budget().await;
+        poll_fn(|context| {
+            let before = self.shared.desk().done.pop_front();
+            let done = before.or_else(|| {
+                self.go_on(context);
+                self.shared.desk().done.pop_front()
+            });
+            done.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Does of the work what can be done now.
+    fn go_on(&mut self, context: &mut Context) {
+        let Some(work) = &mut self.work else {
+            return;
+        };
+        if let Poll::Ready(error) = work.as_mut().poll(context) {
+            self.work = None;
+            let mut desk = self.shared.desk();
+            // Who waits for one of these hears that it will not be done.
+            desk.orders.clear();
+            desk.waiting = 0;
+            desk.done.push_back(Done::Failed(error));
         }
     }
 }
 
-/// Until the work has ended, which it does once.
-async fn go_on(work: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
-    match work {
-        Some(running) => {
-            running.as_mut().await;
-            *work = None;
-        }
-        None => std::future::pending().await,
-    }
+async fn work(opening: Opening, eager: bool, shared: Shared) -> ServiceError {
+    let Err(error) = serve(opening, eager, &shared).await;
+    error
 }
 
-async fn work(
-    opening: Opening,
-    eager: bool,
-    mut inbox: Inbox,
-    outbox: &mpsc::UnboundedSender<Done>,
-) -> Result<(), ServiceError> {
+/// Does orders for as long as there is a seat to do them.
+async fn serve(opening: Opening, eager: bool, shared: &Shared) -> Result<Infallible, ServiceError> {
     let mut known: Vec<u32> = Vec::new();
     let mut first = None;
     while !eager && first.is_none() {
-        match inbox.next().await {
-            None => return Ok(()),
-            Some(Order::RollBack(to)) => known.truncate(to as usize),
-            Some(Order::Append(ids)) => known.extend(ids),
+        match shared.next().await {
+            Order::RollBack(to) => known.truncate(to as usize),
+            Order::Append(ids) => known.extend(ids),
             // Nothing yet: who asks hears that by the other end being dropped.
-            Some(Order::Meter(_)) => {}
-            Some(order) => first = Some(order),
+            Order::Meter(_) => {}
+            order @ Order::Verify { .. } => first = Some(order),
         }
     }
     let began = Instant::now();
@@ -195,17 +223,14 @@ async fn work(
         seat.append(known).await?;
     }
     seat.read().await?;
-    let _nobody = outbox.send(Done::Ready {
+    shared.tell(Done::Ready {
         waited_ms,
         took_ms: ms(began),
     });
     loop {
         let order = match first.take() {
             Some(order) => order,
-            None => match inbox.next().await {
-                Some(order) => order,
-                None => return Ok(()),
-            },
+            None => shared.next().await,
         };
         match order {
             Order::RollBack(to) => seat.roll_back(to as usize).await?,
@@ -216,7 +241,7 @@ async fn work(
             Order::Verify { stamp, drafts } => {
                 let began = Instant::now();
                 let verdict = seat.verify(drafts).await?;
-                let _nobody = outbox.send(Done::Verified {
+                shared.tell(Done::Verified {
                     stamp,
                     verdict,
                     took_ms: ms(began),
@@ -228,6 +253,14 @@ async fn work(
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use msao_core::meter::Spent;
+    use msao_engine::service::{Keep, ProbeReport};
+
+    use super::super::engine::Awaited;
     use super::*;
 
     #[tokio::test]
@@ -261,5 +294,102 @@ mod tests {
         assert_eq!(lazy.waiting(), 4 + 1);
         taken(&mut lazy).await;
         assert_eq!(lazy.waiting(), 0);
+    }
+
+    /// Answers at once.
+    struct AtOnce;
+
+    impl Seat for AtOnce {
+        fn read(&self) -> Awaited<'_, ()> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn verify(&self, _drafts: Vec<u32>) -> Awaited<'_, Verdict> {
+            Box::pin(async {
+                Ok(Verdict {
+                    accepted: 0,
+                    picks: Vec::new(),
+                    logprobs: Vec::new(),
+                    confidence: Vec::new(),
+                    ended: false,
+                    spent: Spent::default(),
+                })
+            })
+        }
+
+        fn append(&self, _tokens: Vec<u32>) -> Awaited<'_, ()> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn roll_back(&self, _tokens: usize) -> Awaited<'_, ()> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn probed(&self) -> Awaited<'_, ProbeReport> {
+            Box::pin(async { Err(ServiceError::Stopped) })
+        }
+
+        fn keep(&self, _keep: Keep) -> Awaited<'_, ()> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn meter(&self) -> Awaited<'_, Meter> {
+            Box::pin(async { Ok(Meter::default()) })
+        }
+    }
+
+    /// Counts how often the task is woken.
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn what_is_done_at_once_is_told_at_once_and_wakes_nobody() {
+        let opening: Opening = Box::pin(async { Ok(Box::new(AtOnce) as Box<dyn Seat>) });
+        let mut orders = Orders::new(opening, false);
+        let wakes = Arc::<Wakes>::default();
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut context = Context::from_waker(&waker);
+        orders.give(Order::Verify {
+            stamp: 7,
+            drafts: Vec::new(),
+        });
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            match pin!(orders.done()).poll(&mut context) {
+                Poll::Ready(done) => told.push(done),
+                Poll::Pending => panic!("not told: {told:?}"),
+            }
+        }
+        assert!(
+            matches!(
+                told[..],
+                [Done::Ready { .. }, Done::Verified { stamp: 7, .. }]
+            ),
+            "{told:?}"
+        );
+        assert!(pin!(orders.meter()).poll(&mut context).is_ready());
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn orders_behind_the_loss_of_a_seat_are_not_waited_for() {
+        let opening: Opening = Box::pin(async { Err(ServiceError::Stopped) });
+        let mut orders = Orders::new(opening, false);
+        orders.give(Order::Verify {
+            stamp: 1,
+            drafts: Vec::new(),
+        });
+        orders.give(Order::Append(vec![1, 2]));
+        assert!(orders.meter().await.is_none());
+        assert!(matches!(orders.done().await, Done::Failed(_)));
+        orders.give(Order::RollBack(0));
+        assert_eq!(orders.waiting(), 0);
+        assert!(orders.meter().await.is_none());
     }
 }
