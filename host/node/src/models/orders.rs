@@ -258,7 +258,8 @@ mod tests {
     use std::task::{Wake, Waker};
 
     use msao_core::meter::Spent;
-    use msao_engine::service::{Keep, ProbeReport};
+    use msao_core::probe::ProbeReport;
+    use msao_engine::Keep;
 
     use super::super::engine::Awaited;
     use super::*;
