@@ -1,7 +1,8 @@
-//! `mas-joint`: necessity and Modality Activation Sparsity by the reference formulas, and a keep order that weighs
-//! saliency, relevance and diversity together.
+//! `mas-joint`: necessity, Modality Activation Sparsity, and a keep order that weighs saliency, relevance and diversity
+//! together.
 //!
-//! - [`Sparsity`]: how much of an item can go. `MAS = 1 - (1 - S_sp) * (1 - S_tmp)`.
+//! - [`focus`]: how much of an item can go: MAS, by how few tokens the question is about. [`Sparsity`] by the reference formulas,
+//!   in space and in time, is told beside it.
 //! - [`necessity`]: how much an item is needed: a monotone map of its relevance beside what it would draw anyway, whose scale is learned and whose shape is
 //!   fitted to measured harm.
 //! - [`traits`] and [`mix`]: how unusual an item is, and the request as a whole, beside what was seen. An item counts
@@ -12,6 +13,7 @@
 
 extern crate alloc;
 
+mod focus;
 mod mix;
 mod necessity;
 mod order;
@@ -72,7 +74,7 @@ impl PostProcessor for MasJoint {
             mix.add(&traits, view.item.tokens, necessity);
             let score = Score {
                 necessity,
-                mas: sparsity.mas(),
+                mas: focus::mas(view.relevance),
                 spatial: sparsity.spatial,
                 temporal: sparsity.temporal,
                 unusual: traits.unusual(calibration, &settings),

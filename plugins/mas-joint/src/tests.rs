@@ -22,14 +22,48 @@ fn close(a: f64, b: f64) {
 }
 
 #[test]
-fn mas_joins_both() {
+fn mas_is_what_the_strongest_fiftieth_draws_beyond_its_part() {
+    let mut probe = Probe::new(2).video(2, 5, 5).image(3, 17);
+    let attention = &mut probe.report.relevance;
+    attention.fill(0.0);
+    attention[7] = 0.25;
+    attention[20] = 0.125;
+    // Of the picture's 51 tokens two are strong.
+    attention[60] = 0.25;
+    attention[70] = 0.125;
+    attention[75] = 0.125;
+    attention[80] = f32::NAN;
+    let scores = probe.score::<MasJoint>(&PARAMS);
+    close(scores.items[0].mas, 0.25 - 0.375 / 50.0);
+    close(scores.items[1].mas, 0.375 - 0.5 * 2.0 / 51.0);
+}
+
+#[test]
+fn what_is_looked_at_evenly_or_not_at_all_says_nothing_of_what_can_go() {
+    let mut probe = Probe::new(2).image(4, 4);
+    for even in [0.0, 0.0625, -0.5, f32::NAN, f32::INFINITY] {
+        probe.report.relevance.fill(even);
+        assert_eq!(one(&probe).mas, 0.0);
+    }
+    // No shares at all: at most all can go.
+    probe.report.relevance.fill(0.0);
+    probe.report.relevance[3] = 3.0;
+    assert_eq!(one(&probe).mas, 1.0);
+    // Fewer tokens are looked at than count as strong.
+    let mut probe = Probe::new(2).image(10, 10);
+    probe.report.relevance.fill(0.0);
+    probe.report.relevance[3] = 0.5;
+    close(one(&probe).mas, 0.5 - 0.01);
+}
+
+#[test]
+fn sparsity_by_the_reference_formulas_is_told_beside_it() {
     let mut probe = Probe::new(2).video(2, 2, 2);
     probe.report.saliency = vec![1.0, 1.0, 1.0, 5.0, 1.0, 1.0, 1.0, 5.0];
     probe.report.similarity[4..].copy_from_slice(&[0.99, 0.99, 0.0, 0.0]);
     let score = one(&probe);
     close(score.spatial, 48.0 / 112.0);
     close(score.temporal, 0.5);
-    close(score.mas, 1.0 - (64.0 / 112.0) * 0.5);
 }
 
 #[test]
