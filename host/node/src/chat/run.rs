@@ -76,13 +76,13 @@ impl<F: Future + Unpin> Saying<F> {
     /// The next piece; `None` behind the last one of all answers. May be dropped and asked again.
     async fn next(&mut self) -> Option<(u32, Piece)> {
         poll_fn(|context| {
+            let Some(alone) = &mut self.alone else {
+                return self.said.poll_recv(context);
+            };
             // All of it is told before the answer goes on, so that one that runs ahead of its client waits for it.
             if let Ok(piece) = self.said.try_recv() {
                 return Poll::Ready(Some(piece));
             }
-            let Some(alone) = &mut self.alone else {
-                return self.said.poll_recv(context);
-            };
             if let Poll::Ready(ended) = caught(alone, context) {
                 self.alone = None;
                 match ended {
@@ -196,6 +196,13 @@ impl Running {
         drop(pieces);
         let due_ms = self.planned.asked.due_ms();
         loop {
+            // An answer that runs ahead of its client always has something to say, and nothing below is looked at.
+            if due_ms.is_some_and(|due_ms| self.node.clock.now_ms() >= due_ms)
+                && !self.gone.is_cancelled()
+            {
+                self.overdue = true;
+                self.gone.cancel();
+            }
             let told = self.told.clone();
             tokio::select! {
                 biased;
