@@ -376,7 +376,7 @@ impl<'a> Weighing<'a> {
     }
 
     /// The times of an arm of which nothing else is said yet.
-    // Inlined, as `finish` is: an arm has some two hundred bytes, and each copy of so many is a call out of the sandbox.
+    // Inlined, as `finish` is: an arm has some two hundred bytes, which need not be copied from function to function.
     #[inline(always)]
     fn predicted(&self, times: Times, off: Off) -> Arm {
         let first_ms = times.first_ms * off.first;
