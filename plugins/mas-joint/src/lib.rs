@@ -1,5 +1,5 @@
 //! `mas-joint`: necessity, Modality Activation Sparsity, and a keep order that weighs saliency, relevance and diversity
-//! together.
+//! together, and then sees to what is around.
 //!
 //! - [`focus`]: how much of an item can go: MAS, by how few tokens the question is about. [`Sparsity`] by the reference formulas,
 //!   in space and in time, is told beside it.
@@ -7,7 +7,7 @@
 //!   fitted to measured harm.
 //! - [`traits`] and [`mix`]: how unusual an item is, and the request as a whole, beside what was seen. An item counts
 //!   as unusual as the more unusual of the two.
-//! - [`order`]: which tokens go last, by greedy determinantal selection.
+//! - [`order`]: which tokens go last: a few by greedy determinantal selection, and an even sample of the others.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
@@ -33,6 +33,7 @@ parameters! {
         greedy: u32,
         ridge: f64,
         salience: f64,
+        pointed: f64,
         prior: f64,
         weight: f64,
         content_free: f64,
@@ -84,6 +85,7 @@ impl PostProcessor for MasJoint {
                     greedy,
                     settings.ridge,
                     settings.salience,
+                    settings.pointed,
                 ),
             };
             found.push((traits, score));

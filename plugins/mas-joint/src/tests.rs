@@ -5,8 +5,9 @@ use super::*;
 mod bad_input;
 mod unusual;
 
-const PARAMS: [f64; 17] = [
-    0.9, 2.0, 128.0, 0.1, 0.5, 20.0, 0.02, 0.5, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0,
+const PARAMS: [f64; 18] = [
+    0.9, 2.0, 128.0, 0.1, 0.5, 0.05, 20.0, 0.02, 0.5, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0,
+    8.0,
 ];
 
 fn settings() -> Settings {
@@ -127,7 +128,7 @@ fn a_content_free_text_is_believed_as_far_as_told() {
     probe.report.baseline = vec![1.0 / 32.0; 4];
     let necessity = |believed| {
         let mut params = PARAMS;
-        params[7] = believed;
+        params[8] = believed;
         probe.score::<MasJoint>(&params).items[0].necessity
     };
     // Twice ln(4), ln(2) and 0.
@@ -142,7 +143,7 @@ fn a_content_free_text_is_believed_as_far_as_told() {
 
 #[test]
 fn knots_shape_necessity_and_by_default_leave_it() {
-    let default: Vec<f64> = PARAMS[8..].to_vec();
+    let default: Vec<f64> = PARAMS[9..].to_vec();
     let mapped = |logit: f64, knots: &[f64]| necessity::mapped(logit, knots.try_into().unwrap());
     for logit in [-90.0, -8.0, -7.3, -0.1, 0.0, 1.0, 5.9, 8.0, 40.0] {
         close(mapped(logit, &default), logit);
@@ -247,7 +248,7 @@ fn of_two_alike_one_is_kept_first_and_the_other_late() {
     assert_eq!(order::select(&columns, view.relevance, 3, 0.1), [0, 2, 1]);
     // Without a greedy part relevance alone decides.
     let mut by_relevance = PARAMS;
-    by_relevance[2] = 0.0;
+    (by_relevance[2], by_relevance[5]) = (0.0, 1.0);
     let scores = probe.score::<MasJoint>(&by_relevance);
     assert_eq!(scores.items[0].keep_order, [0, 1, 2]);
 }
@@ -288,10 +289,49 @@ fn what_stands_out_is_kept_before_what_is_looked_at_a_little_more() {
     probe.report.baseline = vec![0.0; 4];
     probe.report.saliency = vec![1.0, 9.0, 1.0, 9.0];
     probe.report.features = vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0];
-    let mut order = one(&probe).keep_order;
+    let mut by_worth = PARAMS;
+    by_worth[5] = 0.5;
+    let mut order = probe
+        .score::<MasJoint>(&by_worth)
+        .items
+        .remove(0)
+        .keep_order;
     order.truncate(2);
     order.sort_unstable();
     assert_eq!(order, [1, 3]);
+}
+
+/// What is counted needs its surroundings.
+#[test]
+fn behind_what_stands_out_comes_an_even_sample_of_the_rest() {
+    let mut probe = Probe::new(2).image(8, 8);
+    probe.report.saliency.fill(1.0);
+    for (token, stands_out) in probe.report.saliency.iter_mut().enumerate() {
+        // The lower right corner: four tokens of odd coordinates, so that none is of the sample.
+        *stands_out = f32::from(u8::from(
+            token / 8 > 4 && token % 8 > 4 && token % 2 == 1 && token / 8 % 2 == 1,
+        ));
+    }
+    let mut params = PARAMS;
+    params[5] = 0.0625;
+    let order = probe.score::<MasJoint>(&params).items.remove(0).keep_order;
+    let sorted = |part: &[u32]| {
+        let mut part = part.to_vec();
+        part.sort_unstable();
+        part
+    };
+    assert_eq!(sorted(&order[..4]), [45, 47, 61, 63]);
+    let even = (0..64).filter(|token| token % 2 == 0 && token / 8 % 2 == 0);
+    assert_eq!(sorted(&order[4..20]), even.collect::<Vec<u32>>());
+    assert_eq!(sorted(&order), (0..64).collect::<Vec<u32>>());
+}
+
+/// Of however few tokens the first is what is worth most.
+#[test]
+fn the_most_worth_goes_last_of_any_item() {
+    let mut probe = Probe::new(2).image(1, 3);
+    probe.report.saliency = vec![1.0, 1.0, 9.0];
+    assert_eq!(one(&probe).keep_order[0], 2);
 }
 
 #[test]
@@ -375,6 +415,7 @@ proptest! {
             1..40,
         ),
         greedy in 0u32..100,
+        pointed in 0.0f64..=1.0,
     ) {
         let mut probe = Probe::new(3).video(frames, height, width);
         let report = &mut probe.report;
@@ -389,7 +430,7 @@ proptest! {
         }
         probe.calibration = seen(0.2, 0.5, 30.0);
         let mut params = PARAMS;
-        params[2] = f64::from(greedy);
+        (params[2], params[5]) = (f64::from(greedy), pointed);
         let scores = probe.score::<MasJoint>(&params);
         let score = &scores.items[0];
         for share in [score.necessity, score.mas, score.spatial, score.temporal, score.unusual] {

@@ -1,5 +1,7 @@
 //! What a post-processor implements, and what it is given.
 
+use alloc::vec::Vec;
+
 use crate::{Calibration, Item, Report, Scores};
 
 /// Everything that `score` may read.
@@ -40,7 +42,33 @@ pub struct ItemView<'a> {
     pub features: &'a [f32],
 }
 
+/// Bits of a coordinate that count: three of them fit a u64.
+const BITS: u32 = 21;
+
+/// Sorts coordinates coarse to fine.
+fn fineness(frame: u32, y: u32, x: u32) -> u64 {
+    (0..BITS).fold(0, |key, bit| {
+        let bit_of = |value: u32| u64::from((value >> bit) & 1);
+        key << 3 | bit_of(frame) << 2 | bit_of(y) << 1 | bit_of(x)
+    })
+}
+
 impl ItemView<'_> {
+    /// Its tokens as a regular grid that grows finer: however many of the first are taken, they are spread evenly over frames, rows and
+    /// columns.
+    ///
+    /// Tokens whose coordinates are multiples of a large power of two in every direction come first: the Morton code with its bits
+    /// reversed; along a line, van der Corput's sequence.
+    pub fn coarse_to_fine(&self) -> Vec<u32> {
+        let places = self.frame.iter().zip(self.y).zip(self.x);
+        let mut keyed: Vec<(u64, u32)> = places
+            .zip(0..)
+            .map(|(((&frame, &y), &x), token)| (fineness(frame, y, x), token))
+            .collect();
+        keyed.sort_unstable();
+        keyed.into_iter().map(|(_, token)| token).collect()
+    }
+
     /// Tokens of the item.
     pub fn len(&self) -> usize {
         self.item.tokens as usize

@@ -12,31 +12,9 @@ parameters! {
     }
 }
 
-/// Bits of a coordinate that count: three of them fit a u64.
-const BITS: u32 = 21;
-
 /// The post-processor.
 #[derive(Debug)]
 pub struct Uniform;
-
-/// Sorts coordinates coarse to fine: those that are multiples of a large power of two in every direction come first. It is
-/// the Morton code with its bits reversed; along a line, van der Corput's sequence.
-fn coarse_to_fine(frame: u32, y: u32, x: u32) -> u64 {
-    (0..BITS).fold(0, |key, bit| {
-        let bit_of = |value: u32| u64::from((value >> bit) & 1);
-        key << 3 | bit_of(frame) << 2 | bit_of(y) << 1 | bit_of(x)
-    })
-}
-
-fn order(view: &ItemView) -> Vec<u32> {
-    let places = view.frame.iter().zip(view.y).zip(view.x);
-    let mut keyed: Vec<(u64, u32)> = places
-        .zip(0..)
-        .map(|(((&frame, &y), &x), token)| (coarse_to_fine(frame, y, x), token))
-        .collect();
-    keyed.sort_unstable();
-    keyed.into_iter().map(|(_, token)| token).collect()
-}
 
 impl PostProcessor for Uniform {
     fn score(input: &ScoreInput) -> Scores {
@@ -51,7 +29,7 @@ impl PostProcessor for Uniform {
                     spatial: settings.mas,
                     temporal: 0.0,
                     unusual: 0.0,
-                    keep_order: order(&view),
+                    keep_order: view.coarse_to_fine(),
                 })
                 .collect(),
             updates: Vec::new(),

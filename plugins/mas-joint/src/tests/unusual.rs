@@ -172,7 +172,7 @@ proptest! {
         let mut probe = clip_and_sound(relevance, 1.0).image(2, 3);
         probe.calibration = Calibration::from_cells(&cells);
         let mut params = PARAMS;
-        params[4] = prior;
+        params[6] = prior;
         for score in probe.score::<MasJoint>(&params).items {
             for share in [score.unusual, score.necessity] {
                 prop_assert!((0.0..=1.0).contains(&share), "{share}");
