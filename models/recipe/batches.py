@@ -75,6 +75,17 @@ def cells(things: list, width: int, height: int, third: list[int]) -> torch.Tens
     return out.flatten(0, 1)
 
 
+@lru_cache(maxsize=100)
+def coarse_to_fine(frames: int, height: int, width: int) -> torch.Tensor:
+    """The rank of each token in a regular grid that grows finer: the first k are spread evenly, whatever k is."""
+    def fineness(place: tuple[int, int, int]) -> list[int]:
+        return [place[axis] >> bit & 1 for bit in range(12) for axis in range(3)]
+
+    places = [(t, y, x) for t in range(frames) for y in range(height) for x in range(width)]
+    order = sorted(range(len(places)), key=lambda i: fineness(places[i]))
+    return torch.tensor(order).argsort()
+
+
 class Maker:
     """Makes batches; `weights` (kind -> relative frequency) may be changed while training goes on."""
 
@@ -148,6 +159,7 @@ class Maker:
         pos: list[torch.Tensor] = []
         at = 0
         ranges: dict[str, tuple[int, int]] = {}
+        evenness: dict[str, torch.Tensor] = {}
         length = 0
 
         def put_text(ids: list[int]) -> None:
@@ -175,6 +187,7 @@ class Maker:
                 put_text(text + [vb])
                 t, gh, gw = (1, size[1] // 28, size[0] // 28) if m == "image" else (round(duration * world.SAMPLED_FPS) // 2, 4, 4)
                 ti, hi, wi = torch.meshgrid(torch.arange(t) * 25, torch.arange(gh), torch.arange(gw), indexing="ij")
+                evenness[m] = coarse_to_fine(t, gh, gw)
                 put(m, torch.stack([ti.flatten(), hi.flatten(), wi.flatten()]))
                 text = [ve]
         put_text(text)
@@ -221,7 +234,7 @@ class Maker:
                 for name, _, start, long in s.beeps:
                     b.audio_aux[i, torch.from_numpy((mid > start - 0.01) & (mid < start + long + 0.01))] = PITCH_NO[name]
 
-        # Dropped tokens: either anywhere, or mostly from the background. Every row keeps as many, so that rows stay equal.
+        # Dropped tokens: anywhere, from the background, mostly from there, or all but an even sample of it. Every row keeps as many, so that rows stay equal.
         score = torch.full((len(scenes), length), 2.0)
         keep_n = length
         for kind, (a, z) in ranges.items():
@@ -230,16 +243,24 @@ class Maker:
             value = torch.rand(len(scenes), z - a)
             n_kind = z - a
             if kind == "audio":
-                k = round(n_kind * rng.uniform(0.55, 0.95))
+                k = round(n_kind * rng.uniform(0.4, 0.95))
                 if rng.random() < 0.5:
                     value = value + 0.5 * (b.audio_aux > 0)
             else:
                 seen = (b.image_aux if kind == "image" else b.video_aux)[:, :, 0] > 0
-                if rng.random() < 0.6:
+                u = rng.random()
+                if u < 0.3:  # only what shows nothing
                     value = value + seen.float()
                     k = max(round(n_kind * rng.uniform(0.15, 0.8)), int(seen.sum(1).max()))
+                elif u < 0.5:  # mostly that, as a keep order does which mistakes some of it
+                    value = value + 0.6 * seen.float()
+                    k = round(n_kind * rng.uniform(0.25, 0.9))
+                elif u < 0.75:  # all but some that mostly show something, and an even sample of the others
+                    head = (value + 0.6 * seen.float()).argsort(1, descending=True).argsort(1) < n_kind * rng.uniform(0.05, 0.25)
+                    value = head.float() - evenness[kind] / n_kind
+                    k = round(n_kind * rng.uniform(0.15, 0.9))
                 else:
-                    k = round(n_kind * rng.uniform(0.5, 0.95))
+                    k = round(n_kind * rng.uniform(0.4, 0.95))
             k = max(1, min(k, n_kind))
             rank = value.argsort(1, descending=True).argsort(1)
             score[:, a:z] = torch.where(rank < k, 2.0, -1.0)

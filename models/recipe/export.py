@@ -3,7 +3,8 @@ msao.json, which tells MSAO how clips are taken (the Omni processor's own defaul
 
     python export.py --which target --weights RUN/model.pt OUT_DIR
 
-`--weights` may also be a checkpoint (ckpt.pt).
+`--weights` may also be a checkpoint (ckpt.pt). `--earlier DIR --share 0.7` takes seven tenths of each weight from an exported directory
+that these weights were trained further from, and the rest from them: between the two lies a model between the two (arXiv 2109.01903).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
 from fast import build
 from tokenizer import build as build_tokenizer, write
 
@@ -22,12 +25,17 @@ def main() -> None:
     ap = argparse.ArgumentParser()
     ap.add_argument("--which", choices=["target", "draft"], required=True)
     ap.add_argument("--weights", type=Path, required=True)
+    ap.add_argument("--earlier", type=Path, help="an exported directory to go back towards")
+    ap.add_argument("--share", type=float, default=0.0, help="how far: 1 is all the way")
     ap.add_argument("out", type=Path)
     args = ap.parse_args()
     tok = build_tokenizer()
     model = build(args.which, tok)
-    state = torch.load(args.weights)
+    state = torch.load(args.weights, map_location="cpu")
     state = state.get("model", state)
+    if args.earlier:
+        earlier = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(args.earlier, dtype=torch.float32).state_dict()
+        state = {name: torch.lerp(value, earlier[name], args.share) for name, value in state.items()}
     model.load_state_dict(state)
     model.to(torch.bfloat16).save_pretrained(args.out)
     write(args.out, tok)

@@ -119,6 +119,14 @@ class Batch:
     video_aux: torch.Tensor | None = None  # (B, T*16, 7) the same, with the direction in place of the glyph
     audio_aux: torch.Tensor | None = None  # (B, tokens) 0 silence, 1 to 3 pitch
 
+    def to(self, device: str) -> None:
+        """Moves all tensors to where the models compute."""
+        for name, value in vars(self).items():
+            if isinstance(value, torch.Tensor):
+                setattr(self, name, value.to(device, non_blocking=True))
+            elif name in ("seg", "label", "weight"):
+                setattr(self, name, [t.to(device, non_blocking=True) for t in value])
+
     def flat(self, which: str) -> torch.Tensor:
         return torch.cat([g.flatten() for g in getattr(self, which)])
 

@@ -5,7 +5,8 @@
 
 Every scene is new, so the accuracy in the log is that of unseen scenes. RUN/log.txt gets a line every 50 steps,
 RUN/ckpt.pt is written every few minutes (--resume goes on from it), RUN/model.pt at the end.
-The matrices of the layers are trained with Muon, everything else with AdamW.
+The matrices of the layers are trained with Muon, everything else with AdamW. With --device cuda the scenes are still drawn by
+the processor, by as many processes as --workers says.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 import world
 from batches import Maker
@@ -26,23 +28,39 @@ from fast import Aux, Batch, build, forward, inherit, vision
 from tokenizer import build as build_tokenizer
 
 
+def worker() -> tuple[int, int]:
+    """Number of this drawing process, and how many there are. They draw on the processor, wherever training computes."""
+    torch.set_num_threads(1)
+    torch.set_default_device("cpu")
+    info = torch.utils.data.get_worker_info()
+    return (info.id, info.num_workers) if info else (0, 1)
+
+
+def weights(file: Path) -> dict[str, torch.Tensor]:
+    """Weights of a run (model.pt) or of a directory that export.py has written."""
+    if file.is_dir():
+        model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(file, dtype=torch.float32)
+        return model.state_dict()
+    return torch.load(file, map_location="cpu")
+
+
 class Stream(torch.utils.data.IterableDataset):
     """An endless stream of steps, each a list of batches."""
 
-    def __init__(self, tok_json: str, seed: int, first: int, steps: int, weights_file: Path, hard: float, rank: int, ranks: int, drop: float, seldom: float):
+    def __init__(self, tok_json: str, seed: int, first: int, steps: int, weights_file: Path, hard: float, rank: int, ranks: int, drop: float, seldom: float, batch: float):
         self.tok_json, self.seed, self.first, self.steps, self.weights_file, self.hard = tok_json, seed, first, steps, weights_file, hard
-        self.rank, self.ranks, self.drop, self.seldom = rank, ranks, drop, seldom
+        self.rank, self.ranks, self.drop, self.seldom, self.batch = rank, ranks, drop, seldom, batch
 
     def __iter__(self):
         from tokenizers import Tokenizer
 
-        torch.set_num_threads(1)
-        maker = Maker(Tokenizer.from_str(self.tok_json), self.seed + self.first + 10_000 * self.rank, self.weights_file)
+        me, workers = worker()
+        maker = Maker(Tokenizer.from_str(self.tok_json), self.seed + self.first + 10_000 * self.rank + 100_000 * me, self.weights_file)
         maker.seldom = self.seldom
-        rng = random.Random(self.seed * 31 + self.first)  # sizes and mixes: the same on every rank, so that none waits
-        torch.manual_seed(self.seed + self.first + 10_000 * self.rank)
-        part = 1.0 if self.ranks == 1 else 1.2 / self.ranks
-        for step in range(self.first, self.steps):
+        rng = random.Random(self.seed * 31 + self.first + 100_000 * me)  # sizes and mixes: the same on every rank, so that none waits
+        torch.manual_seed(self.seed + self.first + 10_000 * self.rank + 100_000 * me)
+        part = self.batch * (1.0 if self.ranks == 1 else 1.2 / self.ranks)
+        for step in range(self.first + me, self.steps, workers):
             p = max(step / self.steps, self.hard)
             large = 0.04 if p < 0.15 else 0.2 if p < 0.5 else 0.33
             small = 0.6 if p < 0.1 else 0.3
@@ -72,10 +90,10 @@ class Crowds(Stream):
     def __iter__(self):
         from tokenizers import Tokenizer
 
-        torch.set_num_threads(1)
-        maker = Maker(Tokenizer.from_str(self.tok_json), self.seed + 20 + self.first + 10_000 * self.rank)
-        for step in range(self.steps):
-            part = 1 / self.ranks
+        me, workers = worker()
+        maker = Maker(Tokenizer.from_str(self.tok_json), self.seed + 20 + self.first + 10_000 * self.rank + 100_000 * me)
+        for step in range(me, self.steps, workers):
+            part = self.batch / self.ranks
             yield maker.crowd(round(14 * part)) if step % 2 else maker.crowd(round(40 * part), (112, 112))
 
 
@@ -83,11 +101,12 @@ def main() -> None:
     ap = argparse.ArgumentParser()
     ap.add_argument("--which", choices=["target", "draft"], required=True)
     ap.add_argument("--steps", type=int, required=True)
+    ap.add_argument("--minutes", type=float, help="end after so long, if that is sooner; the learning rate falls accordingly")
     ap.add_argument("--out", type=Path, required=True)
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--lr", type=float, default=3e-3)
     ap.add_argument("--teacher", type=Path, help="distil from this target as well")
-    ap.add_argument("--init", type=Path, help="start from these weights")
+    ap.add_argument("--init", type=Path, help="start from these weights: model.pt, or an exported directory")
     ap.add_argument("--hard", type=float, default=0.0, help="start the curriculum from this share of it")
     ap.add_argument("--vision-steps", type=int, default=0, help="first so many steps for the vision tower alone")
     ap.add_argument("--drop", type=float, default=0.5, help="share of media items that lose tokens, in the later part")
@@ -96,8 +115,14 @@ def main() -> None:
     ap.add_argument("--rank", type=int, default=0, help="number of this process, with --ranks")
     ap.add_argument("--ranks", type=int, default=1, help="processes that train together, each started with its own --rank")
     ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--batch", type=float, default=1.0, help="scenes a step, as a multiple of the usual number")
+    ap.add_argument("--device", default="cpu", help="where the models compute: cpu or cuda")
+    ap.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
     args = ap.parse_args()
     torch.set_num_threads(args.threads)
+    torch.set_default_device(args.device)
+    if args.workers > 1:  # so many batches on their way would take more open files than a process may have
+        torch.multiprocessing.set_sharing_strategy("file_system")
     if args.ranks > 1:  # so small a model keeps one core busy, not two: a process a core, gradients averaged
         import torch.distributed as dist
 
@@ -106,14 +131,14 @@ def main() -> None:
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     tok = build_tokenizer()
-    model = build(args.which, tok).train()
-    aux = Aux(model.config.text_config.hidden_size)
+    model = build(args.which, tok).to(args.device).train()
+    aux = Aux(model.config.text_config.hidden_size).to(args.device)
     if args.init:
-        model.load_state_dict(torch.load(args.init))
+        model.load_state_dict(weights(args.init))
     teacher = None
     if args.teacher:
-        teacher = build("target", tok).eval()
-        teacher.load_state_dict(torch.load(args.teacher))
+        teacher = build("target", tok).to(args.device).eval()
+        teacher.load_state_dict(weights(args.teacher))
         if not args.init:
             inherit(model, teacher)
     matrices, rest = [], []
@@ -129,7 +154,7 @@ def main() -> None:
     first, spent, warm = 0, 0.0, 10 if args.init else 30 if args.teacher else 100
     ckpt = args.out / "ckpt.pt"
     if args.resume and ckpt.exists():
-        state = torch.load(ckpt)
+        state = torch.load(ckpt, map_location=args.device)
         model.load_state_dict(state["model"])
         aux.load_state_dict(state["aux"], strict=False)
         try:
@@ -140,8 +165,8 @@ def main() -> None:
             pass  # other auxiliary heads than then: the optimisers start afresh
         first, spent = state["step"], state["spent"]
     weights_file = args.out / "weights.json"
-    stream = Stream(tok.to_str(), args.seed, first, args.steps, weights_file, args.hard, args.rank, args.ranks, args.drop, args.seldom)
-    loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=4)
+    stream = Stream(tok.to_str(), args.seed, first, args.steps, weights_file, args.hard, args.rank, args.ranks, args.drop, args.seldom, args.batch)
+    loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=args.workers, prefetch_factor=4)
     log = (args.out / "log.txt").open("a")
 
     def average(part: torch.nn.Module) -> None:
@@ -177,14 +202,15 @@ def main() -> None:
     losses: list[float] = []
     waited = 0.0
     if args.vision_steps:
-        crowds = Crowds(tok.to_str(), args.seed, first, args.vision_steps, weights_file, 0, args.rank, args.ranks, args.drop, args.seldom)
+        crowds = Crowds(tok.to_str(), args.seed, first, args.vision_steps, weights_file, 0, args.rank, args.ranks, args.drop, args.seldom, args.batch)
         losses_v: list[float] = []
-        for step, b in enumerate(torch.utils.data.DataLoader(crowds, batch_size=None, num_workers=1, prefetch_factor=6)):
+        for step, b in enumerate(torch.utils.data.DataLoader(crowds, batch_size=None, num_workers=args.workers, prefetch_factor=6)):
             f = step / args.vision_steps
             for o, b0 in zip(opts, base):
                 o.param_groups[0]["lr"] = b0 * min(1.0, (step + 1) / 50) * (1 - 0.7 * f)
                 o.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16):
+            b.to(args.device)
+            with torch.autocast(args.device, torch.bfloat16):
                 seen = vision(model.visual, b.image, *b.image_grid)
                 if teacher is None:
                     loss = aux.cells(seen, b.image_aux, aux.image)
@@ -202,11 +228,17 @@ def main() -> None:
                 losses_v = []
         save(first)
     it = iter(loader)
+    step = first
+    start = time.time()
     for step in range(first, args.steps):
         t = time.time()
+        f = step / args.steps
+        if args.minutes:
+            f = max(f, (t - start) / 60 / args.minutes)
+            if f >= 1:
+                break
         batches: list[Batch] = next(it)
         waited += time.time() - t
-        f = step / args.steps
         rate = min(1.0, (step + 1 - first) / warm) * min(1.0, (1 - f) / 0.45) ** 1.0
         for o, b0 in zip(opts, base):
             o.param_groups[0]["lr"] = b0 * max(rate, 0.01)
@@ -215,15 +247,16 @@ def main() -> None:
         loss_sum = 0.0
         total = sum(float(b.weights().sum()) for b in batches if b.seg)
         for b in batches:
+            b.to(args.device)
             if not b.seg and aux_weight == 0:
                 continue
             if not b.seg:
-                with torch.autocast("cpu", torch.bfloat16):
+                with torch.autocast(args.device, torch.bfloat16):
                     aux_loss = aux.cells(vision(model.visual, b.image, *b.image_grid), b.image_aux, aux.image)
                 (aux_weight * 0.5 * aux_loss).backward()
                 continue
             labels, w = b.labels(), b.weights()
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(args.device, torch.bfloat16):
                 logits, aux_loss = forward(model, b, aux if aux_weight > 0 else None)
                 if teacher is not None:
                     with torch.no_grad():
@@ -265,7 +298,7 @@ def main() -> None:
         if time.time() - saved > 240:
             save(step + 1)
             saved = time.time()
-    save(args.steps)
+    save(step)
     if args.rank == 0:
         torch.save(model.state_dict(), args.out / "model.pt")
     say(f"done in {(spent + time.time() - began) / 60:.1f} min")
