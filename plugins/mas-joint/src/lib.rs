@@ -52,7 +52,7 @@ parameters! {
 /// Items of a request that are learned from. Each takes six updates, the mix five, and a call may return 256.
 const LEARNED_ITEMS: usize = 40;
 /// Values of features that the greedy selection goes through for a request, some ten milliseconds' worth. That is
-/// 128 tokens of 8,192 with 16 features; of more, fewer are chosen greedily, and the others follow by relevance.
+/// 128 tokens of 8,192 with 16 features; of more, fewer are chosen greedily, and the others that are pointed at follow by worth.
 const AFFORDABLE: usize = 1 << 24;
 
 /// The post-processor.

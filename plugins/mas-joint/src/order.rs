@@ -1,15 +1,15 @@
-//! Which tokens go last: greedy determinantal selection (CDPruner, arXiv 2506.10967).
+//! Which tokens go last: a few by worth and diversity, and then an even sample of the others.
+//!
+//! The few, `pointed` of all, by greedy determinantal selection (CDPruner, arXiv 2506.10967), below. Behind them comes a grid that
+//! grows finer (LLaVA-PruMerge+, arXiv 2403.15388, adds an even sample too): what stands out answers most questions, but
+//! whoever counts goes by what is around and between as well. Where plain ground went last, things were seen and miscounted
+//! at half of the tokens.
 //!
 //! With unit features `f_i` and worths `w_i` in [0, 1], the kernel is `L = diag(w) (F F^T + ridge I) diag(w)`. Each step
 //! takes the token that adds most to the determinant: the one with the largest `w_i^2 * v_i`, where `v_i` is what is left
 //! of its variance once those taken before are known.
 //!
-//! Only the first tokens are chosen so, `pointed` of all. Behind them comes an even sample of the others, a grid that grows
-//! finer (LLaVA-PruMerge+, arXiv 2403.15388, adds such a sample too): what stands out answers most questions, but whoever
-//! counts goes by what is around and between as well. Where plain ground went last, things were seen and miscounted at half
-//! of the tokens.
-//!
-//! There a token is worth its relevance. Here it is worth its saliency too ([`worth`]): what early layers pay to single tokens is a
+//! In CDPruner a token is worth its relevance. Here it is worth its saliency too ([`worth`]): what early layers pay to single tokens is a
 //! rough guide, and by it alone plain ground was kept before things that stand out.
 //!
 //! The usual recursion over the kernel's rows costs `N * T` a step. Features have only 16 dimensions or so, so `v` is
@@ -25,7 +25,7 @@ use msao_plugin::{ItemView, math};
 const TINY: f32 = 1e-12;
 
 /// All tokens of the item, most needed first: the share `pointed` of them by worth, up to `greedy` by diversity too, and the others as
-/// a grid that grows finer. `columns`: its features of length 1.
+/// a grid that grows finer. What is worth nothing is left to the grid. `columns`: its features of length 1.
 pub(crate) fn keep_order(
     view: &ItemView,
     columns: &[Vec<f32>],
@@ -35,22 +35,23 @@ pub(crate) fn keep_order(
     pointed: f64,
 ) -> Vec<u32> {
     let worth = worth(view, salience as f32);
-    let first = ceil(pointed * view.len() as f64);
+    let first = math::ceil(pointed * view.len() as f64) as usize;
     let mut order = select(columns, &worth, greedy.min(first), ridge as f32);
-    let mut rest = left(view.len(), &order, 0..view.len() as u32);
-    // Stable: equals stay in their own order.
     let at = |token: &u32| worth.get(*token as usize).copied().unwrap_or(0.0);
-    rest.sort_by(|a, b| at(b).total_cmp(&at(a)));
-    order.extend(rest.into_iter().take(first.saturating_sub(order.len())));
+    let by_worth = |a: &u32, b: &u32| at(b).total_cmp(&at(a)).then(a.cmp(b));
+    let mut next = left(view.len(), &order, 0..view.len() as u32);
+    next.retain(|token| at(token) > 0.0);
+    let places = first.saturating_sub(order.len());
+    // Of a large item only a small part has to be sorted.
+    if places < next.len() {
+        next.select_nth_unstable_by(places, by_worth);
+        next.truncate(places);
+    }
+    next.sort_unstable_by(by_worth);
+    order.append(&mut next);
     let mut rest = left(view.len(), &order, view.coarse_to_fine());
     order.append(&mut rest);
     order
-}
-
-/// The whole number that is not below `value`.
-fn ceil(value: f64) -> usize {
-    let whole = value as usize;
-    whole + usize::from((whole as f64) < value)
 }
 
 /// Those of `tokens` that have not been taken.
@@ -61,9 +62,10 @@ fn left(count: usize, taken: &[u32], tokens: impl IntoIterator<Item = u32>) -> V
             *flag = false;
         }
     }
-    let mut tokens: Vec<u32> = tokens.into_iter().collect();
-    tokens.retain(|token| free.get(*token as usize) == Some(&true));
+    let tokens = tokens.into_iter();
     tokens
+        .filter(|token| free.get(*token as usize) == Some(&true))
+        .collect()
 }
 
 /// What each token is worth by itself, in [0, 1]: its saliency beside the largest, of which the share `salience` counts whatever the

@@ -326,6 +326,39 @@ fn behind_what_stands_out_comes_an_even_sample_of_the_rest() {
     assert_eq!(sorted(&order), (0..64).collect::<Vec<u32>>());
 }
 
+#[test]
+fn what_is_worth_nothing_is_left_to_the_grid() {
+    let mut probe = Probe::new(2).image(4, 4);
+    let grid = probe.report.views().next().unwrap().coarse_to_fine();
+    let order = |probe: &Probe, pointed: f64| {
+        let mut params = PARAMS;
+        params[5] = pointed;
+        probe.score::<MasJoint>(&params).items.remove(0).keep_order
+    };
+    assert_eq!(order(&probe, 0.0), grid);
+    probe.report.saliency.fill(0.0);
+    probe.report.saliency[13] = 5.0;
+    let order = order(&probe, 0.5);
+    let behind = grid.iter().copied().filter(|token| *token != 13);
+    assert_eq!(order, [13].into_iter().chain(behind).collect::<Vec<u32>>());
+}
+
+#[test]
+fn behind_what_is_unlike_comes_what_is_worth_more_and_then_the_grid() {
+    let mut probe = Probe::new(2).image(4, 4);
+    for (token, stands_out) in probe.report.saliency.iter_mut().enumerate() {
+        *stands_out = 1.0 + token as f32;
+    }
+    probe.report.relevance.fill(0.5);
+    probe.report.baseline.fill(0.5);
+    let mut params = PARAMS;
+    // One of four greedily.
+    (params[2], params[5]) = (1.0, 0.25);
+    let order = probe.score::<MasJoint>(&params).items.remove(0).keep_order;
+    assert_eq!(order[..4], [15, 14, 13, 12]);
+    assert_eq!(order[4..8], [0, 2, 8, 10]);
+}
+
 /// Of however few tokens the first is what is worth most.
 #[test]
 fn the_most_worth_goes_last_of_any_item() {

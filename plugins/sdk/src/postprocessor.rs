@@ -45,28 +45,36 @@ pub struct ItemView<'a> {
 /// Bits of a coordinate that count: three of them fit a u64.
 const BITS: u32 = 21;
 
-/// Sorts coordinates coarse to fine.
-fn fineness(frame: u32, y: u32, x: u32) -> u64 {
-    (0..BITS).fold(0, |key, bit| {
+/// Sorts coordinates of at most so many bits coarse to fine.
+fn fineness(bits: u32, frame: u32, y: u32, x: u32) -> u64 {
+    (0..bits).fold(0, |key, bit| {
         let bit_of = |value: u32| u64::from((value >> bit) & 1);
         key << 3 | bit_of(frame) << 2 | bit_of(y) << 1 | bit_of(x)
     })
 }
 
 impl ItemView<'_> {
-    /// Its tokens as a regular grid that grows finer: however many of the first are taken, they are spread evenly over frames, rows and
-    /// columns.
+    /// All its tokens, as a regular grid that grows finer: one of half the spacing is complete before the next begins, and until then it is
+    /// finer in one direction than in another. Tokens without coordinates come last.
     ///
     /// Tokens whose coordinates are multiples of a large power of two in every direction come first: the Morton code with its bits
-    /// reversed; along a line, van der Corput's sequence.
+    /// reversed; along a line, van der Corput's sequence. Coordinates count up to 2^21.
     pub fn coarse_to_fine(&self) -> Vec<u32> {
         let places = self.frame.iter().zip(self.y).zip(self.x);
+        let largest = places
+            .clone()
+            .map(|((&frame, &y), &x)| frame.max(y).max(x))
+            .max();
+        let bits = (u32::BITS - largest.unwrap_or(0).leading_zeros()).min(BITS);
         let mut keyed: Vec<(u64, u32)> = places
             .zip(0..)
-            .map(|(((&frame, &y), &x), token)| (fineness(frame, y, x), token))
+            .map(|(((&frame, &y), &x), token)| (fineness(bits, frame, y, x), token))
+            .take(self.len())
             .collect();
         keyed.sort_unstable();
-        keyed.into_iter().map(|(_, token)| token).collect()
+        let placed = keyed.len() as u32;
+        let order = keyed.into_iter().map(|(_, token)| token);
+        order.chain(placed..self.item.tokens).collect()
     }
 
     /// Tokens of the item.
@@ -117,4 +125,63 @@ impl Report {
 pub trait PostProcessor {
     /// One score for each item, in their order, and what is learned.
     fn score(input: &ScoreInput) -> Scores;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Probe;
+
+    fn order(probe: &Probe) -> Vec<u32> {
+        probe.report.views().next().unwrap().coarse_to_fine()
+    }
+
+    #[test]
+    fn a_line_is_halved_again_and_again() {
+        let line = order(&Probe::new(2).image(1, 16));
+        assert_eq!(line, [0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15]);
+    }
+
+    #[test]
+    fn a_grid_of_half_the_spacing_is_complete_before_the_next_begins() {
+        for (rows, columns, spacing) in
+            [(16, 16, 8), (16, 16, 4), (16, 16, 2), (7, 5, 4), (7, 5, 2)]
+        {
+            let order = order(&Probe::new(2).image(rows, columns));
+            let on_it = |token: &&u32| {
+                (*token / columns).is_multiple_of(spacing)
+                    && (*token % columns).is_multiple_of(spacing)
+            };
+            let count = order.iter().filter(on_it).count();
+            assert!(
+                order[..count].iter().all(|token| on_it(&token)),
+                "{rows} x {columns}, {spacing}"
+            );
+        }
+    }
+
+    #[test]
+    fn frames_are_a_direction_like_others() {
+        let order = order(&Probe::new(2).video(4, 2, 4));
+        assert!(
+            order[..16]
+                .iter()
+                .all(|token| (token / 8).is_multiple_of(2))
+        );
+    }
+
+    #[test]
+    fn each_token_comes_once_also_where_coordinates_lack_or_are_vast() {
+        let mut probe = Probe::new(2).image(3, 5);
+        probe.report.y.truncate(9);
+        probe.report.x[4] = u32::MAX;
+        probe.report.frame[2] = 1 << 21;
+        let all = order(&probe);
+        // Those without a place come last.
+        assert_eq!(all[9..], [9, 10, 11, 12, 13, 14]);
+        let mut sorted = all.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..15).collect::<Vec<u32>>());
+        assert_eq!(order(&Probe::new(2).image(0, 0)), Vec::<u32>::new());
+    }
 }

@@ -1,6 +1,5 @@
 //! `uniform`: a baseline that does not look. Every item is needed, the share that can go is a parameter, and the keep order
-//! is a regular grid that grows finer: however many tokens are kept, they are spread evenly over frames, rows and
-//! columns.
+//! is a regular grid that grows finer, over frames, rows and columns.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
