@@ -15,9 +15,7 @@ from pathlib import Path
 
 import torch
 
-from transformers import Qwen2_5OmniThinkerForConditionalGeneration
-
-from fast import build
+from fast import build, weights
 from tokenizer import build as build_tokenizer, write
 
 
@@ -26,15 +24,18 @@ def main() -> None:
     ap.add_argument("--which", choices=["target", "draft"], required=True)
     ap.add_argument("--weights", type=Path, required=True)
     ap.add_argument("--earlier", type=Path, help="an exported directory to go back towards")
-    ap.add_argument("--share", type=float, default=0.0, help="how far: 1 is all the way")
+    ap.add_argument("--share", type=float, help="how far: 1 is all the way")
     ap.add_argument("out", type=Path)
     args = ap.parse_args()
+    if (args.earlier is None) != (args.share is None):
+        ap.error("--earlier and --share go together")
+    if args.earlier and (not 0 <= args.share <= 1 or args.earlier.resolve() == args.out.resolve()):
+        ap.error("--share is from 0 to 1, and --earlier another directory than the one that is written")
     tok = build_tokenizer()
     model = build(args.which, tok)
-    state = torch.load(args.weights, map_location="cpu")
-    state = state.get("model", state)
+    state = weights(args.weights)
     if args.earlier:
-        earlier = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(args.earlier, dtype=torch.float32).state_dict()
+        earlier = weights(args.earlier)
         state = {name: torch.lerp(value, earlier[name], args.share) for name, value in state.items()}
     model.load_state_dict(state)
     model.to(torch.bfloat16).save_pretrained(args.out)

@@ -9,6 +9,7 @@ computation as one single-turn prompt a question, at the price of one prefix. `c
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,15 @@ def build(which: str, tok) -> Qwen2_5OmniThinkerForConditionalGeneration:
         elif name.endswith("bias"):
             torch.nn.init.zeros_(p)
     return model
+
+
+def weights(file: Path) -> dict[str, torch.Tensor]:
+    """Weights of a run (model.pt or ckpt.pt) or of a directory that export.py has written, on the processor."""
+    if file.is_dir():
+        model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(file, dtype=torch.float32, device_map="cpu")
+        return model.state_dict()
+    state = torch.load(file, map_location="cpu")
+    return state.get("model", state)
 
 
 LM_LAYERS = (0, 4)  # layers of the target that the draft starts from

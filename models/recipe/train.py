@@ -20,11 +20,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 import world
 from batches import Maker
-from fast import Aux, Batch, build, forward, inherit, vision
+from fast import Aux, Batch, build, forward, inherit, vision, weights
 from tokenizer import build as build_tokenizer
 
 
@@ -34,14 +33,6 @@ def worker() -> tuple[int, int]:
     torch.set_default_device("cpu")
     info = torch.utils.data.get_worker_info()
     return (info.id, info.num_workers) if info else (0, 1)
-
-
-def weights(file: Path) -> dict[str, torch.Tensor]:
-    """Weights of a run (model.pt) or of a directory that export.py has written."""
-    if file.is_dir():
-        model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(file, dtype=torch.float32)
-        return model.state_dict()
-    return torch.load(file, map_location="cpu")
 
 
 class Stream(torch.utils.data.IterableDataset):
@@ -101,12 +92,12 @@ def main() -> None:
     ap = argparse.ArgumentParser()
     ap.add_argument("--which", choices=["target", "draft"], required=True)
     ap.add_argument("--steps", type=int, required=True)
-    ap.add_argument("--minutes", type=float, help="end after so long, if that is sooner; the learning rate falls accordingly")
+    ap.add_argument("--minutes", type=float, help="end so long after the start, if that is sooner; the learning rate falls accordingly. With one process and --hard 1")
     ap.add_argument("--out", type=Path, required=True)
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--lr", type=float, default=3e-3)
     ap.add_argument("--teacher", type=Path, help="distil from this target as well")
-    ap.add_argument("--init", type=Path, help="start from these weights: model.pt, or an exported directory")
+    ap.add_argument("--init", type=Path, help="start from these weights: model.pt, ckpt.pt, or an exported directory")
     ap.add_argument("--hard", type=float, default=0.0, help="start the curriculum from this share of it")
     ap.add_argument("--vision-steps", type=int, default=0, help="first so many steps for the vision tower alone")
     ap.add_argument("--drop", type=float, default=0.5, help="share of media items that lose tokens, in the later part")
@@ -119,6 +110,8 @@ def main() -> None:
     ap.add_argument("--device", default="cpu", help="where the models compute: cpu or cuda")
     ap.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
     args = ap.parse_args()
+    if args.minutes and (args.ranks > 1 or args.hard < 1):
+        ap.error("--minutes goes with one process and --hard 1: each process has a clock of its own, and the curriculum goes by steps")
     torch.set_num_threads(args.threads)
     torch.set_default_device(args.device)
     if args.workers > 1:  # so many batches on their way would take more open files than a process may have
@@ -228,7 +221,7 @@ def main() -> None:
                 losses_v = []
         save(first)
     it = iter(loader)
-    step = first
+    done = first
     start = time.time()
     for step in range(first, args.steps):
         t = time.time()
@@ -298,7 +291,8 @@ def main() -> None:
         if time.time() - saved > 240:
             save(step + 1)
             saved = time.time()
-    save(step)
+        done = step + 1
+    save(done)
     if args.rank == 0:
         torch.save(model.state_dict(), args.out / "model.pt")
     say(f"done in {(spent + time.time() - began) / 60:.1f} min")
