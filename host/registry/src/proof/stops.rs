@@ -48,6 +48,8 @@ pub struct Torture {
 
 /// Pushes of which one brings a component that has to be compiled; the others bring another manifest alone.
 const COMPONENT_EVERY: u64 = 4;
+/// How long a change takes, about.
+const CHANGE: Duration = Duration::from_millis(1);
 /// Of so many pushes one comes after the removal of a release, if nothing needs that.
 const REMOVE_EVERY: u64 = 3;
 
@@ -396,8 +398,8 @@ impl May {
     }
 }
 
-/// Kills `stops` children one after the other at random moments within `longest`, every fourth before it has said anything,
-/// and after every third one takes away or damages the database in `state`. `spawn` makes the command of a child, which is
+/// Kills `stops` children one after the other at random moments within `longest`, every fourth before it has said anything, every
+/// fourth within [`CHANGE`] of the next change that it begins, which is otherwise seldom met, and after every third one takes away or damages the database in `state`. `spawn` makes the command of a child, which is
 /// to boot a policy and to work in `registry`; its standard output is read.
 ///
 /// # Errors
@@ -431,6 +433,10 @@ pub fn stop_at_random(
             }
             figures.start = began.elapsed();
             std::thread::sleep(longest.mul_f64(random.unit()));
+            if stop % 4 == 1 {
+                said.extend(until_a_change(&lines));
+                std::thread::sleep(CHANGE.mul_f64(random.unit()));
+            }
         }
         child.kill()?;
         child.wait()?;
@@ -446,6 +452,19 @@ pub fn stop_at_random(
         }
     }
     Ok(figures)
+}
+
+/// What a child says until it begins another change than it has begun by now.
+fn until_a_change(lines: &Receiver<String>) -> Vec<String> {
+    let mut said: Vec<String> = lines.try_iter().collect();
+    while let Ok(line) = lines.recv_timeout(Duration::from_secs(10)) {
+        let begins = line.starts_with("intend ");
+        said.push(line);
+        if begins {
+            break;
+        }
+    }
+    said
 }
 
 /// Reads every release that is listed; how many. What is not whole goes to `failures`.
