@@ -22,7 +22,9 @@ pub const DECLINES: &str = "declines";
 pub const COST: &str = "cost";
 /// Round trip in ms of these parts.
 const ROUND_TRIP_MS: f64 = 20.0;
-/// Questions to get used to the pair with, and questions that count.
+/// The ways of [`declines`], ours first. Each comes first with every question in one of as many rounds, each on a pair of nodes of its own.
+const DECLINING: [&str; 3] = ["msao", "cloud-only", "cloud-draft"];
+/// Questions to get used to a pair with, and questions that count.
 const USED_TO: usize = 30;
 const COUNTED: usize = 120;
 /// How much slower the adaptive policy may be than the best.
@@ -105,58 +107,61 @@ pub fn declines(setting: &Setting) -> Result<Vec<Row>> {
             shape: shape("200 Mbit/s"),
             ..Wanted::default()
         };
-        let pair = Pair::start(&places, &wanted).await?;
-        let mas = push(pair.operator, &places.plugins, "mas-joint").await?;
-        let mut ways = Vec::new();
-        for (name, postprocessor) in [
-            ("msao", mas),
-            ("cloud-only", json!("nothing")),
-            ("cloud-draft", json!("nothing")),
-        ] {
-            ways.push(Way {
-                name,
-                policy: push(pair.operator, &places.plugins, name).await?,
-                postprocessor,
-            });
-        }
         let mut all: Vec<Question> = read(&setting.heldout)?;
         all.retain(|question| question.seen_mix && !question.media.is_empty());
         Draw(SEED).shuffle(&mut all);
         all.truncate(USED_TO + COUNTED);
-        let mut progress = Progress::new("questions, each by three ways", all.len(), 0);
-        let mut times: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
+        let rounds = DECLINING.len();
+        let mut progress = Progress::new("questions, each by three ways", rounds * all.len(), 0);
+        let mut times: Vec<Vec<f64>> = vec![Vec::new(); DECLINING.len()];
         let mut routes: Vec<String> = Vec::new();
         let mut looked = 0;
-        for (number, question) in all.iter().enumerate() {
-            setting.interrupt.check("this part is shown as a whole")?;
-            // Who comes first sends the picture; each does as often as the others.
-            for turn in 0..ways.len() {
-                let chosen = (number + turn) % ways.len();
-                let (Some(way), Some(times)) = (ways.get(chosen), times.get_mut(chosen)) else {
-                    continue;
-                };
-                way.choose(&pair).await?;
-                let answer = answered(&pair, &asked_of(question)?).await;
-                let answer = answer.with_context(|| format!("{}, {}", way.name, question.id))?;
-                if number >= USED_TO {
-                    times.push(answer.total.as_secs_f64() * 1000.0);
-                    if chosen == 0 {
-                        let route = answer.report.get("route").and_then(Value::as_str);
-                        routes.push(route.unwrap_or_default().to_owned());
-                        looked += usize::from(is_probed(&answer.report));
+        for round in 0..rounds {
+            let pair = Pair::start(&places, &wanted).await?;
+            let mas = push(pair.operator, &places.plugins, "mas-joint").await?;
+            let mut ways = Vec::new();
+            for name in DECLINING {
+                ways.push(Way {
+                    name,
+                    policy: push(pair.operator, &places.plugins, name).await?,
+                    postprocessor: match name {
+                        "msao" => mas.clone(),
+                        _ => json!("nothing"),
+                    },
+                });
+            }
+            for (number, question) in all.iter().enumerate() {
+                setting.interrupt.check("this part is shown as a whole")?;
+                // Who comes first sends the picture and has it encoded: each does so with every question, in one round.
+                for turn in 0..ways.len() {
+                    let chosen = (number + round + turn) % ways.len();
+                    let (Some(way), Some(times)) = (ways.get(chosen), times.get_mut(chosen)) else {
+                        continue;
+                    };
+                    way.choose(&pair).await?;
+                    let answer = answered(&pair, &asked_of(question)?).await;
+                    let answer =
+                        answer.with_context(|| format!("{}, {}", way.name, question.id))?;
+                    if number >= USED_TO {
+                        times.push(answer.total.as_secs_f64() * 1000.0);
+                        if chosen == 0 {
+                            let route = answer.report.get("route").and_then(Value::as_str);
+                            routes.push(route.unwrap_or_default().to_owned());
+                            looked += usize::from(is_probed(&answer.report));
+                        }
                     }
                 }
+                progress.step();
             }
-            progress.step();
         }
         progress.end();
         let means: Vec<f64> = times.iter().map(|it| mean(it.iter().copied())).collect();
         let ours = means.first().copied().unwrap_or(f64::NAN);
         let others = means.iter().skip(1).copied();
         let best = others.fold(f64::INFINITY, f64::min);
-        let told = ways.iter().zip(&means);
+        let told = DECLINING.into_iter().zip(&means);
         let told: Vec<String> = told
-            .map(|(way, ms)| format!("{} {ms:.1} ms", way.name))
+            .map(|(name, ms)| format!("{name} {ms:.1} ms"))
             .collect();
         let speculated = routes.iter().filter(|route| *route == "speculate").count();
         routes.sort();
@@ -239,7 +244,7 @@ pub fn cost(setting: &Setting) -> Result<Vec<Row>> {
                     continue;
                 };
                 way.choose(&pair).await?;
-                let mut body = question("demo", &[("image", picture)], "Describe the picture.")?;
+                let mut body = question("demo", &[("image", picture)], "Describe the scene.")?;
                 if let Value::Object(fields) = &mut body {
                     fields.insert("temperature".into(), json!(0));
                     fields.insert("max_completion_tokens".into(), json!(TOKENS));

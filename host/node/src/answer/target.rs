@@ -135,7 +135,10 @@ impl Way {
         let (mut way, mut moved) = (self.clone(), None);
         let (cargo, traffic) = (Arc::clone(cargo), Arc::clone(traffic));
         Box::pin(async move {
-            tokio::time::sleep(after).await;
+            // A timer rounds up to the next millisecond, nothing included.
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
             if !patient {
                 // It may go between this look and the next step: then too nobody waits for it.
                 if !way.target.is_there() {
