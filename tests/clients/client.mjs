@@ -16,7 +16,7 @@ const messages = [{
   role: 'user',
   content: [
     { type: 'image_url', image_url: { url: `data:image/png;base64,${base64('scene.png')}` } },
-    { type: 'text', text: 'Describe the picture.' },
+    { type: 'text', text: 'Describe the scene.' },
   ],
 }];
 const settings = { model, messages, temperature: 0, max_completion_tokens: 40 };

@@ -32,7 +32,7 @@ def check(name):
     print("ok", name, flush=True)
 
 
-question = image("Describe the picture.")
+question = image("Describe the scene.")
 settings = dict(model=model, messages=question, temperature=0, max_completion_tokens=40)
 
 whole = client.chat.completions.create(**settings)

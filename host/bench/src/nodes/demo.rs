@@ -70,7 +70,7 @@ pub async fn run(places: &Places) -> Result<()> {
         media.join("beeps.wav"),
     );
     let questions = [
-        (vec![("image", scene.as_path())], "Describe the picture."),
+        (vec![("image", scene.as_path())], "Describe the scene."),
         (vec![("video", clip.as_path())], "Which way does it move?"),
         (
             vec![("audio", beeps.as_path())],

@@ -33,7 +33,7 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
             let after = LATEST * kill / KILLS;
             // Another picture each time would be sent again; another question is another session.
             let media = places.models.join("demo-media/scene.png");
-            let mut body = question("demo", &[("image", &media)], "Describe the picture.")?;
+            let mut body = question("demo", &[("image", &media)], "Describe the scene.")?;
             if let Value::Object(fields) = &mut body {
                 fields.insert("temperature".into(), json!(0));
                 fields.insert("max_completion_tokens".into(), json!(120));
@@ -110,7 +110,7 @@ async fn edge_killed(places: &Places) -> Result<Row> {
     let api = pair.edge.api;
     for number in 0..8 {
         let body = json!({
-            "model": "demo", "messages": [{ "role": "user", "content": format!("Describe the picture {number}.") }],
+            "model": "demo", "messages": [{ "role": "user", "content": format!("Describe the scene {number}.") }],
             "max_completion_tokens": 400, "temperature": 1.5, "seed": number,
         });
         tokio::spawn(async move { ask(api, &body).await });

@@ -421,7 +421,7 @@ impl Side {
     /// Asks about a picture that has not been there before.
     async fn picture(&self, way: Way, picture: &Path, sums: &mut Sums) -> Result<()> {
         self.choose(way).await?;
-        let mut body = question("demo", &[("image", picture)], "Describe the picture.")?;
+        let mut body = question("demo", &[("image", picture)], "Describe the scene.")?;
         if let Value::Object(fields) = &mut body {
             fields.insert("max_completion_tokens".into(), json!(4));
         }

@@ -146,7 +146,7 @@ pub async fn rows(places: &Places) -> Result<Vec<Row>> {
     let node = Running::start(config, loaded).await?;
     let api = node.addresses.api;
 
-    let body = json!({ "model": "demo", "messages": [{ "role": "user", "content": "Describe the picture." }] }).to_string();
+    let body = json!({ "model": "demo", "messages": [{ "role": "user", "content": "Describe the scene." }] }).to_string();
     let mut client = Client::connect(api, body.clone()).await?;
     let answer = client.ask().await?;
     ensure!(answer.starts_with(b"{"), "the node answers {answer:?}");

@@ -46,7 +46,7 @@ async fn a_record_names_the_medium_and_the_tokens_that_each_model_read() {
         updates: Vec::new(),
     };
     bench.plan_probed(&decision, SEND, &scores);
-    let body = about_picture("Describe the picture.", json!({ "max_tokens": 4 }));
+    let body = about_picture("Describe the scene.", json!({ "max_tokens": 4 }));
     let (answer, record) = recorded(&bench, &body).await;
     assert_eq!(record["version"], 2);
     let [medium] = record["media"].as_array().unwrap().as_slice() else {
@@ -111,7 +111,7 @@ async fn a_request_without_media_or_probe_has_an_account_too() {
     assert_eq!((&record["version"], record.get("media")), (&json!(1), None));
     assert_eq!(account(&bench, &record).await["media"], json!([]));
 
-    let body = about_picture("Describe the picture.", json!({ "max_tokens": 2 }));
+    let body = about_picture("Describe the scene.", json!({ "max_tokens": 2 }));
     let (_, record) = recorded(&bench, &body).await;
     // All of it, by the draft model alone.
     assert_eq!(record["media"][0]["draft"], json!({}));
@@ -131,7 +131,7 @@ async fn who_wants_nothing_of_media_recorded_has_nothing_recorded() {
         ..Decision::default()
     };
     bench.plan(&decision, 0);
-    let body = about_picture("Describe the picture.", json!({ "max_tokens": 2 }));
+    let body = about_picture("Describe the scene.", json!({ "max_tokens": 2 }));
     let (_, record) = recorded(&bench, &body).await;
     assert_eq!((&record["version"], record.get("media")), (&json!(1), None));
     let told = account(&bench, &record).await;

@@ -12,7 +12,7 @@ use msao_hostile::build::Decision;
 use msao_node::models::{Awaited, Engine, Seat};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::common::{Bench, about_picture, asking, events, get, post, text, whole};
 
@@ -98,7 +98,7 @@ async fn an_answer_comes_whole_and_in_pieces_alike() {
 async fn every_route_with_the_target_gives_the_targets_answer() {
     let bench = Bench::start("").await;
     for temperature in [0.0, 0.8] {
-        for (number, question) in ["Describe the picture.", "How many circles are there?"]
+        for (number, question) in ["Describe the scene.", "How many circles are there?"]
             .iter()
             .enumerate()
         {
@@ -145,7 +145,7 @@ async fn every_route_with_the_target_gives_the_targets_answer() {
 async fn what_one_answer_of_a_request_reads_for_another_was_not_read_before() {
     let bench = Bench::start("").await;
     let more = json!({ "temperature": 0.9, "seed": 4, "n": 2, "max_tokens": 8 });
-    let body = about_picture("Describe the picture.", more);
+    let body = about_picture("Describe the scene.", more);
     for route in [CLOUD, EDGE] {
         bench.plan(&by(route), DRAFT);
         for before in [false, true] {
@@ -162,7 +162,7 @@ async fn what_one_answer_of_a_request_reads_for_another_was_not_read_before() {
 async fn the_edge_answers_alone_and_is_escalated() {
     let bench = Bench::start("").await;
     let body = about_picture(
-        "Describe the picture.",
+        "Describe the scene.",
         json!({ "temperature": 0, "max_tokens": 50 }),
     );
     bench.plan(&by(EDGE), DRAFT);
@@ -182,7 +182,7 @@ async fn the_edge_answers_alone_and_is_escalated() {
     assert!(text(&escalated).starts_with(&first));
     // An exact answer is never the draft's.
     let exact = about_picture(
-        "Describe the picture.",
+        "Describe the scene.",
         json!({ "temperature": 0, "max_tokens": 50, "msao": { "require": "exact" } }),
     );
     let exact = bench.answer(&exact).await;
@@ -197,7 +197,7 @@ async fn choices_stops_and_logprobs_are_as_asked() {
     for route in [EDGE, CLOUD, SPECULATE] {
         bench.plan(&by(route), DRAFT);
         let more = json!({ "temperature": 0.9, "seed": 5, "n": 3, "max_tokens": 12, "logprobs": true, "top_logprobs": 3 });
-        let answer = bench.answer(&asking("Describe the picture.", more)).await;
+        let answer = bench.answer(&asking("Describe the scene.", more)).await;
         let choices = answer["choices"].as_array().unwrap();
         assert_eq!(choices.len(), 3);
         let mut tokens = 0;
@@ -222,14 +222,14 @@ async fn choices_stops_and_logprobs_are_as_asked() {
 
         let whole = bench
             .answer(&asking(
-                "Describe the picture.",
+                "Describe the scene.",
                 json!({ "temperature": 0, "max_tokens": 40 }),
             ))
             .await;
         let said = text(&whole);
         let stop: String = said.chars().skip(3).take(3).collect();
         let more = json!({ "temperature": 0, "max_tokens": 40, "stop": [stop] });
-        let stopped = bench.answer(&asking("Describe the picture.", more)).await;
+        let stopped = bench.answer(&asking("Describe the scene.", more)).await;
         let end = said.find(&stop).unwrap();
         assert_eq!(text(&stopped), &said[..end]);
         assert_eq!(stopped["choices"][0]["finish_reason"], "stop");
@@ -415,7 +415,7 @@ async fn who_leaves_stops_the_work() {
         bench.plan(&by(route), DRAFT);
         let more = json!({ "temperature": 1.5, "max_tokens": 500, "stream": true });
         let mut response = bench
-            .send(post(&asking("Describe the picture.", more)))
+            .send(post(&asking("Describe the scene.", more)))
             .await;
         let first = response.body_mut().frame().await;
         assert!(first.is_some());
@@ -429,7 +429,7 @@ async fn what_is_too_much_is_shed_and_comes_back_later() {
     let bench = Bench::start("[api]\nrequests = 1\n").await;
     let long = json!({ "temperature": 1.5, "max_tokens": 400, "stream": true });
     let mut first = bench
-        .send(post(&asking("Describe the picture.", long)))
+        .send(post(&asking("Describe the scene.", long)))
         .await;
     assert!(first.body_mut().frame().await.is_some());
     let (status, headers, answer) = bench
@@ -542,6 +542,43 @@ fn held(bench: &Bench) -> usize {
     models.map(|model| model.engine.load().sessions).sum()
 }
 
+/// Its events fill what lies between node and client long before its deadline.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_nobody_reads_is_late_too() {
+    let bench = Bench::start("").await;
+    let body = asking(
+        "Tell me all.",
+        json!({
+            "stream": true, "max_tokens": 3000, "logit_bias": { "602": -100 }, "logprobs": true, "top_logprobs": 20,
+            "msao": { "deadline_ms": 1500 },
+        }),
+    )
+    .to_string();
+    for route in [EDGE, CLOUD] {
+        bench.plan(&by(route), SEND);
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut client = socket.connect(bench.address).await.unwrap();
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len(),
+        );
+        client.write_all(request.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let mut told = Vec::new();
+        client.read_to_end(&mut told).await.unwrap();
+        let told = String::from_utf8_lossy(&told);
+        let tokens = told.matches("top_logprobs").count();
+        assert!((1..3000).contains(&tokens), "{tokens}");
+        let last = &told[told.len().saturating_sub(600)..];
+        assert!(
+            last.contains("deadline_exceeded"),
+            "{tokens} tokens, then {last}"
+        );
+    }
+}
+
 /// A model whose device has failed.
 struct Failed;
 
@@ -585,7 +622,7 @@ async fn a_node_that_stops_finishes_what_it_began() {
     let bench = Bench::start("").await;
     let more = json!({ "temperature": 0, "max_tokens": 60, "stream": true });
     let mut begun = bench
-        .send(post(&asking("Describe the picture.", more)))
+        .send(post(&asking("Describe the scene.", more)))
         .await;
     assert!(begun.body_mut().frame().await.is_some());
     bench.node.drain();
@@ -715,7 +752,7 @@ async fn metrics_tell_of_plug_ins_queues_and_places() {
     let exact = json!({ "temperature": 0, "max_tokens": 60, "msao": { "require": "exact" } });
     for _ in 0..20 {
         let answer = bench
-            .answer(&about_picture("Describe the picture.", exact.clone()))
+            .answer(&about_picture("Describe the scene.", exact.clone()))
             .await;
         // On a busy machine the target may have been ahead of the drafts for a whole answer.
         if answer["msao"]["drafted_tokens"].as_u64() > Some(0) {

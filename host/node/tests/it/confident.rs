@@ -341,7 +341,7 @@ async fn an_audited_request_is_exact_and_every_place_is_judged() {
     edge.plan(&to(EDGE, 0), DRAFT);
     let stays = json!({ "temperature": 0, "max_tokens": 5, "msao": { "media": "edge-only" } });
     let answer = edge
-        .answer(&common::about_picture("Describe the picture.", stays))
+        .answer(&common::about_picture("Describe the scene.", stays))
         .await;
     assert_eq!(answer["msao"]["route"], "edge", "{answer}");
     assert_eq!(answer["msao"]["audited"], false, "{answer}");
@@ -376,7 +376,7 @@ async fn an_audit_of_a_draft_that_keeps_less_goes_on_from_the_probe() {
         target: Treatment::default(),
     };
     let more = json!({ "temperature": 0, "max_tokens": 8, "n": 2 });
-    let body = common::about_picture("Describe the picture.", more);
+    let body = common::about_picture("Describe the scene.", more);
     for (route, audits) in [(CLOUD, 1), (EDGE, 2)] {
         let plan = Decision {
             parts: vec![medium, PartPlan::default()],

@@ -41,7 +41,7 @@ fn asking(bytes: &[u8], detail: &str) -> Value {
         "temperature": 0.8, "seed": 11, "max_tokens": 12, "logprobs": true, "logit_bias": { "602": -100 },
     });
     let url = format!("data:image/png;base64,{data}");
-    let mut body = about_picture_at(&url, "Describe the picture.", more);
+    let mut body = about_picture_at(&url, "Describe the scene.", more);
     body["messages"][0]["content"][0]["image_url"]["detail"] = json!(detail);
     body
 }

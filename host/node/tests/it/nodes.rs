@@ -41,7 +41,7 @@ async fn whatever_drafts_and_wherever_the_target_is_its_tokens_are_the_same() {
         let more = json!({
             "temperature": temperature, "seed": 3, "max_tokens": 60, "logprobs": true, "top_logprobs": 2,
         });
-        let body = about_picture("Describe the picture.", more);
+        let body = about_picture("Describe the scene.", more);
         // The cloud node by itself.
         cloud.plan(
             &Decision {
@@ -69,7 +69,7 @@ async fn whatever_drafts_and_wherever_the_target_is_its_tokens_are_the_same() {
         }
     }
     // On a machine that is busy the target may be ahead of the drafts for a whole answer, but not again and again.
-    let body = about_picture("Describe the picture.", json!({ "temperature": 0 }));
+    let body = about_picture("Describe the scene.", json!({ "temperature": 0 }));
     for _ in 0..20 {
         if drafted > 0 {
             break;
@@ -92,7 +92,7 @@ async fn told(edge: &Bench, body: &Value) -> (Value, Value) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_edge_is_told_what_its_answers_cost_in_the_cloud() {
     let (cloud, edge) = two("").await;
-    let describing = |more: Value| about_picture("Describe the picture.", more);
+    let describing = |more: Value| about_picture("Describe the scene.", more);
     let body = describing(json!({ "temperature": 0, "max_tokens": 30 }));
     let flops = |outcome: &Value| outcome["cloud-flops"].as_f64().unwrap();
     let cached = |answer: &Value| {
@@ -148,7 +148,7 @@ async fn a_draft_model_beside_the_target_tells_how_fast_it_is() {
     edge.plan(&to(CLOUD_DRAFT), DRAFT);
     let more = json!({ "temperature": 0, "max_tokens": 30 });
     let answer = edge
-        .answer(&about_picture("Describe the picture.", more))
+        .answer(&about_picture("Describe the scene.", more))
         .await;
     assert_eq!(answer["msao"]["route"], "cloud-draft");
     let figures = cloud.node.figures();
@@ -164,7 +164,7 @@ async fn a_medium_is_sent_once() {
     let (cloud, edge) = two("").await;
     edge.plan(&to(CLOUD), DRAFT);
     let body = about_picture(
-        "Describe the picture.",
+        "Describe the scene.",
         json!({ "temperature": 0, "max_tokens": 4 }),
     );
     let up = |answer: &Value| answer["msao"]["bytes_up"].as_u64().unwrap();
@@ -183,7 +183,7 @@ async fn a_medium_that_the_cloud_has_forgotten_is_sent_again() {
     let cloud = Bench::with("cloud", &["draft", "target"], "[sessions]\nmedia-mib = 1\n").await;
     let edge = edge_of(&cloud, "").await;
     let more = json!({ "temperature": 0, "max_tokens": 20, "logprobs": true });
-    let body = about_picture("Describe the picture.", more);
+    let body = about_picture("Describe the scene.", more);
     edge.plan(&to(CLOUD), DRAFT);
     let right = tokens(&edge.answer(&body).await);
     let bytes = common::picture().len() as u64;
@@ -214,7 +214,7 @@ async fn the_edge_is_escalated_and_its_tokens_stay() {
     let (cloud, edge) = two("").await;
     edge.plan(&to(EDGE), ESCALATE);
     let body = about_picture(
-        "Describe the picture.",
+        "Describe the scene.",
         json!({ "temperature": 0, "max_tokens": 50 }),
     );
     let answer = edge.answer(&body).await;
@@ -228,7 +228,7 @@ async fn the_edge_is_escalated_and_its_tokens_stay() {
     assert_eq!(answer["system_fingerprint"], right);
     // Media that may not leave keep the request here.
     let stays = about_picture(
-        "Describe the picture.",
+        "Describe the scene.",
         json!({ "temperature": 0, "max_tokens": 20, "msao": { "media": "edge-only" } }),
     );
     edge.plan(&to(CLOUD), DRAFT);
@@ -329,7 +329,7 @@ async fn media_that_must_stay_do_so_though_the_policy_escalates() {
     for plan in [to(EDGE), to(CLOUD)] {
         edge.plan(&plan, ESCALATE);
         let answer = edge
-            .answer(&about_picture("Describe the picture.", more.clone()))
+            .answer(&about_picture("Describe the scene.", more.clone()))
             .await;
         assert_eq!(answer["msao"]["route"], "edge", "{answer}");
         assert_eq!(answer["msao"]["bytes_up"], 0, "{answer}");
@@ -379,7 +379,7 @@ async fn a_target_with_another_tokenizer_answers_in_its_own_words() {
     let more = json!({
         "temperature": 0.8, "seed": 5, "max_tokens": 40, "logprobs": true, "top_logprobs": 3,
     });
-    let body = about_picture("Describe the picture.", more);
+    let body = about_picture("Describe the scene.", more);
     let own = Decision {
         route: CLOUD,
         ..Decision::default()
@@ -414,7 +414,7 @@ async fn choices_penalties_and_stops_go_over_the_link() {
         "temperature": 0.9, "seed": 5, "n": 2, "max_tokens": 30,
         "frequency_penalty": 0.7, "presence_penalty": 0.3, "logit_bias": { "40": 2.0 },
     });
-    let body = asking("Describe the picture.", more);
+    let body = asking("Describe the scene.", more);
     let said = |answer: &Value| -> Vec<String> {
         let choices = answer["choices"].as_array().unwrap();
         choices
@@ -437,7 +437,7 @@ async fn a_cut_link_is_mended_in_mid_answer() {
     let cloud = Bench::with("cloud", &["draft", "target"], "").await;
     let more =
         json!({ "temperature": 0.7, "seed": 9, "max_tokens": 200, "msao": { "require": "exact" } });
-    let body = asking("Describe the picture.", more);
+    let body = asking("Describe the scene.", more);
     cloud.plan(
         &Decision {
             route: CLOUD,
@@ -466,7 +466,7 @@ async fn the_edge_finishes_what_the_cloud_left() {
             "logit_bias": { "0": -100 }, "stream_options": { "include_usage": true },
         });
         let mut begun = edge
-            .send(post(&asking("Describe the picture.", more)))
+            .send(post(&asking("Describe the scene.", more)))
             .await;
         // Something was said.
         let _first = begun.body_mut().frame().await;
@@ -505,7 +505,7 @@ async fn what_is_left_to_a_cloud_that_is_down_is_finished_here() {
     up(&edge, false).await;
     edge.plan(&to(EDGE), ESCALATE);
     let more = json!({ "max_tokens": 20, "logit_bias": { "602": -100 } });
-    let body = asking("Describe the picture.", more);
+    let body = asking("Describe the scene.", more);
     let answer = tokio::time::timeout(Duration::from_secs(60), edge.answer(&body)).await;
     let answer = answer.unwrap();
     assert_eq!(answer["msao"]["degraded"], true, "{answer}");
@@ -523,7 +523,7 @@ async fn another_cloud_goes_on_where_one_left() {
         "temperature": 1.2, "seed": 1, "max_tokens": 400, "stream": true, "logit_bias": { "0": -100 },
         "msao": { "require": "exact" },
     });
-    let body = asking("Describe the picture.", more);
+    let body = asking("Describe the scene.", more);
     let said = |events: &[Value]| {
         let pieces = events
             .iter()
@@ -586,7 +586,7 @@ async fn the_cloud_forgets_an_edge_that_is_gone() {
     edge.plan(&to(SPECULATE), SEND);
     let more = json!({ "temperature": 1.2, "max_tokens": 400, "stream": true });
     let mut begun = edge
-        .send(post(&asking("Describe the picture.", more)))
+        .send(post(&asking("Describe the scene.", more)))
         .await;
     let _first = begun.body_mut().frame().await;
     drop(begun);

@@ -71,7 +71,7 @@ fn describing(max_tokens: u32) -> Value {
     let more = json!({
         "temperature": 0.8, "seed": 11, "max_tokens": max_tokens, "logprobs": true, "logit_bias": { "602": -100 },
     });
-    about_picture("Describe the picture.", more)
+    about_picture("Describe the scene.", more)
 }
 
 /// The shares of the only medium that the draft model and the target have read.

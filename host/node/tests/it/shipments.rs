@@ -57,7 +57,7 @@ fn describing(max_tokens: u32) -> Value {
     let more = json!({
         "temperature": 0.8, "seed": 11, "max_tokens": max_tokens, "logprobs": true, "logit_bias": { "602": -100 },
     });
-    about_picture("Describe the picture.", more)
+    about_picture("Describe the scene.", more)
 }
 
 /// A question about a medium that stands in the chat so.
@@ -441,7 +441,7 @@ async fn another_cloud_goes_on_with_the_same_shipment() {
         ..Treatment::default()
     };
     let body = about_picture(
-        "Describe the picture.",
+        "Describe the scene.",
         json!({
             "temperature": 1.2, "seed": 1, "max_tokens": 400, "stream": true, "logit_bias": { "602": -100 },
             "msao": { "require": "exact" },

@@ -169,7 +169,7 @@ async fn recorded(places: &Places, set: &Set, media: &Media) -> Result<String> {
         activate(operator, json!({ "policy": release })).await?;
         let about = asking(
             &[("image", &media.scene)],
-            "Describe the picture.",
+            "Describe the scene.",
             json!({}),
         )?;
         there = answered(edge.api, operator, &about, there).await?;

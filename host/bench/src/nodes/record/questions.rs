@@ -54,7 +54,7 @@ impl Media {
         let greedy = || json!({ "temperature": 0 });
         Ok(vec![
             asking(&[], "What is 7 plus 6?", greedy())?,
-            asking(&[("image", image)], "Describe the picture.", greedy())?,
+            asking(&[("image", image)], "Describe the scene.", greedy())?,
             asking(&[("video", clip)], "Which way does it move?", greedy())?,
             asking(&[("audio", sound)], "How many beeps are there?", greedy())?,
             asking(
@@ -80,7 +80,7 @@ impl Media {
             )?,
             asking(
                 &[("image", other)],
-                "Describe the picture.",
+                "Describe the scene.",
                 json!({ "temperature": 0, "msao": { "media": "edge-only" } }),
             )?,
             asking(
@@ -99,7 +99,7 @@ impl Media {
         let greedy = || json!({ "temperature": 0 });
         Ok(vec![
             asking(&[], "What is 3 plus 4?", greedy())?,
-            asking(&[("image", &self.image)], "Describe the picture.", greedy())?,
+            asking(&[("image", &self.image)], "Describe the scene.", greedy())?,
         ])
     }
 }

@@ -423,7 +423,7 @@ pub fn opening(question: &str, picture: Option<Medium>) -> Frame {
 pub async fn first_about(cloud: &Bench, picture: Medium) -> Frame {
     let (mut own, other) = Channel::pair();
     cloud.node.sessions.as_ref().unwrap().accept(other);
-    own.send(opening("Describe the picture.", Some(picture)));
+    own.send(opening("Describe the scene.", Some(picture)));
     let first = tokio::time::timeout(Duration::from_secs(20), own.recv());
     let first = first.await.unwrap().unwrap();
     drop(own);
