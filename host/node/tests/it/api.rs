@@ -414,9 +414,7 @@ async fn who_leaves_stops_the_work() {
     for route in [EDGE, CLOUD, SPECULATE, CLOUD_DRAFT] {
         bench.plan(&by(route), DRAFT);
         let more = json!({ "temperature": 1.5, "max_tokens": 500, "stream": true });
-        let mut response = bench
-            .send(post(&asking("Describe the scene.", more)))
-            .await;
+        let mut response = bench.send(post(&asking("Describe the scene.", more))).await;
         let first = response.body_mut().frame().await;
         assert!(first.is_some());
         drop(response);
@@ -428,9 +426,7 @@ async fn who_leaves_stops_the_work() {
 async fn what_is_too_much_is_shed_and_comes_back_later() {
     let bench = Bench::start("[api]\nrequests = 1\n").await;
     let long = json!({ "temperature": 1.5, "max_tokens": 400, "stream": true });
-    let mut first = bench
-        .send(post(&asking("Describe the scene.", long)))
-        .await;
+    let mut first = bench.send(post(&asking("Describe the scene.", long))).await;
     assert!(first.body_mut().frame().await.is_some());
     let (status, headers, answer) = bench
         .chat(&asking("Hello", json!({ "max_tokens": 2 })))
@@ -621,9 +617,7 @@ async fn a_node_whose_model_is_lost_is_not_ready_and_says_why() {
 async fn a_node_that_stops_finishes_what_it_began() {
     let bench = Bench::start("").await;
     let more = json!({ "temperature": 0, "max_tokens": 60, "stream": true });
-    let mut begun = bench
-        .send(post(&asking("Describe the scene.", more)))
-        .await;
+    let mut begun = bench.send(post(&asking("Describe the scene.", more))).await;
     assert!(begun.body_mut().frame().await.is_some());
     bench.node.drain();
     let (status, _, answer) = bench.chat(&asking("Hello", json!({}))).await;

@@ -465,9 +465,7 @@ async fn the_edge_finishes_what_the_cloud_left() {
             "temperature": 1.2, "seed": 1, "max_tokens": 400, "stream": true,
             "logit_bias": { "0": -100 }, "stream_options": { "include_usage": true },
         });
-        let mut begun = edge
-            .send(post(&asking("Describe the scene.", more)))
-            .await;
+        let mut begun = edge.send(post(&asking("Describe the scene.", more))).await;
         // Something was said.
         let _first = begun.body_mut().frame().await;
         let _second = begun.body_mut().frame().await;
@@ -585,9 +583,7 @@ async fn the_cloud_forgets_an_edge_that_is_gone() {
     let (cloud, edge) = two("").await;
     edge.plan(&to(SPECULATE), SEND);
     let more = json!({ "temperature": 1.2, "max_tokens": 400, "stream": true });
-    let mut begun = edge
-        .send(post(&asking("Describe the scene.", more)))
-        .await;
+    let mut begun = edge.send(post(&asking("Describe the scene.", more))).await;
     let _first = begun.body_mut().frame().await;
     drop(begun);
     drop(edge);

@@ -167,11 +167,7 @@ async fn recorded(places: &Places, set: &Set, media: &Media) -> Result<String> {
     for policy in FIRST {
         let release = push(operator, &places.plugins, policy).await?;
         activate(operator, json!({ "policy": release })).await?;
-        let about = asking(
-            &[("image", &media.scene)],
-            "Describe the scene.",
-            json!({}),
-        )?;
+        let about = asking(&[("image", &media.scene)], "Describe the scene.", json!({}))?;
         there = answered(edge.api, operator, &about, there).await?;
     }
     let release = push(operator, &set.plugins, &set.policy).await?;
