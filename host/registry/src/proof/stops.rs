@@ -48,7 +48,7 @@ pub struct Torture {
 
 /// Pushes of which one brings a component that has to be compiled; the others bring another manifest alone.
 const COMPONENT_EVERY: u64 = 4;
-/// How long a change takes, about.
+/// How soon after a change begins its process is killed, at the latest.
 const CHANGE: Duration = Duration::from_millis(1);
 /// Of so many pushes one comes after the removal of a release, if nothing needs that.
 const REMOVE_EVERY: u64 = 3;
