@@ -11,6 +11,15 @@ use crate::canary::Trial;
 use crate::deployment::{Deployment, Event, Spec};
 use crate::shadow::Shadow;
 
+/// A table, but for what only the one before it knows.
+struct Prepared {
+    /// None: the built-in fallback.
+    stable: Option<Arc<Generation>>,
+    previous: Option<Arc<Generation>>,
+    canary: Option<Canary>,
+    shadow: Option<Arc<Shadow>>,
+}
+
 impl Inner {
     /// Does what an event says. `forward`: written down first, else afterwards. Returns when it took effect: for a forward
     /// change when it was on the disk, just before requests began to see it.
@@ -21,6 +30,8 @@ impl Inner {
         forward: bool,
     ) -> Result<(Instant, u64), Refused> {
         let next = verbs.deployment.advance(&event)?;
+        // All but the exchange comes before the disk is asked: from then on who waits for the change waits for it alone.
+        let prepared = self.prepare(verbs, &next);
         let mut sequence = 0;
         if forward {
             sequence = (verbs.journal)
@@ -30,7 +41,7 @@ impl Inner {
         }
         let written = Instant::now();
         let before = std::mem::replace(&mut verbs.deployment, next);
-        let gone = self.publish(verbs);
+        let gone = self.exchange(verbs, prepared);
         let effective = if forward { written } else { Instant::now() };
         self.cells_follow(verbs, &event, &before, &gone);
         for generation in gone {
@@ -57,10 +68,15 @@ impl Inner {
         }
     }
 
-    /// Makes the table what the deployment says. Returns the generations that are not held any more.
+    /// Makes the table what the deployment says.
     pub(crate) fn publish(&self, verbs: &mut Verbs) -> Vec<Arc<Generation>> {
-        let known: Vec<Spec> = verbs.deployment.known().cloned().collect();
-        for spec in &known {
+        let prepared = self.prepare(verbs, &verbs.deployment.clone());
+        self.exchange(verbs, prepared)
+    }
+
+    /// The table that a deployment asks for. Makes the fallback's generation where there is none yet.
+    fn prepare(&self, verbs: &mut Verbs, deployment: &Deployment) -> Prepared {
+        for spec in deployment.known() {
             if !verbs.held.contains_key(&spec.number) && spec.policy.is_none() {
                 // The fallback needs nothing that could fail.
                 if let Ok(generation) = self.assemble(spec.clone(), &Halves::default(), From::Live)
@@ -69,7 +85,6 @@ impl Inner {
                 }
             }
         }
-        let deployment = &verbs.deployment;
         let held = |spec: &Spec| verbs.held.get(&spec.number).cloned();
         let rollout = deployment.rollout.as_ref();
         let canary = rollout.and_then(|rollout| {
@@ -84,7 +99,6 @@ impl Inner {
                 trial,
             })
         });
-        let trial = (canary.as_ref()).map(|it| (it.generation.spec.number, Arc::clone(&it.trial)));
         let shadow = deployment.shadow.as_ref().and_then(|spec| {
             match &verbs.shadow {
                 Some((of, shadow)) if *of == spec.number => return Some(Arc::clone(shadow)),
@@ -98,24 +112,32 @@ impl Inner {
             let busy = Arc::clone(&self.busy);
             Some(Arc::new(Shadow::new(held(spec)?, queue, busy)))
         });
-        let (stable, previous) = (
-            held(&deployment.active),
-            deployment.previous.as_ref().and_then(held),
-        );
-        verbs.trial = trial;
-        verbs.shadow = (shadow.as_ref()).map(|it| (it.generation.spec.number, Arc::clone(it)));
+        Prepared {
+            stable: held(&deployment.active),
+            previous: deployment.previous.as_ref().and_then(held),
+            canary,
+            shadow,
+        }
+    }
+
+    /// Has the table that was prepared for the deployment as it is now take the place of the one before. Returns the
+    /// generations that are not held any more.
+    fn exchange(&self, verbs: &mut Verbs, prepared: Prepared) -> Vec<Arc<Generation>> {
         self.table.rcu(|table| {
             let next = Table {
-                stable: stable.clone().unwrap_or_else(|| Arc::clone(&table.builtin)),
-                previous: previous.clone(),
-                canary: canary.clone(),
-                shadow: shadow.clone(),
+                stable: (prepared.stable.clone()).unwrap_or_else(|| Arc::clone(&table.builtin)),
+                previous: prepared.previous.clone(),
+                canary: prepared.canary.clone(),
+                shadow: prepared.shadow.clone(),
                 builtin: Arc::clone(&table.builtin),
             };
             // Who was rolled back on a request's path meanwhile does not come back.
             self.allowed(next)
         });
-        let numbers: Vec<u64> = known.iter().map(|spec| spec.number).collect();
+        let Prepared { canary, shadow, .. } = prepared;
+        verbs.trial = canary.map(|it| (it.generation.spec.number, it.trial));
+        verbs.shadow = shadow.map(|it| (it.generation.spec.number, it));
+        let numbers: Vec<u64> = (verbs.deployment.known()).map(|spec| spec.number).collect();
         let gone = verbs
             .held
             .keys()

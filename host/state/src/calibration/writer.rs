@@ -17,6 +17,7 @@ use super::cell::CellMap;
 use super::key::{CellsKey, Name, PREFIX};
 use super::snapshot::Snapshot;
 use super::store::{Counts, Shared};
+use crate::priority::step_back;
 use crate::queue::Taker;
 use crate::storage::{Batch, Storage, StorageError};
 
@@ -487,6 +488,7 @@ impl Disk {
         let thread = Builder::new()
             .name("calibration-disk".into())
             .spawn(move || {
+                step_back();
                 for batch in batches {
                     if done.send(write(&*storage, batch)).is_err() {
                         return;

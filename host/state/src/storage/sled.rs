@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::seal::{seal, unseal};
 use super::{Batch, Storage, StorageError, Visit};
+use crate::priority::step_back;
 
 /// Memory for sled's cache of pages.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -94,7 +95,7 @@ impl SledStorage {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(folder)?;
         }
-        let reason = match guarded(|| open_and_verify(path)) {
+        let reason = match in_background(path) {
             Ok(storage) => {
                 return Ok(Opened {
                     storage,
@@ -108,7 +109,7 @@ impl SledStorage {
         };
         let aside = free_name(path);
         std::fs::rename(path, &aside).map_err(folder)?;
-        let storage = guarded(|| open_and_verify(path)).map_err(|error| StorageError::Folder {
+        let storage = in_background(path).map_err(|error| StorageError::Folder {
             path: path.to_owned(),
             problem: error.to_string(),
         })?;
@@ -145,6 +146,24 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, Stora
             "it panicked: {}",
             text.as_deref().unwrap_or("without a message")
         )))
+    })
+}
+
+/// [`open_and_verify`] on a thread that steps back, as then the threads do that sled starts while it opens: they flush and
+/// collect for as long as the database is open, and nobody waits for them.
+fn in_background(path: &Path) -> Result<SledStorage, StorageError> {
+    std::thread::scope(|scope| {
+        let opening = std::thread::Builder::new()
+            .name("database".into())
+            .spawn_scoped(scope, || {
+                step_back();
+                guarded(|| open_and_verify(path))
+            });
+        let opening = opening.map_err(|error| StorageError::Folder {
+            path: path.to_owned(),
+            problem: format!("no thread could start: {error}"),
+        })?;
+        (opening.join()).unwrap_or_else(|_| Err(StorageError::Failed("it panicked".to_owned())))
     })
 }
 
