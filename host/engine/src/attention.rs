@@ -4,6 +4,7 @@ use tch::{Device, Tensor};
 
 use crate::error::Result;
 use crate::nn::{Work, index_tensor};
+use crate::paged::sdpa;
 
 /// A run of rows cut into segments; each row attends to its own segment only.
 ///
@@ -78,17 +79,8 @@ impl Segments {
                     .f_reshape([count, length, heads, dim])?
                     .f_transpose(1, 2)?)
             };
-            let out = Tensor::f_scaled_dot_product_attention(
-                &batch(q)?,
-                &batch(k)?,
-                &batch(v)?,
-                None::<&Tensor>,
-                0.0,
-                false,
-                None,
-                false,
-            )?;
-            let out = out
+            let [q, k, v] = [batch(q)?, batch(k)?, batch(v)?];
+            let out = sdpa(&q, &k, &v, None, false)?
                 .f_transpose(1, 2)?
                 .f_reshape([count * length, heads * dim])?;
             match &group.index {

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use crate::attention::Segments;
 use crate::config::AudioConfig;
 use crate::error::{EngineError, Result};
-use crate::nn::{Linear, Mlp, Norm, Work, index_tensor};
+use crate::nn::{Linear, Mlp, Norm, Work, index_tensor, product_kind};
 use crate::repeats::Repeats;
 use crate::weights::Weights;
 
@@ -76,7 +76,7 @@ impl AudioEncoder {
             1,
         )?;
         let conv2 = Conv::load(weights, &format!("{prefix}.conv2"), width, width, 2)?;
-        let (kind, device) = (conv1.weight.kind(), conv1.weight.device());
+        let (kind, device) = weights.kind_and_device();
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
             let name = format!("{prefix}.layers.{layer}");
@@ -104,7 +104,7 @@ impl AudioEncoder {
         let place = Tensor::f_from_slice(&sinusoids(config.half_chunk, width))?
             .f_reshape([config.half_chunk as i64, width as i64])?
             .f_to_device(device)?
-            .f_to_kind(kind)?;
+            .f_to_kind(product_kind(kind, device))?;
         Ok(AudioEncoder {
             norm: Norm::layer(weights, &format!("{prefix}.ln_post"), width, NORM_EPS)?,
             proj: Linear::single(
@@ -149,7 +149,7 @@ impl AudioEncoder {
         let features = Tensor::f_from_slice(&mels.features.data)?
             .f_reshape([items as i64, bins as i64, frames as i64])?
             .f_to_device(self.device)?
-            .f_to_kind(self.kind)?;
+            .f_to_kind(product_kind(self.kind, self.device))?;
         let features = work.hold(features);
         let mut rows = Vec::new();
         let mut chunks: Vec<usize> = Vec::new();
@@ -276,7 +276,8 @@ impl AudioEncoder {
                 .f_transpose(1, 2)?;
             let convolved = (length - 1) / 2 + 1;
             let y = y.f_add(&self.place.f_narrow(0, 0, convolved as i64)?)?;
-            rows.push(y.f_reshape([(count * convolved) as i64, -1])?);
+            let y = y.f_reshape([(count * convolved) as i64, -1])?;
+            rows.push(y.f_to_kind(self.kind)?);
             chunks.extend(std::iter::repeat_n(convolved, count));
             Ok(())
         };
@@ -293,9 +294,14 @@ impl Conv {
         inputs: usize,
         stride: i64,
     ) -> Result<Self> {
+        let (kind, device) = weights.kind_and_device();
+        let kind = product_kind(kind, device);
+        let mut take = |part: &str, shape: &[usize]| -> Result<Tensor> {
+            Ok((weights.take(&format!("{name}.{part}"), shape)?).f_to_kind(kind)?)
+        };
         Ok(Conv {
-            weight: weights.take(&format!("{name}.weight"), &[out, inputs, 3])?,
-            bias: weights.take(&format!("{name}.bias"), &[out])?,
+            weight: take("weight", &[out, inputs, 3])?,
+            bias: take("bias", &[out])?,
             stride,
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use msao_core::meter::{Meter, Phase};
-use msao_kernels::PackedMatrix;
+use msao_kernels::{Instructions, PackedMatrix};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::Activation;
@@ -55,6 +55,17 @@ impl Work<'_> {
             x = self.hold(next);
         }
         Ok(x)
+    }
+}
+
+/// The kind in which libtorch is to multiply what is of `kind`. On a processor without instructions for 16-bit floats it makes
+/// one dot product after the other, several times as slowly as in f32: there it is f32, and what comes out is rounded.
+pub(crate) fn product_kind(kind: Kind, device: Device) -> Kind {
+    let has_instructions = msao_kernels::instructions() == Some(Instructions::Avx512);
+    if device == Device::Cpu && !has_instructions {
+        Kind::Float
+    } else {
+        kind
     }
 }
 

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use crate::attention::Segments;
 use crate::config::{Family, VisionConfig};
 use crate::error::{EngineError, Result};
-use crate::nn::{GatedMlp, Linear, Mlp, Norm, Work, index_tensor, rotate};
+use crate::nn::{GatedMlp, Linear, Mlp, Norm, Work, index_tensor, product_kind, rotate};
 use crate::weights::Weights;
 
 /// Base of the vision encoder's rotary frequencies, fixed in all families.
@@ -77,7 +77,8 @@ impl VisionEncoder {
         let (kind, device) = (conv.kind(), conv.device());
         // A convolution whose stride is its kernel is a matrix product over flattened patches.
         let patch_embedding = Linear::from_parts(
-            conv.f_reshape([width as i64, config.patch_values() as i64])?,
+            conv.f_reshape([width as i64, config.patch_values() as i64])?
+                .f_to_kind(product_kind(kind, device))?,
             None,
         );
         let norm = |weights: &mut Weights, name: &str| match family {
@@ -169,9 +170,9 @@ impl VisionEncoder {
         let pixels = Tensor::f_from_slice(values)?
             .f_reshape([rows, self.config.patch_values() as i64])?
             .f_to_device(self.device)?
-            .f_to_kind(self.kind)?;
+            .f_to_kind(product_kind(self.kind, self.device))?;
         let pixels = work.hold(pixels);
-        let mut x = self.patch_embedding.forward(&pixels, work)?;
+        let mut x = (self.patch_embedding.forward(&pixels, work)?).f_to_kind(self.kind)?;
         let (mut cos, mut sin) = self.rotary(grids)?;
         if let Some(order) = &order {
             let index = index_tensor(order, self.device)?;
