@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
     let mut next = |what: &str| numbers.next().ok_or(format!("{what} is missing"));
     let run = SwapRun {
+        before: 0,
         swaps: next("SWAPS")??,
         rollbacks: next("ROLLBACKS")??,
         calls: next("CALLS")??,

@@ -14,6 +14,8 @@ use crate::runtime::{Arrival, Choice, Plugins, Refused};
 /// How much is to be done.
 #[derive(Clone, Copy, Debug)]
 pub struct SwapRun {
+    /// Activations before the first that counts: until then the allocator takes up what such traffic needs, thread by thread.
+    pub before: u64,
     /// Activations.
     pub swaps: u64,
     /// Rollbacks, after the activations.
@@ -33,7 +35,7 @@ pub struct SwapFigures {
     pub swaps: u64,
     /// Requests.
     pub requests: u64,
-    /// Calls of plug-ins.
+    /// Calls of plug-ins, those of before apart.
     pub calls: u64,
     /// Requests with a failed call of any export. A plug-in that is given another generation's memo is to fail.
     pub failed: u64,
@@ -45,9 +47,11 @@ pub struct SwapFigures {
     pub rollback_ms: Vec<f64>,
     /// A rollback until it is on the disk, ms.
     pub durable_ms: Vec<f64>,
-    /// Resident memory, MiB: medians over the second tenth of the activations, and over the last. A single look would see
+    /// Resident memory, MiB: medians over the first tenth of the activations, and over the last. A single look would see
     /// how many generations just wait to be taken apart.
     pub memory_mib: (f64, f64),
+    /// The same over the second tenth of the activations before.
+    pub memory_before_mib: f64,
     /// Generations that decide, at the end: the active one alone, as nothing is under way.
     pub live_at_end: u64,
     /// Generations in memory at the end: the active one, and the warm one before it.
@@ -213,7 +217,8 @@ pub fn swaps(
         own.extend(Driver::new(thread as u64).take(256));
     }
     let base = plugins.deployment().active.number;
-    let numbers = usize::try_from(run.swaps + run.rollbacks + 16).unwrap_or(usize::MAX);
+    let numbers = run.before + run.swaps + run.rollbacks + 16;
+    let numbers = usize::try_from(numbers).unwrap_or(usize::MAX);
     let shared = Shared {
         plugins,
         belongs,
@@ -240,7 +245,7 @@ pub fn swaps(
     });
     changed?;
     let mut figures = figures.into_inner().unwrap_or_else(PoisonError::into_inner);
-    figures.calls = shared.calls.into_inner();
+    figures.calls = shared.calls.into_inner() - figures.calls;
     figures.requests = shared.requests.into_inner();
     figures.failed = shared.failed.into_inner();
     figures.mixed = shared.mixed.into_inner();
@@ -262,7 +267,10 @@ fn change(
     figures: &Mutex<SwapFigures>,
 ) -> Result<(), Refused> {
     let SwapRun {
-        swaps, rollbacks, ..
+        before,
+        swaps,
+        rollbacks,
+        ..
     } = shared.run;
     let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
     let mut next = choices.iter().copied().cycle();
@@ -283,6 +291,18 @@ fn change(
         let from = from.duration_since(shared.began).as_nanos() as f64;
         (to_ns as f64 - from).max(0.0) / 1e6
     };
+    let median = |looks: &[f64]| SwapFigures::quantile(looks, 0.5);
+    let mut looks = Vec::new();
+    for swap in 0..before {
+        let (number, _) = activate()?;
+        shared.first_of(number);
+        if swap * 10 / before == 1 {
+            looks.push(resident_mib());
+        }
+    }
+    figures.memory_before_mib = median(&looks);
+    let calls = shared.calls.load(Ordering::Relaxed);
+    figures.calls = calls;
     let mut memory = (Vec::new(), Vec::new());
     for swap in 0..swaps {
         let (number, effective) = activate()?;
@@ -292,17 +312,16 @@ fn change(
             .first_decision_ms
             .push(first.map_or(f64::INFINITY, |first| ms(effective, first)));
         match swap * 10 / swaps {
-            1 => memory.0.push(resident_mib()),
+            0 => memory.0.push(resident_mib()),
             9 => memory.1.push(resident_mib()),
             _ => {}
         }
         // The calls are spread over the activations.
-        let due = shared.run.calls * (swap + 1) / swaps.max(1);
+        let due = calls + shared.run.calls * (swap + 1) / swaps.max(1);
         while shared.calls.load(Ordering::Relaxed) < due {
             std::thread::sleep(Duration::from_micros(200));
         }
     }
-    let median = |looks: &[f64]| SwapFigures::quantile(looks, 0.5);
     figures.memory_mib = (median(&memory.0), median(&memory.1));
     for _ in 0..rollbacks {
         let before = shared.plugins.deployment().active.number;

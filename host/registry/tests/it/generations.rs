@@ -1081,6 +1081,7 @@ fn exchanging_under_load_loses_no_call_and_mixes_no_generation() {
     let choices = common::two_choices(&plugins);
     plugins.activate(choices[1]).unwrap();
     let run = SwapRun {
+        before: 0,
         swaps: 40,
         rollbacks: 10,
         threads: 8,
@@ -1113,6 +1114,7 @@ fn the_proof_counts_a_call_that_fails_at_the_end() {
         .map(|words| Choice::policy(push(&plugins, words)));
     plugins.activate(choices[1]).unwrap();
     let run = SwapRun {
+        before: 0,
         swaps: 1,
         rollbacks: 0,
         threads: 1,
