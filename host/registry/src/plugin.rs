@@ -57,13 +57,13 @@ pub trait PostProcessorPlugin: Send + Sync {
     fn limits(&self) -> Option<Limits> {
         None
     }
-    /// Says what matters. It may do so on another thread, with which the large arguments are shared.
+    /// Says what matters; it may have to wait for its turn.
     fn score(
         &self,
-        report: &Arc<Report>,
+        report: &Report,
         seed: u64,
         params: &[f64],
-        calibration: &Arc<Calibration>,
+        calibration: &Calibration,
     ) -> Result<Scores, Failure>;
 }
 
@@ -161,10 +161,10 @@ impl PostProcessorPlugin for PostProcessor {
 
     fn score(
         &self,
-        report: &Arc<Report>,
+        report: &Report,
         seed: u64,
         params: &[f64],
-        calibration: &Arc<Calibration>,
+        calibration: &Calibration,
     ) -> Result<Scores, Failure> {
         PostProcessor::score(self, report, seed, params, calibration)
     }

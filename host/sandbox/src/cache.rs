@@ -9,9 +9,10 @@
 //! So nobody may write to it, not even its owner's programs by mistake (mode 0400; one that is not is passed over), and
 //! this host replaces it only by renaming another over it, which leaves what is mapped as it was.
 //!
-//! A file is the code, what [`crate::inspect()`] found, the length of that, and the code of authentication. It is there only if
-//! the component was parsed whole and compiled by this version of this host: then neither has to be done again. Whether it
-//! serves the manifest's world is asked each time.
+//! A file is the code, what is known of the component ([`Known`]), the length of that, and the code of authentication. It is
+//! there only if the component was parsed whole, compiled, and had a first instance whose exports have the contract's types,
+//! all by this version of this host: then none of it has to be done again for the same world. Whether it serves the
+//! manifest's world is asked each time.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,6 +24,8 @@ use std::time::{Duration, SystemTime};
 
 use memmap2::{Mmap, MmapOptions};
 use msao_core::digest::Digest;
+use msao_core::offload::manifest::World;
+use serde::{Deserialize, Serialize};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -43,7 +46,9 @@ const MODE: u32 = 0o400;
 /// How often a file says that it is in use; pruning need not know it any sooner.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// The form of the files, and what [`crate::inspect()`] looks at. Raise it when either changes.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
+/// What the exports' types are compared with.
+const TYPES: &str = include_str!("wire.rs");
 /// Files that were being written when the process was stopped: one that is older than this is nobody's any more.
 const LEFT_OVER: Duration = Duration::from_secs(60);
 
@@ -62,6 +67,17 @@ pub struct Cache {
 pub struct Compiled {
     pub component: Component,
     pub inspection: Inspection,
+    /// The world whose exports' types have been compared.
+    pub compared: Option<World>,
+    /// The code, where it is to be kept once the component is known to serve.
+    pub fresh: Option<Vec<u8>>,
+}
+
+/// What is kept beside the code.
+#[derive(Serialize, Deserialize)]
+struct Known<I> {
+    inspection: I,
+    compared: World,
 }
 
 impl Cache {
@@ -78,7 +94,7 @@ impl Cache {
         };
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        (REVISION, env!("CARGO_PKG_VERSION"), CONTRACT).hash(&mut hasher);
+        (REVISION, env!("CARGO_PKG_VERSION"), CONTRACT, TYPES).hash(&mut hasher);
         let cache = Cache {
             folder: folder.to_path_buf(),
             most,
@@ -100,7 +116,7 @@ impl Cache {
             return None;
         }
         let bytes = map(&file).ok()?;
-        let (code, inspection) = self.check(&name, &bytes)?;
+        let (code, known) = self.check(&name, &bytes)?;
         // Of the very file that was checked, whatever is called so now.
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let component = deserialize_file(engine, &path)
@@ -114,26 +130,20 @@ impl Cache {
         }
         Some(Compiled {
             component,
-            inspection,
+            inspection: known.inspection,
+            compared: Some(known.compared),
+            fresh: None,
         })
     }
 
-    /// Compiles `wasm` and keeps it with what was found by inspecting it.
-    ///
-    /// # Errors
-    /// [`LoadError::Compile`]. A folder that cannot be written costs a compilation at each start and fails nothing.
-    pub fn compile(
-        &self,
-        engine: &Engine,
-        digest: &Digest,
-        wasm: &[u8],
-        inspection: &Inspection,
-    ) -> Result<Component, LoadError> {
-        let code = engine
-            .precompile_component(wasm)
-            .map_err(|error| LoadError::Compile(text(&format!("{error:#}"))))?;
-        let _ = self.write(&self.name(digest), &code, inspection);
-        deserialize(engine, &code).map_err(|error| LoadError::Compile(text(&format!("{error:#}"))))
+    /// Keeps the code of a component that has had an instance in the world `compared`, with what was found by inspecting it. A
+    /// folder that cannot be written costs a compilation at each start and fails nothing.
+    pub fn keep(&self, digest: &Digest, code: &[u8], inspection: &Inspection, compared: World) {
+        let known = Known {
+            inspection,
+            compared,
+        };
+        let _ = self.write(&self.name(digest), code, &known);
     }
 
     fn name(&self, digest: &Digest) -> String {
@@ -154,7 +164,7 @@ impl Cache {
     }
 
     /// A file's compiled code and what is known of it, if this host has written it so.
-    fn check<'a>(&self, name: &str, bytes: &'a [u8]) -> Option<(&'a [u8], Inspection)> {
+    fn check<'a>(&self, name: &str, bytes: &'a [u8]) -> Option<(&'a [u8], Known<Inspection>)> {
         let (rest, code) = bytes.split_last_chunk::<CODE_BYTES>()?;
         // Takes the same time wherever they differ.
         if self.code(name, rest) != blake3::Hash::from_bytes(*code) {
@@ -162,15 +172,15 @@ impl Cache {
         }
         let (rest, length) = rest.split_last_chunk::<LENGTH_BYTES>()?;
         let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-        let (code, inspection) = rest.split_at_checked(rest.len().checked_sub(length)?)?;
-        Some((code, serde_json::from_slice(inspection).ok()?))
+        let (code, known) = rest.split_at_checked(rest.len().checked_sub(length)?)?;
+        Some((code, serde_json::from_slice(known).ok()?))
     }
 
     /// Written beside and renamed, so that no reader ever sees half a file.
-    fn write(&self, name: &str, code: &[u8], inspection: &Inspection) -> io::Result<()> {
-        let found = serde_json::to_vec(inspection)?;
-        let length = u32::try_from(found.len()).map_err(io::Error::other)?;
-        let bytes = [code, &found, &length.to_le_bytes()].concat();
+    fn write(&self, name: &str, code: &[u8], known: &Known<&Inspection>) -> io::Result<()> {
+        let known = serde_json::to_vec(known)?;
+        let length = u32::try_from(known.len()).map_err(io::Error::other)?;
+        let bytes = [code, &known, &length.to_le_bytes()].concat();
         let mut file = tempfile::Builder::new()
             .permissions(fs::Permissions::from_mode(MODE))
             .tempfile_in(&self.folder)?;
@@ -223,13 +233,31 @@ impl Cache {
     }
 }
 
-/// Compiles without keeping anything.
+/// Compiles a component; its code comes with it where it is to be kept.
 ///
 /// # Errors
 /// [`LoadError::Compile`].
-pub fn compile(engine: &Engine, wasm: &[u8]) -> Result<Component, LoadError> {
-    Component::from_binary(engine, wasm)
-        .map_err(|error| LoadError::Compile(text(&format!("{error:#}"))))
+pub fn compile(
+    engine: &Engine,
+    wasm: &[u8],
+    inspection: Inspection,
+    keep: bool,
+) -> Result<Compiled, LoadError> {
+    let compiled = || {
+        if !keep {
+            return Ok((Component::from_binary(engine, wasm)?, None));
+        }
+        let code = engine.precompile_component(wasm)?;
+        Ok((deserialize(engine, &code)?, Some(code)))
+    };
+    let (component, fresh) = compiled()
+        .map_err(|error: wasmtime::Error| LoadError::Compile(text(&format!("{error:#}"))))?;
+    Ok(Compiled {
+        component,
+        inspection,
+        compared: None,
+        fresh,
+    })
 }
 
 // The places in which code is read, and run, that wasmtime has not just compiled itself.

@@ -18,7 +18,7 @@ use crate::error::{Export, Failure, FailureKind, LoadError, OtherType};
 use crate::inspect::Inspection;
 use crate::instance::{self, Counts, Instance, State, Stillborn};
 use crate::pool::{Idle, Pool};
-use crate::scorers::NotRun;
+use crate::turns::NotRun;
 use crate::typed::{self, OtherTypes};
 
 /// Time in which an instance must be there when a plug-in is loaded or warmed, which no request waits for: a guest in
@@ -69,7 +69,7 @@ pub trait Functions: Sized + Send + 'static {
     type Indices: Send + Sync;
 
     /// Finds out where they are.
-    fn indices(component: &Component, inspection: &Inspection) -> Result<Self::Indices, LoadError>;
+    fn indices(found: &Found) -> Result<Self::Indices, LoadError>;
 
     /// Finds them in an instance.
     fn find(
@@ -79,29 +79,39 @@ pub trait Functions: Sized + Send + 'static {
     ) -> wasmtime::Result<Self>;
 }
 
-/// Where `interface.function` is.
-pub fn export<Args, Answer>(
-    component: &Component,
-    inspection: &Inspection,
-    interface: &str,
-    function: &'static str,
-    full: &'static str,
-) -> Result<typed::Export<Args, Answer>, LoadError>
-where
-    Args: ComponentNamedList + Lower,
-    Answer: ComponentNamedList + Lift,
-{
-    let name = inspection.full_name(interface).unwrap_or_default();
-    component
-        .get_export_index(None, name.as_str())
-        .and_then(|interface| component.get_export_index(Some(&interface), function))
-        .map(|index| typed::Export::new(index, full))
-        .ok_or_else(|| {
-            LoadError::Types(vec![OtherType {
-                export: full,
-                problem: "it is missing".to_owned(),
-            }])
-        })
+/// What is known of a component.
+pub struct Found<'a> {
+    pub component: &'a Component,
+    pub inspection: &'a Inspection,
+    /// The types of what it exports have been held against the contract's before.
+    pub compared: bool,
+}
+
+impl Found<'_> {
+    /// Where `interface.function` is.
+    pub fn export<Args, Answer>(
+        &self,
+        interface: &str,
+        function: &'static str,
+        full: &'static str,
+    ) -> Result<typed::Export<Args, Answer>, LoadError>
+    where
+        Args: ComponentNamedList + Lower,
+        Answer: ComponentNamedList + Lift,
+    {
+        let component = self.component;
+        let name = self.inspection.full_name(interface).unwrap_or_default();
+        component
+            .get_export_index(None, name.as_str())
+            .and_then(|interface| component.get_export_index(Some(&interface), function))
+            .map(|index| typed::Export::new(index, full, self.compared))
+            .ok_or_else(|| {
+                LoadError::Types(vec![OtherType {
+                    export: full,
+                    problem: "it is missing".to_owned(),
+                }])
+            })
+    }
 }
 
 /// A plug-in whose functions are `F`.
@@ -116,13 +126,22 @@ pub struct Plug<F: Functions> {
 }
 
 impl<F: Functions> Plug<F> {
-    /// Makes a first instance, which shows that it can be called.
-    pub fn new(loaded: Loaded, inspection: &Inspection) -> Result<Plug<F>, LoadError> {
+    /// Makes a first instance, which shows that it can be called: all its exports are there, and have the contract's types.
+    /// `compared`: the types are known to be those.
+    pub fn new(
+        loaded: Loaded,
+        inspection: &Inspection,
+        compared: bool,
+    ) -> Result<Plug<F>, LoadError> {
         let name = format!("{} {}", loaded.manifest.name, loaded.manifest.version);
         let pool = Arc::new(Pool::new(loaded.engines.keep_idle()));
         let idle: Weak<dyn Idle> = Arc::downgrade(&pool) as _;
         let plug = Plug {
-            indices: F::indices(loaded.pre.component(), inspection)?,
+            indices: F::indices(&Found {
+                component: loaded.pre.component(),
+                inspection,
+                compared,
+            })?,
             name: name.into(),
             counts: Arc::default(),
             pool,
@@ -312,17 +331,13 @@ impl<F: Functions> Plug<F> {
         }
     }
 
-    /// The failure of a call that a thread of its own did not run to its end.
+    /// The failure of a call that did not get its turn, or took the host's code down.
     #[cold]
     pub fn not_run(&self, export: Export, why: NotRun) -> Failure {
         let (kind, message) = match why {
             NotRun::Full => (
                 FailureKind::Overloaded,
-                "all `score-threads` are at work, and `score-queue` callers wait for them",
-            ),
-            NotRun::NoThread => (
-                FailureKind::Overloaded,
-                "the system gives no thread for `score-threads`",
+                "`score-threads` score already, and `score-queue` callers wait for them",
             ),
             NotRun::Panicked => (
                 FailureKind::Host,

@@ -116,9 +116,9 @@ pub struct SandboxConfig {
     pub cache_mib: u32,
     /// Instances of all plug-ins together; a call that needs one more fails as overloaded.
     pub instances: u32,
-    /// Threads on which `score` runs: so many at once, of all post-processors together.
+    /// Threads that `score` at once, of all post-processors together.
     pub score_threads: u32,
-    /// Callers of `score` that wait for a thread at most; one more fails as overloaded. Who waits does so for at most
+    /// Callers of `score` that wait for their turn at most; one more fails as overloaded. Who waits does so for at most
     /// `score-queue` / `score-threads` deadlines.
     pub score_queue: u32,
     /// Deadlines in executed instructions instead of time, so that a call ends the same way wherever it runs. For tests
@@ -134,7 +134,7 @@ impl Default for SandboxConfig {
             cache: None,
             cache_mib: 2048,
             instances: 256,
-            score_threads: 4,
+            score_threads: 8,
             score_queue: 16,
             deterministic: false,
         }

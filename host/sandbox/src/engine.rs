@@ -14,7 +14,7 @@ use crate::config::SandboxConfig;
 use crate::error::SandboxError;
 use crate::pool::Pools;
 use crate::priority;
-use crate::scorers::Scorers;
+use crate::turns::Turns;
 
 /// The unit of deadlines.
 pub const TICK: Duration = Duration::from_millis(1);
@@ -39,7 +39,7 @@ pub struct Engines {
     ticking: OnceLock<()>,
     pools: Pools,
     keep_idle: usize,
-    scorers: Scorers,
+    turns: Turns,
 }
 
 impl Engines {
@@ -57,7 +57,7 @@ impl Engines {
             ticking: OnceLock::new(),
             pools: Pools::default(),
             keep_idle: config.instances.div_ceil(IDLE_SHARE) as usize,
-            scorers: Scorers::new(config.score_threads, config.score_queue),
+            turns: Turns::new(config.score_threads, config.score_queue),
         })
     }
 
@@ -71,9 +71,9 @@ impl Engines {
         &self.pools
     }
 
-    /// Where `score` runs.
-    pub fn scorers(&self) -> &Scorers {
-        &self.scorers
+    /// Whose turn it is to `score`.
+    pub fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Idle instances that a plug-in keeps which nobody has asked for, beside those of threads.

@@ -16,9 +16,10 @@
 //! # Threads
 //! Everything here is synchronous. [`Sandbox::load`] compiles, which takes from milliseconds to seconds: never on a
 //! request's path. Calls run on the thread that makes them, which needs 1 MiB of stack: `step`, `plan` and `observe` are
-//! short enough to be called from a task directly, `explain`, which may run for 100 ms, is not. `score` may run for 50 ms:
-//! a few threads of the sandbox's own run all scores, the caller waits, and when too many wait already the next one fails
-//! at once as overloaded. So a slow post-processor delays other scores and never a plan.
+//! short enough to be called from a task directly, `explain`, which may run for 100 ms, is not. `score` may run for 50 ms,
+//! so only a few threads score at once, the others wait, and when too many wait already the next one fails at once as
+//! overloaded. Called from a thread that tasks do not need (`tokio::task::block_in_place`), a slow post-processor delays
+//! other scores and never a plan.
 //!
 //! The clock of deadlines is a thread of its own. It asks for real-time priority, else for a raised one, and does without
 //! where the system gives neither: then a runaway on a busy machine is stopped later.
@@ -59,7 +60,7 @@ mod policy;
 mod pool;
 mod postprocessor;
 mod priority;
-mod scorers;
+mod turns;
 mod typed;
 mod wasi;
 // The contract says what its records mean.
@@ -227,6 +228,8 @@ impl Sandbox {
         let Compiled {
             component,
             inspection,
+            compared,
+            fresh,
         } = match kept {
             Some(kept) => {
                 kept.inspection.check(manifest.world)?;
@@ -235,14 +238,7 @@ impl Sandbox {
             None => {
                 let inspection = inspect(wasm)?;
                 inspection.check(manifest.world)?;
-                let component = match &inner.cache {
-                    Some(cache) => cache.compile(engine, digest, wasm, &inspection)?,
-                    None => cache::compile(engine, wasm)?,
-                };
-                Compiled {
-                    component,
-                    inspection,
-                }
+                cache::compile(engine, wasm, inspection, inner.cache.is_some())?
             }
         };
         let mut linker = Linker::new(engine);
@@ -256,12 +252,21 @@ impl Sandbox {
             digest: *digest,
             manifest: manifest.clone(),
         };
-        Ok(match manifest.world {
-            World::OffloadPolicy => Plugin::Policy(Arc::new(Policy::new(loaded, &inspection)?)),
-            World::ProbePostprocessor => {
-                Plugin::PostProcessor(Arc::new(PostProcessor::new(loaded, &inspection)?))
+        // A component may serve both worlds: what was compared for one says nothing of the other.
+        let compared = compared == Some(manifest.world);
+        let plugin = match manifest.world {
+            World::OffloadPolicy => {
+                Plugin::Policy(Arc::new(Policy::new(loaded, &inspection, compared)?))
             }
-        })
+            World::ProbePostprocessor => {
+                let made = PostProcessor::new(loaded, &inspection, compared)?;
+                Plugin::PostProcessor(Arc::new(made))
+            }
+        };
+        if let (Some(cache), Some(code)) = (&inner.cache, fresh) {
+            cache.keep(digest, &code, &inspection, manifest.world);
+        }
+        Ok(plugin)
     }
 
     /// What the operator allows the plug-in called `name`.

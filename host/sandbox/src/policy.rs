@@ -8,9 +8,9 @@ use msao_core::offload::{
     Update,
 };
 use wasmtime::Store;
-use wasmtime::component::{Component, Instance as Linked, TypedFunc};
+use wasmtime::component::{Instance as Linked, TypedFunc};
 
-use crate::call::{Functions, Loaded, Meter, Plug, Usage, export};
+use crate::call::{Found, Functions, Loaded, Meter, Plug, Usage};
 use crate::config::Limits;
 use crate::error::{Export, Failure, LoadError};
 use crate::inspect::Inspection;
@@ -74,23 +74,13 @@ pub struct PolicyIndices {
 impl Functions for PolicyFunctions {
     type Indices = PolicyIndices;
 
-    fn indices(component: &Component, inspection: &Inspection) -> Result<PolicyIndices, LoadError> {
-        let in_policy = "policy";
+    fn indices(found: &Found) -> Result<PolicyIndices, LoadError> {
         Ok(PolicyIndices {
-            plan: export(component, inspection, in_policy, "plan", "policy.plan")?,
-            step: export(component, inspection, in_policy, "step", "policy.step")?,
-            observe: export(
-                component,
-                inspection,
-                in_policy,
-                "observe",
-                "policy.observe",
-            )?,
-            explain: (inspection.explains)
-                .then(|| {
-                    let full = "explanation.explain";
-                    export(component, inspection, "explanation", "explain", full)
-                })
+            plan: found.export("policy", "plan", "policy.plan")?,
+            step: found.export("policy", "step", "policy.step")?,
+            observe: found.export("policy", "observe", "policy.observe")?,
+            explain: (found.inspection.explains)
+                .then(|| found.export("explanation", "explain", "explanation.explain"))
                 .transpose()?,
         })
     }
@@ -135,8 +125,12 @@ fn rewrite<'a, From: 'a, To: std::convert::From<&'a From>>(into: &mut Vec<To>, r
 }
 
 impl Policy {
-    pub(crate) fn new(loaded: Loaded, inspection: &Inspection) -> Result<Policy, LoadError> {
-        Plug::new(loaded, inspection).map(|plug| Policy { plug })
+    pub(crate) fn new(
+        loaded: Loaded,
+        inspection: &Inspection,
+        compared: bool,
+    ) -> Result<Policy, LoadError> {
+        Plug::new(loaded, inspection, compared).map(|plug| Policy { plug })
     }
 
     /// The component's digest.

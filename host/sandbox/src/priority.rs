@@ -4,9 +4,6 @@
 //! plug-in that does not end runs on. So it asks for what the system gives: real-time priority (the lowest there is), which
 //! wants CAP_SYS_NICE or an `ulimit -r`; else the highest nice value, which wants the same or an `ulimit -e`; else it stays
 //! as it is, and deadlines are as sharp as the machine is idle.
-//!
-//! The threads that score have no more of the processor than others, but short turns ([`in_short_turns`]): they are handed
-//! work of some microseconds, and who hands it over waits.
 #![allow(unsafe_code)]
 
 /// What a thread got.
@@ -41,41 +38,6 @@ pub fn raise() -> Priority {
         }
     }
     Priority::Ordinary
-}
-
-/// The turn that is asked for, in ns.
-const TURN: u64 = 100_000;
-
-/// `struct sched_attr` of Linux, as far as its first version goes.
-#[repr(C)]
-struct Attributes {
-    size: u32,
-    policy: u32,
-    flags: u64,
-    nice: i32,
-    priority: u32,
-    runtime: u64,
-    deadline: u64,
-    period: u64,
-}
-
-/// Asks that the calling thread be given the processor soon after it wakes, in turns so short that all in all it gets no more
-/// than its share. Linux 6.12 and later listen to it; elsewhere nothing changes.
-pub fn in_short_turns() {
-    let attributes = Attributes {
-        size: size_of::<Attributes>() as u32,
-        policy: libc::SCHED_OTHER as u32,
-        // What is not named here stays as it is.
-        flags: 0,
-        // SAFETY: takes numbers; on Linux 0 is the calling thread alone.
-        nice: unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) },
-        priority: 0,
-        runtime: TURN,
-        deadline: 0,
-        period: 0,
-    };
-    // SAFETY: 0 is the calling thread; `attributes` is of the size that it says, and outlives the call, which only reads it.
-    unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Functions of a component with the contract's types.
 //!
 //! Comparing a function's type with the contract's, field by field, takes longer than making an instance. All instances of a
-//! component have functions of the same types, so it is done with the first one.
+//! component have functions of the same types, so it is done with the first one; and a component that is kept as compiled code
+//! has been through it ([`crate::cache`]).
 #![allow(unsafe_code)]
 
 use std::sync::OnceLock;
@@ -60,11 +61,18 @@ where
     Answer: ComponentNamedList + Lift,
 {
     /// The export at `index`, which errors call `name`.
-    pub fn new(index: ComponentExportIndex, name: &'static str) -> Export<Args, Answer> {
+    /// `compared`: it is known to have these types.
+    pub fn new(
+        index: ComponentExportIndex,
+        name: &'static str,
+        compared: bool,
+    ) -> Export<Args, Answer> {
         Export {
             index,
             name,
-            compared: OnceLock::new(),
+            compared: compared
+                .then_some(())
+                .map_or_else(OnceLock::new, OnceLock::from),
             types: std::marker::PhantomData,
         }
     }
@@ -78,8 +86,10 @@ where
         if self.compared.get().is_some() {
             let function = (instance.get_func(&mut *store, self.index))
                 .ok_or_else(|| format_err!("{} is missing", self.name))?;
-            // SAFETY: this very export had these types in another instance. An index is found only in the component that it
-            // is of, and a function's type is its component's, not its instance's: the contract has no resources.
+            // SAFETY: this very export had these types in another instance, now or before its component was kept: what is kept
+            // is found by the digest of the component and by the types here, names the world, and is as it was written. An index is found only
+            // in the component that it is of, and a function's type is its component's, not its instance's: the contract has
+            // no resources.
             return Ok(unsafe { TypedFunc::new_unchecked(function) });
         }
         let function = instance

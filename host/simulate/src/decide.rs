@@ -58,9 +58,9 @@ pub trait Decides {
     /// What matters of what a probe saw. None: nobody scores, and the traffic's truth takes the answer's place.
     fn score(
         &mut self,
-        _report: &Arc<Report>,
+        _report: &Report,
         _seed: u64,
-        _calibration: &Arc<Calibration>,
+        _calibration: &Calibration,
     ) -> Option<std::result::Result<Scores, Failed>> {
         None
     }
@@ -214,9 +214,9 @@ impl Decides for Components {
 
     fn score(
         &mut self,
-        report: &Arc<Report>,
+        report: &Report,
         seed: u64,
-        calibration: &Arc<Calibration>,
+        calibration: &Calibration,
     ) -> Option<std::result::Result<Scores, Failed>> {
         let (postprocessor, params) = self.postprocessor.as_ref()?;
         let scores = postprocessor.score(report, seed, params, calibration);

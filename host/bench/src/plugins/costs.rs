@@ -196,9 +196,9 @@ pub fn exports(policy_wasm: &[u8], post_wasm: &[u8]) -> Result<Vec<Row>> {
             ))
         }),
     ])?;
-    let name = "score on the caller's thread (1,196 tokens, 8 features)";
+    let name = "score (1,196 tokens, 8 features)";
     rows.extend(rows_of(name, 30.0, times));
-    // What a request waits for: `score` runs on a thread of the sandbox's.
+    // What a request waits for: `score` when it is its turn.
     let [bare, here, there] = by_turns([
         side(|| calls::score(&mut other, &score_args)),
         side(|| {
@@ -212,22 +212,19 @@ pub fn exports(policy_wasm: &[u8], post_wasm: &[u8]) -> Result<Vec<Row>> {
         }),
         side(|| answered(ours.score(&inputs.report, 7, &inputs.params, &inputs.calibration))),
     ])?;
-    rows.extend(handed_over(bare, here, there));
+    rows.extend(by_request(bare, here, there));
     Ok(rows)
 }
 
-/// `score` as requests call it, beside the bare call on the caller's own thread, in ns.
-fn handed_over(bare: f64, here: f64, there: f64) -> [Row; 2] {
+/// `score` as requests call it, beside the bare call, in ns.
+fn by_request(bare: f64, here: f64, there: f64) -> [Row; 2] {
     let name = "score as a request calls it";
     let time = Row::told(
-        format!("{name}: on a thread of the sandbox's"),
+        format!("{name}: when it is its turn"),
         there / 1000.0,
         " us",
     );
-    let over = format!(
-        "handing it over and back: {:.0} ns more than on the caller's thread",
-        there - here
-    );
+    let over = format!("the turn: {:.0} ns more than without", there - here);
     [
         time.with_details(vec![over]),
         Row::at_most(format!("{name}: sandbox / bare"), there / bare, RATIO, ""),

@@ -1,7 +1,6 @@
 //! The hostile corpus, a row a case.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use msao_core::offload::manifest::Manifest;
@@ -40,7 +39,7 @@ pub fn call(plugin: &Plugin, export: &str) -> Result<(), Failure> {
     };
     match plugin {
         Plugin::PostProcessor(it) => {
-            let report = Arc::new(Report {
+            let report = Report {
                 items: vec![Item {
                     modality: 1,
                     tokens: 4,
@@ -48,8 +47,8 @@ pub fn call(plugin: &Plugin, export: &str) -> Result<(), Failure> {
                     relevance: 1.0,
                 }],
                 ..Report::default()
-            });
-            it.score(&report, 1, &[], &Arc::default()).map(drop)
+            };
+            it.score(&report, 1, &[], &Calibration::default()).map(drop)
         }
         Plugin::Policy(it) => match export {
             "plan" => it.plan(input).map(drop),

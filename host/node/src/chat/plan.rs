@@ -349,7 +349,7 @@ impl Planning<'_> {
         Some(meter.ok()?.spent())
     }
 
-    /// The sandbox has threads of its own for it; this one waits, and the others go on.
+    /// On this thread, whose tasks others take over: it may wait for its turn, and then works for as long as ten plans.
     fn score(
         &mut self,
         report: &Arc<offload::Report>,

@@ -53,12 +53,7 @@ fn an_honest_policy_is_answered_for() {
     assert_eq!(why.unwrap(), None);
 
     let scores = honest_postprocessor(&sandbox)
-        .score(
-            &Arc::new(report()),
-            1,
-            &[],
-            &Arc::new(Calibration::default()),
-        )
+        .score(&report(), 1, &[], &Calibration::default())
         .unwrap();
     assert_eq!(scores.items[0].necessity, 1.0);
 }
@@ -73,21 +68,30 @@ fn a_later_patch_of_the_contract_is_spoken() {
     assert!(plan(&policy(&sandbox, &core)).is_ok());
 }
 
-/// The arguments arrive as they were given: what the policy answers is a number read from each list.
 #[test]
 fn all_exports_of_another_type_are_told_at_once() {
     let component = of_other_types().unwrap();
-    let sandbox = sandbox(SandboxConfig::default());
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = sandbox(SandboxConfig {
+        cache: Some(folder.path().to_owned()),
+        ..SandboxConfig::default()
+    });
     let manifest = Manifest::parse(MANIFEST).unwrap();
-    let error = sandbox.load(&component, &manifest).err().unwrap();
-    let LoadError::Types(types) = &error else {
-        panic!("{error}");
-    };
-    let exports: Vec<&str> = types.iter().map(|it| it.export).collect();
-    assert_eq!(exports, ["policy.plan", "policy.step", "policy.observe"]);
-    assert!(types.iter().all(|it| !it.problem.is_empty()), "{error}");
+    // The second time as well: what is kept as compiled code has been compared.
+    for _ in 0..2 {
+        let error = sandbox.load(&component, &manifest).err().unwrap();
+        let LoadError::Types(types) = &error else {
+            panic!("{error}");
+        };
+        let exports: Vec<&str> = types.iter().map(|it| it.export).collect();
+        assert_eq!(exports, ["policy.plan", "policy.step", "policy.observe"]);
+        assert!(types.iter().all(|it| !it.problem.is_empty()), "{error}");
+        let mut files = std::fs::read_dir(folder.path()).unwrap();
+        assert!(files.all(|file| file.unwrap().file_name() == "key"));
+    }
 }
 
+/// The arguments arrive as they were given: what the policy answers is a number read from each list.
 #[test]
 fn arguments_arrive_whole() {
     let sandbox = sandbox(SandboxConfig::default());

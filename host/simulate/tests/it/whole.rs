@@ -337,9 +337,9 @@ fn the_first_token_of_a_probed_request_waits_for_the_probe() {
 
         fn score(
             &mut self,
-            report: &Arc<Report>,
+            report: &Report,
             _: u64,
-            _: &Arc<Calibration>,
+            _: &Calibration,
         ) -> Option<Result<Scores, Failed>> {
             self.0.set(self.0.get() + 1);
             Some(Ok(Scores {

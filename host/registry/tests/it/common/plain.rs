@@ -255,10 +255,10 @@ impl PostProcessorPlugin for Plain {
 
     fn score(
         &self,
-        report: &Arc<Report>,
+        report: &Report,
         _: u64,
         _: &[f64],
-        _: &Arc<Calibration>,
+        _: &Calibration,
     ) -> Result<Scores, Failure> {
         self.fails(Export::Score)?;
         let score = Score {

@@ -95,10 +95,7 @@ pub fn report() -> Report {
 pub fn call(plugin: &Plugin, export: &str) -> Result<(), Failure> {
     let calibration = Calibration::default();
     match plugin {
-        Plugin::PostProcessor(it) => {
-            let report = Arc::new(report());
-            it.score(&report, 1, &[], &Arc::default()).map(drop)
-        }
+        Plugin::PostProcessor(it) => it.score(&report(), 1, &[], &calibration).map(drop),
         Plugin::Policy(it) => match export {
             "plan" => plan(it).map(drop),
             "step" => it.step(&StepInput::default(), &[1, 2, 3]).map(drop),
