@@ -21,7 +21,8 @@
 //! twice. `wrong` counts the different values stated that are not right: invented things, and both sides of a contradiction. A
 //! clause that is not understood (cut off, or about something else) is neither, and is counted apart.
 //!
-//! All or nothing within a clause: "a red square at the top" for one at the top left is wrong, and the one at the top left is missing.
+//! All or nothing within a clause: "a red square at the top" for one at the top left is wrong, and the one at the top left is
+//! missing.
 
 mod clause;
 
