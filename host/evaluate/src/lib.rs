@@ -12,13 +12,14 @@
 //! - What was not measured is empty: never 0, never guessed.
 //! - The same folder gives the same report, byte for byte.
 //!
-//! Read first: [`spec::Spec`], [`run::Asker`].
+//! Read first: [`spec::Spec`], [`run::Asker`], [`report::Analysis`].
 #![forbid(unsafe_code)]
 
 mod csv;
 pub mod manifest;
 pub mod plan;
 mod random;
+pub mod report;
 pub mod rows;
 pub mod run;
 pub mod spec;
