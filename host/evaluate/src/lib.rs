@@ -15,6 +15,8 @@
 //! Read first: [`spec::Spec`], [`run::Asker`], [`report::Analysis`].
 #![forbid(unsafe_code)]
 
+mod command;
+pub mod compare;
 mod csv;
 pub mod manifest;
 pub mod plan;
@@ -26,3 +28,4 @@ pub mod spec;
 pub mod stats;
 pub mod trace;
 
+pub use self::command::BenchArgs;
