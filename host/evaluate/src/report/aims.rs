@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::analysis::{Analysis, Block, Duel, Outcome, Standing};
+use super::analysis::{Analysis, Block, Standing};
+use super::duel::{Duel, Outcome};
 use crate::stats::Interval;
 
 /// Whether an aim was reached.

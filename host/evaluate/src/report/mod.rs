@@ -6,6 +6,7 @@
 mod aims;
 mod analysis;
 mod doc;
+mod duel;
 mod figures;
 mod pages;
 mod plot;
@@ -16,8 +17,9 @@ use serde::Serialize;
 
 pub use self::aims::{Aim, Met};
 pub(crate) use self::analysis::score;
-pub use self::analysis::{Analysis, Block, Duel, Outcome, Standing};
+pub use self::analysis::{Analysis, Block, Standing};
 pub(crate) use self::doc::number;
+pub use self::duel::{Duel, Outcome};
 pub(crate) use self::figures::column;
 pub use self::figures::{Cost, Figures, Spread};
 use crate::rows::{FolderError, Results};

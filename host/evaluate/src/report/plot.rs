@@ -8,6 +8,8 @@ const LEFT: f64 = 84.0;
 const RIGHT: f64 = 620.0;
 const TOP: f64 = 54.0;
 const BOTTOM: f64 = 320.0;
+/// Between two lines of the legend.
+const LEGEND: f64 = 18.0;
 /// Marks along an axis, about.
 const MARKS: f64 = 5.0;
 /// Told apart by the colour-blind too (M. Okabe, K. Ito, 2008).
@@ -101,8 +103,10 @@ impl Plot {
             from: LEFT,
             to: RIGHT,
         };
+        // The legend stands at the side, and may be longer than the picture is high.
+        let height = HEIGHT.max(TOP + LEGEND * self.series.len() as f64);
         let mut out = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" \
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
              font-family=\"sans-serif\" font-size=\"12\" role=\"img\">\n<title>{}</title>\n",
             escape(&self.title)
         );
@@ -167,7 +171,9 @@ impl Plot {
         let aside = if self.places.is_empty() {
             0.0
         } else {
-            5.0 * (place as f64 - (self.series.len() as f64 - 1.0) / 2.0)
+            let room = (RIGHT - LEFT) / self.places.len() as f64;
+            let step = (room / (self.series.len() as f64 + 1.0)).min(5.0);
+            step * (place as f64 - (self.series.len() as f64 - 1.0) / 2.0)
         };
         let (fill, dash) = if series.ranked {
             (colour, "")
@@ -213,7 +219,7 @@ impl Plot {
                 ),
             );
         }
-        let at = TOP + 18.0 * place as f64;
+        let at = TOP + LEGEND * place as f64;
         put(
             out,
             format_args!(

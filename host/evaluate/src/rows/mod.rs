@@ -5,12 +5,14 @@
 
 mod field;
 mod folder;
+mod results;
 
 use serde::{Deserialize, Serialize};
 
 use self::field::Field;
 pub(crate) use self::field::word;
-pub use self::folder::{Finished, Folder, FolderError, Results};
+pub use self::folder::{Finished, Folder, FolderError};
+pub use self::results::Results;
 use crate::csv;
 use crate::plan::{Cell, Purpose};
 
@@ -34,7 +36,7 @@ macro_rules! columns {
                 odd
             }
 
-            fn take<'a>(fields: &mut impl Iterator<Item = &'a str>) -> Result<$name, String> {
+            pub(super) fn take<'a>(fields: &mut impl Iterator<Item = &'a str>) -> Result<$name, String> {
                 Ok($name { $($field: field::read(stringify!($field), fields.next())?,)* })
             }
         }

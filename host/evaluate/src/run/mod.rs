@@ -17,6 +17,34 @@ use crate::rows::{Folder, FolderError, Key, Measured, Row};
 use crate::spec::Spec;
 
 /// Whoever can ask nodes. One exists for a whole run; it may keep nodes and data sets from turn to turn, and may block.
+///
+/// ```
+/// use msao_evaluate::manifest::Facts;
+/// use msao_evaluate::plan::{ItemRef, Turn};
+/// use msao_evaluate::rows::Measured;
+/// use msao_evaluate::run::{Asker, Sink};
+///
+/// struct Instant;
+///
+/// impl Asker for Instant {
+///     fn facts(&mut self) -> anyhow::Result<Facts> {
+///         Ok(Facts { commit: "c0ffee".to_owned(), ..Facts::default() })
+///     }
+///
+///     fn turn(&mut self, turn: &Turn, items: &[ItemRef], sink: &mut Sink) -> anyhow::Result<()> {
+///         for item in items {
+///             // Here `turn.policy` is asked item `item.index` of `turn.data` over `turn.link`, when `item.at_ms` is due.
+///             let total_ms = Some(1.0);
+///             if item.warm {
+///                 sink.warmed()?;
+///             } else {
+///                 sink.put(item, Measured { total_ms, ..Measured::default() })?;
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait Asker {
     /// What it asks with. It is called once, before the first turn, and may take its time: a folder is gone on with only if this is as
     /// it was.
