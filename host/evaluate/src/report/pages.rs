@@ -23,6 +23,7 @@ pub(super) fn doc(analysis: &Analysis, duels: &[Duel], aims: &[Aim]) -> Doc {
     latency::goodput(&mut doc, analysis);
     latency::ablations(&mut doc, analysis);
     accuracy::classes(&mut doc, analysis);
+    accuracy::kinds(&mut doc, analysis);
     facts(&mut doc, analysis);
     doc
 }

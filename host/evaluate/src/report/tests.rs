@@ -64,6 +64,7 @@ fn who_is_ahead_is_told() {
         "c0ffee",
         "everything",
         "edge-routed",
+        "By kind of request",
     ] {
         assert!(found.html.contains(part), "{part}");
         assert!(found.markdown.contains(part), "{part}");
@@ -232,6 +233,7 @@ fn a_part_of_a_run_and_evil_words_are_reported_on() {
         .insert("a|b".to_owned(), "\"<img src=x>\"".to_owned());
     go(&spec(), &mut asker, folder.path()).unwrap();
     let found = report(folder.path()).unwrap();
+    assert_eq!(report(folder.path()).unwrap().html, found.html);
     assert!(
         found.html.contains("NOT COMPLETE: 5 of 88 turns"),
         "{}",

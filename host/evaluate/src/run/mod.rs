@@ -209,18 +209,29 @@ pub fn run(
     interrupt: &AtomicBool,
 ) -> anyhow::Result<Outcome> {
     let plan = Plan::new(spec, base)?;
-    // Before anything takes long.
+    let mut manifest = Manifest::new(
+        spec.clone(),
+        spec.digest()?,
+        Machine::here(),
+        Facts::default(),
+    );
+    let before = Manifest::read(folder)?;
+    if let Some(before) = &before {
+        // Before anything takes long, and before anything in the folder is touched. What is asked with comes below.
+        manifest.facts = before.facts.clone();
+        manifest.clone().goes_on_with(before)?;
+    }
     let store = Folder::open(folder)?;
-    let mut facts = asker.facts()?;
-    facts.digests.extend(file_digests(spec, base)?);
-    let mut manifest = Manifest::new(spec.clone(), spec.digest()?, Machine::here(), facts);
-    match Manifest::read(folder)? {
-        Some(before) => manifest.goes_on_with(&before)?,
-        None if store.finished() > 0 => bail!(
+    if before.is_none() && store.finished() > 0 {
+        bail!(
             "{} has results but no manifest.json; restore it, or name another folder",
             folder.display()
-        ),
-        None => {}
+        );
+    }
+    manifest.facts = asker.facts()?;
+    manifest.facts.digests.extend(file_digests(spec, base)?);
+    if let Some(before) = &before {
+        manifest.goes_on_with(before)?;
     }
     let id = format!("r{}", manifest.runs.len() + 1);
     manifest.runs.push(Run {
@@ -379,8 +390,8 @@ impl Loop {
                 "{}: {left} requests have no row; each needs one, whatever became of it",
                 named()
             ),
-            // All that is wanted is there, though the run is to end.
-            Err(error) if error.downcast_ref() == Some(&Stop::Interrupted) => {
+            // Whatever the asker made of being told to end. If all rows are there all the same, the turn is finished.
+            Err(_) if interrupt.load(Ordering::SeqCst) => {
                 if left > 0 {
                     return Ok(false);
                 }
