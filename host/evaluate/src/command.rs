@@ -1,0 +1,388 @@
+//! `msao bench`: its arguments, and what is done with them.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::compare::compare;
+use crate::manifest::write_whole;
+use crate::plan::Plan;
+use crate::report::{self, Met, Outcome, Summary};
+use crate::rows::Results;
+use crate::run::{Asker, Progress, run};
+use crate::spec::Spec;
+
+/// What a program that was interrupted ends with, by the shell's custom.
+const INTERRUPTED: u8 = 130;
+/// Of `compare`, when something got worse.
+const WORSE: u8 = 3;
+/// Between two looks of a terminal's line.
+const REDRAWN: Duration = Duration::from_millis(200);
+/// Between two lines elsewhere.
+const REPEATED: Duration = Duration::from_secs(10);
+
+/// Evaluate policies against each other: run a grid, report on it, compare two runs
+///
+///   msao bench run configs/bench/quick.toml --out quick
+///   msao bench report quick
+///   msao bench compare before after
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+pub struct BenchArgs {
+    /// Answer with one JSON value on standard output; an error is {"error": "..."}.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: BenchCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum BenchCommand {
+    Run(RunArgs),
+    Report(ReportArgs),
+    Compare(CompareArgs),
+}
+
+/// Ask everything that a specification wants asked, and keep what it came to
+///
+/// The specification (TOML; configs/bench/ has examples with comments) names data sets, policies, links and ways in which requests
+/// come. Each combination is a cell; each cell is asked in short turns, the policies of a block one after the other in an order that
+/// changes with each repeat, so that what drifts hits all alike. All policies are asked the same items.
+///
+/// The folder gets rows.csv (a line for each request), turns.csv (what is finished) and manifest.json (machine, versions, commit,
+/// digests, seeds). Ctrl-C ends it after the request under way; the same command goes on, as it does after a crash or a full disk.
+/// Only `repeats` and `accuracy.requests` may be raised meanwhile. A folder of another specification, machine or build is refused.
+///
+///   msao bench run configs/bench/quick.toml --out quick
+///   msao bench run configs/bench/quick.toml --check        what would be asked
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+struct RunArgs {
+    /// The specification.
+    #[arg(value_name = "SPEC.toml")]
+    spec: PathBuf,
+    /// The folder for results, or one to go on with [default: bench-NAME].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Check the specification and the files it names, say what would be asked, and ask nothing.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Say what a folder of results means: report.html, which needs nothing else, and report.md
+///
+/// Its first page says which cells are lost and why, and which aims are met. Only policies of equal accuracy are ranked: the
+/// one-sided 95% bound of the paired difference to the baseline must be above the margin. The others are shown, and marked. It may be
+/// called while a run is under way, or after one that was interrupted.
+///
+///   msao bench report quick
+///   msao bench report quick --json | jq .aims
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+struct ReportArgs {
+    /// A folder of `msao bench run`.
+    #[arg(value_name = "FOLDER")]
+    folder: PathBuf,
+    /// Where report.html and report.md go [default: the same folder].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+}
+
+/// Compare two folders of results: what got worse, what got better
+///
+/// Cells of the same names are compared: means with 95% intervals over repeats, accuracies item by item. The exit code is 3 if
+/// something got worse beyond noise. Of hundreds of figures some do so by chance: about one in forty.
+///
+///   msao bench compare before after
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+struct CompareArgs {
+    /// The folder that is held against.
+    #[arg(value_name = "BEFORE")]
+    before: PathBuf,
+    /// The folder that is asked about.
+    #[arg(value_name = "NOW")]
+    now: PathBuf,
+    /// Compare runs of different machines too.
+    #[arg(long)]
+    across_machines: bool,
+}
+
+impl BenchArgs {
+    /// Runs the command. `make` makes what asks: it gets the specification and the folder that its files are seen from, and is called
+    /// only where something is to be asked.
+    ///
+    /// # Errors
+    /// What went wrong and what to do about it, unless `--json` has told it. Being interrupted is no error: the exit code says so.
+    pub fn run<A: Asker>(
+        &self,
+        make: impl FnOnce(&Spec, &Path) -> anyhow::Result<A>,
+    ) -> anyhow::Result<ExitCode> {
+        let told = match &self.command {
+            BenchCommand::Run(args) => args.run(make, self.json),
+            BenchCommand::Report(args) => args.run(self.json),
+            BenchCommand::Compare(args) => args.run(self.json),
+        };
+        match told {
+            Err(error) if self.json => {
+                print(&format!("{}\n", json!({ "error": format!("{error:#}") })))?;
+                Ok(ExitCode::FAILURE)
+            }
+            told => told,
+        }
+    }
+}
+
+impl RunArgs {
+    fn run<A: Asker>(
+        &self,
+        make: impl FnOnce(&Spec, &Path) -> anyhow::Result<A>,
+        quiet: bool,
+    ) -> anyhow::Result<ExitCode> {
+        let spec = Spec::read(&self.spec)?;
+        let base = self.spec.parent().unwrap_or(Path::new(""));
+        if self.check {
+            let plan = Plan::new(&spec, base)?;
+            let requests: u64 = plan.turns().iter().map(|it| u64::from(it.requests())).sum();
+            let told = if quiet {
+                format!(
+                    "{}\n",
+                    json!({ "name": spec.name, "turns": plan.turns().len(), "requests": requests })
+                )
+            } else {
+                format!(
+                    "{}: {} turns, {requests} requests\n",
+                    spec.name,
+                    plan.turns().len()
+                )
+            };
+            print(&told)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let folder = match &self.out {
+            Some(out) => out.clone(),
+            None => PathBuf::from(format!("bench-{}", spec.name)),
+        };
+        let interrupt = watch()?;
+        let mut asker = make(&spec, base)?;
+        let mut shown = Shown::new(quiet);
+        let outcome = run(
+            &spec,
+            base,
+            &mut asker,
+            &folder,
+            &mut |it| shown.show(it),
+            &interrupt,
+        );
+        shown.end();
+        let outcome = outcome?;
+        let folder_told = folder.display();
+        let told = if quiet {
+            let value = json!({
+                "folder": folder, "finished": outcome.finished, "turns-done": outcome.turns_done, "turns": outcome.turns,
+            });
+            format!("{value}\n")
+        } else if outcome.finished {
+            format!(
+                "all {} turns are in {folder_told}\nnext: msao bench report {folder_told}\n",
+                outcome.turns
+            )
+        } else {
+            format!(
+                "interrupted: {} of {} turns are in {folder_told}; the same command with --out {folder_told} goes on\n",
+                outcome.turns_done, outcome.turns
+            )
+        };
+        print(&told)?;
+        Ok(if outcome.finished {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(INTERRUPTED)
+        })
+    }
+}
+
+impl ReportArgs {
+    fn run(&self, json: bool) -> anyhow::Result<ExitCode> {
+        let report = report::report(&self.folder)?;
+        let out = self.out.as_ref().unwrap_or(&self.folder);
+        std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
+        for (name, text) in [
+            ("report.html", &report.html),
+            ("report.md", &report.markdown),
+        ] {
+            let path = out.join(name);
+            write_whole(&path, text)
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+        if json {
+            print(&format!("{}\n", serde_json::to_string(&report.summary)?))?;
+        } else {
+            print(&short(&report.summary, &out.join("report.html")))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A report's first page on a terminal.
+fn short(summary: &Summary, page: &Path) -> String {
+    let mut out = format!(
+        "{}: {} of {} turns are finished\n",
+        summary.name, summary.turns_done, summary.turns
+    );
+    for duel in summary
+        .duels
+        .iter()
+        .filter(|it| it.outcome == Outcome::Lost)
+    {
+        let (block, best) = (&duel.block, duel.best.as_deref().unwrap_or("-"));
+        out.push_str(&format!(
+            "lost  {} {} {} to {best}: {}\n",
+            block.data, block.link, block.arrival, duel.why
+        ));
+    }
+    for aim in &summary.aims {
+        let met = match aim.met {
+            Met::Met => "met   ",
+            Met::Missed => "missed",
+            Met::NotMeasured => "open  ",
+        };
+        out.push_str(&format!(
+            "{met} {} ({}): {}\n",
+            aim.what, aim.wanted, aim.found
+        ));
+    }
+    out.push_str(&format!("{}\n", page.display()));
+    out
+}
+
+impl CompareArgs {
+    fn run(&self, json: bool) -> anyhow::Result<ExitCode> {
+        let read = |path: &Path| Results::read(path);
+        let found = compare(
+            &read(&self.before)?,
+            &read(&self.now)?,
+            self.across_machines,
+        )?;
+        if json {
+            print(&format!("{}\n", serde_json::to_string(&found)?))?;
+        } else {
+            print(&found.text())?;
+        }
+        Ok(if found.is_worse() {
+            ExitCode::from(WORSE)
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+/// Whoever reads may have gone: that is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Ctrl-C and SIGTERM as a flag; a second one ends the program at once.
+fn watch() -> anyhow::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // In this order: the first one finds the flag as it was.
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            INTERRUPTED.into(),
+            Arc::clone(&flag),
+        )
+        .context("signals cannot be watched")?;
+        signal_hook::flag::register(signal, Arc::clone(&flag))
+            .context("signals cannot be watched")?;
+    }
+    Ok(flag)
+}
+
+/// How far a run is, on standard error: a line that is written over on a terminal, elsewhere a line now and then.
+struct Shown {
+    /// None: nobody wants to know.
+    terminal: Option<bool>,
+    told: Option<Instant>,
+    /// A line stands on the terminal.
+    open: bool,
+}
+
+impl Shown {
+    fn new(quiet: bool) -> Shown {
+        Shown {
+            terminal: (!quiet).then(|| std::io::stderr().is_terminal()),
+            told: None,
+            open: false,
+        }
+    }
+
+    fn show(&mut self, progress: &Progress) {
+        let Some(terminal) = self.terminal else {
+            return;
+        };
+        let often = if terminal { REDRAWN } else { REPEATED };
+        if self.told.is_some_and(|told| told.elapsed() < often) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let line = line(progress);
+        let mut out = std::io::stderr().lock();
+        // What nobody can read is no reason to stop.
+        let _unread = if terminal {
+            self.open = true;
+            write!(out, "\r\u{1b}[K{line}").and_then(|()| out.flush())
+        } else {
+            writeln!(out, "{line}")
+        };
+    }
+
+    fn end(&mut self) {
+        if std::mem::take(&mut self.open) {
+            let _unread = writeln!(std::io::stderr().lock());
+        }
+    }
+}
+
+fn line(progress: &Progress) -> String {
+    let left = match progress.left_s {
+        Some(left_s) => format!("{} left", span(left_s)),
+        None => "the time left is not known yet".to_owned(),
+    };
+    let turn = progress.turn;
+    format!(
+        "turn {} of {} ({}, {}, {}, {}), {} of {} requests; {left}",
+        progress.turns_done + 1,
+        progress.turns,
+        turn.data.name,
+        turn.link.name,
+        turn.arrival.name(),
+        turn.policy.name,
+        progress.asked,
+        progress.requests
+    )
+}
+
+fn span(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

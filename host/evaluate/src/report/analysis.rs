@@ -1,0 +1,389 @@
+//! Who is ranked, and who is ahead.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::figures::{Figures, Repeats, column};
+use crate::plan::{Cell, Plan, Purpose};
+use crate::rows::{Results, Row};
+use crate::spec::{Arrival, Policy, Spec};
+use crate::stats::{
+    Decided, Goodput, Interval, Rung, Scores, Verdict, goodput, qualify, quantile, ratio_of_means,
+};
+
+/// What policies are compared within.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Block {
+    /// Of the data set.
+    pub data: String,
+    /// Of the link.
+    pub link: String,
+    /// Of the arrivals.
+    pub arrival: String,
+}
+
+/// Whether a policy is ranked, and why not.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It is.
+    Ranked,
+    /// It is less accurate than the baseline.
+    Worse(Verdict),
+    /// Nobody knows yet whether it is as accurate.
+    Undecided(Verdict),
+    /// There are no scores to tell by.
+    Unscored,
+    /// It is not exact, and a twin has no accuracy.
+    NotExact,
+    /// It left more requests without an answer than the baseline.
+    Unanswered,
+}
+
+impl Standing {
+    /// It is.
+    pub fn is_ranked(&self) -> bool {
+        *self == Standing::Ranked
+    }
+
+    /// In words.
+    pub fn told(&self) -> String {
+        match self {
+            Standing::Ranked => "ranked".to_owned(),
+            Standing::Worse(it) => format!(
+                "less accurate: {:+.2} points, at most {:+.2}",
+                it.difference, it.upper
+            ),
+            Standing::Undecided(it) => match it.decided {
+                Decided::Undecided { more: Some(more) } => format!(
+                    "accuracy undecided: {:+.2} points, at least {:+.2}; some {more} more items would tell",
+                    it.difference, it.lower
+                ),
+                _ => format!(
+                    "accuracy undecided: {:+.2} points, at least {:+.2}; more items would not qualify it as it is",
+                    it.difference, it.lower
+                ),
+            },
+            Standing::Unscored => "no scores".to_owned(),
+            Standing::NotExact => "not exact".to_owned(),
+            Standing::Unanswered => "more unanswered than the baseline".to_owned(),
+        }
+    }
+}
+
+/// Results, sorted into cells.
+pub struct Analysis<'a> {
+    results: &'a Results,
+    pub(super) cells: BTreeMap<Cell, Repeats<'a>>,
+    figures: BTreeMap<Cell, Figures>,
+    verdicts: BTreeMap<(String, String, String), Option<Verdict>>,
+}
+
+impl<'a> Analysis<'a> {
+    /// Sorts results.
+    pub fn of(results: &'a Results) -> Analysis<'a> {
+        let mut cells: BTreeMap<Cell, Repeats> = BTreeMap::new();
+        for row in &results.rows {
+            let repeats = cells.entry(row.key.cell()).or_default();
+            repeats.entry(row.key.repeat).or_default().push(row);
+        }
+        let prices = results.manifest.spec.prices.as_ref();
+        let figures =
+            (cells.iter()).map(|(cell, repeats)| (cell.clone(), Figures::of(repeats, prices)));
+        let mut analysis = Analysis {
+            results,
+            figures: figures.collect(),
+            cells,
+            verdicts: BTreeMap::new(),
+        };
+        let spec = analysis.spec();
+        for data in &spec.data {
+            for link in &spec.links {
+                for policy in &spec.policies {
+                    let verdict = analysis.judge(&data.name, &link.name, &policy.name);
+                    let key = (data.name.clone(), link.name.clone(), policy.name.clone());
+                    analysis.verdicts.insert(key, verdict);
+                }
+            }
+        }
+        analysis
+    }
+
+    /// What was to be evaluated.
+    pub fn spec(&self) -> &'a Spec {
+        &self.results.manifest.spec
+    }
+
+    /// What is analysed.
+    pub fn results(&self) -> &'a Results {
+        self.results
+    }
+
+    /// Turns of the specification; what is finished, if it cannot be told.
+    pub fn turns(&self) -> usize {
+        // Recordings may be elsewhere now: only their number matters here.
+        let mut spec = self.spec().clone();
+        for arrival in &mut spec.arrivals {
+            *arrival = Arrival::Closed {
+                name: arrival.name().to_owned(),
+                concurrency: 1,
+            };
+        }
+        let plan = Plan::new(&spec, std::path::Path::new(""));
+        plan.map_or(self.results.finished.len(), |plan| plan.turns().len())
+    }
+
+    /// Blocks in the order of the specification.
+    pub fn blocks(&self) -> Vec<Block> {
+        let spec = self.spec();
+        let mut blocks = Vec::new();
+        for data in &spec.data {
+            for link in &spec.links {
+                for arrival in &spec.arrivals {
+                    blocks.push(Block {
+                        data: data.name.clone(),
+                        link: link.name.clone(),
+                        arrival: arrival.name().to_owned(),
+                    });
+                }
+            }
+        }
+        blocks
+    }
+
+    /// The figures of a timed cell; None: no turn of it is finished.
+    pub fn figures(&self, block: &Block, policy: &str) -> Option<&Figures> {
+        self.figures.get(&timed(block, policy))
+    }
+
+    /// The verdict on a policy's accuracy on some data over a link; None: no scores.
+    pub fn verdict(&self, data: &str, link: &str, policy: &str) -> Option<&Verdict> {
+        let key = (data.to_owned(), link.to_owned(), policy.to_owned());
+        self.verdicts.get(&key)?.as_ref()
+    }
+
+    /// Whether a policy is ranked on some data over a link, whatever the arrivals.
+    pub fn qualified(&self, data: &str, link: &str, policy: &Policy) -> Standing {
+        let spec = self.spec();
+        if policy.name == spec.baseline {
+            return Standing::Ranked;
+        }
+        if spec.pair.is_twin() {
+            return if policy.exact {
+                Standing::Ranked
+            } else {
+                Standing::NotExact
+            };
+        }
+        match self.verdict(data, link, &policy.name) {
+            None => Standing::Unscored,
+            Some(it) => match it.decided {
+                Decided::Qualified => Standing::Ranked,
+                Decided::Worse => Standing::Worse(*it),
+                Decided::Undecided { .. } => Standing::Undecided(*it),
+            },
+        }
+    }
+
+    /// Whether a policy is ranked in a block.
+    pub fn standing(&self, block: &Block, policy: &Policy) -> Standing {
+        let standing = self.qualified(&block.data, &block.link, policy);
+        let share = |policy: &str| {
+            let figures = self.figures(block, policy)?;
+            Some(figures.unanswered() as f64 / figures.asked.max(1) as f64)
+        };
+        match (share(&policy.name), share(&self.spec().baseline)) {
+            // Those that were answered are the easy ones.
+            (Some(one), Some(other)) if standing.is_ranked() && one > other => Standing::Unanswered,
+            _ => standing,
+        }
+    }
+
+    /// Pairs `(one, other)` of a column, repeat by repeat, of requests that both answered.
+    pub fn pairs(&self, one: &Cell, other: &Cell, name: &str) -> Vec<Vec<(f64, f64)>> {
+        let (Some(one), Some(other)) = (self.cells.get(one), self.cells.get(other)) else {
+            return Vec::new();
+        };
+        let column = column(name);
+        let known = |rows: &[&Row]| -> BTreeMap<u32, f64> {
+            let answered = rows.iter().filter(|row| row.measured.is_answered());
+            answered
+                .filter_map(|row| Some((row.key.index, column(&row.measured)?)))
+                .collect()
+        };
+        let mut pairs = Vec::new();
+        for (repeat, rows) in one {
+            let (one, other) = (
+                known(rows),
+                known(other.get(repeat).map_or(&[], Vec::as_slice)),
+            );
+            let both = one
+                .iter()
+                .filter_map(|(item, value)| Some((*value, *other.get(item)?)));
+            let both: Vec<(f64, f64)> = both.collect();
+            if !both.is_empty() {
+                pairs.push(both);
+            }
+        }
+        pairs
+    }
+
+    /// A policy's mean of a column over another's, in a block.
+    pub fn ratio(
+        &self,
+        block: &Block,
+        policy: &str,
+        other: &str,
+        column: &str,
+    ) -> Option<Interval> {
+        ratio_of_means(&self.pairs(&timed(block, policy), &timed(block, other), column))
+    }
+
+    /// The subject, if it takes part.
+    pub fn subject(&self) -> Option<&'a Policy> {
+        let spec = self.spec();
+        spec.policies.iter().find(|it| it.name == spec.subject)
+    }
+
+    /// All but the subject and its ablations.
+    pub fn baselines(&self) -> impl Iterator<Item = &'a Policy> {
+        let spec = self.spec();
+        let others = spec.policies.iter().filter(|it| it.name != spec.subject);
+        others.filter(|it| it.ablation.is_none())
+    }
+
+    /// The rows that tell the accuracy of a policy: those that are about it alone, or else the timed ones.
+    pub(super) fn scored(&self, data: &str, link: &str, policy: &str) -> Vec<&'a Row> {
+        let of = |purpose: Purpose| -> Vec<&'a Row> {
+            let cells = self.cells.iter().filter(|(cell, _)| {
+                cell.purpose == purpose
+                    && cell.data == data
+                    && cell.link == link
+                    && cell.policy == policy
+            });
+            cells
+                .flat_map(|(_, repeats)| repeats.values().flatten().copied())
+                .collect()
+        };
+        let accuracy = of(Purpose::Accuracy);
+        if accuracy.is_empty() {
+            of(Purpose::Timed)
+        } else {
+            accuracy
+        }
+    }
+
+    fn judge(&self, data: &str, link: &str, policy: &str) -> Option<Verdict> {
+        let spec = self.spec();
+        if spec.pair.is_twin() || policy == spec.baseline {
+            return None;
+        }
+        let (one, other) = (
+            self.scored(data, link, policy),
+            self.scored(data, link, &spec.baseline),
+        );
+        let key = |row: &Row| {
+            (
+                row.key.purpose,
+                row.key.arrival.clone(),
+                row.key.repeat,
+                row.key.index,
+            )
+        };
+        let other: BTreeMap<_, &Row> = other.into_iter().map(|row| (key(row), row)).collect();
+        let named: Vec<(String, f64, f64)> = (one.into_iter())
+            .filter_map(|row| {
+                let other = other.get(&key(row))?;
+                Some((group(row), score(row)?, score(other)?))
+            })
+            .collect();
+        let pairs = named
+            .iter()
+            .map(|(group, one, other)| (group.as_str(), *one, *other));
+        qualify(
+            &Scores {
+                pairs: pairs.collect(),
+            },
+            spec.margin_points(),
+        )
+    }
+
+    /// Within how many ms an answer is in time: see [`crate::spec::Goal`]. None: the unloaded baseline was not measured.
+    pub fn goal_ms(&self, data: &str, link: &str) -> Option<f64> {
+        let spec = self.spec();
+        let unloaded = spec.arrivals.iter().find(|it| it.is_unloaded())?;
+        let block = Block {
+            data: data.to_owned(),
+            link: link.to_owned(),
+            arrival: unloaded.name().to_owned(),
+        };
+        let repeats = self.cells.get(&timed(&block, &spec.baseline))?;
+        let answered = repeats
+            .values()
+            .flatten()
+            .filter(|row| row.measured.is_answered());
+        let times: Vec<f64> = answered.filter_map(|row| row.measured.total_ms).collect();
+        Some(spec.goal.times * quantile(&times, 0.5)?)
+    }
+
+    /// The rates that a policy carries, of the Poisson ones that were tried.
+    pub fn goodput(&self, data: &str, link: &str, policy: &str) -> Option<Goodput> {
+        let goal_ms = self.goal_ms(data, link)?;
+        let spec = self.spec();
+        let rungs = spec.arrivals.iter().filter_map(|arrival| {
+            let Arrival::Poisson { name, rate_per_s } = arrival else {
+                return None;
+            };
+            let cell = Cell {
+                purpose: Purpose::Timed,
+                data: data.to_owned(),
+                link: link.to_owned(),
+                arrival: name.clone(),
+                policy: policy.to_owned(),
+            };
+            let rows = self.cells.get(&cell)?.values().flatten();
+            let (mut asked, mut in_time) = (0, 0);
+            for row in rows {
+                let total_ms = row.measured.total_ms.filter(|_| row.measured.is_answered());
+                asked += 1;
+                in_time += usize::from(total_ms.is_some_and(|it| it <= goal_ms));
+            }
+            Some(Rung {
+                rate_per_s: *rate_per_s,
+                asked,
+                in_time,
+            })
+        });
+        goodput(rungs.collect(), spec.goal.share)
+    }
+}
+
+/// A timed cell.
+pub(super) fn timed(block: &Block, policy: &str) -> Cell {
+    Cell {
+        purpose: Purpose::Timed,
+        data: block.data.clone(),
+        link: block.link.clone(),
+        arrival: block.arrival.clone(),
+        policy: policy.to_owned(),
+    }
+}
+
+/// What a row's score depends on: its group, or else its item, which several repeats may have asked.
+fn group(row: &Row) -> String {
+    if row.measured.group.is_empty() {
+        format!("#{}", row.key.index)
+    } else {
+        row.measured.group.clone()
+    }
+}
+
+/// An answer that did not come is a wrong one.
+pub(crate) fn score(row: &Row) -> Option<f64> {
+    if row.measured.is_answered() {
+        row.measured.score
+    } else {
+        Some(0.0)
+    }
+}

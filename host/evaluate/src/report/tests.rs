@@ -1,0 +1,260 @@
+use super::*;
+use crate::run::tests::{Simulated, go, spec};
+use crate::spec::{Pair, Spec};
+
+fn results(spec: &Spec, asker: &mut Simulated) -> Results {
+    let folder = tempfile::tempdir().unwrap();
+    go(spec, asker, folder.path()).unwrap();
+    Results::read(folder.path()).unwrap()
+}
+
+/// As accurate as the baseline, and so asked that this can be known.
+fn decided() -> Spec {
+    let mut spec = spec();
+    spec.data[0].n = 1_600;
+    spec.links.truncate(1);
+    let accuracy = spec.accuracy.as_mut().unwrap();
+    (accuracy.requests, accuracy.chunk) = (1_600, 1_600);
+    spec
+}
+
+#[test]
+fn who_is_ahead_is_told() {
+    let found = of(&results(&decided(), &mut Simulated::default()));
+    let summary = &found.summary;
+    assert_eq!(
+        (summary.turns_done, summary.turns),
+        (3 * 3 * 4 + 4, 3 * 3 * 4 + 4)
+    );
+    // Group bounds allow no 0.4 points after 40 items, but after 1,600 in pairs.
+    assert_eq!(summary.duels.len(), 3);
+    for duel in &summary.duels {
+        assert_eq!(
+            (duel.outcome, duel.best.as_deref()),
+            (Outcome::Won, Some("edge-only"))
+        );
+        let ratio = duel.ratio.unwrap();
+        assert!(
+            (0.45..0.56).contains(&ratio.value) && ratio.low <= ratio.value,
+            "{ratio:?}"
+        );
+    }
+    let met: Vec<Met> = summary.aims.iter().map(|it| it.met).collect();
+    // 60% less of everything: enough for latency and FLOPs of both, not for the cloud's; goodput was not driven to its end.
+    assert_eq!(
+        met,
+        [
+            Met::Met,
+            Met::Met,
+            Met::Missed,
+            Met::Missed,
+            Met::Met,
+            Met::NotMeasured
+        ],
+        "{:#?}",
+        summary.aims
+    );
+    for part in [
+        "Where msao loses",
+        "Aims",
+        "Ablations",
+        "without MAS",
+        "Goodput",
+        "USD",
+        "c0ffee",
+        "everything",
+        "edge-routed",
+        "By kind of request",
+    ] {
+        assert!(found.html.contains(part), "{part}");
+        assert!(found.markdown.contains(part), "{part}");
+    }
+    assert!(found.html.contains("<svg") && !found.html.contains("NOT COMPLETE"));
+    for outside in ["<script", "src=", "href=", "@import", "url("] {
+        assert!(!found.html.contains(outside), "{outside}");
+    }
+    // The same results, the same report.
+    assert_eq!(
+        of(&results(&decided(), &mut Simulated::default())).summary,
+        *summary
+    );
+}
+
+#[test]
+fn what_is_lost_is_on_the_first_page() {
+    let mut slow = Simulated {
+        takes: |turn, item| match (turn.policy.name.as_str(), turn.link.name.as_str()) {
+            ("msao", "200") => 150.0 + f64::from(item.index % 3),
+            ("msao", _) => 50.0,
+            _ => 100.0 + f64::from(item.index % 3),
+        },
+        ..Simulated::default()
+    };
+    let mut spec = decided();
+    spec.links = crate::run::tests::spec().links;
+    let found = of(&results(&spec, &mut slow));
+    let lost: Vec<&Duel> = found
+        .summary
+        .duels
+        .iter()
+        .filter(|it| it.outcome == Outcome::Lost)
+        .collect();
+    assert_eq!(lost.len(), 3);
+    assert!(
+        lost.iter()
+            .all(|it| it.block.link == "200" && it.why.contains("first token "))
+    );
+    let first = found.markdown.find("**Lost**").unwrap();
+    assert!(first < found.markdown.find("## Accuracy").unwrap());
+    assert_eq!(found.summary.aims[4].met, Met::Missed);
+}
+
+#[test]
+fn who_is_not_as_accurate_is_not_ranked() {
+    let mut wrong = Simulated {
+        scores: |turn, item| match turn.policy.name.as_str() {
+            // Worse on 5% of the items.
+            "msao" if item.index % 20 == 0 => 0.0,
+            _ => 1.0,
+        },
+        ..Simulated::default()
+    };
+    let found = of(&results(&decided(), &mut wrong));
+    assert!(found.summary.duels.iter().all(
+        |it| it.outcome == Outcome::Unranked && it.why.contains("less accurate: -5.00 points")
+    ));
+    assert_eq!(found.summary.aims[0].met, Met::Missed);
+    assert!(found.html.contains("class=\"pale\"") && found.markdown.contains("msao (not ranked)"));
+    // Of few items nobody knows: how many more is told.
+    let few = of(&results(&spec(), &mut Simulated::default()));
+    let duel = &few.summary.duels[0];
+    assert!(
+        duel.outcome == Outcome::Unranked && duel.why.contains("more items would tell"),
+        "{duel:?}"
+    );
+    assert_eq!(few.summary.aims[0].met, Met::NotMeasured);
+}
+
+#[test]
+fn on_twins_only_what_is_exact_is_ranked() {
+    let mut spec = spec();
+    spec.pair = Pair::Twin("7b".to_owned());
+    spec.accuracy = None;
+    spec.policies[2].exact = true;
+    let results = results(&spec, &mut Simulated::default());
+    let found = of(&results);
+    assert!(found.summary.aims.is_empty());
+    // edge-only is faster than cloud-only, but no opponent here.
+    assert!(
+        found
+            .summary
+            .duels
+            .iter()
+            .all(|it| it.outcome == Outcome::Won && it.best.as_deref() == Some("cloud-only"))
+    );
+    assert!(
+        found.markdown.contains("edge-only (not ranked)")
+            && !found.markdown.contains("## Accuracy")
+    );
+    let analysis = Analysis::of(&results);
+    let block = &analysis.blocks()[0];
+    assert_eq!(
+        analysis.standing(block, &spec.policies[1]),
+        Standing::NotExact
+    );
+}
+
+#[test]
+fn who_leaves_requests_unanswered_is_not_ranked() {
+    let mut results = results(&decided(), &mut Simulated::default());
+    for row in &mut results.rows {
+        if row.key.policy == "msao" && row.key.arrival == "poisson-4" && row.key.index % 2 == 0 {
+            row.measured = crate::rows::Measured {
+                status: crate::rows::Status::Shed,
+                ..crate::rows::Measured::default()
+            };
+        }
+    }
+    let found = of(&results);
+    let of = |arrival: &str| {
+        found
+            .summary
+            .duels
+            .iter()
+            .find(|it| it.block.arrival == arrival)
+            .unwrap()
+    };
+    assert_eq!(of("poisson-4").outcome, Outcome::Unranked);
+    assert!(of("poisson-4").why.contains("unanswered"));
+    assert_eq!(of("closed-1").outcome, Outcome::Won);
+}
+
+#[test]
+fn goodput_is_held_against_the_unloaded_baseline() {
+    let mut loaded = Simulated {
+        // The baseline takes 100 ms alone, so that 200 ms are in time. It carries 2 a second, the subject 4.
+        takes: |turn, _| match (turn.arrival.name(), turn.policy.name.as_str()) {
+            ("closed-1", "cloud-only") => 100.0,
+            ("poisson-4", "cloud-only") => 201.0,
+            ("poisson-4", "msao") => 200.0,
+            _ => 90.0,
+        },
+        ..Simulated::default()
+    };
+    let results = results(&decided(), &mut loaded);
+    let analysis = Analysis::of(&results);
+    assert_eq!(analysis.goal_ms("demo-mixed", "200"), Some(200.0));
+    let carried = |policy: &str| {
+        let found = analysis.goodput("demo-mixed", "200", policy).unwrap();
+        (found.carried_per_s, found.missed_per_s)
+    };
+    assert_eq!(carried("cloud-only"), (Some(2.0), Some(4.0)));
+    assert_eq!(carried("msao"), (Some(4.0), None));
+    let aims = of(&results).summary.aims;
+    // Twice as much, and the ladder ends there.
+    assert!(
+        aims[5].found.contains("at least 2.00 times") && aims[5].met == Met::NotMeasured,
+        "{:?}",
+        aims[5]
+    );
+}
+
+#[test]
+fn a_part_of_a_run_and_evil_words_are_reported_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut asker = Simulated {
+        interrupts_after: Some(40),
+        ..Simulated::default()
+    };
+    asker.facts.emulated = vec!["<script>alert(1)</script>".to_owned()];
+    asker
+        .facts
+        .versions
+        .insert("a|b".to_owned(), "\"<img src=x>\"".to_owned());
+    go(&spec(), &mut asker, folder.path()).unwrap();
+    let found = report(folder.path()).unwrap();
+    assert_eq!(report(folder.path()).unwrap().html, found.html);
+    assert!(
+        found.html.contains("NOT COMPLETE: 5 of 88 turns"),
+        "{}",
+        &found.html[..3_000]
+    );
+    assert!(!found.html.contains("<script") && !found.html.contains("<img"));
+    assert!(!found.markdown.contains("<script") && found.markdown.contains("a\\|b"));
+    // Of nothing, too.
+    let folder = tempfile::tempdir().unwrap();
+    asker.interrupts_after = Some(0);
+    asker.asked = 0;
+    go(&spec(), &mut asker, folder.path()).unwrap();
+    assert!(
+        report(folder.path())
+            .unwrap()
+            .html
+            .contains("NOT COMPLETE: 0 of 88")
+    );
+    assert!(
+        serde_json::to_string(&found.summary)
+            .unwrap()
+            .contains("\"turns-done\":5")
+    );
+}

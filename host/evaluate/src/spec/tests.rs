@@ -1,0 +1,235 @@
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+const SMALL: &str = r#"
+name = "small"
+repeats = 2
+requests = 4
+pair = "demo"
+
+[[data]]
+set = "demo"
+n = 40
+
+[[policies]]
+name = "cloud-only"
+policy = "cloud-only"
+exact = true
+
+[[links]]
+name = "fast"
+up-mbit = 200
+down-mbit = 200
+rtt-ms = 20
+
+[[arrivals]]
+kind = "closed"
+concurrency = 1
+"#;
+
+fn told(text: &str) -> String {
+    Spec::parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn what_is_left_out_is_as_usual() {
+    let spec = Spec::parse(SMALL).unwrap();
+    assert_eq!(spec.data[0].name, "demo-mixed");
+    assert_eq!(spec.arrivals[0].name(), "closed-1");
+    assert!(spec.arrivals[0].is_unloaded());
+    assert_eq!((spec.seed, spec.baseline.as_str()), (1, "cloud-only"));
+    assert_eq!(spec.margin_points(), 0.4);
+    // As it is kept with the results.
+    let json = serde_json::to_string(&spec).unwrap();
+    assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), spec);
+}
+
+#[test]
+fn what_is_wrong_is_named_with_line_and_what_is_allowed() {
+    let changes: [(&str, &str, &[&str]); 24] = [
+        (
+            "repeats = 2",
+            "repeats = 0",
+            &["line 3: repeats is 0; allowed: 1 to 1000"],
+        ),
+        (
+            "repeats = 2",
+            "repeat = 2",
+            &["line 3", "unknown field `repeat`", "`repeats`"],
+        ),
+        (
+            "repeats = 2",
+            "repeats = \"2\"",
+            &["line 3", "invalid type"],
+        ),
+        ("repeats = 2", "repeats = -2", &["line 3", "u32"]),
+        ("repeats = 2", "repeats = ", &["line 3"]),
+        ("repeats = 2", "", &["missing field `repeats`"]),
+        (
+            "requests = 4",
+            "requests = 41",
+            &["line 9: data[0].n is 40", "41 (requests)"],
+        ),
+        (
+            "pair = \"demo\"",
+            "pair = \"demi\"",
+            &["line 5", "unknown variant `demi`", "`demo`"],
+        ),
+        (
+            "pair = \"demo\"",
+            "pair = { twin = \"a b\" }",
+            &["line 5: pair.twin is \"a b\"", "allowed"],
+        ),
+        (
+            "set = \"demo\"",
+            "set = \"mmbench\"",
+            &["line 7: data[0].folder is missing", "demo"],
+        ),
+        (
+            "set = \"demo\"",
+            "set = \"coco\"",
+            &["line 8", "unknown variant `coco`", "`mmbench`"],
+        ),
+        (
+            "name = \"cloud-only\"",
+            "name = \"cloudy\"",
+            &["baseline is \"cloud-only\"", "allowed: cloudy"],
+        ),
+        (
+            "exact = true",
+            "exact = true\nablation = \"x\"",
+            &["baseline", "is an ablation"],
+        ),
+        (
+            "exact = true",
+            "exact = true\nparameters = { a = nan }",
+            &["policies[0].parameters.a is NaN"],
+        ),
+        (
+            "up-mbit = 200",
+            "",
+            &["line 16: links[0].up-mbit is missing; set it, or up-trace"],
+        ),
+        (
+            "up-mbit = 200",
+            "up-mbit = 0",
+            &["line 18: links[0].up-mbit is 0; allowed: 0.01 to 1000000"],
+        ),
+        (
+            "up-mbit = 200",
+            "up-mbit = 200\nup-trace = { file = \"x\", format = \"mahimahi\" }",
+            &["line 18: links[0].up-mbit is set beside up-trace"],
+        ),
+        (
+            "rtt-ms = 20",
+            "rtt-ms = 20\njitter-ms = 11",
+            &["line 21: links[0].jitter-ms is 11; allowed: 0 to 10"],
+        ),
+        (
+            "rtt-ms = 20",
+            "rtt-ms = 20\nloss = 1",
+            &["line 21", "unknown field `loss`", "`jitter-ms`"],
+        ),
+        (
+            "concurrency = 1",
+            "concurrency = 0",
+            &["line 24: arrivals[0].concurrency is 0; allowed: 1 to 4096"],
+        ),
+        (
+            "concurrency = 1",
+            "rate-per-s = 1",
+            &["rate-per-s", "concurrency"],
+        ),
+        (
+            "kind = \"closed\"",
+            "kind = \"open\"",
+            &["unknown variant `open`", "`poisson`"],
+        ),
+        (
+            "[[links]]",
+            "[prices]\ncurrency = \"USD\"\nedge = { per-hour = 1 }\n[[links]]",
+            &["per-hour", "per-1000-node-s"],
+        ),
+        (
+            "[[links]]",
+            "[accuracy]\nrequests = 9\nlinks = [\"slow\"]\n[[links]]",
+            &["line 18: accuracy.links[0] is \"slow\"", "allowed: fast"],
+        ),
+    ];
+    for (old, new, wanted) in changes {
+        assert!(SMALL.contains(old), "{old}");
+        let told = told(&SMALL.replacen(old, new, 1));
+        for part in wanted {
+            assert!(told.contains(part), "{new}: {told}");
+        }
+    }
+    // Twice the same.
+    let twice = format!("{SMALL}\n[[arrivals]]\nkind = \"closed\"\nconcurrency = 1\n");
+    assert!(told(&twice).contains("arrivals[1].name is \"closed-1\", as that of an earlier entry"));
+    let grid = SMALL.replacen(
+        "pair = \"demo\"",
+        "pair = { twin = \"7b\" }\naccuracy = { requests = 1 }",
+        1,
+    );
+    assert!(told(&grid).contains("accuracy is set, but a twin's weights are random"));
+}
+
+#[test]
+fn files_are_seen_from_the_specification() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spec.toml");
+    let text = SMALL.replace(
+        "up-mbit = 200",
+        "up-trace = { file = \"up.txt\", format = \"mahimahi\" }",
+    );
+    fs::write(&path, &text).unwrap();
+    let told = Spec::read(&path).unwrap_err().to_string();
+    assert!(
+        told.contains("links[0].up-trace.file is ") && told.contains("up.txt"),
+        "{told}"
+    );
+    fs::write(folder.path().join("up.txt"), "1\n").unwrap();
+    assert!(Spec::read(&path).is_ok());
+    fs::write(&path, text.replace("repeats = 2", "repeats = 0")).unwrap();
+    let told = Spec::read(&path).unwrap_err().to_string();
+    assert!(told.contains("spec.toml: line 3: repeats is 0"), "{told}");
+    let told = Spec::read(&folder.path().join("none"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.contains("none: ") && told.contains("name a file"),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_digest_is_of_what_results_depend_on() {
+    let spec = Spec::parse(SMALL).unwrap();
+    let of = |text: String| Spec::parse(&text).unwrap().digest().unwrap();
+    let same = spec.digest().unwrap();
+    assert_eq!(of(SMALL.replace("repeats = 2", "repeats = 3 # more")), same);
+    assert_ne!(of(SMALL.replace("requests = 4", "requests = 5")), same);
+    assert_ne!(of(SMALL.replace("rtt-ms = 20", "rtt-ms = 21")), same);
+}
+
+#[test]
+fn the_examples_are_in_order() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/bench");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|it| it == "toml") {
+            let spec = Spec::parse(&fs::read_to_string(&path).unwrap())
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            assert_eq!(spec.name, stem);
+            names.push(stem);
+        }
+    }
+    names.sort();
+    for wanted in ["ablations", "paper-demo", "paper-twin", "quick"] {
+        assert!(names.iter().any(|it| it == wanted), "{names:?}");
+    }
+}
