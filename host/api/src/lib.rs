@@ -37,9 +37,9 @@ mod request;
 pub mod sse;
 
 pub use self::answer::{
-    AnswerMessage, ChatCompletion, Choice, Chunk, ChunkChoice, ChunkStream, Delta, FinishReason,
-    Head, ItemReport, Logprobs, Piece, PromptTokens, PromptTokensDetails, Report, Retention, Role,
-    TokenLogprob, TopLogprob, Usage, completion_id, system_fingerprint,
+    AnswerMessage, ChatCompletion, Choice, Chunk, ChunkChoice, ChunkStream, Cost, Delta,
+    FinishReason, Head, ItemReport, Logprobs, NodeCost, Piece, PromptTokens, PromptTokensDetails,
+    Report, Retention, Role, TokenLogprob, TopLogprob, Usage, completion_id, system_fingerprint,
 };
 pub use self::error::{ApiError, ErrorType};
 pub use self::limits::Limits;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::chunk::{Chunk, ChunkChoice, ChunkStream, Delta, Piece};
 pub use self::logprobs::{Logprobs, TokenLogprob, TopLogprob};
-pub use self::report::{ItemReport, Report, Retention};
+pub use self::report::{Cost, ItemReport, NodeCost, Report, Retention};
 pub use self::usage::{PromptTokens, PromptTokensDetails, Usage};
 
 /// What all of an answer's chunks, or the whole answer, begin with.

@@ -35,6 +35,32 @@ pub struct Report {
     pub bytes_down: u64,
     /// The other node was lost, and this one finished alone.
     pub degraded: bool,
+    /// What it took.
+    pub cost: Cost,
+}
+
+/// What an answer took, all its choices together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Here.
+    pub edge: NodeCost,
+    /// On the other node, as far as it has told.
+    pub cloud: NodeCost,
+    /// Of the time to the answer, in the probe, ms.
+    pub probe_ms: f64,
+    /// Of it, uploading media, ms.
+    pub upload_ms: f64,
+    /// Of it, waiting in queues, ms.
+    pub queue_ms: f64,
+}
+
+/// What an answer took of one node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeCost {
+    /// Floating-point operations, those of drafts that were thrown away too.
+    pub flops: f64,
+    /// Bytes of keys and values, each times the seconds that they were held.
+    pub cache_byte_seconds: f64,
 }
 
 /// What became of one image, clip or sound.
@@ -86,8 +112,8 @@ impl ItemReport {
 const HEADER_ITEMS: usize = 16;
 
 impl Report {
-    /// The report of an outcome. `route` is the outcome's, as the word for its number. Whether it was audited, and what is
-    /// outside a budget, is for the caller to fill in.
+    /// The report of an outcome. `route` is the outcome's, as the word for its number. Whether it was audited, what is outside
+    /// a budget, and what caches held is for the caller to fill in.
     pub fn of(
         route: Route,
         generation: GenerationId,
@@ -110,6 +136,19 @@ impl Report {
             bytes_up: outcome.sent_bytes as u64,
             bytes_down: outcome.received_bytes as u64,
             degraded: outcome.status == Status::Degraded as u8,
+            cost: Cost {
+                edge: NodeCost {
+                    flops: outcome.edge_flops,
+                    cache_byte_seconds: 0.0,
+                },
+                cloud: NodeCost {
+                    flops: outcome.cloud_flops,
+                    cache_byte_seconds: 0.0,
+                },
+                probe_ms: outcome.probe_ms,
+                upload_ms: outcome.upload_ms,
+                queue_ms: outcome.queue_ms,
+            },
         }
     }
 

@@ -77,6 +77,11 @@ fn report() -> Report {
         rounds: 4,
         drafted: vec![0, 3, 9],
         accepted: vec![0, 1, 8],
+        edge_flops: 2.5e9,
+        cloud_flops: 7.5e11,
+        probe_ms: 6.5,
+        upload_ms: 12.25,
+        queue_ms: 0.5,
         ..Outcome::default()
     };
     let items = items
@@ -90,11 +95,13 @@ fn report() -> Report {
         &outcome,
     );
     assert!(!report.audited && report.outside_budget_tokens == 0);
-    Report {
+    let mut report = Report {
         outside_budget_tokens: 1,
         audited: true,
         ..report
-    }
+    };
+    report.cost.cloud.cache_byte_seconds = 1.5;
+    report
 }
 
 const REPORT: &str = r#"{
@@ -117,7 +124,14 @@ const REPORT: &str = r#"{
   "audited": true,
   "bytes_up": 181234,
   "bytes_down": 420,
-  "degraded": true
+  "degraded": true,
+  "cost": {
+    "edge": {"flops": 2500000000.0, "cache_byte_seconds": 0.0},
+    "cloud": {"flops": 7.5e11, "cache_byte_seconds": 1.5},
+    "probe_ms": 6.5,
+    "upload_ms": 12.25,
+    "queue_ms": 0.5
+  }
 }"#;
 
 const USAGE: &str = r#"{

@@ -460,7 +460,7 @@ impl Running {
         });
         let outside = self.outside(&counters);
         node.metrics.outside(outside);
-        let report = Report {
+        let mut report = Report {
             outside_budget_tokens: outside,
             audited: planned.trust.is_audited(),
             ..Report::of(
@@ -471,6 +471,15 @@ impl Running {
                 &outcome,
             )
         };
+        {
+            let held = |of: fn(&Driven) -> f64| driven.iter().map(of).sum::<f64>();
+            let (looked_here, looked_there) = self.looked(&driven);
+            report.cost.edge.cache_byte_seconds =
+                held(|it| it.here.map_or(0.0, |here| here.cache_byte_seconds))
+                    + looked_here.cache_byte_seconds;
+            report.cost.cloud.cache_byte_seconds =
+                held(|it| it.there.cache_byte_seconds) + looked_there.cache_byte_seconds;
+        }
         let cached_tokens = cached(route, &driven);
         let usage = usage(planned, cached_tokens, outcome.tokens);
         node.took(now_ms - planned.asked.arrived_ms);
@@ -488,15 +497,10 @@ impl Running {
         node.metrics
             .answered(route, &outcome, planned.asked.request.n);
         node.metrics.judged(&counters);
-        {
-            let held = |of: fn(&Driven) -> f64| driven.iter().map(of).sum::<f64>();
-            let (looked_here, looked_there) = self.looked(&driven);
-            node.metrics.held(
-                held(|it| it.here.map_or(0.0, |here| here.cache_byte_seconds))
-                    + looked_here.cache_byte_seconds,
-                held(|it| it.there.cache_byte_seconds) + looked_there.cache_byte_seconds,
-            );
-        }
+        node.metrics.held(
+            report.cost.edge.cache_byte_seconds,
+            report.cost.cloud.cache_byte_seconds,
+        );
         for (number, medium) in planned.prompt.media.iter().enumerate() {
             for (side, kept, there) in [
                 ("edge", draft, drafted),
