@@ -19,6 +19,8 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use msao_engine::{LoadOptions, Model, Place, Precision, Quantize};
+use msao_pair::asker::PairAsker;
+use msao_pair::pair::Places;
 
 /// Multimodal models at the edge and in the cloud.
 ///
@@ -51,6 +53,7 @@ enum Command {
     /// A first one takes ten minutes: docs/tutorial-policy.md. What happens on a node: docs/releases.md.
     Policy(Box<PolicyArgs>),
     Calibrate(Box<msao_calibrate::CalibrateArgs>),
+    Bench(Box<msao_evaluate::BenchArgs>),
 }
 
 #[derive(Subcommand)]
@@ -163,6 +166,15 @@ fn main() -> ExitCode {
         Command::Explain(args) => args.run(),
         Command::Top(args) => args.run(),
         Command::Calibrate(args) => args.run(),
+        Command::Bench(args) => args.run(|spec, base, with| {
+            let places = Places {
+                msao: std::env::current_exe()?,
+                models: std::path::absolute(&with.models)?,
+                plugins: std::path::absolute(&with.plugins)?,
+            };
+            // Nodes have other folders.
+            PairAsker::new(places, spec, &std::env::current_dir()?.join(base))
+        }),
         Command::Policy(args) => match args.command {
             PolicyCommand::Author(command) => command.run(args.json, command_line()),
             PolicyCommand::Operate(command) => command.run(),

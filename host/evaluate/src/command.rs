@@ -74,6 +74,19 @@ struct RunArgs {
     /// Check the specification and the files it names, say what would be asked, and ask nothing.
     #[arg(long)]
     check: bool,
+    #[command(flatten)]
+    with: With,
+}
+
+/// Where what is evaluated lies.
+#[derive(Args, Clone, Debug)]
+pub struct With {
+    /// The folder with demo-draft, demo-target and heldout.
+    #[arg(long, value_name = "FOLDER", default_value = "models")]
+    pub models: PathBuf,
+    /// The folder of components that `cargo xtask plugins` makes.
+    #[arg(long, value_name = "FOLDER", default_value = "target/plugins")]
+    pub plugins: PathBuf,
 }
 
 /// Say what a folder of results means: report.html, which needs nothing else, and report.md
@@ -116,14 +129,14 @@ struct CompareArgs {
 }
 
 impl BenchArgs {
-    /// Runs the command. `make` makes what asks: it gets the specification and the folder that its files are seen from, and is called
-    /// only where something is to be asked.
+    /// Runs the command. `make` makes what asks: it gets the specification, the folder that its files are seen from, and where the
+    /// rest lies, and is called only where something is to be asked.
     ///
     /// # Errors
     /// What went wrong and what to do about it, unless `--json` has told it. Being interrupted is no error: the exit code says so.
     pub fn run<A: Asker>(
         &self,
-        make: impl FnOnce(&Spec, &Path) -> anyhow::Result<A>,
+        make: impl FnOnce(&Spec, &Path, &With) -> anyhow::Result<A>,
     ) -> anyhow::Result<ExitCode> {
         let told = match &self.command {
             BenchCommand::Run(args) => args.run(make, self.json),
@@ -143,7 +156,7 @@ impl BenchArgs {
 impl RunArgs {
     fn run<A: Asker>(
         &self,
-        make: impl FnOnce(&Spec, &Path) -> anyhow::Result<A>,
+        make: impl FnOnce(&Spec, &Path, &With) -> anyhow::Result<A>,
         quiet: bool,
     ) -> anyhow::Result<ExitCode> {
         let spec = Spec::read(&self.spec)?;
@@ -171,7 +184,7 @@ impl RunArgs {
             None => PathBuf::from(format!("bench-{}", spec.name)),
         };
         let interrupt = watch()?;
-        let mut asker = make(&spec, base)?;
+        let mut asker = make(&spec, base, &self.with)?;
         let mut shown = Shown::new(quiet);
         let outcome = run(
             &spec,

@@ -28,4 +28,4 @@ pub mod spec;
 pub mod stats;
 pub mod trace;
 
-pub use self::command::BenchArgs;
+pub use self::command::{BenchArgs, With};

@@ -1,8 +1,5 @@
 //! Nodes as processes, and a client of them: what the demo shows, the proofs measure and `cargo xtask record` writes down.
 
-#[cfg(feature = "engine")]
-pub mod between;
-pub mod client;
 pub mod demo;
 #[cfg(feature = "engine")]
 pub mod faults;
@@ -18,9 +15,10 @@ pub mod overhead;
 pub mod overload;
 #[cfg(feature = "engine")]
 pub mod paced;
-#[cfg(feature = "engine")]
-pub mod pair;
-pub mod process;
 pub mod record;
 #[cfg(feature = "engine")]
 pub mod swaps;
+
+#[cfg(feature = "engine")]
+pub use msao_pair::{between, pair};
+pub use msao_pair::{client, process};

@@ -1,5 +1,6 @@
 //! The built command.
 
+mod bench;
 mod clients;
 mod commands;
 mod hostile;

@@ -13,7 +13,7 @@ fn command(args: &[&str]) -> anyhow::Result<ExitCode> {
     let all = ["bench"].iter().chain(args);
     Cli::try_parse_from(all)?
         .bench
-        .run(|_, _| Ok(Simulated::default()))
+        .run(|_, _, _| Ok(Simulated::default()))
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn what_goes_wrong_is_told() {
     let args = Cli::try_parse_from(["bench", "run", &spec, "--out", &out]).unwrap();
     let told = args
         .bench
-        .run(|_, _| anyhow::bail!("no engine") as anyhow::Result<Simulated>);
+        .run(|_, _, _| anyhow::bail!("no engine") as anyhow::Result<Simulated>);
     assert_eq!(told.unwrap_err().to_string(), "no engine");
     assert!(!Path::new(&out).exists());
 }

@@ -28,6 +28,8 @@ pub struct Answer {
     pub report: Value,
     /// Tokens of the answer, where told.
     pub tokens: u64,
+    /// Tokens of the prompt, where told; media have theirs before anything is left out.
+    pub prompt_tokens: u64,
     /// Each token's text, where log-probabilities were asked for; of several choices one after the other.
     pub words: Vec<String>,
     /// What went wrong.
@@ -36,6 +38,8 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// Until the first text.
     pub first: Duration,
+    /// Between one piece of text and the next.
+    pub gaps: Vec<Duration>,
     /// Until the end.
     pub total: Duration,
 }
@@ -90,11 +94,15 @@ pub async fn ask(address: SocketAddr, body: &Value) -> Result<Answer> {
         finish: None,
         report: Value::Null,
         tokens: 0,
+        prompt_tokens: 0,
         words: Vec::new(),
         error: None,
         first: Duration::ZERO,
+        gaps: Vec::new(),
         total: Duration::ZERO,
     };
+    // When the last piece of text came.
+    let mut last = None;
     let mut held = Vec::new();
     let mut done = false;
     while let Some(frame) = response.body_mut().frame().await {
@@ -115,7 +123,12 @@ pub async fn ask(address: SocketAddr, body: &Value) -> Result<Answer> {
                 done = true;
                 continue;
             }
+            let had = answer.text.len();
             take(&mut answer, &serde_json::from_str(data)?, began);
+            if answer.text.len() > had {
+                let now = began.elapsed();
+                answer.gaps.extend(last.replace(now).map(|last| now - last));
+            }
         }
     }
     answer.total = began.elapsed();
@@ -139,11 +152,13 @@ fn take(answer: &mut Answer, chunk: &Value, began: Instant) {
     if let Some(report) = chunk.get("msao") {
         answer.report = report.clone();
     }
-    if let Some(tokens) = chunk
-        .pointer("/usage/completion_tokens")
-        .and_then(Value::as_u64)
-    {
-        answer.tokens = tokens;
+    for (path, tokens) in [
+        ("/usage/completion_tokens", &mut answer.tokens),
+        ("/usage/prompt_tokens", &mut answer.prompt_tokens),
+    ] {
+        if let Some(told) = chunk.pointer(path).and_then(Value::as_u64) {
+            *tokens = told;
+        }
     }
     let choice = chunk.pointer("/choices/0");
     let told = choice.and_then(|choice| choice.pointer("/logprobs/content"));

@@ -1,0 +1,301 @@
+//! Asks what `msao bench run` wants asked.
+//!
+//! Each turn has node processes of its own: what a policy that was asked the same items before has left in caches would be a
+//! gift to the next one. What is learned of links, nodes and drafts stays: the edge's state lies in a folder for each link, where
+//! the next turn's edge finds it. Items that do not count come first, so that what a process does for the first time does not
+//! count either.
+
+mod facts;
+mod measure;
+mod sets;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use msao_datasets::Item;
+use msao_evaluate::manifest::Facts;
+use msao_evaluate::plan::{ItemRef, Purpose, Turn};
+use msao_evaluate::run::{Asker, Sink};
+use msao_evaluate::spec::{self, Arrival, LinkFormat, LinkTrace, Spec};
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use self::measure::Asked;
+use self::sets::Loaded;
+use crate::client::{self, operate, push};
+use crate::pair::{Pair, Places, Wanted};
+
+/// A request that has no answer after so long never gets one.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
+/// Between two looks whether somebody wants the run to end.
+const LOOKED: Duration = Duration::from_millis(100);
+/// How both models are held: as an operator would, who has not said otherwise.
+const HELD: &str = "precision = \"bf16\"\n";
+
+/// Asks pairs of node processes.
+pub struct PairAsker {
+    places: Places,
+    spec: Spec,
+    base: PathBuf,
+    sets: HashMap<String, Arc<Loaded>>,
+    runtime: tokio::runtime::Runtime,
+    /// What edges have learned, a folder for each link.
+    learned: tempfile::TempDir,
+}
+
+impl PairAsker {
+    /// Reads the data sets. `base`: what the specification's files are seen from.
+    ///
+    /// # Errors
+    /// A data set cannot be read or drawn from, a component is not there, or the pair is none that can be asked.
+    pub fn new(places: Places, spec: &Spec, base: &Path) -> Result<PairAsker> {
+        if let spec::Pair::Twin(name) = &spec.pair {
+            bail!(
+                "pair = {{ twin = \"{name}\" }}: twins cannot be asked by `msao bench run` yet; use pair = \"demo\""
+            );
+        }
+        for policy in &spec.policies {
+            let names = [Some(&policy.policy), policy.postprocessor.as_ref()];
+            for name in names.into_iter().flatten() {
+                let path = places.plugins.join(format!("{name}.wasm"));
+                if !path.is_file() {
+                    bail!(
+                        "policy \"{}\": there is no {}; `cargo xtask plugins` makes it, or name another folder with --plugins",
+                        policy.name,
+                        path.display()
+                    );
+                }
+            }
+        }
+        let mut sets = HashMap::new();
+        for data in &spec.data {
+            let loaded = sets::load(data, spec.seed, &places.models, base)
+                .with_context(|| format!("data \"{}\"", data.name))?;
+            sets.insert(data.name.clone(), Arc::new(loaded));
+        }
+        Ok(PairAsker {
+            places,
+            spec: spec.clone(),
+            base: base.to_owned(),
+            sets,
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()?,
+            learned: tempfile::tempdir()?,
+        })
+    }
+
+    /// A pair with the turn's link, and the turn's policy in force.
+    async fn start(&self, turn: &Turn) -> Result<Pair> {
+        let wanted = Wanted {
+            held: HELD.to_owned(),
+            shape: shape(&turn.link, &self.base),
+            state: Some(self.learned.path().join(&turn.link.name)),
+            ..Wanted::default()
+        };
+        let pair = Pair::start(&self.places, &wanted).await?;
+        let plugins = &self.places.plugins;
+        let policy = push(pair.operator, plugins, &turn.policy.policy).await?;
+        let postprocessor = match &turn.policy.postprocessor {
+            Some(name) => push(pair.operator, plugins, name).await?,
+            None => json!("nothing"),
+        };
+        let body = json!({ "policy": policy, "postprocessor": postprocessor });
+        match operate(pair.operator, "/v1/activate", Some(&body)).await {
+            Ok(_) => {}
+            // The edge goes on with what was active when its state was left.
+            Err(error) if error.to_string().contains("409") => {}
+            Err(error) => return Err(error),
+        }
+        self.tune(&pair, turn).await?;
+        Ok(pair)
+    }
+
+    /// Parameters as the turn has them: those that it does not name go back to what the policy declares, whatever another policy
+    /// of the same component has left.
+    async fn tune(&self, pair: &Pair, turn: &Turn) -> Result<()> {
+        let same = (self.spec.policies.iter()).filter(|it| it.policy == turn.policy.policy);
+        let mut values: serde_json::Map<String, Value> = same
+            .flat_map(|it| it.parameters.keys())
+            .map(|name| (name.clone(), Value::Null))
+            .collect();
+        if values.is_empty() {
+            return Ok(());
+        }
+        for (name, value) in &turn.policy.parameters {
+            values.insert(name.clone(), serde_json::to_value(value)?);
+        }
+        let manifest = self
+            .places
+            .plugins
+            .join(format!("{}.toml", turn.policy.policy));
+        let text =
+            std::fs::read_to_string(&manifest).with_context(|| manifest.display().to_string())?;
+        let name = facts::plugin_name(&text)
+            .with_context(|| format!("{}: it has no name", manifest.display()))?;
+        let body = json!({ "plugin": name, "values": values });
+        match operate(pair.operator, "/v1/tune", Some(&body)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.to_string().contains("409") => Ok(()),
+            Err(error) => Err(error).with_context(|| {
+                format!(
+                    "policy \"{}\": its parameters are refused",
+                    turn.policy.name
+                )
+            }),
+        }
+    }
+
+    async fn ask(&self, turn: &Turn, items: &[ItemRef], sink: &mut Sink<'_>) -> Result<()> {
+        let loaded = self.sets.get(&turn.data.name);
+        let loaded = Arc::clone(loaded.context("a data set that the specification does not have")?);
+        let pair = self.start(turn).await.with_context(|| {
+            format!(
+                "policy \"{}\" over link \"{}\"",
+                turn.policy.name, turn.link.name
+            )
+        })?;
+        let question = |item: &ItemRef| -> Result<(Item, Value)> {
+            let data = loaded.item(item.index)?.clone();
+            let mut body = measure::question(&data)?;
+            if let Value::Object(fields) = &mut body {
+                let decoding = &turn.decoding;
+                fields.insert("max_completion_tokens".into(), json!(decoding.max_tokens));
+                fields.insert("temperature".into(), json!(decoding.temperature));
+                // The API's seeds are signed.
+                fields.insert("seed".into(), json!(item.seed >> 1));
+            }
+            Ok((data, body))
+        };
+        let api = pair.edge.api;
+        let (warm, counted): (Vec<_>, Vec<_>) = items.iter().partition(|item| item.warm);
+        for item in warm {
+            let (_, body) = question(item)?;
+            // What goes wrong here goes wrong where it counts as well.
+            let _answer = asked(api, &body).await;
+            sink.warmed()?;
+        }
+        let at_once = match (turn.purpose, &turn.arrival) {
+            (Purpose::Accuracy, _) => {
+                self.spec.accuracy.as_ref().map_or(1, |it| it.concurrency) as usize
+            }
+            (Purpose::Timed, Arrival::Closed { concurrency, .. }) => *concurrency as usize,
+            // They come when they are due.
+            (Purpose::Timed, _) => Semaphore::MAX_PERMITS,
+        };
+        let clients = Arc::new(Semaphore::new(at_once.max(1)));
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let mut asking = JoinSet::new();
+        let mut bodies = Vec::with_capacity(counted.len());
+        // Read and encoded before the clock starts.
+        for item in counted {
+            let (data, body) = question(item)?;
+            bodies.push((*item, data, body));
+        }
+        let began = Instant::now();
+        for (item, data, body) in bodies {
+            let (clients, tell) = (Arc::clone(&clients), tell.clone());
+            asking.spawn(async move {
+                let due = item
+                    .at_ms
+                    .map(|ms| began + Duration::from_secs_f64(ms / 1000.0));
+                if let Some(due) = due {
+                    tokio::time::sleep_until(due.into()).await;
+                }
+                let Ok(_client) = clients.acquire_owned().await else {
+                    return;
+                };
+                let sent = Instant::now();
+                let answer = asked(api, &body).await;
+                let asked = Asked {
+                    data: &data,
+                    due_ms: item.at_ms,
+                    sent_ms: sent.duration_since(began).as_secs_f64() * 1000.0,
+                };
+                // Whoever does not listen any more has been told to end.
+                let _gone = tell.send((item, measure::measured(&asked, answer)));
+            });
+        }
+        drop(tell);
+        loop {
+            // A closed list is in order: who waits for a client is asked one after the other.
+            match tokio::time::timeout(LOOKED, told.recv()).await {
+                Ok(Some((item, measured))) => sink.put(&item, measured)?,
+                Ok(None) => return Ok(()),
+                Err(_) => sink.check()?,
+            }
+        }
+    }
+}
+
+impl Asker for PairAsker {
+    fn facts(&mut self) -> Result<Facts> {
+        facts::facts(&self.places, &self.spec, &self.base)
+    }
+
+    fn turn(&mut self, turn: &Turn, items: &[ItemRef], sink: &mut Sink) -> Result<()> {
+        self.runtime.block_on(self.ask(turn, items, sink))
+    }
+}
+
+/// One answer; what the node refuses is one too.
+async fn asked(api: std::net::SocketAddr, body: &Value) -> Result<client::Answer> {
+    tokio::time::timeout(ANSWERED_WITHIN, client::ask(api, body))
+        .await
+        .unwrap_or_else(|_| Err(anyhow!("no answer within {} s", ANSWERED_WITHIN.as_secs())))
+}
+
+/// A link as the edge's configuration has it.
+fn shape(link: &spec::Link, base: &Path) -> String {
+    let way = |name: &str, mbit: Option<f64>, trace: &Option<LinkTrace>| {
+        let mut text = format!("[peers.shape.{name}]\ndelay-ms = {:?}\n", link.rtt_ms / 2.0);
+        if link.jitter_ms > 0.0 {
+            text += &format!("jitter-ms = {:?}\n", link.jitter_ms);
+        }
+        if let Some(mbit) = mbit {
+            text += &format!("bandwidth = \"{mbit} Mbit/s\"\n");
+        }
+        if let Some(trace) = trace {
+            let format = match trace.format {
+                LinkFormat::Mahimahi => "mahimahi",
+                LinkFormat::Hsdpa => "hsdpa",
+            };
+            // JSON's strings are TOML's.
+            let file = json!(base.join(&trace.file).display().to_string());
+            text += &format!("trace = {{ file = {file}, format = \"{format}\" }}\n");
+        }
+        text
+    };
+    way("up", link.up_mbit, &link.up_trace) + &way("down", link.down_mbit, &link.down_trace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_written_as_the_configuration_reads_it() {
+        let link = spec::Link {
+            name: "train".into(),
+            up_mbit: Some(20.0),
+            down_mbit: None,
+            up_trace: None,
+            down_trace: Some(LinkTrace {
+                file: "a \"b\".log".into(),
+                format: LinkFormat::Hsdpa,
+            }),
+            rtt_ms: 80.0,
+            jitter_ms: 5.0,
+        };
+        assert_eq!(
+            shape(&link, Path::new("/data")),
+            "[peers.shape.up]\ndelay-ms = 40.0\njitter-ms = 5.0\nbandwidth = \"20 Mbit/s\"\n[peers.shape.down]\n\
+             delay-ms = 40.0\njitter-ms = 5.0\ntrace = { file = \"/data/a \\\"b\\\".log\", format = \"hsdpa\" }\n"
+        );
+    }
+}
