@@ -7,7 +7,7 @@
 )] // a test's helpers may panic
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::sync::{Arc, Barrier};
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
