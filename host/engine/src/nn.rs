@@ -69,6 +69,18 @@ pub(crate) fn product_kind(kind: Kind, device: Device) -> Kind {
     }
 }
 
+/// `x W^T + b` by libtorch, in the kind of `x`. Where that is not the kind to multiply in, the weights are converted for this once: with
+/// the hundreds of rows of a medium that is little beside the product, and held so they would take twice the memory.
+fn plain_product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (kind, inner) = (x.kind(), product_kind(x.kind(), x.device()));
+    if inner == kind {
+        return Ok(x.f_linear(weight, bias)?);
+    }
+    let bias = bias.map(|bias| bias.f_to_kind(inner)).transpose()?;
+    let y = (x.f_to_kind(inner)?).f_linear(&weight.f_to_kind(inner)?, bias)?;
+    Ok(y.f_to_kind(kind)?)
+}
+
 /// Bytes that a tensor's values take.
 pub(crate) fn bytes(tensor: &Tensor) -> u64 {
     (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64
@@ -167,7 +179,7 @@ impl Linear {
     pub fn forward(&self, x: &Tensor, work: &mut Work) -> Result<Tensor> {
         work.flops(2 * x.numel() * self.outputs());
         let y = match &self.matrix {
-            Matrix::Plain(weight) => x.f_linear(weight, self.bias.as_ref())?,
+            Matrix::Plain(weight) => plain_product(x, weight, self.bias.as_ref())?,
             Matrix::Packed(weights) => native::product(x, weights, x.kind())?,
             Matrix::Quantized(weights) => weights.product(x, self.bias.as_ref(), x.kind())?,
         };
