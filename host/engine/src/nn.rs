@@ -58,10 +58,12 @@ impl Work<'_> {
     }
 }
 
-/// The kind in which libtorch is to multiply what is of `kind`. On a processor without instructions for 16-bit floats it makes
-/// one dot product after the other, several times as slowly as in f32: there it is f32, and what comes out is rounded.
+/// The kind in which libtorch is to multiply what is of `kind`. On a processor without instructions for such floats it makes
+/// one dot product after the other, several times as slowly as in f32: there it is f32, and what comes out is rounded. For bf16
+/// there are instructions where our kernels use them; for f16 none are counted on.
 pub(crate) fn product_kind(kind: Kind, device: Device) -> Kind {
-    let has_instructions = msao_kernels::instructions() == Some(Instructions::Avx512);
+    let has_instructions =
+        kind == Kind::BFloat16 && msao_kernels::instructions() == Some(Instructions::Avx512);
     if device == Device::Cpu && !has_instructions {
         Kind::Float
     } else {
@@ -69,10 +71,24 @@ pub(crate) fn product_kind(kind: Kind, device: Device) -> Kind {
     }
 }
 
+/// Rows from which on converting a matrix for one product pays.
+const CONVERTED_FROM: i64 = 32;
+
+/// The kind in which `x` is to be multiplied with a matrix that is converted for it.
+pub(crate) fn converted_kind(x: &Tensor) -> Kind {
+    let inputs = x.size().last().copied().unwrap_or(1).max(1);
+    if (x.numel() as i64) / inputs < CONVERTED_FROM {
+        x.kind()
+    } else {
+        product_kind(x.kind(), x.device())
+    }
+}
+
 /// `x W^T + b` by libtorch, in the kind of `x`. Where that is not the kind to multiply in, the weights are converted for this once: with
-/// the hundreds of rows of a medium that is little beside the product, and held so they would take twice the memory.
+/// the hundreds of rows of a medium that is little beside the product, and held so they would take twice the memory. A step
+/// of decoding has few rows: there it would be most of the work.
 fn plain_product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (kind, inner) = (x.kind(), product_kind(x.kind(), x.device()));
+    let (kind, inner) = (x.kind(), converted_kind(x));
     if inner == kind {
         return Ok(x.f_linear(weight, bias)?);
     }

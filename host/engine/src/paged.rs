@@ -399,7 +399,8 @@ impl<'a> Paged<'a> {
     }
 }
 
-/// `softmax(q k^T / sqrt(d)) v` of `[batch, heads, rows, d]`, in the kind of `q`. `mask`: of booleans, what is seen.
+/// `softmax(q k^T / sqrt(d)) v` of `[batch, heads, rows, d]`, in the kind of `q`. `mask`: what is seen, as booleans, or what is added
+/// to the scores.
 pub(crate) fn sdpa(
     q: &Tensor,
     k: &Tensor,
@@ -411,6 +412,11 @@ pub(crate) fn sdpa(
     let inner = product_kind(kind, q.device());
     let of = |x: &Tensor| x.f_to_kind(inner);
     let (q, k, v) = (of(q)?, of(k)?, of(v)?);
+    let mask = match mask {
+        Some(mask) if mask.kind() != Kind::Bool => Some(of(mask)?),
+        Some(mask) => Some(mask.shallow_clone()),
+        None => None,
+    };
     let y = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, causal, None, false)?;
     Ok(y.f_to_kind(kind)?)
 }
