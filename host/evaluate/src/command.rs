@@ -310,7 +310,12 @@ fn print(text: &str) -> anyhow::Result<()> {
 /// Ctrl-C and SIGTERM as a flag; a second one ends the program at once.
 fn watch() -> anyhow::Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    // A terminal that is closed is no reason to leave nodes behind.
+    for signal in [
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGHUP,
+    ] {
         // In this order: the first one finds the flag as it was.
         signal_hook::flag::register_conditional_shutdown(
             signal,

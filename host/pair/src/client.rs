@@ -32,7 +32,7 @@ pub struct Answer {
     pub prompt_tokens: u64,
     /// Each token's text, where log-probabilities were asked for; of several choices one after the other.
     pub words: Vec<String>,
-    /// What went wrong.
+    /// What went wrong: `message`, `type`, `code` and so on.
     pub error: Option<Value>,
     /// When to come back, where the node says so.
     pub retry_after: Option<Duration>,
@@ -138,7 +138,8 @@ pub async fn ask(address: SocketAddr, body: &Value) -> Result<Answer> {
         .sort_by_key(|word| word.split(':').next().map(str::to_owned));
     if answer.status != 200 {
         let told: Value = serde_json::from_slice(&held).unwrap_or_default();
-        answer.error = Some(told);
+        // As in a stream: what stands under `error`.
+        answer.error = Some(told.get("error").cloned().unwrap_or(told));
     } else if !done && answer.error.is_none() {
         bail!("the answer breaks off after {:?}", answer.text);
     }
@@ -186,10 +187,37 @@ fn take(answer: &mut Answer, chunk: &Value, began: Instant) {
     }
 }
 
+/// What an operators' listener refuses.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What was asked.
+    pub path: String,
+    /// HTTP's status.
+    pub status: u16,
+    /// The error's code.
+    pub code: String,
+    /// Its words.
+    pub message: String,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Refusal {
+            path,
+            status,
+            code,
+            message,
+        } = self;
+        write!(f, "{path}: {status} {code}: {message}")
+    }
+}
+
+impl std::error::Error for Refusal {}
+
 /// Asks an operators' listener; a body makes it a change.
 ///
 /// # Errors
-/// The node cannot be reached, or refuses; its words stand in the message.
+/// The node cannot be reached, or refuses ([`Refusal`]).
 pub async fn operate(address: SocketAddr, path: &str, body: Option<&Value>) -> Result<Value> {
     let request = match body {
         Some(body) => post(address, path, body)?,
@@ -202,8 +230,18 @@ pub async fn operate(address: SocketAddr, path: &str, body: Option<&Value>) -> R
     let body = response.into_body().collect().await?.to_bytes();
     let value: Value = serde_json::from_slice(&body).unwrap_or_default();
     if !status.is_success() {
-        let message = value.pointer("/error/message").and_then(Value::as_str);
-        bail!("{path}: {status}: {}", message.unwrap_or_default());
+        let word = |path: &str| {
+            value
+                .pointer(path)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        return Err(anyhow::Error::new(Refusal {
+            path: path.to_owned(),
+            status: status.as_u16(),
+            code: word("/error/code").to_owned(),
+            message: word("/error/message").to_owned(),
+        }));
     }
     Ok(value)
 }
@@ -273,9 +311,14 @@ pub async fn activate(operator: SocketAddr, release: &Value) -> Result<()> {
     let body = json!({ "policy": release });
     match operate(operator, "/v1/activate", Some(&body)).await {
         Ok(_) => Ok(()),
-        Err(error) if error.to_string().contains("409") => Ok(()),
+        Err(error) if is_already_active(&error) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether what was to be made active is active already.
+pub fn is_already_active(error: &anyhow::Error) -> bool {
+    (error.downcast_ref::<Refusal>()).is_some_and(|it| it.code == "already_active")
 }
 
 /// A question about files, as an OpenAI client sends it.

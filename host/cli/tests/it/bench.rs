@@ -102,6 +102,7 @@ fn a_grid_is_asked_scored_and_reported() {
 
     let results = Results::read(&path.join("small")).unwrap();
     assert_eq!(results.rows.len(), 2 * 2 * 8);
+    let mut drafted = 0;
     for row in &results.rows {
         let it = &row.measured;
         assert_eq!(it.status, Status::Answered, "{}", it.error);
@@ -118,11 +119,16 @@ fn a_grid_is_asked_scored_and_reported() {
             _ => (Route::Speculate, true),
         };
         assert_eq!((it.route, it.class), (Some(route), Some(Class::Exact)));
-        assert_eq!(it.flops_edge > Some(0.0), drafts, "{it:?}");
-        assert_eq!(it.drafted > Some(0), drafts, "{it:?}");
+        // What the target says first may come before there is a draft.
+        assert!(
+            drafts || (it.flops_edge, it.drafted) == (Some(0.0), Some(0)),
+            "{it:?}"
+        );
+        drafted += it.drafted.unwrap();
         // Due, or when a client was free.
         assert_eq!(it.arrival_ms.is_some(), row.key.arrival != "closed-2");
     }
+    assert!(drafted > 0);
     // What is exact says the same about the same question, and scores the same.
     let scores = |policy: &str| -> Vec<(String, u32, Option<f64>)> {
         let rows = results.rows.iter().filter(|row| row.key.policy == policy);

@@ -47,12 +47,15 @@ fn number(key: impl Into<String>, value: f64, allowed: RangeInclusive<f64>) -> C
 /// Names stand in tables, file names and CSV.
 fn name(key: impl Into<String>, value: &str) -> Checked {
     let fits = |it: char| it.is_ascii_alphanumeric() || "._-+".contains(it);
-    if (1..=64).contains(&value.len()) && value.chars().all(fits) {
+    let is_path = value.chars().all(|it| it == '.');
+    if (1..=64).contains(&value.len()) && value.chars().all(fits) && !is_path {
         return Ok(());
     }
     wrong(
         key,
-        format!("is {value:?}; allowed: 1 to 64 of the characters A-Z, a-z, 0-9, . _ - and +"),
+        format!(
+            "is {value:?}; allowed: 1 to 64 of the characters A-Z, a-z, 0-9, . _ - and +, not points alone"
+        ),
     )
 }
 

@@ -76,23 +76,26 @@ pub(super) fn measured(asked: &Asked, answer: Result<Answer>) -> Measured {
     };
     match answer {
         Err(error) => Measured {
-            status: Status::Failed,
+            status: match error.downcast_ref::<super::NoAnswer>() {
+                Some(_) => Status::Late,
+                None => Status::Failed,
+            },
             error: format!("{error:#}"),
             ..row
         },
         Ok(answer) if !answer.is_whole() => {
-            let told = (answer.error.as_ref()).and_then(|it| it.pointer("/error/message"));
+            let word = |key: &str| {
+                let told = answer.error.as_ref().and_then(|it| it.get(key));
+                told.and_then(Value::as_str).unwrap_or_default()
+            };
+            // What goes wrong within a stream has a code alone.
             Measured {
-                status: match answer.status {
-                    429 | 503 => Status::Shed,
-                    408 | 504 => Status::Late,
+                status: match (answer.status, word("code")) {
+                    (429 | 503, _) | (_, "overloaded" | "rate_limit_exceeded") => Status::Shed,
+                    (408 | 504, _) | (_, "deadline_exceeded") => Status::Late,
                     _ => Status::Failed,
                 },
-                error: format!(
-                    "{}: {}",
-                    answer.status,
-                    told.and_then(Value::as_str).unwrap_or("no whole answer")
-                ),
+                error: format!("{} {}: {}", answer.status, word("code"), word("message")),
                 ..row
             }
         }
@@ -138,7 +141,8 @@ fn answered(asked: &Asked, row: Measured, answer: &Answer) -> Measured {
         class,
         degraded: report.get("degraded").and_then(Value::as_bool),
         total_ms: Some(waited + ms(answer.total)),
-        ttft_ms: Some(waited + ms(answer.first)),
+        // An answer without a word has none that is first.
+        ttft_ms: (!answer.text.is_empty()).then(|| waited + ms(answer.first)),
         itl_p50_ms: quantile(0.5),
         itl_p95_ms: quantile(0.95),
         itl_p99_ms: quantile(0.99),

@@ -1,32 +1,34 @@
 //! Asks what `msao bench run` wants asked.
 //!
 //! Each turn has node processes of its own: what a policy that was asked the same items before has left in caches would be a
-//! gift to the next one. What is learned of links, nodes and drafts stays: the edge's state lies in a folder for each link, where
-//! the next turn's edge finds it. Items that do not count come first, so that what a process does for the first time does not
-//! count either.
+//! gift to the next one. What an edge learns of drafts and speeds, and what the policy learns, stays: its state lies in a folder for each link
+//! and policy, where the next turn's edge finds it. Items that do not count come first, so that what a process does for the first
+//! time does not count either.
 
 mod facts;
 mod measure;
 mod sets;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use msao_datasets::Item;
 use msao_evaluate::manifest::Facts;
 use msao_evaluate::plan::{ItemRef, Purpose, Turn};
+use msao_evaluate::rows::Measured;
 use msao_evaluate::run::{Asker, Sink};
 use msao_evaluate::spec::{self, Arrival, LinkFormat, LinkTrace, Spec};
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::measure::Asked;
 use self::sets::Loaded;
-use crate::client::{self, operate, push};
+use crate::client::{self, is_already_active, operate, push};
 use crate::pair::{Pair, Places, Wanted};
 
 /// A request that has no answer after so long never gets one.
@@ -43,7 +45,7 @@ pub struct PairAsker {
     base: PathBuf,
     sets: HashMap<String, Arc<Loaded>>,
     runtime: tokio::runtime::Runtime,
-    /// What edges have learned, a folder for each link.
+    /// What edges have learned, a folder for each link, and in it one for each policy.
     learned: tempfile::TempDir,
 }
 
@@ -90,12 +92,16 @@ impl PairAsker {
         })
     }
 
-    /// A pair with the turn's link, and the turn's policy in force.
-    async fn start(&self, turn: &Turn) -> Result<Pair> {
+    /// A pair with the turn's link, and the turn's policy in force; the component's digest.
+    async fn start(&self, turn: &Turn) -> Result<(Pair, Value)> {
         let wanted = Wanted {
             held: HELD.to_owned(),
             shape: shape(&turn.link, &self.base),
-            state: Some(self.learned.path().join(&turn.link.name)),
+            state: Some(
+                (self.learned.path())
+                    .join(&turn.link.name)
+                    .join(&turn.policy.name),
+            ),
             ..Wanted::default()
         };
         let pair = Pair::start(&self.places, &wanted).await?;
@@ -109,11 +115,12 @@ impl PairAsker {
         match operate(pair.operator, "/v1/activate", Some(&body)).await {
             Ok(_) => {}
             // The edge goes on with what was active when its state was left.
-            Err(error) if error.to_string().contains("409") => {}
+            Err(error) if is_already_active(&error) => {}
             Err(error) => return Err(error),
         }
         self.tune(&pair, turn).await?;
-        Ok(pair)
+        let artifact = policy.get("artifact").cloned();
+        Ok((pair, artifact.context("a release without a component")?))
     }
 
     /// Parameters as the turn has them: those that it does not name go back to what the policy declares, whatever another policy
@@ -141,7 +148,7 @@ impl PairAsker {
         let body = json!({ "plugin": name, "values": values });
         match operate(pair.operator, "/v1/tune", Some(&body)).await {
             Ok(_) => Ok(()),
-            Err(error) if error.to_string().contains("409") => Ok(()),
+            Err(error) if is_already_active(&error) => Ok(()),
             Err(error) => Err(error).with_context(|| {
                 format!(
                     "policy \"{}\": its parameters are refused",
@@ -154,7 +161,7 @@ impl PairAsker {
     async fn ask(&self, turn: &Turn, items: &[ItemRef], sink: &mut Sink<'_>) -> Result<()> {
         let loaded = self.sets.get(&turn.data.name);
         let loaded = Arc::clone(loaded.context("a data set that the specification does not have")?);
-        let pair = self.start(turn).await.with_context(|| {
+        let (pair, policy) = self.start(turn).await.with_context(|| {
             format!(
                 "policy \"{}\" over link \"{}\"",
                 turn.policy.name, turn.link.name
@@ -180,53 +187,57 @@ impl PairAsker {
             let _answer = asked(api, &body).await;
             sink.warmed()?;
         }
-        let at_once = match (turn.purpose, &turn.arrival) {
-            (Purpose::Accuracy, _) => {
-                self.spec.accuracy.as_ref().map_or(1, |it| it.concurrency) as usize
-            }
-            (Purpose::Timed, Arrival::Closed { concurrency, .. }) => *concurrency as usize,
-            // They come when they are due.
-            (Purpose::Timed, _) => Semaphore::MAX_PERMITS,
+        let clients = match (turn.purpose, &turn.arrival) {
+            (Purpose::Accuracy, _) => self.spec.accuracy.as_ref().map_or(1, |it| it.concurrency),
+            (Purpose::Timed, Arrival::Closed { concurrency, .. }) => *concurrency,
+            // They come when they are due, each by a client of its own.
+            (Purpose::Timed, _) => counted.len() as u32,
         };
-        let clients = Arc::new(Semaphore::new(at_once.max(1)));
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let mut asking = JoinSet::new();
-        let mut bodies = Vec::with_capacity(counted.len());
         // Read and encoded before the clock starts.
+        let mut list = VecDeque::with_capacity(counted.len());
         for item in counted {
             let (data, body) = question(item)?;
-            bodies.push((*item, data, body));
+            list.push_back((*item, data, body));
         }
+        let list = Arc::new(Mutex::new(list));
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let mut asking = JoinSet::new();
         let began = Instant::now();
-        for (item, data, body) in bodies {
-            let (clients, tell) = (Arc::clone(&clients), tell.clone());
+        for _ in 0..clients.max(1) {
+            let (list, tell) = (Arc::clone(&list), tell.clone());
             asking.spawn(async move {
-                let due = item
-                    .at_ms
-                    .map(|ms| began + Duration::from_secs_f64(ms / 1000.0));
-                if let Some(due) = due {
-                    tokio::time::sleep_until(due.into()).await;
+                loop {
+                    let next = list
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .pop_front();
+                    let Some((item, data, body)) = next else {
+                        return;
+                    };
+                    let answer = one(api, began, &item, &data, &body).await;
+                    // Whoever does not listen any more has been told to end.
+                    let _gone = tell.send((item, answer));
                 }
-                let Ok(_client) = clients.acquire_owned().await else {
-                    return;
-                };
-                let sent = Instant::now();
-                let answer = asked(api, &body).await;
-                let asked = Asked {
-                    data: &data,
-                    due_ms: item.at_ms,
-                    sent_ms: sent.duration_since(began).as_secs_f64() * 1000.0,
-                };
-                // Whoever does not listen any more has been told to end.
-                let _gone = tell.send((item, measure::measured(&asked, answer)));
             });
         }
         drop(tell);
+        let mut decided: Option<Value> = None;
         loop {
-            // A closed list is in order: who waits for a client is asked one after the other.
             match tokio::time::timeout(LOOKED, told.recv()).await {
-                Ok(Some((item, measured))) => sink.put(&item, measured)?,
-                Ok(None) => return Ok(()),
+                Ok(Some((item, (measured, generation)))) => {
+                    // Who fails too often is taken out of force: what follows would be another policy's.
+                    if let Some(generation) = generation {
+                        let first = decided.get_or_insert_with(|| generation.clone());
+                        ensure!(
+                            generation.get("policy") == Some(&policy) && *first == generation,
+                            "policy \"{}\" was taken out of force while it was asked; what failed is in the edge's log",
+                            turn.policy.name
+                        );
+                    }
+                    sink.put(&item, measured)?;
+                }
+                // Of the last answers some may have been cut short by whoever wants it to end.
+                Ok(None) => return Ok(sink.check()?),
                 Err(_) => sink.check()?,
             }
         }
@@ -243,11 +254,47 @@ impl Asker for PairAsker {
     }
 }
 
+/// A request without an answer.
+#[derive(Debug)]
+struct NoAnswer;
+
+impl std::fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "no answer within {} s", ANSWERED_WITHIN.as_secs())
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
 /// One answer; what the node refuses is one too.
-async fn asked(api: std::net::SocketAddr, body: &Value) -> Result<client::Answer> {
+async fn asked(api: SocketAddr, body: &Value) -> Result<client::Answer> {
     tokio::time::timeout(ANSWERED_WITHIN, client::ask(api, body))
         .await
-        .unwrap_or_else(|_| Err(anyhow!("no answer within {} s", ANSWERED_WITHIN.as_secs())))
+        .unwrap_or_else(|_| Err(NoAnswer.into()))
+}
+
+/// Asks an item when it is due. What it came to, and whose plan it was where that is told.
+async fn one(
+    api: SocketAddr,
+    began: Instant,
+    item: &ItemRef,
+    data: &Item,
+    body: &Value,
+) -> (Measured, Option<Value>) {
+    if let Some(ms) = item.at_ms {
+        let due = began + Duration::from_secs_f64(ms / 1000.0);
+        tokio::time::sleep_until(due.into()).await;
+    }
+    let sent_ms = began.elapsed().as_secs_f64() * 1000.0;
+    let answer = asked(api, body).await;
+    let generation = answer.as_ref().ok();
+    let generation = generation.and_then(|answer| answer.report.get("generation").cloned());
+    let asked = Asked {
+        data,
+        due_ms: item.at_ms,
+        sent_ms,
+    };
+    (measure::measured(&asked, answer), generation)
 }
 
 /// A link as the edge's configuration has it.
