@@ -14,6 +14,7 @@ mod serve;
 mod tensors;
 mod twin;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -150,8 +151,13 @@ struct ModelDir {
 }
 
 fn main() -> ExitCode {
+    run(&std::env::args_os().collect::<Vec<_>>())
+}
+
+/// Runs the command that these words are.
+fn run(words: &[OsString]) -> ExitCode {
     let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
-    let matches = command_line().get_matches();
+    let matches = command_line().get_matches_from(words);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Command::Serve(args) => done(serve::run(&args)),
@@ -176,7 +182,10 @@ fn main() -> ExitCode {
             PairAsker::new(places, spec, &std::env::current_dir()?.join(base))
         }),
         Command::Policy(args) => match args.command {
-            PolicyCommand::Author(command) => command.run(args.json, command_line()),
+            PolicyCommand::Author(command) => match command.of_running_node(args.json) {
+                Some(words) => return run(&[&["msao".into()][..], &words].concat()),
+                None => command.run(args.json, command_line()),
+            },
             PolicyCommand::Operate(command) => command.run(),
         },
     };

@@ -1,5 +1,6 @@
 //! `msao policy failures`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -20,21 +21,42 @@ const CASES: &str = "cases";
 /// --pull writes one to a file, which `msao policy run` takes. With --json: {"failures": [..], "unread": [what is wrong with a
 /// file that could not be read, ..]}.
 ///
+/// Without --node a running node is asked, as `msao node failures` does, which can be told which one.
+///
+///   msao policy failures
 ///   msao policy failures --node /var/lib/msao/plugins
 ///   msao policy failures --node /var/lib/msao/plugins --pull 3f9a
 ///   msao policy run policies/patient 3f9a12bc00d4e561.json
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct FailuresArgs {
-    /// The node's plug-in folder, or its folder of cases.
+    /// A node's plug-in folder, or its folder of cases [default: a running node is asked].
     #[arg(long, value_name = "FOLDER")]
-    node: PathBuf,
+    node: Option<PathBuf>,
     /// The case to pull: its id, or how it begins.
     #[arg(long, value_name = "ID")]
     pull: Option<String>,
     /// The file to write instead of ID.json in this folder.
     #[arg(long, value_name = "FILE", requires = "pull")]
     out: Option<PathBuf>,
+}
+
+impl FailuresArgs {
+    /// The same question to a running node, as the arguments of `msao node failures`.
+    pub(super) fn of_running_node(&self, json: bool) -> Option<Vec<OsString>> {
+        if self.node.is_some() {
+            return None;
+        }
+        let mut words: Vec<OsString> = ["node", "failures"].map(OsString::from).into();
+        if let Some(id) = &self.pull {
+            words.extend(["--pull".into(), id.into()]);
+        }
+        if let Some(out) = &self.out {
+            words.extend(["--out".into(), out.into()]);
+        }
+        words.extend(json.then(|| "--json".into()));
+        Some(words)
+    }
 }
 
 /// Reads one kept failure.
@@ -120,7 +142,10 @@ fn circumstances(failure: &CaseSummary) -> String {
 }
 
 pub fn run(args: &FailuresArgs, output: Output) -> anyhow::Result<bool> {
-    let (cases, unread) = all(&args.node)?;
+    let Some(node) = &args.node else {
+        bail!("name a node's plug-in folder with --node; `msao node failures` asks a running node");
+    };
+    let (cases, unread) = all(node)?;
     for problem in &unread {
         output.note(format_args!("left out: {problem}"));
     }
@@ -131,7 +156,7 @@ pub fn run(args: &FailuresArgs, output: Output) -> anyhow::Result<bool> {
         };
         output.answer(&listed, |listed| {
             if listed.failures.is_empty() {
-                return format!("no failure was kept in {}\n", args.node.display());
+                return format!("no failure was kept in {}\n", node.display());
             }
             let rows: Vec<Vec<String>> = (listed.failures.iter())
                 .map(|it| {

@@ -17,6 +17,7 @@ mod sign;
 mod signed;
 mod test;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -81,6 +82,14 @@ pub fn run(args: PolicyArgs, root: clap::Command) -> anyhow::Result<ExitCode> {
 }
 
 impl PolicyCommands {
+    /// The arguments with which the whole program asks a running node the same, where this is a question that one answers.
+    pub fn of_running_node(&self, json: bool) -> Option<Vec<OsString>> {
+        match self {
+            PolicyCommands::Failures(args) => args.of_running_node(json),
+            _ => None,
+        }
+    }
+
     /// Runs the command; `json`: the answer is one JSON value. `root` is the whole program's command line, for completions.
     ///
     /// # Errors
