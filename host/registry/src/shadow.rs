@@ -169,10 +169,12 @@ impl Shadow {
             Err(failure) => {
                 let blame = failure.kind.is_plugins_fault();
                 guard.failed(permit, blame, content, inner.now_ms(), breaker);
-                let words = failure.to_string();
-                if blame {
-                    inner.failed(generation, content, failure, input);
+                if !blame {
+                    // No room, or a fault of the host's: it says nothing about the candidate.
+                    return Err(NoAnswer::KeptAway);
                 }
+                let words = failure.to_string();
+                inner.failed(generation, content, failure, input);
                 Err(NoAnswer::Failed(words))
             }
         }

@@ -47,8 +47,12 @@ const MODE: u32 = 0o400;
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// The form of the files, and what [`crate::inspect()`] looks at. Raise it when either changes.
 const REVISION: u32 = 3;
-/// What the exports' types are compared with.
-const TYPES: &str = include_str!("wire.rs");
+/// Where what the exports' types are compared with is written, and which exports are.
+const TYPES: [&str; 3] = [
+    include_str!("wire.rs"),
+    include_str!("policy.rs"),
+    include_str!("postprocessor.rs"),
+];
 /// Files that were being written when the process was stopped: one that is older than this is nobody's any more.
 const LEFT_OVER: Duration = Duration::from_secs(60);
 

@@ -116,7 +116,7 @@ pub struct SandboxConfig {
     pub cache_mib: u32,
     /// Instances of all plug-ins together; a call that needs one more fails as overloaded.
     pub instances: u32,
-    /// Threads that `score` at once, of all post-processors together.
+    /// Callers, each on a thread of its own, that `score` at once, of all post-processors together.
     pub score_threads: u32,
     /// Callers of `score` that wait for their turn at most; one more fails as overloaded. Who waits does so for at most
     /// `score-queue` / `score-threads` deadlines.

@@ -42,9 +42,9 @@ pub struct Report {
 /// What an answer took, all its choices together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Here.
+    /// Of the node that the request came to, as an edge.
     pub edge: NodeCost,
-    /// On the other node, as far as it has told.
+    /// Of the node with the target, as far as it has told; the same one where it has both models.
     pub cloud: NodeCost,
     /// Of the time to the answer, in the probe, ms.
     pub probe_ms: f64,

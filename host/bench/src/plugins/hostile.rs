@@ -1,15 +1,18 @@
 //! The hostile corpus, a row a case.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use msao_core::offload::manifest::Manifest;
 use msao_core::offload::{
     Calibration, Item, Node, Outcome, Part, Plan, PlanInput, Report, Request, Route, StepInput,
 };
 use msao_hostile::{Case, Expected, MANIFEST, corpus};
+use msao_registry::state::{CalibrationStore, MemoryStorage};
 use msao_registry::{
-    Bundle, SignatureError, SignatureFile, SigningKeyFile, Store, StoreError, Trust,
+    Bundle, Choice, Options, Plugins, PolicyConfig, SignatureError, SignatureFile, SigningKeyFile,
+    Site, Store, StoreError, Trust,
 };
 use msao_sandbox::{Failure, LoadError, Plugin, Sandbox, SandboxConfig, inspect};
 
@@ -217,6 +220,42 @@ fn flipped(sandbox: &Sandbox, wasm: &[u8]) -> Result<Row> {
     Ok(row)
 }
 
+/// That a release with an older serial than one that was active is not made active, and that a rollback which names it is.
+fn older_serial(wasm: &[u8]) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let key = SigningKeyFile::generate()?;
+    let opened = Plugins::open(Options {
+        folder: folder.path().join("registry"),
+        config: PolicyConfig {
+            keys: BTreeMap::from([("ops".to_owned(), key.public())]),
+            ..PolicyConfig::default()
+        },
+        loader: Arc::new(Sandbox::new(&SandboxConfig::default())?),
+        calibration: Arc::new(CalibrationStore::open(Arc::new(MemoryStorage::default()))?),
+        records: None,
+        site: Site {
+            models: "draft/target".into(),
+            node: "edge".into(),
+        },
+    })?;
+    let plugins = opened.plugins;
+    let text = manifest_text("offload-policy");
+    let release = |text: String, serial: u64| -> Result<_> {
+        let unsigned = Bundle::new(wasm.to_vec(), text.clone(), None)?;
+        let signature = key.sign(unsigned.release(), serial);
+        Ok(plugins.push(&Bundle::new(wasm.to_vec(), text, Some(signature))?)?)
+    };
+    let older = release(text.clone(), 7)?;
+    let newer = release(format!("{text}\n# newer\n"), 8)?;
+    plugins.activate(Choice::policy(newer))?;
+    ensure!(
+        plugins.activate(Choice::policy(older)).is_err(),
+        "it was made active"
+    );
+    plugins.rollback_to(Choice::policy(older))?;
+    Ok(())
+}
+
 /// Signatures that do not speak for what is pushed.
 fn signatures(wasm: &[u8]) -> Result<Row> {
     let key = SigningKeyFile::generate()?;
@@ -260,7 +299,10 @@ fn signatures(wasm: &[u8]) -> Result<Row> {
         ),
         ("with a digit changed", Some(flipped)),
     ];
-    let count = cases.len() + 1;
+    let count = cases.len() + 2;
+    if let Err(what) = older_serial(wasm) {
+        wrong.push(format!("an older serial: {what:#}"));
+    }
     for (name, signature) in cases {
         if trust.check(&bundle.release(), signature.as_ref()).is_ok() {
             wrong.push(format!("{name}: taken"));

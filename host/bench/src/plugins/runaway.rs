@@ -47,7 +47,7 @@ impl Waits {
         let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten();
         for thread in threads.filter_map(|entry| Some(entry.ok()?.path())) {
             let name = std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
-            if ["plugin-score", "plugin-clock"].contains(&name.trim()) {
+            if name.trim() == "plugin-clock" {
                 files.extend(File::open(thread.join("schedstat")));
             }
         }
@@ -78,7 +78,7 @@ struct Late {
 fn late(sandbox: &Sandbox, case: &Case, export: &str) -> Result<Vec<Late>> {
     let plugin = sandbox.load(&case.file, &Manifest::parse(&case.manifest)?)?;
     let deadline = deadline_ms(plugin.limits(), export).context("no such export")?;
-    // Has the threads started that score.
+    // Has the clock started.
     let _ = call(&plugin, export);
     let waits = Waits::new();
     let mut late = Vec::new();

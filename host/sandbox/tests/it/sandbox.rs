@@ -436,3 +436,42 @@ proptest! {
         });
     }
 }
+
+/// Slow post-processors delay each other and no plan; beyond those that may wait the next is told at once.
+#[test]
+fn who_finds_no_turn_is_told_at_once_and_plans_go_on() {
+    let sandbox = sandbox(SandboxConfig {
+        score_threads: 1,
+        score_queue: 1,
+        limits: Limits {
+            score_ms: 500,
+            ..Limits::default()
+        },
+        ..SandboxConfig::default()
+    });
+    let policy = honest_policy(&sandbox);
+    let core = Core {
+        score: "(loop $on (br $on)) unreachable".to_owned(),
+        ..Core::postprocessor()
+    };
+    let manifest = Manifest::parse(SCORE_MANIFEST).unwrap();
+    let plugin = sandbox.load(&core.build().unwrap(), &manifest).unwrap();
+    let Plugin::PostProcessor(endless) = plugin else {
+        panic!("a post-processor");
+    };
+    let score = || {
+        let failed = endless.score(&report(), 1, &[], &Calibration::default());
+        failed.unwrap_err().kind
+    };
+    // All three are there long before the first is stopped.
+    let kinds = thread::scope(|scope| {
+        let scoring = [(); 3].map(|()| scope.spawn(score));
+        plan(&policy).unwrap();
+        scoring.map(|thread| thread.join().unwrap())
+    });
+    let count = |kind: FailureKind| kinds.iter().filter(|it| **it == kind).count();
+    assert_eq!(count(FailureKind::Deadline), 2, "{kinds:?}");
+    assert_eq!(count(FailureKind::Overloaded), 1, "{kinds:?}");
+    // The turn is free again.
+    assert_eq!(score(), FailureKind::Deadline);
+}
