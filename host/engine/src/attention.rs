@@ -3,7 +3,7 @@
 use tch::{Device, Tensor};
 
 use crate::error::Result;
-use crate::nn::{Work, index_tensor};
+use crate::nn::{Work, index_tensor, product_kind};
 use crate::paged::sdpa;
 
 /// A run of rows cut into segments; each row attends to its own segment only.
@@ -79,8 +79,11 @@ impl Segments {
                     .f_reshape([count, length, heads, dim])?
                     .f_transpose(1, 2)?)
             };
-            let [q, k, v] = [batch(q)?, batch(k)?, batch(v)?];
-            let out = sdpa(&q, &k, &v, None, false)?
+            let kind = q.kind();
+            let inner = product_kind(kind, q.device());
+            let wide = |x: &Tensor| -> Result<Tensor> { Ok(batch(x)?.f_to_kind(inner)?) };
+            let out = sdpa(&wide(q)?, &wide(k)?, &wide(v)?, None, false)?
+                .f_to_kind(kind)?
                 .f_transpose(1, 2)?
                 .f_reshape([count * length, heads * dim])?;
             match &group.index {

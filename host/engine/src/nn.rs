@@ -71,24 +71,11 @@ pub(crate) fn product_kind(kind: Kind, device: Device) -> Kind {
     }
 }
 
-/// Rows from which on converting a matrix for one product pays.
-const CONVERTED_FROM: i64 = 32;
-
-/// The kind in which `x` is to be multiplied with a matrix that is converted for it.
-pub(crate) fn converted_kind(x: &Tensor) -> Kind {
-    let inputs = x.size().last().copied().unwrap_or(1).max(1);
-    if (x.numel() as i64) / inputs < CONVERTED_FROM {
-        x.kind()
-    } else {
-        product_kind(x.kind(), x.device())
-    }
-}
-
-/// `x W^T + b` by libtorch, in the kind of `x`. Where that is not the kind to multiply in, the weights are converted for this once: with
-/// the hundreds of rows of a medium that is little beside the product, and held so they would take twice the memory. A step
-/// of decoding has few rows: there it would be most of the work.
-fn plain_product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (kind, inner) = (x.kind(), converted_kind(x));
+/// `x W^T + b` of an encoder by libtorch, in the kind of `x`. Where that is not the kind to multiply in, the weights are converted for
+/// this once: with the hundreds of rows of a medium that is little beside the product, and held so they would take twice the
+/// memory.
+fn encoder_product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (kind, inner) = (x.kind(), product_kind(x.kind(), x.device()));
     if inner == kind {
         return Ok(x.f_linear(weight, bias)?);
     }
@@ -119,6 +106,8 @@ pub(crate) struct Linear {
     matrix: Matrix,
     /// `[out]`. A packed matrix holds its own.
     bias: Option<Tensor>,
+    /// It is an encoder's, which has many rows at once.
+    encodes: bool,
 }
 
 impl Linear {
@@ -136,7 +125,9 @@ impl Linear {
         let refs: Vec<&str> = weight_names.iter().map(String::as_str).collect();
         let (kind, device) = weights.kind_and_device();
         let mut matrix = match weights.holding() {
-            Holding::Plain => Matrix::Plain(weights.take_rows(&refs, &[total, inputs])?),
+            Holding::Plain | Holding::Encoder => {
+                Matrix::Plain(weights.take_rows(&refs, &[total, inputs])?)
+            }
             Holding::Packed(format) => {
                 Matrix::Packed(Arc::new(weights.take_packed(&refs, total, inputs, format)?))
             }
@@ -169,7 +160,11 @@ impl Linear {
             }
             (_, bias) => bias,
         };
-        Ok(Linear { matrix, bias })
+        Ok(Linear {
+            matrix,
+            bias,
+            encodes: weights.holding() == Holding::Encoder,
+        })
     }
 
     /// A single matrix `[out, in]`.
@@ -188,6 +183,7 @@ impl Linear {
         Linear {
             matrix: Matrix::Plain(weight),
             bias,
+            encodes: false,
         }
     }
 
@@ -195,7 +191,10 @@ impl Linear {
     pub fn forward(&self, x: &Tensor, work: &mut Work) -> Result<Tensor> {
         work.flops(2 * x.numel() * self.outputs());
         let y = match &self.matrix {
-            Matrix::Plain(weight) => plain_product(x, weight, self.bias.as_ref())?,
+            Matrix::Plain(weight) if self.encodes => {
+                encoder_product(x, weight, self.bias.as_ref())?
+            }
+            Matrix::Plain(weight) => x.f_linear(weight, self.bias.as_ref())?,
             Matrix::Packed(weights) => native::product(x, weights, x.kind())?,
             Matrix::Quantized(weights) => weights.product(x, self.bias.as_ref(), x.kind())?,
         };
@@ -260,6 +259,7 @@ impl Embedding {
                 Matrix::Quantized(weights) => Matrix::Quantized(weights.share()),
             },
             bias: None,
+            encodes: false,
         }
     }
 

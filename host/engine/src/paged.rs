@@ -4,7 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::nn::{Work, index_tensor, product_kind};
+use crate::nn::{Work, index_tensor};
 use crate::pool::Region;
 
 /// Bytes of keys that are gathered for one batch of sequences in a layer, at most.
@@ -399,8 +399,6 @@ impl<'a> Paged<'a> {
     }
 }
 
-/// `softmax(q k^T / sqrt(d)) v` of `[batch, heads, rows, d]`, in the kind of `q`. `mask`: what is seen, as booleans, or what is added
-/// to the scores.
 pub(crate) fn sdpa(
     q: &Tensor,
     k: &Tensor,
@@ -408,17 +406,9 @@ pub(crate) fn sdpa(
     mask: Option<&Tensor>,
     causal: bool,
 ) -> Result<Tensor> {
-    let kind = q.kind();
-    let inner = product_kind(kind, q.device());
-    let of = |x: &Tensor| x.f_to_kind(inner);
-    let (q, k, v) = (of(q)?, of(k)?, of(v)?);
-    let mask = match mask {
-        Some(mask) if mask.kind() != Kind::Bool => Some(of(mask)?),
-        Some(mask) => Some(mask.shallow_clone()),
-        None => None,
-    };
-    let y = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, causal, None, false)?;
-    Ok(y.f_to_kind(kind)?)
+    Ok(Tensor::f_scaled_dot_product_attention(
+        q, k, v, mask, 0.0, causal, None, false,
+    )?)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::nn::{bytes, converted_kind};
+use crate::nn::bytes;
 
 /// Most values that are widened at once on a processor: a megabyte, which stays in its cache.
 const PIECE: usize = 1 << 18;
@@ -150,13 +150,10 @@ impl Quantized {
                 Some(bias) => Some(bias.f_narrow(0, first, count)?.f_to_kind(Kind::Half)?),
                 None => None,
             };
-            let inner = converted_kind(x);
-            let bias = bias.map(|bias| bias.f_to_kind(inner)).transpose()?;
-            let y = (x.f_to_kind(inner)?).f_linear(&weights.f_to_kind(inner)?, bias.as_ref())?;
+            let y = x.f_linear(&weights.f_to_kind(Kind::Half)?, bias.as_ref())?;
             return Ok(y.f_to_kind(kind)?);
         }
-        let inner = converted_kind(x);
-        let y = (x.f_to_kind(inner)?).f_linear::<&Tensor>(&values.f_to_kind(inner)?, None)?;
+        let y = x.f_linear::<&Tensor>(&values.f_to_kind(x.kind())?, None)?;
         self.finish(&y, first, count, bias, kind)
     }
 

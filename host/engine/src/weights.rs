@@ -18,10 +18,11 @@ use crate::error::{EngineError, Result};
 use crate::quantized::Quantized;
 
 /// How matrices are held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holding {
+    /// As tensors of the weights' kind, an encoder's: multiplied with hundreds of rows.
+    Encoder,
     /// As tensors of the weights' kind.
-    #[default]
     Plain,
     /// In the order of our own kernels.
     Packed(Format),
@@ -87,7 +88,8 @@ impl Weights {
             entries: HashMap::new(),
             kind: Kind::Float,
             device: Device::Cpu,
-            holding: Holding::Plain,
+            // Encoders come first.
+            holding: Holding::Encoder,
             taken: 0,
             index_path,
             stop: None,
