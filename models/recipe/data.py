@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import base64
 import csv
+import io
 import random
 from pathlib import Path
 
@@ -149,10 +150,11 @@ def mmbench(out: Path, scenes: list[world.Scene], scale: float) -> None:
                     image = str(home)  # the picture is that of an earlier row
                 rows.append([row, q.text, "", *turned, "ABCD"[turned.index(q.answer)], q.kind, image, "demo", "perception", "dev"])
             index += 1
-    with (out / "mmbench_demo.tsv").open("w", newline="") as f:
-        writer = csv.writer(f, delimiter="\t", lineterminator="\n")
-        writer.writerow(["index", "question", "hint", "A", "B", "C", "D", "answer", "category", "image", "source", "l2-category", "split"])
-        writer.writerows(rows)
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, delimiter="\t", lineterminator="\n")
+    writer.writerow(["index", "question", "hint", "A", "B", "C", "D", "answer", "category", "image", "source", "l2-category", "split"])
+    writer.writerows(rows)
+    packed.write_bytes(out / "mmbench_demo.tsv", table.getvalue().encode())
 
 
 def main() -> None:

@@ -163,8 +163,7 @@ def share(hits: list) -> float:
 def mmbench(model: Model, table: Path, part: int, parts: int) -> dict[int, list[tuple[bool, bool]]]:
     """For every question of this part (right?, unparsed?) of its rotations, in their order."""
     csv.field_size_limit(1 << 24)
-    with table.open(newline="") as f:
-        rows = list(csv.DictReader(f, delimiter="\t"))
+    rows = list(csv.DictReader(io.StringIO(packed.read_bytes(table).decode(), newline=""), delimiter="\t"))
     images = {r["index"]: r["image"] for r in rows}
     groups: dict[int, list[tuple[bool, bool]]] = defaultdict(list)
     prefixes: dict[str, tuple] = {}

@@ -20,6 +20,7 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 
 from oracle import cases, checkpoints, media, pruned  # noqa: E402
+from oracle.paths import MODELS, link_equal_files  # noqa: E402
 
 PARTS = ["media", "models", "pruned", "preprocess", "decoders"]
 
@@ -41,6 +42,7 @@ def main(args):
         for spec in checkpoints.SPECS:
             if not names or spec.name in names:
                 cases.make(spec)
+        link_equal_files(MODELS)
     if "pruned" in parts:
         for spec in checkpoints.SPECS:
             if not names or spec.name in names:

@@ -11,7 +11,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 from transformers.video_utils import VideoMetadata
 
 from . import checkpoints, media, tokenizer
-from .paths import PREPROCESS, write_json, write_tensors
+from .paths import PREPROCESS, write_json, write_packed_json, write_tensors
 
 
 def extractor(chunk_length=30):
@@ -50,7 +50,7 @@ def smart_resize_table():
         except ValueError as error:
             row["error"] = str(error)
         rows.append(row)
-    write_json(PREPROCESS / "smart_resize.json", rows)
+    write_packed_json(PREPROCESS / "smart_resize.json", rows)
 
 
 def resized_pictures():
@@ -104,7 +104,7 @@ def frame_sampling():
         except (ValueError, ZeroDivisionError, RuntimeError) as error:
             row["error"] = f"{type(error).__name__}: {error}"
         rows.append(row)
-    write_json(PREPROCESS / "frame_sampling.json", rows)
+    write_packed_json(PREPROCESS / "frame_sampling.json", rows)
 
 
 def mel_features():

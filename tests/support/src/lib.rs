@@ -32,7 +32,7 @@ pub fn root() -> PathBuf {
 }
 
 pub fn json(path: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(root().join(path)).unwrap()).unwrap()
+    serde_json::from_slice(&stored(&root().join(path)).unwrap()).unwrap()
 }
 
 /// What `file` holds. Large files are kept packed by zstd, as `file.zst`: that one is unpacked where `file` itself is not

@@ -12,12 +12,18 @@ use crate::common::{SHIPPED, beside, built, copied, json, root, run, shipped, te
 fn recording(name: &str) -> PathBuf {
     root()
         .join("tests/data/decisions")
-        .join(format!("{name}.jsonl"))
+        .join(format!("{name}.jsonl.zst"))
+}
+
+/// The lines of a recording.
+fn lines(name: &str) -> String {
+    let packed = fs::File::open(recording(name)).unwrap();
+    String::from_utf8(zstd::decode_all(packed).unwrap()).unwrap()
 }
 
 /// The decisions of a recording.
 fn decisions(name: &str) -> Vec<Value> {
-    let text = fs::read_to_string(recording(name)).unwrap();
+    let text = lines(name);
     let decisions: Vec<Value> = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
@@ -114,7 +120,7 @@ fn another_policy_is_told_apart_and_estimated() {
 #[test]
 fn what_the_host_failed_at_is_no_flip_and_a_bad_line_is_told() {
     let plugin = shipped("cloud-only");
-    let text = fs::read_to_string(recording("cloud-only")).unwrap();
+    let text = lines("cloud-only");
     let is_decision = |line: &&str| line.starts_with("{\"decision\"");
     let mut kinds = ["breaker", "overloaded", "deadline"].into_iter();
     let lines = text.lines().map(|line| {

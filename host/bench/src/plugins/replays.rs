@@ -28,7 +28,7 @@ const TURNS: usize = 7;
 fn recorded(name: &str) -> Result<Recorded> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/data/decisions")
-        .join(format!("{name}.jsonl"));
+        .join(format!("{name}.jsonl.zst"));
     let open = File::open(&file).with_context(|| file.display().to_string())?;
     Ok(read_jsonl(BufReader::new(open))?)
 }

@@ -21,12 +21,13 @@ pub fn root() -> PathBuf {
 
 /// Decisions of a shipped policy.
 pub fn records(name: &str) -> PathBuf {
-    root().join(format!("tests/data/decisions/{name}.jsonl"))
+    root().join(format!("tests/data/decisions/{name}.jsonl.zst"))
 }
 
 /// How many of them are of requests that got a token of an answer.
 pub fn answered(name: &str) -> usize {
-    let text = fs::read_to_string(records(name)).unwrap();
+    let packed = File::open(records(name)).unwrap();
+    let text = String::from_utf8(zstd::decode_all(packed).unwrap()).unwrap();
     let lines = text.lines().map(|line| {
         let value: Value = serde_json::from_str(line).unwrap();
         value["decision"]["outcome"].clone()

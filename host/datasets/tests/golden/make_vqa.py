@@ -1,6 +1,6 @@
 """Golden values of VQAv2's soft accuracy, from the official code itself.
 
-    python make_vqa.py path/to/VQA/PythonEvaluationTools > vqa.json
+    python make_vqa.py path/to/VQA/PythonEvaluationTools | zstd -19 > vqa.json.zst
 
 The checkout is https://github.com/GT-Vision-Lab/VQA at commit c4e6a0e. Texts are made of what its rules look for; the answers are
 near misses of the prediction.

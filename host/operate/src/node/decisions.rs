@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn recorded_decisions_have_a_line_each() {
-        let text = include_str!("../../../../tests/data/decisions/fixed-speculate.jsonl");
+        let packed = include_bytes!("../../../../tests/data/decisions/fixed-speculate.jsonl.zst");
+        let text = String::from_utf8(zstd::decode_all(&packed[..]).unwrap()).unwrap();
         let lines = text
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());

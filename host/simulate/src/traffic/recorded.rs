@@ -240,7 +240,7 @@ mod tests {
 
     fn records(name: &str) -> Vec<DecisionRecord> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/decisions");
-        let file = File::open(folder.join(format!("{name}.jsonl"))).unwrap();
+        let file = File::open(folder.join(format!("{name}.jsonl.zst"))).unwrap();
         read_jsonl(BufReader::new(file)).unwrap().decisions
     }
 

@@ -5,10 +5,10 @@
 //! {"decision":{"version":1,"id":"...",...}}
 //! ```
 //!
-//! Numbers are written so that they are read back to the bit.
+//! Numbers are written so that they are read back to the bit. What was packed by zstd (RFC 8878) is read as it is.
 
 use std::collections::HashMap;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::Arc;
 
 use msao_core::digest::Digest;
@@ -21,6 +21,9 @@ use crate::calibration::Snapshot;
 
 /// Bytes of a line at most: far more than a record with the largest report that a context allows.
 const MAX_LINE: u64 = 64 << 20;
+
+/// What a frame of zstd begins with (RFC 8878, section 3.1.1). No JSON does.
+const PACKED: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// A line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,12 +72,24 @@ pub fn write_line(out: &mut dyn Write, line: &Line) -> std::io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// Reads what [`write_line`] wrote. Every snapshot is held against its digest, and every decision against the snapshots. One
+/// Reads what [`write_line`] wrote, packed by zstd or not. Every snapshot is held against its digest, and every decision against the snapshots. One
 /// bad line is no reason to lose the others: it is left out, counted, and the first is told.
 ///
 /// # Errors
 /// [`JsonlError`], naming the line: the input fails, a line is longer than any record, or there are bad lines and no decision.
 pub fn read_jsonl(mut input: impl BufRead) -> Result<Recorded, JsonlError> {
+    let failed = |error: std::io::Error| JsonlError {
+        line: 1,
+        problem: error.to_string(),
+    };
+    if input.fill_buf().map_err(failed)?.starts_with(&PACKED) {
+        let unpacked = zstd::Decoder::with_buffer(input).map_err(failed)?;
+        return read_lines(BufReader::new(unpacked));
+    }
+    read_lines(input)
+}
+
+fn read_lines(mut input: impl BufRead) -> Result<Recorded, JsonlError> {
     let mut recorded = Recorded::default();
     let mut text = Vec::new();
     for line in 1.. {

@@ -262,6 +262,38 @@ fn an_export_reads_back_to_the_bit() {
 }
 
 #[test]
+fn what_was_packed_by_zstd_is_read_as_it_is() {
+    let snapshot = snapshot(1);
+    let mut text = Vec::new();
+    let first = Line::Snapshot {
+        digest: snapshot.digest(),
+        calibration: snapshot.calibration().clone(),
+    };
+    write_line(&mut text, &first).unwrap();
+    for number in 0..5 {
+        write_line(
+            &mut text,
+            &Line::Decision(Box::new(record(number, &snapshot))),
+        )
+        .unwrap();
+    }
+    let packed = zstd::encode_all(text.as_slice(), 3).unwrap();
+    let (plain, read) = (
+        read_jsonl(text.as_slice()).unwrap(),
+        read_jsonl(packed.as_slice()).unwrap(),
+    );
+    assert_eq!(read.decisions.len(), 5);
+    assert_eq!(read.decisions, plain.decisions);
+    assert_eq!(read.snapshots.len(), 1);
+    // Cut off or damaged: an error, not half of the decisions.
+    let error = read_jsonl(&packed[..packed.len() - 9]).unwrap_err();
+    assert!(!error.problem.is_empty(), "{error}");
+    let mut damaged = packed;
+    damaged[5] ^= 0x41;
+    assert!(read_jsonl(damaged.as_slice()).is_err());
+}
+
+#[test]
 fn records_of_programs_that_knew_no_media_are_read() {
     let snapshot = snapshot(1);
     let mut text = Vec::new();

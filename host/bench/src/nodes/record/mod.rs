@@ -28,6 +28,8 @@ use super::demo::{Places, cloud_config, edge_config, start};
 const SCORER: &str = "mas-joint";
 /// By these the link and both models' speeds become known.
 const FIRST: [&str; 2] = ["cloud-draft", "fixed-speculate"];
+/// How hard recordings are packed: they are committed.
+const PACKING: i32 = 19;
 /// A node's debug build on a busy machine: a plug-in's answer that came too late could not be replayed.
 const PATIENT: &str =
     "[sandbox.limits]\nscore-ms = 20000\nplan-ms = 5000\nstep-ms = 5000\nobserve-ms = 5000\n";
@@ -81,14 +83,15 @@ pub async fn record(places: &Places, policies: &Path, out: &Path) -> Result<()> 
             .with_context(|| format!("recording {}", set.name))?;
         let read = read_jsonl(lines.as_bytes())?;
         verify(places, set, &read).with_context(|| format!("replaying {}", set.name))?;
-        let file = out.join(format!("{}.jsonl", set.name));
-        std::fs::write(&file, &lines).with_context(|| file.display().to_string())?;
+        let file = out.join(format!("{}.jsonl.zst", set.name));
+        let packed = zstd::encode_all(lines.as_bytes(), PACKING)?;
+        std::fs::write(&file, &packed).with_context(|| file.display().to_string())?;
         writeln!(
             say,
-            "  {:<18} {:>3} decisions, {:>4} KiB",
+            "  {:<18} {:>3} decisions, {:>3} KiB",
             set.name,
             read.decisions.len(),
-            lines.len().div_ceil(1024)
+            packed.len().div_ceil(1024)
         )?;
     }
     Ok(())

@@ -146,8 +146,9 @@ fn the_official_code_gives_the_same() {
         normal: String,
         accuracy: f64,
     }
-    let golden = include_str!("../../../tests/golden/vqa.json");
-    let cases: Vec<Case> = serde_json::from_str(golden).unwrap();
+    let golden =
+        zstd::decode_all(&include_bytes!("../../../tests/golden/vqa.json.zst")[..]).unwrap();
+    let cases: Vec<Case> = serde_json::from_slice(&golden).unwrap();
     assert_eq!(cases.len(), 300);
     for case in cases {
         assert_eq!(
