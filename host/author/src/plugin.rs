@@ -198,7 +198,12 @@ pub fn beyond_defaults(manifest: &Manifest, bytes: u64) -> Vec<(&'static str, u3
     let mib = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX);
     [
         ("memory-mib", own.memory_mib, default.memory_mib),
-        ("artifact-mib", Some(mib), default.artifact_mib),
+        ("table-elements", own.table_elements, default.table_elements),
+        (
+            "artifact-mib",
+            Some(own.artifact_mib.unwrap_or(mib).max(mib)),
+            default.artifact_mib,
+        ),
         ("score-ms", own.score_ms, default.score_ms),
         ("plan-ms", own.plan_ms, default.plan_ms),
         ("step-ms", own.step_ms, default.step_ms),
@@ -216,11 +221,12 @@ fn granted(manifest: &Manifest, limits: Limits) -> Limits {
     let higher = |own: Option<u32>, limit: u32| own.unwrap_or(limit).max(limit);
     Limits {
         memory_mib: higher(own.memory_mib, limits.memory_mib),
+        table_elements: higher(own.table_elements, limits.table_elements),
+        artifact_mib: higher(own.artifact_mib, limits.artifact_mib),
         score_ms: higher(own.score_ms, limits.score_ms),
         plan_ms: higher(own.plan_ms, limits.plan_ms),
         step_ms: higher(own.step_ms, limits.step_ms),
         observe_ms: higher(own.observe_ms, limits.observe_ms),
         explain_ms: higher(own.explain_ms, limits.explain_ms),
-        ..limits
     }
 }

@@ -308,12 +308,13 @@ fn granted(own: &OwnLimits, limits: Limits) -> Limits {
     let higher = |own: Option<u32>, limit: u32| own.map_or(limit, |own| own.max(limit));
     Limits {
         memory_mib: higher(own.memory_mib, limits.memory_mib),
+        table_elements: higher(own.table_elements, limits.table_elements),
+        artifact_mib: higher(own.artifact_mib, limits.artifact_mib),
         score_ms: higher(own.score_ms, limits.score_ms),
         plan_ms: higher(own.plan_ms, limits.plan_ms),
         step_ms: higher(own.step_ms, limits.step_ms),
         observe_ms: higher(own.observe_ms, limits.observe_ms),
         explain_ms: higher(own.explain_ms, limits.explain_ms),
-        ..limits
     }
 }
 

@@ -254,6 +254,9 @@ impl Node {
             watch("target", &models.target, &target_speeds),
         ];
         let watched: Vec<adapt::Watched> = watched.into_iter().flatten().collect();
+        let links = (peers.iter())
+            .map(|peer| Arc::clone(peer) as Arc<dyn adapt::WatchedLink>)
+            .collect();
         let counted = metrics.clone();
         let opened = tokio::task::spawn_blocking(move || -> Result<_, StartError> {
             let opened = SledStorage::open(&state.join("learned"))?;
@@ -270,6 +273,7 @@ impl Node {
                 confident,
                 checkpoint_every,
                 watched,
+                links,
                 metrics: counted,
             })?;
             let records = Arc::new(RecordRing::open(storage, records_config)?);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use msao_core::offload::{self, capability};
-use msao_link::estimate::{EstimateConfig, Figures};
+use msao_link::estimate::{Bandwidth, EstimateConfig, Figures};
 use msao_link::shaper::Link;
 use msao_session::frame::Hello;
 use msao_transport::{
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::carry::{Side, carry};
-use crate::adapt::CLOSED;
+use crate::adapt::{CLOSED, WatchedLink};
 use crate::answer::{Connecting, NoWay, Target, Traffic};
 use crate::cloud::Sessions;
 use crate::config::{self, NodeConfig};
@@ -83,7 +83,23 @@ impl Ahead {
 /// A peer, as requests see it.
 pub struct Remote {
     peer: Peer,
+    /// Where it is, as the configuration has it.
+    address: String,
     price_per_mtok: f64,
+}
+
+impl WatchedLink for Remote {
+    fn name(&self) -> String {
+        format!("{} at {}", self.peer.name(), self.address)
+    }
+
+    fn bandwidth(&self) -> Bandwidth {
+        self.peer.bandwidth()
+    }
+
+    fn remember(&self, before: Bandwidth) {
+        self.peer.remember(before);
+    }
 }
 
 impl Remote {
@@ -119,6 +135,7 @@ impl Remote {
             let local: Arc<dyn Local> = Arc::clone(told) as Arc<dyn Local>;
             remotes.push(Arc::new(Remote {
                 peer: Peer::start(wanted, local).map_err(StartError::Peer)?,
+                address: peer.address.clone(),
                 price_per_mtok: peer.price_per_mtok,
             }));
         }

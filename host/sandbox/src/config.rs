@@ -180,6 +180,16 @@ impl Limits {
     fn lowered(mut self, own: &OwnLimits) -> Result<Limits, LoadError> {
         let asked = [
             ("limits.memory-mib", own.memory_mib, &mut self.memory_mib),
+            (
+                "limits.table-elements",
+                own.table_elements,
+                &mut self.table_elements,
+            ),
+            (
+                "limits.artifact-mib",
+                own.artifact_mib,
+                &mut self.artifact_mib,
+            ),
             ("limits.score-ms", own.score_ms, &mut self.score_ms),
             ("limits.plan-ms", own.plan_ms, &mut self.plan_ms),
             ("limits.step-ms", own.step_ms, &mut self.step_ms),

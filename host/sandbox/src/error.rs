@@ -56,7 +56,7 @@ pub enum LoadError {
     /// Larger than the operator allows.
     #[error(
         "the component has {bytes} bytes; artifact-mib allows {limit} bytes. Strip it of names and debug information, or \
-         have the operator raise plugins.NAME.artifact-mib"
+         raise artifact-mib: what the manifest says itself, or what the operator allows (plugins.NAME.artifact-mib)"
     )]
     TooLarge {
         /// Its size.

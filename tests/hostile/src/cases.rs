@@ -583,7 +583,14 @@ fn contracts(all: &mut Vec<Case>) -> Result<()> {
     let mut module = wat::parse_str(wat.replace("other:", "msao:"))?;
     let other = other_contract(&mut module)?;
     all.push(refused("an interface of another type", other, "type"));
-    for limit in ["memory-mib = 4000", "plan-ms = 50", "score-ms = 51"] {
+    let raised = [
+        "memory-mib = 4000",
+        "table-elements = 1000000",
+        "artifact-mib = 1000",
+        "plan-ms = 50",
+        "score-ms = 51",
+    ];
+    for limit in raised {
         let mut case = refused(
             &format!("a manifest that asks for {limit}"),
             Core::policy().build()?,

@@ -69,8 +69,12 @@ impl Node {
             route,
             ..Decision::default()
         };
+        self.built(name, &Core::deciding(&decision))
+    }
+
+    fn built(&self, name: &str, core: &Core) -> PathBuf {
         let file = self.folder.path().join(format!("{name}.wasm"));
-        std::fs::write(&file, Core::deciding(&decision).build().unwrap()).unwrap();
+        std::fs::write(&file, core.build().unwrap()).unwrap();
         let manifest = format!(
             "name = \"{name}\"\nversion = \"0.1.0\"\nworld = \"offload-policy\"\ndescription = \"\"\nstate-schema = 1\n"
         );
@@ -207,6 +211,43 @@ fn an_operator_takes_a_policy_through_its_life() {
     );
     node.said(&["node", "drain", "--undo"]);
     assert_eq!(node.ask().0, 200);
+}
+
+#[test]
+fn what_a_policy_failed_on_is_asked_of_the_running_node() {
+    let node = Node::start();
+    let mut core = Core::policy();
+    core.plan = "unreachable".to_owned();
+    let traps = node.built("traps", &core);
+    let traps = traps.to_str().unwrap();
+    assert_eq!(node.json(&["policy", "failures"])["failures"], json!([]));
+    node.said(&["policy", "activate", traps]);
+    // The client gets its answer all the same.
+    let (status, _, answer) = node.ask();
+    assert_eq!(status, 200, "{answer}");
+    // No folder is named, so the node that runs is asked; the case is written when its thread comes to it.
+    let kept = (0..100).find_map(|_| {
+        let kept = node.json(&["policy", "failures"])["failures"].take();
+        let case = kept.get(0).cloned();
+        if case.is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        case
+    });
+    let case = kept.unwrap();
+    let id = case["id"].as_str().unwrap();
+    let listed = node.said(&["policy", "failures"]);
+    assert!(
+        listed.contains("traps") && listed.contains(&id[..4]),
+        "{listed}"
+    );
+    // It is pulled and fails here as it did there.
+    let pulled = node.folder.path().join("case.json");
+    let pulled = pulled.to_str().unwrap();
+    node.said(&["policy", "failures", "--pull", &id[..6], "--out", pulled]);
+    let again = node.run(&["policy", "run", traps, pulled]);
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!again.status.success() && said.contains("plan"), "{said}");
 }
 
 #[test]

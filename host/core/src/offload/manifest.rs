@@ -183,6 +183,12 @@ pub struct Named {
 pub struct OwnLimits {
     /// Memory of an instance, all its memories together, MiB.
     pub memory_mib: Option<u32>,
+    /// Elements of all its tables together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_elements: Option<u32>,
+    /// Size of its component, MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_mib: Option<u32>,
     /// Deadline of `score`, ms.
     pub score_ms: Option<u32>,
     /// Deadline of `plan`, ms.
@@ -377,6 +383,8 @@ impl Manifest {
         let limits = &self.limits;
         let own = [
             ("limits.memory-mib", limits.memory_mib),
+            ("limits.table-elements", limits.table_elements),
+            ("limits.artifact-mib", limits.artifact_mib),
             ("limits.score-ms", limits.score_ms),
             ("limits.plan-ms", limits.plan_ms),
             ("limits.step-ms", limits.step_ms),

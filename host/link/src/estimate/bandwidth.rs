@@ -29,6 +29,8 @@ pub struct Transfer {
 pub struct BandwidthEstimator {
     least_bytes: u64,
     bps: Average,
+    /// As it was before a restart: what is said until a transfer shows what it is now.
+    remembered_bps: f64,
 }
 
 impl BandwidthEstimator {
@@ -37,6 +39,14 @@ impl BandwidthEstimator {
         BandwidthEstimator {
             least_bytes: config.transfer_kib.saturating_mul(1024).into(),
             bps: Average::new(config.weight),
+            remembered_bps: UNKNOWN,
+        }
+    }
+
+    /// Takes `bps` for granted until the first transfer; what cannot be a bandwidth is not taken.
+    pub fn remember(&mut self, bps: f64) {
+        if amount(bps) && bps <= MOST_BPS {
+            self.remembered_bps = bps;
         }
     }
 
@@ -61,9 +71,9 @@ impl BandwidthEstimator {
         true
     }
 
-    /// Bits per second; [`UNKNOWN`] before the first transfer that showed it.
+    /// Bits per second; before the first transfer that showed it what is remembered, or [`UNKNOWN`].
     pub fn bps(&self) -> f64 {
-        self.bps.mean().unwrap_or(UNKNOWN)
+        self.bps.mean().unwrap_or(self.remembered_bps)
     }
 
     /// Its standard deviation; [`UNKNOWN`] before the second.
@@ -75,6 +85,25 @@ impl BandwidthEstimator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_remembered_counts_until_something_is_seen() {
+        let mut estimator = BandwidthEstimator::new(&EstimateConfig::default());
+        for wrong in [f64::NAN, -5.0, f64::INFINITY, 2e12] {
+            estimator.remember(wrong);
+            assert_eq!(estimator.bps(), UNKNOWN);
+        }
+        estimator.remember(3e6);
+        assert_eq!((estimator.bps(), estimator.sd_bps()), (3e6, UNKNOWN));
+        let transfer = Transfer {
+            bytes: 1_000_000,
+            start_ms: 0.0,
+            end_ms: 1000.0,
+            acknowledged: false,
+        };
+        assert!(estimator.transfer(transfer, UNKNOWN));
+        assert_eq!(estimator.bps(), 8e6);
+    }
 
     #[test]
     fn small_transfers_and_round_trips_do_not_count() {

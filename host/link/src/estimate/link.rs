@@ -1,7 +1,7 @@
 //! All that is known of the link to one peer, and of the peer.
 
 use msao_core::offload::Node;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::average::Average;
 use super::bandwidth::{BandwidthEstimator, Transfer};
@@ -26,6 +26,25 @@ pub struct LinkSpread {
     pub queue_mean_ms: f64,
     /// Standard deviation of its queue.
     pub queue_sd_ms: f64,
+}
+
+/// What of a link is worth knowing after a restart; [`UNKNOWN`] for what is not known. The round trip is not: the first
+/// heartbeat tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Bandwidth {
+    /// To the peer, bit/s.
+    pub uplink_bps: f64,
+    /// From it, bit/s.
+    pub downlink_bps: f64,
+}
+
+impl Bandwidth {
+    /// Nothing is known.
+    pub const UNKNOWN: Bandwidth = Bandwidth {
+        uplink_bps: UNKNOWN,
+        downlink_bps: UNKNOWN,
+    };
 }
 
 /// The estimates of one peer. Times are by the own clock except where said otherwise.
@@ -59,6 +78,20 @@ impl LinkEstimator {
             queue_ms: Average::new(config.weight),
             planned: PlannedWork::default(),
         }
+    }
+
+    /// What is to be known after a restart.
+    pub fn bandwidth(&self) -> Bandwidth {
+        Bandwidth {
+            uplink_bps: self.uplink.bps(),
+            downlink_bps: self.downlink.bps(),
+        }
+    }
+
+    /// Takes for granted what was known before a restart, for each direction until a transfer shows what it is now.
+    pub fn remember(&mut self, before: Bandwidth) {
+        self.uplink.remember(before.uplink_bps);
+        self.downlink.remember(before.downlink_bps);
     }
 
     /// Anything came from the peer.

@@ -45,7 +45,7 @@ pub use self::average::Average;
 pub use self::bandwidth::{BandwidthEstimator, Transfer};
 pub use self::config::{EstimateConfig, EstimateConfigError};
 pub use self::figures::Figures;
-pub use self::link::{LinkEstimator, LinkSpread};
+pub use self::link::{Bandwidth, LinkEstimator, LinkSpread};
 pub use self::planned::PlannedWork;
 pub use self::round_trip::{Heartbeat, RoundTripEstimator};
 pub use self::speeds::{QueueEstimator, RateEstimator, SpeedSpread, Speeds};

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use msao_adapt::acceptance::Mix;
 use msao_adapt::audit::{Audited, Change};
-use msao_link::estimate::{Figures, Speeds};
+use msao_link::estimate::{Bandwidth, Figures, Speeds};
 use msao_registry::state::{Batch, Storage, StorageError};
 
 pub use self::class::{Class, Heat, Retained};
@@ -75,6 +75,16 @@ impl Watched {
     }
 }
 
+/// A link whose bandwidth is kept over restarts.
+pub trait WatchedLink: Send + Sync {
+    /// Tells it from others: the peer's name, and where it is.
+    fn name(&self) -> String;
+    /// What is known of it.
+    fn bandwidth(&self) -> Bandwidth;
+    /// What was known before the restart.
+    fn remember(&self, before: Bandwidth);
+}
+
 /// What learning is set up with.
 pub struct Options {
     /// Where what is learned is kept.
@@ -85,6 +95,8 @@ pub struct Options {
     pub checkpoint_every: Duration,
     /// Models whose speeds are kept.
     pub watched: Vec<Watched>,
+    /// Links whose bandwidth is kept.
+    pub links: Vec<Arc<dyn WatchedLink>>,
     /// Where audits are counted.
     pub metrics: Metrics,
 }
@@ -147,14 +159,23 @@ struct Counts {
     unreadable: AtomicU64,
 }
 
+/// What lies in the database of what changes all the time.
+struct Written {
+    /// By model.
+    speeds: BTreeMap<String, Figures>,
+    /// By link.
+    links: BTreeMap<String, Bandwidth>,
+}
+
 /// What requests, the thread and operators share.
 struct Shared {
     learned: Mutex<Learned>,
     terms: Option<Terms>,
     storage: Arc<dyn Storage>,
     watched: Vec<Watched>,
-    /// Speeds as they were written down last, by model.
-    speeds: Mutex<BTreeMap<String, Figures>>,
+    links: Vec<Arc<dyn WatchedLink>>,
+    /// Speeds and bandwidths as they were written down last.
+    written: Mutex<Written>,
     metrics: Metrics,
     /// Tells this run of the node from others, in 24 bits.
     boot: u64,
@@ -257,13 +278,20 @@ impl Shared {
             store::put_pair(&mut batch, kept)?;
         }
         // Held over the disk: nobody else takes it.
-        let mut before = self.speeds.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed: Vec<(&String, Figures)> = (self.watched.iter())
+        let mut before = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let speeds: Vec<(&String, Figures)> = (self.watched.iter())
             .map(|watched| (&watched.model, watched.figures()))
-            .filter(|(model, now)| *now != *before.get(*model).unwrap_or(&Figures::UNKNOWN))
+            .filter(|(model, now)| *now != *before.speeds.get(*model).unwrap_or(&Figures::UNKNOWN))
             .collect();
-        for (model, figures) in &changed {
+        for (model, figures) in &speeds {
             store::put_speeds(&mut batch, model, *figures)?;
+        }
+        let links: Vec<(String, Bandwidth)> = (self.links.iter())
+            .map(|link| (link.name(), link.bandwidth()))
+            .filter(|(name, now)| *now != *before.links.get(name).unwrap_or(&Bandwidth::UNKNOWN))
+            .collect();
+        for (name, bandwidth) in &links {
+            store::put_link(&mut batch, name, *bandwidth)?;
         }
         if batch.is_empty() {
             return Ok(());
@@ -271,8 +299,10 @@ impl Shared {
         let written = self.storage.apply(batch);
         let written = written.and_then(|()| self.storage.flush());
         written.map_err(|error| error.to_string())?;
-        let changed = changed.into_iter();
-        before.extend(changed.map(|(model, figures)| (model.clone(), figures)));
+        let speeds = speeds.into_iter();
+        let speeds = speeds.map(|(model, figures)| (model.clone(), figures));
+        before.speeds.extend(speeds);
+        before.links.extend(links);
         Ok(())
     }
 }
@@ -313,6 +343,11 @@ impl Adapt {
                 speeds.restore(*figures);
             }
         }
+        for link in &options.links {
+            if let Some(bandwidth) = loaded.links.get(&link.name()) {
+                link.remember(*bandwidth);
+            }
+        }
         let mut learned = Learned {
             pairs: loaded.pairs,
             ..Learned::default()
@@ -327,7 +362,11 @@ impl Adapt {
             terms,
             storage: options.storage,
             watched: options.watched,
-            speeds: Mutex::new(loaded.speeds),
+            links: options.links,
+            written: Mutex::new(Written {
+                speeds: loaded.speeds,
+                links: loaded.links,
+            }),
             metrics: options.metrics,
             boot: random() >> BOOT_SHIFT,
             seed: random(),

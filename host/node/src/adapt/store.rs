@@ -1,4 +1,5 @@
-//! What is learned, as it lies in the database: a value for each pair of models, and one for each model's speeds.
+//! What is learned, as it lies in the database: a value for each pair of models, one for each model's speeds, and one for
+//! the bandwidth of each link.
 //!
 //! Values are JSON, which brings every number back to the bit. What is of another version, lies under a key that is not
 //! its own, or cannot have been learned is not taken: it is counted, and learned anew.
@@ -11,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use msao_adapt::acceptance::{AcceptanceCounts, Learner, Map};
 use msao_adapt::audit::Audit;
 use msao_core::digest::Digest;
-use msao_link::estimate::Figures;
+use msao_link::estimate::{Bandwidth, Figures};
 use msao_registry::state::{Batch, Storage, StorageError};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,7 @@ use super::pair::Pair;
 const VERSION: u32 = 1;
 const PAIRS: &[u8] = b"adapt/pair/";
 const SPEEDS: &[u8] = b"adapt/speeds/";
+const LINKS: &[u8] = b"adapt/links/";
 
 /// A pair as it is kept.
 #[derive(Serialize, Deserialize)]
@@ -52,6 +54,14 @@ struct KeptSpeeds {
     version: u32,
     model: String,
     figures: Figures,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct KeptLink {
+    version: u32,
+    link: String,
+    bandwidth: Bandwidth,
 }
 
 impl KeptPair {
@@ -110,6 +120,8 @@ pub(super) struct Loaded {
     pub pairs: BTreeMap<Pair, Known>,
     /// By model.
     pub speeds: BTreeMap<String, Figures>,
+    /// By link.
+    pub links: BTreeMap<String, Bandwidth>,
     /// Values that could not be taken.
     pub unreadable: u64,
 }
@@ -139,12 +151,29 @@ pub(super) fn load(storage: &dyn Storage) -> Result<Loaded, StorageError> {
         }
         ControlFlow::Continue(())
     })?;
+    storage.scan(LINKS, &mut |place, value| {
+        match serde_json::from_slice::<KeptLink>(value) {
+            Ok(kept) if kept.version == VERSION && place_of_link(&kept.link) == place => {
+                loaded.links.insert(kept.link, kept.bandwidth);
+            }
+            _ => loaded.unreadable += 1,
+        }
+        ControlFlow::Continue(())
+    })?;
     Ok(loaded)
 }
 
 fn place_of_speeds(model: &str) -> Vec<u8> {
-    let name = Digest::of(model.as_bytes()).to_string();
-    [SPEEDS, name.as_bytes()].concat()
+    place_of(SPEEDS, model)
+}
+
+fn place_of_link(link: &str) -> Vec<u8> {
+    place_of(LINKS, link)
+}
+
+/// Names come from outside, so their digests stand for them.
+fn place_of(kind: &[u8], name: &str) -> Vec<u8> {
+    [kind, Digest::of(name.as_bytes()).to_string().as_bytes()].concat()
 }
 
 /// Writes a pair down.
@@ -168,6 +197,18 @@ pub(super) fn put_speeds(batch: &mut Batch, model: &str, figures: Figures) -> Re
     };
     let bytes = serde_json::to_vec(&kept).map_err(|error| error.to_string())?;
     batch.put(&place_of_speeds(model), &bytes);
+    Ok(())
+}
+
+/// Writes a link's bandwidth down.
+pub(super) fn put_link(batch: &mut Batch, link: &str, bandwidth: Bandwidth) -> Result<(), String> {
+    let kept = KeptLink {
+        version: VERSION,
+        link: link.to_owned(),
+        bandwidth,
+    };
+    let bytes = serde_json::to_vec(&kept).map_err(|error| error.to_string())?;
+    batch.put(&place_of_link(link), &bytes);
     Ok(())
 }
 

@@ -29,6 +29,7 @@ fn start(storage: &Arc<MemoryStorage>, confident: Confident) -> Adapt {
         confident,
         checkpoint_every: NEVER,
         watched: Vec::new(),
+        links: Vec::new(),
         metrics: Metrics::default(),
     };
     Adapt::start(options).unwrap()
@@ -302,6 +303,7 @@ fn speeds_are_there_after_a_restart() {
                 model: "demo on cpu".into(),
                 speeds: Arc::clone(speeds),
             }],
+            links: Vec::new(),
             metrics: Metrics::default(),
         })
         .unwrap()
@@ -318,4 +320,59 @@ fn speeds_are_there_after_a_restart() {
         (figures.draft_tok_per_s - 500.0).abs() < 1e-6,
         "{figures:?}"
     );
+}
+
+/// A link of which something is known.
+struct Known {
+    address: &'static str,
+    bandwidth: Mutex<Bandwidth>,
+}
+
+impl WatchedLink for Known {
+    fn name(&self) -> String {
+        format!("cloud at {}", self.address)
+    }
+
+    fn bandwidth(&self) -> Bandwidth {
+        *self.bandwidth.lock().unwrap()
+    }
+
+    fn remember(&self, before: Bandwidth) {
+        *self.bandwidth.lock().unwrap() = before;
+    }
+}
+
+#[test]
+fn what_a_link_carries_is_known_after_a_restart_if_it_is_the_same_link() {
+    let storage = Arc::new(MemoryStorage::default());
+    let start = |link: &Arc<Known>| {
+        Adapt::start(Options {
+            storage: Arc::clone(&storage) as Arc<dyn Storage>,
+            confident: confident(None),
+            checkpoint_every: NEVER,
+            watched: Vec::new(),
+            links: vec![Arc::clone(link) as Arc<dyn WatchedLink>],
+            metrics: Metrics::default(),
+        })
+        .unwrap()
+    };
+    let link = |address, bandwidth| {
+        Arc::new(Known {
+            address,
+            bandwidth: Mutex::new(bandwidth),
+        })
+    };
+    let seen = Bandwidth {
+        uplink_bps: 19_512_345.678_9,
+        ..Bandwidth::UNKNOWN
+    };
+    drop(start(&link("10.0.0.1:7070", seen)));
+    let (same, other) = (
+        link("10.0.0.1:7070", Bandwidth::UNKNOWN),
+        link("10.0.0.2:7070", Bandwidth::UNKNOWN),
+    );
+    drop(start(&same));
+    drop(start(&other));
+    assert_eq!(same.bandwidth(), seen);
+    assert_eq!(other.bandwidth(), Bandwidth::UNKNOWN);
 }

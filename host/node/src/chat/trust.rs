@@ -319,6 +319,7 @@ mod tests {
             // Never, as far as this test goes.
             checkpoint_every: Duration::from_secs(3600),
             watched: Vec::new(),
+            links: Vec::new(),
             metrics: Metrics::default(),
         });
         let adapt = adapt.unwrap();

@@ -108,6 +108,22 @@ fn precompiled_code_is_never_taken_from_outside() {
     assert!(refused.is_err());
 }
 
+#[test]
+fn a_manifest_bounds_the_size_of_its_component() {
+    let sandbox = sandbox(SandboxConfig::default());
+    let bytes = vec![0; (1 << 20) + 1];
+    let manifest = Manifest::parse(&format!("{MANIFEST}[limits]\nartifact-mib = 1\n")).unwrap();
+    let refused = |bytes: &[u8]| sandbox.load(bytes, &manifest).err().unwrap().to_string();
+    let error = refused(&bytes);
+    assert!(
+        error.contains("artifact-mib") && error.contains("1048576"),
+        "{error}"
+    );
+    // Within it the file is looked at.
+    let error = refused(&bytes[1..]);
+    assert!(!error.contains("artifact-mib"), "{error}");
+}
+
 /// What a policy has at last that takes all it gets, told by itself: the host's own count is not asked.
 #[test]
 fn all_memories_and_all_tables_count_together() {
@@ -146,15 +162,20 @@ fn all_memories_and_all_tables_count_together() {
         "",
     );
     assert!((250..=256).contains(&pages), "{pages} pages of 16 MiB");
-    // Two tables, in elements.
-    let elements = taken(
-        "",
-        "(table $t 1 funcref)(table $u 1 funcref)",
-        "(i32.or (table.grow $t (ref.null func) (i32.const 700)) (table.grow $u (ref.null func) (i32.const 700)))",
-        "(i32.add (table.size $t) (table.size $u))",
-        "",
-    );
-    assert!((64_000..=65_536).contains(&elements), "{elements} elements");
+    // Two tables, in elements: what the operator allows, and less where the manifest says so.
+    for (limits, most) in [("", 65_536), ("table-elements = 9000", 9000)] {
+        let elements = taken(
+            "",
+            "(table $t 1 funcref)(table $u 1 funcref)",
+            "(i32.or (table.grow $t (ref.null func) (i32.const 700)) (table.grow $u (ref.null func) (i32.const 700)))",
+            "(i32.add (table.size $t) (table.size $u))",
+            limits,
+        );
+        assert!(
+            (most - 1536..=most).contains(&elements),
+            "{elements} elements of {most}"
+        );
+    }
     // A memory and a table in one mebibyte: 15 pages, and then a table of which eight bytes an element count.
     let elements = taken(
         "",

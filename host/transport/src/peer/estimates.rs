@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 
 use msao_core::offload::Node;
-use msao_link::estimate::{EstimateConfig, Heartbeat, LinkEstimator, LinkSpread, Transfer};
+use msao_link::estimate::{
+    Bandwidth, EstimateConfig, Heartbeat, LinkEstimator, LinkSpread, Transfer,
+};
 use msao_session::frame;
 
 use crate::clock::Clock;
@@ -139,6 +141,14 @@ impl Estimates {
 
     pub(super) fn settle(&self, request: u64) {
         lock(&self.inner).link.planned.settle(request);
+    }
+
+    pub(super) fn bandwidth(&self) -> Bandwidth {
+        lock(&self.inner).link.bandwidth()
+    }
+
+    pub(super) fn remember(&self, before: Bandwidth) {
+        lock(&self.inner).link.remember(before);
     }
 
     pub(super) fn spread(&self) -> LinkSpread {

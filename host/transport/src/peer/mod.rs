@@ -20,7 +20,7 @@ use hyper::Method;
 use hyper::header::HeaderValue;
 use msao_core::digest::Digest;
 use msao_core::offload::Node;
-use msao_link::estimate::LinkSpread;
+use msao_link::estimate::{Bandwidth, LinkSpread};
 use tokio::sync::{OnceCell, watch};
 
 pub use self::config::{PeerConfig, PeerError};
@@ -143,6 +143,16 @@ impl Peer {
     pub fn fill(&self, node: &mut Node) {
         self.inner.estimates.fill(node);
         node.up = self.inner.status.borrow().up;
+    }
+
+    /// What of the link is to be known after a restart of this node.
+    pub fn bandwidth(&self) -> Bandwidth {
+        self.inner.estimates.bandwidth()
+    }
+
+    /// Takes for granted what [`Peer::bandwidth`] said before a restart, until transfers show what it is now.
+    pub fn remember(&self, before: Bandwidth) {
+        self.inner.estimates.remember(before);
     }
 
     /// How far what is known of the link and of the peer's queue wanders.
