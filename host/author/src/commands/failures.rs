@@ -21,7 +21,7 @@ const CASES: &str = "cases";
 /// --pull writes one to a file, which `msao policy run` takes. With --json: {"failures": [..], "unread": [what is wrong with a
 /// file that could not be read, ..]}.
 ///
-/// Without --node a running node is asked, as `msao node failures` does, which can be told which one.
+/// Without --node a running node is asked, as `msao node failures` does, which can be told which one; it tells "failures" alone.
 ///
 ///   msao policy failures
 ///   msao policy failures --node /var/lib/msao/plugins

@@ -13,7 +13,7 @@ use crate::output::{ago, bytes, now_s, plain, table};
 /// List the inputs on which plug-ins have failed on a node, or pull one to replay it
 ///
 /// A node keeps each input that made a plug-in trap, run too long, eat memory or answer nonsense, once, however often it
-/// came.
+/// came. With --json: {"failures": [..]}.
 ///
 ///   msao node failures
 ///   msao node failures --pull 3f9a
@@ -82,7 +82,7 @@ pub fn run(args: &FailuresArgs) -> anyhow::Result<bool> {
     let failures = value.get("failures").and_then(Value::as_array);
     let failures = failures.context("the node's list is not understood: update this program")?;
     let Some(prefix) = &args.pull else {
-        output.answer(failures, |failures| {
+        output.answer(&value, |_| {
             if failures.is_empty() {
                 return "no plug-in's failure is kept\n".to_owned();
             }
