@@ -14,6 +14,10 @@ use crate::vqa::{Question, read};
 /// Requests of the main comparison, and of each axis beside it.
 const REQUESTS: usize = 200;
 const ASIDE: usize = 40;
+/// A connection's life where answers are to go on over cuts, in ms: shorter than most long answers.
+const CUT_MS: u32 = 500;
+/// Of answers that go on over cuts, so many at least are compared: a cut may come before the target has begun.
+const OVER_CUTS: usize = 30;
 /// Of so many tokens one may be a tie.
 const TOKENS_A_TIE: f64 = 10_000.0;
 
@@ -157,7 +161,7 @@ async fn axes(places: &Places, chosen: &[&Question], right: &[Answer]) -> Result
             ),
         ),
     ];
-    let mut rows = Vec::new();
+    let mut rows = vec![over_cuts(places, chosen, right).await?];
     for (name, wanted) in axes {
         let pair = Pair::start(places, &wanted).await?;
         pair.policy("fixed-speculate").await?;
@@ -194,6 +198,43 @@ async fn axes(places: &Places, chosen: &[&Question], right: &[Answer]) -> Result
         rows.push(tally.row(&format!("fixed-speculate, {name}")));
     }
     Ok(rows)
+}
+
+/// Answers that may not be finished without the target, so that each goes on when the connection is back.
+async fn over_cuts(places: &Places, chosen: &[&Question], right: &[Answer]) -> Result<Row> {
+    let shape = format!(
+        "[peers.shape]\ncuts = [{{ at-ms = {CUT_MS} }}]\nrepeat-ms = {CUT_MS}\n[peers.shape.up]\ndelay-ms = 10.0\n\
+         [peers.shape.down]\ndelay-ms = 10.0\n"
+    );
+    let wanted = Wanted {
+        shape,
+        ..Wanted::default()
+    };
+    let pair = Pair::start(places, &wanted).await?;
+    pair.policy("fixed-speculate").await?;
+    let exact = json!({ "msao": { "require": "exact" } });
+    let (mut tally, mut refused, mut asked_ms) = (Tally::default(), 0, 0.0);
+    // From the longest on: they are cut most often.
+    let mut order: Vec<_> = chosen.iter().zip(right).enumerate().collect();
+    order.sort_by_key(|(_, (_, right))| std::cmp::Reverse(right.words.len()));
+    for (number, (question, right)) in order.into_iter().take(ASIDE) {
+        let other = answer(&pair, question, 0.8, number, &exact).await?;
+        asked_ms += other.total.as_secs_f64() * 1000.0;
+        if other.is_whole() {
+            tally.compare(right, &other, &format!("question {}", question.id))?;
+        } else {
+            refused += 1;
+        }
+    }
+    let compared = tally.requests;
+    let mut row = tally.row("fixed-speculate, exact, connections cut in mid-answer");
+    row.met &= compared >= OVER_CUTS;
+    row.details.push(format!(
+        "the {ASIDE} longest answers took {:.1} s in all, with a cut each {CUT_MS} ms: some {:.0} cuts; {refused} answers refused",
+        asked_ms / 1000.0,
+        asked_ms / f64::from(CUT_MS)
+    ));
+    Ok(row)
 }
 
 /// Short and long questions of all kinds, evenly.
