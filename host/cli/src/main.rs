@@ -179,7 +179,8 @@ fn run(words: &[OsString]) -> ExitCode {
                 plugins: std::path::absolute(&with.plugins)?,
             };
             // Nodes have other folders.
-            PairAsker::new(places, spec, &std::env::current_dir()?.join(base))
+            let base = std::env::current_dir()?.join(base);
+            PairAsker::new(places, &with.twins, spec, &base)
         }),
         Command::Policy(args) => match args.command {
             PolicyCommand::Author(command) => match command.of_running_node(args.json) {

@@ -87,6 +87,9 @@ pub struct With {
     /// The folder of components that `cargo xtask plugins` makes.
     #[arg(long, value_name = "FOLDER", default_value = "target/plugins")]
     pub plugins: PathBuf,
+    /// The folder where twins are kept; one that a specification names is made there, once.
+    #[arg(long, value_name = "FOLDER", default_value = "target/twins")]
+    pub twins: PathBuf,
 }
 
 /// Say what a folder of results means: report.html, which needs nothing else, and report.md
