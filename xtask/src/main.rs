@@ -98,6 +98,7 @@ enum Command {
     ///   cargo xtask prove engine --device cuda    on a GPU, fetching the CUDA libraries if need be
     ///   cargo xtask prove serving                 speed beside Hugging Face's, which is fetched for it
     ///   cargo xtask prove adaptive                scores, pruning, changing links, the guarantee, tuning: docs/adaptive.md
+    ///   cargo xtask prove bench                   the evaluation against baselines, half an hour: docs/evaluation.md
     ///   cargo xtask prove engine -- --help        what else this proof takes
     #[command(verbatim_doc_comment)]
     Prove {

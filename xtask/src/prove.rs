@@ -27,7 +27,7 @@ pub fn command(places: &Places, name: &str, args: &[String]) -> Result<ExitCode>
     };
     match name {
         "plugins" => drop(plugins::ensure(places)?),
-        "nodes" | "adaptive" => drop(plugins::ensure_rust(places)?),
+        "nodes" | "adaptive" | "bench" => drop(plugins::ensure_rust(places)?),
         _ => {}
     }
     must(build(name).current_dir(&places.root))?;

@@ -11,6 +11,8 @@
 #[cfg(feature = "engine")]
 pub mod adaptive;
 #[cfg(feature = "engine")]
+pub mod evaluation;
+#[cfg(feature = "engine")]
 pub mod hostile;
 #[cfg(feature = "engine")]
 pub mod loading;

@@ -10,7 +10,9 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use msao_bench::proof::{Part, prove};
 use msao_bench::report::Row;
-use msao_bench::{adaptive, hostile, loading, nodes, pair, parity, sampler, serving, speed};
+use msao_bench::{
+    adaptive, evaluation, hostile, loading, nodes, pair, parity, sampler, serving, speed,
+};
 use msao_engine::{Place, Precision};
 
 /// Measures what must be shown: a row a figure, with its aim and whether it is met. Exit code 1 while one is missed.
@@ -31,6 +33,8 @@ enum Proof {
     Nodes(NodesArgs),
     /// Modality sparsity and adaptation: what scores mean, what pruning costs, the guarantee, tuning.
     Adaptive(adaptive::Args),
+    /// The evaluation against baselines, in a grid of at most half an hour: latency, operations, caches, goodput.
+    Bench(evaluation::Args),
     #[command(name = sampler::TOKENS_COMMAND, hide = true)]
     SamplerTokens,
     #[command(name = loading::LOAD_COMMAND, hide = true)]
@@ -141,6 +145,7 @@ fn main() -> ExitCode {
         Proof::Serving(args) => serving(&args),
         Proof::Nodes(args) => nodes(&args),
         Proof::Adaptive(args) => adaptive::run(&args),
+        Proof::Bench(args) => evaluation::run(&args),
         Proof::ServingSpeed {
             dir,
             precision,

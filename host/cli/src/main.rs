@@ -172,15 +172,21 @@ fn run(words: &[OsString]) -> ExitCode {
         Command::Explain(args) => args.run(),
         Command::Top(args) => args.run(),
         Command::Calibrate(args) => args.run(),
-        Command::Bench(args) => args.run(|spec, base, with| {
-            let places = Places {
-                msao: std::env::current_exe()?,
-                models: std::path::absolute(&with.models)?,
-                plugins: std::path::absolute(&with.plugins)?,
-            };
-            // Nodes have other folders.
-            PairAsker::new(places, spec, &std::env::current_dir()?.join(base))
-        }),
+        Command::Bench(args) => {
+            args.run(
+                |spec, base, with| {
+                    let places = Places {
+                        msao: std::env::current_exe()?,
+                        models: std::path::absolute(&with.models)?,
+                        plugins: std::path::absolute(&with.plugins)?,
+                    };
+                    // Nodes have other folders.
+                    let base = std::env::current_dir()?.join(base);
+                    PairAsker::new(places, &with.twins, spec, &base)
+                },
+                msao_rehearse::play,
+            )
+        }
         Command::Policy(args) => match args.command {
             PolicyCommand::Author(command) => match command.of_running_node(args.json) {
                 Some(words) => return run(&[&["msao".into()][..], &words].concat()),

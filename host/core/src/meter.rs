@@ -47,6 +47,10 @@ pub struct PhaseCost {
 pub struct Spent {
     /// Floating-point operations of all phases: a multiply and an add are two.
     pub flops: u64,
+    /// See [`Meter::busy`], in ms.
+    pub busy_ms: f64,
+    /// See [`Meter::activation_bytes`].
+    pub activation_bytes: u64,
     /// See [`Meter::cached_tokens`].
     pub cached_tokens: u64,
     /// See [`Meter::cache_byte_seconds`].
@@ -58,6 +62,9 @@ pub struct Spent {
 pub struct Meter {
     costs: [PhaseCost; 4],
     held: u64,
+    /// Its share of the time in which the model computed: of a pass over several requests as much as it has of the pass's
+    /// rows. So the sum over all requests is no more than the time that passed.
+    pub busy: Duration,
     /// Bytes of the key-value cache at its largest.
     pub cache_bytes: u64,
     /// The cache's blocks integrated over time, in byte-seconds: a block that is begun counts whole, and one that several
@@ -103,6 +110,8 @@ impl Meter {
     pub fn spent(&self) -> Spent {
         Spent {
             flops: self.flops(),
+            busy_ms: self.busy.as_secs_f64() * 1e3,
+            activation_bytes: self.activation_bytes(),
             cached_tokens: self.cached_tokens,
             cache_byte_seconds: self.cache_byte_seconds,
         }
@@ -122,9 +131,15 @@ impl Meter {
         self.slot(phase).flops += flops;
     }
 
-    /// Adds wall-clock time.
+    /// Adds wall-clock time in which the model computed for this request alone.
     pub fn add_time(&mut self, phase: Phase, time: Duration) {
+        self.add_shared_time(phase, time, 1, 1);
+    }
+
+    /// Adds wall-clock time in which the model computed for several requests: `rows` of `all` rows were this one's.
+    pub fn add_shared_time(&mut self, phase: Phase, time: Duration, rows: usize, all: usize) {
         self.slot(phase).time += time;
+        self.busy += time.mul_f64(rows.min(all) as f64 / all.max(1) as f64);
     }
 
     /// Notes an intermediate result of `bytes`, held until the block that made it ends ([`Meter::release_to`]).
@@ -171,6 +186,21 @@ mod tests {
     }
 
     #[test]
+    fn requests_share_the_time_of_a_pass_and_each_has_waited_all_of_it() {
+        let pass = Duration::from_millis(8);
+        let mut meters = [Meter::new(), Meter::new()];
+        for (meter, rows) in meters.iter_mut().zip([1, 3]) {
+            meter.add_shared_time(Phase::Decode, pass, rows, 4);
+            assert_eq!(meter.cost(Phase::Decode).time, pass);
+        }
+        assert_eq!(meters[0].busy, pass / 4);
+        assert_eq!(meters[0].busy + meters[1].busy, pass);
+        // A pass of no rows, or more of one's own than there are, is no reason to make time up.
+        meters[0].add_shared_time(Phase::Decode, pass, 9, 0);
+        assert!(meters[0].busy <= pass / 4);
+    }
+
+    #[test]
     fn cache_is_integrated_over_time() {
         let mut meter = Meter::new();
         meter.keep_cache(900, 1000, Duration::from_millis(500));
@@ -187,8 +217,14 @@ mod tests {
         }
         meter.cached_tokens = 3;
         meter.keep_cache(100, 160, Duration::from_secs(2));
+        meter.add_time(Phase::Vision, Duration::from_millis(5));
+        let mark = meter.mark();
+        meter.hold(Phase::Decode, 70);
+        meter.release_to(mark);
         let expected = Spent {
             flops: 40,
+            busy_ms: 5.0,
+            activation_bytes: 70,
             cached_tokens: 3,
             cache_byte_seconds: 320.0,
         };

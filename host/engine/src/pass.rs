@@ -451,7 +451,8 @@ impl Ran {
         let layers = self.meters.layers.cost(Phase::Decode);
         let logits = self.meters.logits.cost(Phase::Decode);
         for (part, attention) in parts.iter_mut().zip(&self.attention) {
-            let rows = part.rows() as u64;
+            let (own_rows, all_rows) = (part.rows(), all as usize);
+            let rows = own_rows as u64;
             // Every product costs the same for each of its rows: both divisions leave nothing.
             let flops =
                 layers.flops / all * rows + logits.flops / all_wanted * wanted(part) + attention;
@@ -459,7 +460,7 @@ impl Ran {
                 .max(logits.activation_bytes * wanted(part) / all_wanted);
             let meter = &mut part.state.meter;
             meter.add_flops(part.phase, flops);
-            meter.add_time(part.phase, elapsed);
+            meter.add_shared_time(part.phase, elapsed, own_rows, all_rows);
             let mark = meter.mark();
             meter.hold(part.phase, activations);
             meter.release_to(mark);

@@ -280,7 +280,9 @@ impl Probe {
         let before = state.meter.cost(Phase::Prefill).flops;
         tch::no_grad(|| self.step(&mut begun, model, pool, state, prompt))?;
         begun.flops += state.meter.cost(Phase::Prefill).flops - before;
-        begun.seconds += started.elapsed().as_secs_f64();
+        let took = started.elapsed();
+        begun.seconds += took.as_secs_f64();
+        state.meter.busy += took;
         self.report = match begun.next {
             Next::Over => {
                 let [lower, _] = &pool.regions;

@@ -17,6 +17,7 @@ use crate::plan::Plan;
 use crate::report::{self, Met, Outcome, Summary};
 use crate::rows::Results;
 use crate::run::{Asker, Progress, run};
+use crate::simulated::{Compared, PlayArgs, Plays};
 use crate::spec::Spec;
 
 /// What a program that was interrupted ends with, by the shell's custom.
@@ -28,11 +29,12 @@ const REDRAWN: Duration = Duration::from_millis(200);
 /// Between two lines elsewhere.
 const REPEATED: Duration = Duration::from_secs(10);
 
-/// Evaluate policies against each other: run a grid, report on it, compare two runs
+/// Evaluate policies against each other: run a grid, report on it, compare two runs, hold the simulator against one
 ///
 ///   msao bench run configs/bench/quick.toml --out quick
 ///   msao bench report quick
 ///   msao bench compare before after
+///   msao bench simulate quick
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct BenchArgs {
@@ -48,6 +50,7 @@ enum BenchCommand {
     Run(RunArgs),
     Report(ReportArgs),
     Compare(CompareArgs),
+    Simulate(SimulateArgs),
 }
 
 /// Ask everything that a specification wants asked, and keep what it came to
@@ -87,6 +90,9 @@ pub struct With {
     /// The folder of components that `cargo xtask plugins` makes.
     #[arg(long, value_name = "FOLDER", default_value = "target/plugins")]
     pub plugins: PathBuf,
+    /// The folder where twins are kept; one that a specification names is made there, once.
+    #[arg(long, value_name = "FOLDER", default_value = "target/twins")]
+    pub twins: PathBuf,
 }
 
 /// Say what a folder of results means: report.html, which needs nothing else, and report.md
@@ -128,20 +134,43 @@ struct CompareArgs {
     across_machines: bool,
 }
 
+/// Play the cells of a folder in the simulator, and say how far off its mean latencies are
+///
+/// Questions are made of what rows say, links and policies are the folder's own; how fast models are says the profile. The answer
+/// names what is assumed. What is simulated stands in no report and is never ranked.
+///
+///   msao bench simulate quick
+///   msao bench simulate quick --profile here.toml --draft draft --target target
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+struct SimulateArgs {
+    /// A folder of `msao bench run`.
+    #[arg(value_name = "FOLDER")]
+    folder: PathBuf,
+    /// The folder that the specification's traces of links are seen from: its own.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    base: PathBuf,
+    #[command(flatten)]
+    with: PlayArgs,
+}
+
 impl BenchArgs {
     /// Runs the command. `make` makes what asks: it gets the specification, the folder that its files are seen from, and where the
-    /// rest lies, and is called only where something is to be asked.
+    /// rest lies, and is called only where something is to be asked. `play` is who simulates: it gets results, the folder that
+    /// traces are seen from, and where the rest lies.
     ///
     /// # Errors
     /// What went wrong and what to do about it, unless `--json` has told it. Being interrupted is no error: the exit code says so.
     pub fn run<A: Asker>(
         &self,
         make: impl FnOnce(&Spec, &Path, &With) -> anyhow::Result<A>,
+        play: impl FnOnce(&Results, &Path, &PlayArgs) -> anyhow::Result<Plays>,
     ) -> anyhow::Result<ExitCode> {
         let told = match &self.command {
             BenchCommand::Run(args) => args.run(make, self.json),
             BenchCommand::Report(args) => args.run(self.json),
             BenchCommand::Compare(args) => args.run(self.json),
+            BenchCommand::Simulate(args) => args.run(play, self.json),
         };
         match told {
             Err(error) if self.json => {
@@ -294,6 +323,24 @@ impl CompareArgs {
         } else {
             ExitCode::SUCCESS
         })
+    }
+}
+
+impl SimulateArgs {
+    fn run(
+        &self,
+        play: impl FnOnce(&Results, &Path, &PlayArgs) -> anyhow::Result<Plays>,
+        json: bool,
+    ) -> anyhow::Result<ExitCode> {
+        let results = Results::read(&self.folder)?;
+        let plays = play(&results, &self.base, &self.with)?;
+        let found = Compared::of(&results, &plays);
+        if json {
+            print(&format!("{}\n", serde_json::to_string(&found)?))?;
+        } else {
+            print(&found.text())?;
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -24,6 +24,7 @@ mod random;
 pub mod report;
 pub mod rows;
 pub mod run;
+pub mod simulated;
 pub mod spec;
 pub mod stats;
 pub mod trace;

@@ -256,6 +256,8 @@ impl<'a> Weighing<'a> {
     /// The arms of a row with the target. `drafts`: it has a draft model beside it. `speculates`: it verifies this
     /// node's drafts.
     fn peer(&mut self, row: &Row, drafts: bool, speculates: bool) {
+        let speculation = self.settings.speculation;
+        let (drafts, speculates) = (drafts && speculation, speculates && speculation);
         let machine = &row.machine;
         let known = [Route::Cloud, Route::CloudDraft, Route::Speculate]
             .map(|route| self.cells.arm(row.row, route));

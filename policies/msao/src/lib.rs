@@ -26,6 +26,10 @@
 //! sure enough in confident mode, leaves an answer to the target whose drafts do not stand, and finishes without a peer
 //! that is lost.
 //!
+//! **For comparison** two of its parts can be switched off. Without `speculation` no target is asked to verify drafts, be
+//! they from here or from a draft model beside it; without `calibration` nothing that was learned is used. It is learned
+//! all the same.
+//!
 //! **`observe`** ([`learn`]) compares what became of it with what was predicted.
 //!
 //! A plan is a few thousand instructions: nothing but `+ - * /` and comparisons, each node looked at once, cells walked
@@ -96,6 +100,26 @@ parameters! {
         length_weight: f64,
         length_prior: f64,
         acceptance_prior: f64,
+        speculation: bool,
+        calibration: bool,
+    }
+}
+
+impl Settings {
+    /// What a request is planned from: without calibration nothing was ever learned. `nothing` is what is known then.
+    pub(crate) fn input<'a>(
+        &self,
+        input: &PlanInput<'a>,
+        nothing: &'a Calibration,
+    ) -> PlanInput<'a> {
+        PlanInput {
+            calibration: if self.calibration {
+                input.calibration
+            } else {
+                nothing
+            },
+            ..*input
+        }
     }
 }
 
@@ -181,6 +205,8 @@ pub(crate) fn within(value: f64, low: f64, high: f64) -> f64 {
 impl Policy for Msao {
     fn plan(input: &PlanInput) -> Decision {
         let settings = Settings::read(input.params);
+        let nothing = Calibration::default();
+        let input = &settings.input(input, &nothing);
         let weighed = arms::weigh(input, &settings);
         let Some(chosen) = choice::choose(&weighed, input, &settings) else {
             return Decision::Run(planning::nothing());

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use msao_plugin::{Part, PartPlan, Plan, PlanInput, Rest, Route, Treatment, modality};
+use msao_plugin::{Calibration, Part, PartPlan, Plan, PlanInput, Rest, Route, Treatment, modality};
 
 use crate::Settings;
 use crate::arms::{Arm, Weighed, weigh};
@@ -150,6 +150,8 @@ fn decided(plan: &Plan, weighed: &Weighed) -> Option<String> {
 /// All ways that there are, the best first; what is kept; and what decided.
 pub(crate) fn explain(input: &PlanInput, plan: &Plan) -> String {
     let settings = Settings::read(input.params);
+    let nothing = Calibration::default();
+    let input = &settings.input(input, &nothing);
     let mut weighed = weigh(input, &settings);
     let media = &weighed.media;
     let mut words = format!(

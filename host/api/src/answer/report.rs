@@ -61,6 +61,10 @@ pub struct NodeCost {
     pub flops: f64,
     /// Bytes of keys and values, each times the seconds that they were held.
     pub cache_byte_seconds: f64,
+    /// Time in which its models computed for it, ms; of a pass over several answers its share.
+    pub busy_ms: f64,
+    /// Most bytes of intermediate results that one of them held for it at once.
+    pub activation_bytes: u64,
 }
 
 /// What became of one image, clip or sound.
@@ -113,7 +117,7 @@ const HEADER_ITEMS: usize = 16;
 
 impl Report {
     /// The report of an outcome. `route` is the outcome's, as the word for its number. Whether it was audited, what is outside
-    /// a budget, and what caches held is for the caller to fill in.
+    /// a budget, and what nodes took beside operations is for the caller to fill in.
     pub fn of(
         route: Route,
         generation: GenerationId,
@@ -139,11 +143,11 @@ impl Report {
             cost: Cost {
                 edge: NodeCost {
                     flops: outcome.edge_flops,
-                    cache_byte_seconds: 0.0,
+                    ..NodeCost::default()
                 },
                 cloud: NodeCost {
                     flops: outcome.cloud_flops,
-                    cache_byte_seconds: 0.0,
+                    ..NodeCost::default()
                 },
                 probe_ms: outcome.probe_ms,
                 upload_ms: outcome.upload_ms,

@@ -101,6 +101,8 @@ fn report() -> Report {
         ..report
     };
     report.cost.cloud.cache_byte_seconds = 1.5;
+    report.cost.edge.busy_ms = 7.5;
+    report.cost.cloud.activation_bytes = 4096;
     report
 }
 
@@ -126,8 +128,8 @@ const REPORT: &str = r#"{
   "bytes_down": 420,
   "degraded": true,
   "cost": {
-    "edge": {"flops": 2500000000.0, "cache_byte_seconds": 0.0},
-    "cloud": {"flops": 7.5e11, "cache_byte_seconds": 1.5},
+    "edge": {"flops": 2500000000.0, "cache_byte_seconds": 0.0, "busy_ms": 7.5, "activation_bytes": 0},
+    "cloud": {"flops": 7.5e11, "cache_byte_seconds": 1.5, "busy_ms": 0.0, "activation_bytes": 4096},
     "probe_ms": 6.5,
     "upload_ms": 12.25,
     "queue_ms": 0.5

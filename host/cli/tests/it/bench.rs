@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use msao_evaluate::rows::{Class, Results, Route, Status};
+use msao_evaluate::rows::{Class, Results, Route, Row, Status};
 use msao_hostile::build::{Core, Decision};
 use serde_json::Value;
 
@@ -85,6 +85,8 @@ fn run(folder: &Path) -> Output {
         "small",
         "--plugins",
         "plugins",
+        "--twins",
+        "twins",
     ];
     msao(folder, &[&arguments[..], &["--models", models]].concat())
 }
@@ -113,6 +115,8 @@ fn a_grid_is_asked_scored_and_reported() {
         );
         assert!(it.flops_cloud > Some(0.0), "{it:?}");
         assert!(it.cache_byte_seconds_cloud > Some(0.0), "{it:?}");
+        assert!(it.busy_cloud_ms > Some(0.0), "{it:?}");
+        assert!(it.activation_bytes_cloud > Some(0), "{it:?}");
         assert!(it.bytes_up > Some(0) && it.bytes_down > Some(0), "{it:?}");
         let (route, drafts) = match row.key.policy.as_str() {
             "cloud-only" => (Route::Cloud, false),
@@ -124,11 +128,35 @@ fn a_grid_is_asked_scored_and_reported() {
             drafts || (it.flops_edge, it.drafted) == (Some(0.0), Some(0)),
             "{it:?}"
         );
+        assert!(drafts || it.busy_edge_ms == Some(0.0), "{it:?}");
+        // Whoever has drafted has computed.
+        assert!(
+            it.drafted == Some(0) || it.busy_edge_ms > Some(0.0),
+            "{it:?}"
+        );
         drafted += it.drafted.unwrap();
         // Due, or when a client was free.
         assert_eq!(it.arrival_ms.is_some(), row.key.arrival != "closed-2");
     }
     assert!(drafted > 0);
+    for policy in ["cloud-only", "speculate"] {
+        for arrival in ["closed-2", "poisson-20"] {
+            // Requests that share passes share their time: a model is never busier than the clock.
+            let rows = results.rows.iter();
+            let of = |it: &&Row| it.key.policy == policy && it.key.arrival == arrival;
+            let (mut busy_ms, mut end_ms) = (0.0, 0.0_f64);
+            for row in rows.filter(of) {
+                let it = &row.measured;
+                busy_ms += it.busy_cloud_ms.unwrap();
+                let due_ms = it.arrival_ms.or(it.sent_ms).unwrap();
+                end_ms = end_ms.max(due_ms + it.total_ms.unwrap());
+            }
+            assert!(
+                busy_ms <= end_ms,
+                "{policy}, {arrival}: {busy_ms} of {end_ms}"
+            );
+        }
+    }
     // What is exact says the same about the same question, and scores the same.
     let scores = |policy: &str| -> Vec<(String, u32, Option<f64>)> {
         let rows = results.rows.iter().filter(|row| row.key.policy == policy);
@@ -174,7 +202,57 @@ fn what_is_not_there_is_named_before_anything_starts() {
     without("\"mixed\"", "\"smell\"");
     refused("workload = \"smell\"");
     without("pair = \"demo\"", "pair = { twin = \"large\" }");
-    refused("twin = \"large\"");
+    refused("twin = \"large\" }: there is no such twin; allowed: demo, 0.5b");
     without("set = \"demo\"", "set = \"vqav2\"\nfolder = \"nowhere\"");
     refused("nowhere");
+}
+
+/// Random weights in the shape of the demo target: they have speed, and nothing that they say is judged.
+#[test]
+fn twins_are_made_once_and_asked_without_a_word_about_accuracy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::create_dir(path.join("plugins")).unwrap();
+    plugins(&path.join("plugins"));
+    let spec = SPEC.replace("pair = \"demo\"", "pair = { twin = \"demo\" }");
+    // What an interrupted run has left is no twin.
+    std::fs::create_dir_all(path.join("twins/demo.new/target")).unwrap();
+    std::fs::write(path.join("small.toml"), &spec).unwrap();
+    let told = run(path);
+    let errors = String::from_utf8_lossy(&told.stderr);
+    assert!(told.status.success(), "{errors}");
+    let made = path.join("twins/demo/twin.json");
+    let first = std::fs::metadata(&made).unwrap().modified().unwrap();
+    assert!(!path.join("twins/demo.new").exists());
+
+    let results = Results::read(&path.join("small")).unwrap();
+    assert_eq!(results.rows.len(), 2 * 2 * 8);
+    let (mut drafted, mut accepted) = (0, 0);
+    for row in &results.rows {
+        let it = &row.measured;
+        assert_eq!(it.status, Status::Answered, "{}", it.error);
+        assert_eq!((it.score, it.parsed), (None, None));
+        assert!(it.flops_cloud > Some(0.0) && it.tokens > Some(0), "{it:?}");
+        drafted += it.drafted.unwrap();
+        accepted += it.accepted.unwrap();
+    }
+    // The draft model is the target's first layer, and agrees with it mostly: with any other nothing would stand.
+    assert!(
+        drafted > 0 && 2 * accepted > drafted,
+        "{accepted} of {drafted}"
+    );
+    let told = msao(path, &["report", "small", "--json"]);
+    let summary: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(summary["aims"], serde_json::json!([]));
+    assert_ne!(summary["duels"][0]["outcome"], "unranked", "{summary}");
+
+    // More repeats of the same: the twin is there.
+    std::fs::write(
+        path.join("small.toml"),
+        spec.replace("repeats = 1", "repeats = 2"),
+    )
+    .unwrap();
+    assert!(run(path).status.success());
+    let again = std::fs::metadata(&made).unwrap().modified().unwrap();
+    assert_eq!(first, again);
 }

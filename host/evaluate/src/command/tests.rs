@@ -1,7 +1,9 @@
 use clap::{CommandFactory as _, Parser};
 
 use super::*;
+use crate::plan::{Cell, Purpose};
 use crate::run::tests::{SPEC, Simulated};
+use crate::simulated::Played;
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -9,11 +11,41 @@ struct Cli {
     bench: BenchArgs,
 }
 
+/// The first policy's cells take half as long again when they are played, all others are not answered.
+fn played(results: &Results) -> anyhow::Result<Plays> {
+    let analysis = report::Analysis::of(results);
+    let spec = analysis.spec();
+    let mut plays = Plays::default();
+    for block in analysis.blocks() {
+        for (number, policy) in spec.policies.iter().enumerate() {
+            let mean_ms = analysis
+                .figures(&block, &policy.name)
+                .unwrap()
+                .mean("total_ms");
+            plays.cells.push(Played {
+                cell: Cell {
+                    purpose: Purpose::Timed,
+                    data: block.data.clone(),
+                    link: block.link.clone(),
+                    arrival: block.arrival.clone(),
+                    policy: policy.name.clone(),
+                },
+                asked: 3,
+                answered: if number == 0 { 3 } else { 0 },
+                mean_ms: mean_ms.map(|it| 1.5 * it).filter(|_| number == 0),
+            });
+        }
+    }
+    plays.assumed.push("all of it".to_owned());
+    Ok(plays)
+}
+
 fn command(args: &[&str]) -> anyhow::Result<ExitCode> {
     let all = ["bench"].iter().chain(args);
-    Cli::try_parse_from(all)?
-        .bench
-        .run(|_, _, _| Ok(Simulated::default()))
+    Cli::try_parse_from(all)?.bench.run(
+        |_, _, _| Ok(Simulated::default()),
+        |results, _, _| played(results),
+    )
 }
 
 #[test]
@@ -47,6 +79,22 @@ fn the_whole_way() {
         command(&["compare", &out, &other]).unwrap(),
         ExitCode::SUCCESS
     );
+    assert_eq!(command(&["simulate", &out]).unwrap(), ExitCode::SUCCESS);
+    let results = Results::read(Path::new(&out)).unwrap();
+    let found = Compared::of(&results, &played(&results).unwrap());
+    // Only what was answered both times is compared.
+    assert!((found.mean_error_percent.unwrap() - 50.0).abs() < 1e-9);
+    let compared = found.cells.iter().filter(|it| it.error_percent.is_some());
+    assert!(compared.count() < found.cells.len());
+    let text = found.text();
+    assert!(
+        text.contains(": +50.0%\n") && text.contains(": -; simulated unanswered: 3\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("off by 50.0% in the mean") && text.ends_with("assumed: all of it\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -74,9 +122,10 @@ fn what_goes_wrong_is_told() {
         folder.path().join("out").display().to_string(),
     );
     let args = Cli::try_parse_from(["bench", "run", &spec, "--out", &out]).unwrap();
-    let told = args
-        .bench
-        .run(|_, _, _| anyhow::bail!("no engine") as anyhow::Result<Simulated>);
+    let told = args.bench.run(
+        |_, _, _| anyhow::bail!("no engine") as anyhow::Result<Simulated>,
+        |_, _, _| anyhow::bail!("no simulator"),
+    );
     assert_eq!(told.unwrap_err().to_string(), "no engine");
     assert!(!Path::new(&out).exists());
 }

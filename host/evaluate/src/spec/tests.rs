@@ -229,7 +229,7 @@ fn the_examples_are_in_order() {
         }
     }
     names.sort();
-    for wanted in ["ablations", "paper-demo", "paper-twin", "quick"] {
+    for wanted in ["ablations", "paper-demo", "paper-twin", "prove", "quick"] {
         assert!(names.iter().any(|it| it == wanted), "{names:?}");
     }
 }

@@ -26,6 +26,10 @@ pub struct Charges {
     pub cached_tokens: Option<u64>,
     /// Bytes of keys and values times the seconds for which they were held.
     pub cache_byte_seconds: f64,
+    /// Time in which a model computed for it, in ms.
+    pub busy_ms: f64,
+    /// Most bytes of intermediate results at once.
+    pub activation_bytes: u64,
 }
 
 impl Charges {
@@ -33,6 +37,8 @@ impl Charges {
         // As floating-point numbers they cannot overflow, whatever is told.
         self.flops += cost.target_flops as f64 + cost.draft_flops as f64;
         self.cache_byte_seconds += cost.cache_byte_seconds;
+        self.busy_ms += cost.busy_ms;
+        self.activation_bytes = self.activation_bytes.max(cost.activation_bytes);
         self.cached_tokens
             .get_or_insert(u64::from(cost.cached_tokens));
     }
@@ -48,6 +54,8 @@ impl Bill {
                 known.draft_flops = known.draft_flops.max(told.draft_flops);
                 known.cached_tokens = known.cached_tokens.max(told.cached_tokens);
                 known.cache_byte_seconds = known.cache_byte_seconds.max(told.cache_byte_seconds);
+                known.busy_ms = known.busy_ms.max(told.busy_ms);
+                known.activation_bytes = known.activation_bytes.max(told.activation_bytes);
             }
             None => {
                 if self.accounts.len() == MOST
@@ -83,6 +91,8 @@ mod tests {
             draft_flops,
             cached_tokens,
             cache_byte_seconds: target_flops as f64,
+            busy_ms: draft_flops as f64,
+            activation_bytes: target_flops,
         }
     }
 
@@ -101,7 +111,7 @@ mod tests {
         }
         let total = bill.total();
         assert_eq!((total.flops, total.cached_tokens), (320.0, Some(30)));
-        assert_eq!(total.cache_byte_seconds, 300.0);
+        assert_eq!((total.cache_byte_seconds, total.busy_ms), (300.0, 20.0));
     }
 
     #[test]
@@ -112,7 +122,7 @@ mod tests {
         bill.take(told(2, 70, 0, 40));
         bill.take(told(1, 150, 0, 0));
         let total = bill.total();
-        assert_eq!(total.flops, 220.0);
+        assert_eq!((total.flops, total.activation_bytes), (220.0, 150));
         // What the second found read was read for this very answer.
         assert_eq!(total.cached_tokens, Some(0));
     }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use msao_api::{ApiError, ItemReport, Piece, PromptTokens, Report, Retention, Usage};
+use msao_api::{ApiError, ItemReport, NodeCost, Piece, PromptTokens, Report, Retention, Usage};
 use msao_core::chat::Modality;
 use msao_core::digest::Digest;
 use msao_core::meter::Spent;
@@ -399,6 +399,8 @@ impl Running {
         for here in driven.iter().filter_map(|driven| driven.here) {
             spent.flops = spent.flops.saturating_add(here.flops);
             spent.cache_byte_seconds += here.cache_byte_seconds;
+            spent.busy_ms += here.busy_ms;
+            spent.activation_bytes = spent.activation_bytes.max(here.activation_bytes);
         }
         self.planned.looked = Some(spent);
         self.waits = false;
@@ -471,15 +473,19 @@ impl Running {
                 &outcome,
             )
         };
-        {
-            let held = |of: fn(&Driven) -> f64| driven.iter().map(of).sum::<f64>();
-            let (looked_here, looked_there) = self.looked(&driven);
-            report.cost.edge.cache_byte_seconds =
-                held(|it| it.here.map_or(0.0, |here| here.cache_byte_seconds))
-                    + looked_here.cache_byte_seconds;
-            report.cost.cloud.cache_byte_seconds =
-                held(|it| it.there.cache_byte_seconds) + looked_there.cache_byte_seconds;
+        let (looked_here, looked_there) = self.looked(&driven);
+        let here = driven.iter().filter_map(|driven| driven.here);
+        for spent in here.chain([looked_here]) {
+            let of = (spent.cache_byte_seconds, spent.busy_ms);
+            took(&mut report.cost.edge, of, spent.activation_bytes);
         }
+        let there = driven.iter().map(|driven| driven.there);
+        for it in there {
+            let of = (it.cache_byte_seconds, it.busy_ms);
+            took(&mut report.cost.cloud, of, it.activation_bytes);
+        }
+        let of = (looked_there.cache_byte_seconds, looked_there.busy_ms);
+        took(&mut report.cost.cloud, of, looked_there.activation_bytes);
         let cached_tokens = cached(route, &driven);
         let usage = usage(planned, cached_tokens, outcome.tokens);
         node.took(now_ms - planned.asked.arrived_ms);
@@ -708,6 +714,13 @@ impl Running {
         counters.fill(&mut outcome);
         outcome
     }
+}
+
+/// Adds what one seat of a node took to what the node did: byte-seconds and ms add up, the most at once does not.
+fn took(cost: &mut NodeCost, (byte_seconds, busy_ms): (f64, f64), activation_bytes: u64) {
+    cost.cache_byte_seconds += byte_seconds;
+    cost.busy_ms += busy_ms;
+    cost.activation_bytes = cost.activation_bytes.max(activation_bytes);
 }
 
 /// What of a prompt goes to the target, and how the draft model reads it; both made when they are first needed, and as often as

@@ -61,6 +61,8 @@ impl Account {
             draft_flops: draft.flops,
             cached_tokens: u32::try_from(self.target.cached_tokens).unwrap_or(u32::MAX),
             cache_byte_seconds: self.target.cache_byte_seconds + draft.cache_byte_seconds,
+            busy_ms: self.target.busy_ms + draft.busy_ms,
+            activation_bytes: self.target.activation_bytes.max(draft.activation_bytes),
         })
     }
 }
@@ -103,11 +105,15 @@ mod tests {
         let mut account = Account::new(Arc::clone(&beside));
         *beside.lock().unwrap() = Spent {
             flops: 7,
+            busy_ms: 0.25,
+            activation_bytes: 60,
             cached_tokens: 900,
             cache_byte_seconds: 0.5,
         };
         account.charge(Spent {
             flops: 100,
+            busy_ms: 2.0,
+            activation_bytes: 50,
             cached_tokens: 30,
             cache_byte_seconds: 1.0,
         });
@@ -115,6 +121,8 @@ mod tests {
         assert_eq!((cost.target_flops, cost.draft_flops), (100, 7));
         // The answer is the target's, and so is what was read before.
         assert_eq!(cost.cached_tokens, 30);
-        assert_eq!(cost.cache_byte_seconds, 1.5);
+        assert_eq!((cost.cache_byte_seconds, cost.busy_ms), (1.5, 2.25));
+        // Each computes by itself: what they hold at once need not meet.
+        assert_eq!(cost.activation_bytes, 60);
     }
 }

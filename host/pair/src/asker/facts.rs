@@ -9,17 +9,17 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use msao_core::digest::Digest;
 use msao_evaluate::manifest::Facts;
-use msao_evaluate::spec::Spec;
+use msao_evaluate::spec::{Pair, Spec};
 use sha2::{Digest as _, Sha256};
 
+use super::{Models, twin};
 use crate::pair::Places;
 
-pub(super) fn facts(places: &Places, spec: &Spec, base: &Path) -> Result<Facts> {
+pub(super) fn facts(places: &Places, models: &Models, spec: &Spec, base: &Path) -> Result<Facts> {
     let mut digests = BTreeMap::new();
     digests.insert("msao".to_owned(), of_file(&places.msao)?);
-    for model in ["demo-draft", "demo-target"] {
-        let folder = places.models.join(model);
-        digests.insert(format!("models/{model}"), of_folder(&folder, true)?);
+    for (role, folder) in [("draft", &models.draft), ("target", &models.target)] {
+        digests.insert(format!("models/{role}"), of_folder(folder, true)?);
     }
     let components: BTreeSet<&String> = (spec.policies.iter())
         .flat_map(|it| [Some(&it.policy), it.postprocessor.as_ref()])
@@ -45,14 +45,18 @@ pub(super) fn facts(places: &Places, spec: &Spec, base: &Path) -> Result<Facts> 
             of_folder(&folder, data.folder.is_none())?,
         );
     }
+    let mut emulated = vec![
+        "both nodes are processes of this machine, the edge on core 0, the cloud on core 1, the client on any".to_owned(),
+        "links are shaped within the edge's process: bandwidth, delay and jitter; no packet is lost".to_owned(),
+    ];
+    if let Pair::Twin(name) = &spec.pair {
+        emulated.push(twin::told(name));
+    }
     Ok(Facts {
         commit: commit().unwrap_or_else(|| "not in a checkout".to_owned()),
         versions: BTreeMap::from([("msao".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
         digests,
-        emulated: vec![
-            "both nodes are processes of this machine, the edge on core 0, the cloud on core 1, the client on any".to_owned(),
-            "links are shaped within the edge's process: bandwidth, delay and jitter; no packet is lost".to_owned(),
-        ],
+        emulated,
     })
 }
 

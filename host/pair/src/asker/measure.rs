@@ -45,6 +45,8 @@ fn input_audio(data: &str, format: &str) -> Value {
 /// A request that was sent.
 pub(super) struct Asked<'a> {
     pub data: &'a Item,
+    /// Its answers mean something: those of random weights do not.
+    pub judged: bool,
     /// Since the turn's first that counts might be asked; none where it was sent when a client was free.
     pub due_ms: Option<f64>,
     /// Since the same moment.
@@ -132,11 +134,11 @@ fn answered(asked: &Asked, row: Measured, answer: &Answer) -> Measured {
         let rank = (gaps.len() as f64 * share).ceil() as usize;
         gaps.get(rank.saturating_sub(1)).copied()
     };
-    let scored = score(asked.data, &answer.text);
+    let scored = (asked.judged).then(|| score(asked.data, &answer.text));
     Measured {
         status: Status::Answered,
-        score: Some(scored.value),
-        parsed: Some(scored.parsed),
+        score: scored.as_ref().map(|it| it.value),
+        parsed: scored.as_ref().map(|it| it.parsed),
         route,
         class,
         degraded: report.get("degraded").and_then(Value::as_bool),
@@ -154,6 +156,10 @@ fn answered(asked: &Asked, row: Measured, answer: &Answer) -> Measured {
         flops_cloud: number("/cost/cloud/flops"),
         cache_byte_seconds_edge: number("/cost/edge/cache_byte_seconds"),
         cache_byte_seconds_cloud: number("/cost/cloud/cache_byte_seconds"),
+        activation_bytes_edge: count("/cost/edge/activation_bytes"),
+        activation_bytes_cloud: count("/cost/cloud/activation_bytes"),
+        busy_edge_ms: number("/cost/edge/busy_ms"),
+        busy_cloud_ms: number("/cost/cloud/busy_ms"),
         probe_ms: number("/cost/probe_ms"),
         drafted: small("/drafted_tokens"),
         accepted: small("/accepted_tokens"),

@@ -8,6 +8,7 @@
 mod facts;
 mod measure;
 mod sets;
+mod twin;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -43,6 +44,7 @@ pub struct PairAsker {
     places: Places,
     spec: Spec,
     base: PathBuf,
+    models: Models,
     sets: HashMap<String, Arc<Loaded>>,
     runtime: tokio::runtime::Runtime,
     /// What edges have learned, a folder for each link, and in it one for each policy.
@@ -50,16 +52,12 @@ pub struct PairAsker {
 }
 
 impl PairAsker {
-    /// Reads the data sets. `base`: what the specification's files are seen from.
+    /// Reads the data sets, and makes a twin that is not there yet. `base`: what the specification's files are seen from.
+    /// `twins`: where twins are kept.
     ///
     /// # Errors
-    /// A data set cannot be read or drawn from, a component is not there, or the pair is none that can be asked.
-    pub fn new(places: Places, spec: &Spec, base: &Path) -> Result<PairAsker> {
-        if let spec::Pair::Twin(name) = &spec.pair {
-            bail!(
-                "pair = {{ twin = \"{name}\" }}: twins cannot be asked by `msao bench run` yet; use pair = \"demo\""
-            );
-        }
+    /// A data set cannot be read or drawn from, a component is not there, or the twin cannot be made.
+    pub fn new(places: Places, twins: &Path, spec: &Spec, base: &Path) -> Result<PairAsker> {
         for policy in &spec.policies {
             let names = [Some(&policy.policy), policy.postprocessor.as_ref()];
             for name in names.into_iter().flatten() {
@@ -79,8 +77,17 @@ impl PairAsker {
                 .with_context(|| format!("data \"{}\"", data.name))?;
             sets.insert(data.name.clone(), Arc::new(loaded));
         }
+        // What takes longest comes last.
+        let models = match &spec.pair {
+            spec::Pair::Demo => Models {
+                draft: places.models.join("demo-draft"),
+                target: places.models.join("demo-target"),
+            },
+            spec::Pair::Twin(name) => twin::made(&places, twins, name)?,
+        };
         Ok(PairAsker {
             places,
+            models,
             spec: spec.clone(),
             base: base.to_owned(),
             sets,
@@ -95,6 +102,8 @@ impl PairAsker {
     /// A pair with the turn's link, and the turn's policy in force; the component's digest.
     async fn start(&self, turn: &Turn) -> Result<(Pair, Value)> {
         let wanted = Wanted {
+            draft: Some(self.models.draft.clone()),
+            target: Some(self.models.target.clone()),
             held: HELD.to_owned(),
             shape: shape(&turn.link, &self.base),
             state: Some(
@@ -180,6 +189,7 @@ impl PairAsker {
             Ok((data, body))
         };
         let api = pair.edge.api;
+        let judged = !turn.pair.is_twin();
         let (warm, counted): (Vec<_>, Vec<_>) = items.iter().partition(|item| item.warm);
         for item in warm {
             let (_, body) = question(item)?;
@@ -214,7 +224,7 @@ impl PairAsker {
                     let Some((item, data, body)) = next else {
                         return;
                     };
-                    let answer = one(api, began, &item, &data, &body).await;
+                    let answer = one(api, began, &item, &data, judged, &body).await;
                     // Whoever does not listen any more has been told to end.
                     let _gone = tell.send((item, answer));
                 }
@@ -246,12 +256,18 @@ impl PairAsker {
 
 impl Asker for PairAsker {
     fn facts(&mut self) -> Result<Facts> {
-        facts::facts(&self.places, &self.spec, &self.base)
+        facts::facts(&self.places, &self.models, &self.spec, &self.base)
     }
 
     fn turn(&mut self, turn: &Turn, items: &[ItemRef], sink: &mut Sink) -> Result<()> {
         self.runtime.block_on(self.ask(turn, items, sink))
     }
+}
+
+/// The folders of the models that are asked.
+struct Models {
+    draft: PathBuf,
+    target: PathBuf,
 }
 
 /// A request without an answer.
@@ -279,6 +295,7 @@ async fn one(
     began: Instant,
     item: &ItemRef,
     data: &Item,
+    judged: bool,
     body: &Value,
 ) -> (Measured, Option<Value>) {
     if let Some(ms) = item.at_ms {
@@ -291,6 +308,7 @@ async fn one(
     let generation = generation.and_then(|answer| answer.report.get("generation").cloned());
     let asked = Asked {
         data,
+        judged,
         due_ms: item.at_ms,
         sent_ms,
     };

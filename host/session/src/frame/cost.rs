@@ -29,6 +29,21 @@ pub struct Cost {
     /// Bytes of keys and values that were held for it, times the seconds for which they were; of both models.
     #[serde(default)]
     pub cache_byte_seconds: f64,
+    /// Time in which either model computed for it, in ms.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub busy_ms: f64,
+    /// Most bytes of intermediate results that one of them held for it at once.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub activation_bytes: u64,
+}
+
+/// What is not counted is not told, as before it could be.
+fn is_nothing(value: &f64) -> bool {
+    *value == 0.0
+}
+
+fn is_none(value: &u64) -> bool {
+    *value == 0
 }
 
 impl Cost {
@@ -38,6 +53,12 @@ impl Cost {
             "cache_byte_seconds",
             "finite and not negative",
             duration(self.cache_byte_seconds),
+        )?;
+        must(
+            Kind::Cost,
+            "busy_ms",
+            "finite and not negative",
+            duration(self.busy_ms),
         )
     }
 }

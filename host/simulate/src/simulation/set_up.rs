@@ -213,6 +213,8 @@ fn cost_bytes() -> u64 {
         draft_flops: 0,
         cached_tokens: 0,
         cache_byte_seconds: 0.5,
+        busy_ms: 0.5,
+        activation_bytes: 1 << 40,
     });
     let mut bytes = Vec::new();
     let written = encode(&frame, limits::NEWEST, &mut bytes);

@@ -12,9 +12,9 @@ mod steps;
 mod trials;
 
 const MANIFEST: &str = include_str!("../../policy.toml");
-const PARAMS: [f64; 29] = [
+const PARAMS: [f64; 31] = [
     10_000.0, 0.0, 5000.0, 1.0, 0.08, 0.25, 0.3, 4.0, 4.0, 3.0, 0.98, 0.3, 8.0, 0.1, 0.5, 0.05,
-    0.0, 80.0, 1.0, 0.05, 64.0, 0.2, 2.0, 0.05, 0.2, 64.0, 0.1, 0.25, 0.7,
+    0.0, 80.0, 1.0, 0.05, 64.0, 0.2, 2.0, 0.05, 0.2, 64.0, 0.1, 0.25, 0.7, 1.0, 1.0,
 ];
 
 fn settings() -> Settings {
@@ -120,7 +120,12 @@ fn the_manifest_names_what_the_code_reads() {
     assert_eq!(named, Settings::NAMES);
     let defaults: Vec<f64> = MANIFEST
         .lines()
-        .filter_map(|line| line.strip_prefix("default = ")?.parse().ok())
+        .filter_map(|line| line.strip_prefix("default = "))
+        .filter_map(|value| match value {
+            "true" => Some(1.0),
+            "false" => Some(0.0),
+            number => number.parse().ok(),
+        })
         .collect();
     assert_eq!(defaults, PARAMS);
     let reasons: Vec<&str> = listed("[[reason]]").collect();

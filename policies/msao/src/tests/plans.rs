@@ -345,3 +345,39 @@ fn it_says_why() {
     let words = Msao::explain(&nothing.input(), &planned(&nothing));
     assert!(words.ends_with("Nothing that may answer is up."));
 }
+
+#[test]
+fn without_speculation_targets_answer_alone() {
+    let fast = |params: &[f64]| scene().params(params).peer(verifier);
+    assert_eq!(way(&fast(&PARAMS)).0, Route::Speculate);
+    let without = with(&[("speculation", 0.0)]);
+    // Nothing is declined that there is not.
+    assert_eq!(way(&fast(&without)), (Route::Cloud, 1, reason::QUICKEST));
+    let both = scene().params(&without).peer(|peer| peer.acceptance = 0.9);
+    assert_eq!(way(&both), (Route::Cloud, 1, reason::QUICKEST));
+    let plan = planned(&both);
+    assert_eq!(
+        (term(&plan, "speculate"), term(&plan, "cloud-draft")),
+        (-1.0, -1.0)
+    );
+    let words = Msao::explain(&both.input(), &plan);
+    assert!(!words.contains("drafts"), "{words}");
+}
+
+#[test]
+fn without_calibration_it_decides_as_if_nothing_had_been_learned() {
+    use crate::cells::{REQUESTS, first, rest};
+    let cells = [
+        (REQUESTS, 0.0, 500.0),
+        (first(1, Route::Cloud), 4.0, 200.0),
+        (rest(1, Route::Cloud), 4.0, 200.0),
+    ];
+    let alone = || scene().peer(|peer| peer.can = capability::TARGET);
+    let without = with(&[("calibration", 0.0), ("explore", 0.5)]);
+    let taught = planned(&learned(alone().params(&without), &cells));
+    assert_eq!(taught, planned(&alone().params(&without)));
+    let corrected = planned(&learned(alone(), &cells));
+    assert!(term(&corrected, "first-off") > 1.5 && term(&taught, "first-off") == 1.0);
+    let words = Msao::explain(&learned(alone().params(&without), &cells).input(), &taught);
+    assert!(!words.contains("were off"), "{words}");
+}

@@ -181,6 +181,13 @@ fn errors_name_field_and_limit() {
             "COST.cache_byte_seconds must be finite and not negative",
         ),
         (
+            Frame::Cost(Cost {
+                busy_ms: -1.0,
+                ..cost
+            }),
+            "COST.busy_ms must be finite and not negative",
+        ),
+        (
             Frame::Open(Box::new(wide)),
             "OPEN.prompt.media.made.canvas must be at most `size`, and of as many sides",
         ),
@@ -251,6 +258,8 @@ fn control_messages_can_grow() {
 #[test]
 fn what_a_cost_leaves_out_is_nothing() {
     let mut fields = map(&sample("cost"));
+    // A node that counts neither tells what it told before there were any.
+    assert!(!fields.contains_key("busy_ms") && !fields.contains_key("activation_bytes"));
     for later in ["draft_flops", "cached_tokens", "cache_byte_seconds"] {
         fields.remove(later);
     }
@@ -259,7 +268,8 @@ fn what_a_cost_leaves_out_is_nothing() {
         panic!("{read:?}")
     };
     assert_eq!((cost.draft_flops, cost.cached_tokens), (0, 0));
-    assert_eq!(cost.cache_byte_seconds, 0.0);
+    assert_eq!((cost.cache_byte_seconds, cost.busy_ms), (0.0, 0.0));
+    assert_eq!(cost.activation_bytes, 0);
     assert_eq!(cost.target_flops, 3_000_000_000_000);
 }
 

@@ -291,6 +291,8 @@ pub fn samples() -> Vec<(&'static str, Frame)> {
                 draft_flops: 0,
                 cached_tokens: 300,
                 cache_byte_seconds: 1.5e9,
+                busy_ms: 0.0,
+                activation_bytes: 0,
             }),
         ),
         (

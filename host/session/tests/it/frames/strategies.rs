@@ -298,9 +298,10 @@ fn words() -> impl Strategy<Value = Frame> {
 }
 
 fn cost() -> impl Strategy<Value = Frame> {
-    let flops = (any::<u64>(), any::<u64>());
-    (session(), any::<u64>(), flops, any::<u32>(), 0.0..1e18).prop_map(
-        |(session, account, (target_flops, draft_flops), cached_tokens, cache_byte_seconds)| {
+    let counts = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>());
+    (session(), any::<u64>(), counts, 0.0..1e18, 0.0..1e12).prop_map(
+        |(session, account, counts, cache_byte_seconds, busy_ms)| {
+            let (target_flops, draft_flops, activation_bytes, cached_tokens) = counts;
             Frame::Cost(Cost {
                 session,
                 account,
@@ -308,6 +309,8 @@ fn cost() -> impl Strategy<Value = Frame> {
                 draft_flops,
                 cached_tokens,
                 cache_byte_seconds,
+                busy_ms,
+                activation_bytes,
             })
         },
     )

@@ -1,0 +1,216 @@
+//! Cells of an evaluation, played once more by the simulator: how far off it is where something was measured.
+//!
+//! Each cell's questions are made of what its rows say ([`questions`]), its link is the specification's, its policy the
+//! component with the cell's parameters. How fast models are says a profile. What rows do not say is assumed, and told in
+//! [`ASSUMED`]. Nothing that is played is ever ranked: it is held against the same cell, measured.
+//!
+//! Read first: [`play`], [`questions::Known`].
+#![forbid(unsafe_code)]
+
+mod questions;
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use msao_core::offload::Status;
+use msao_core::offload::manifest::Value;
+use msao_evaluate::plan::{Cell, Purpose};
+use msao_evaluate::rows::Results;
+use msao_evaluate::simulated::{PlayArgs, Played, Plays};
+use msao_evaluate::spec::{Arrival, Link, LinkFormat, LinkTrace, Parameter, Policy, Spec};
+use msao_link::shaper::{Bandwidth, DirectionConfig, LinkConfig, TraceConfig, TraceFormat};
+use msao_registry::sandbox::{Sandbox, SandboxConfig};
+use msao_simulate::traffic::{Arrivals, Traffic};
+use msao_simulate::{Components, Options, Profile, World, run};
+
+use self::questions::Known;
+
+/// What rows do not say.
+pub const ASSUMED: [&str; 4] = [
+    "speeds are the profile's, whatever else the machine did",
+    "tokens and bytes of a question's media are shared evenly among them; text is as long as the questions of text alone",
+    "clips and sounds have 8 parts; answers need all of a medium, and a probe finds nothing to leave out",
+    "the target's answer is as long as the baseline's, and guessed as well as any policy's drafts for the same question",
+];
+
+/// Bytes of a profile at most.
+const MAX_PROFILE: u64 = 4 << 20;
+/// Instances of plug-ins: they are called one after the other.
+const INSTANCES: u32 = 4;
+
+/// Plays all timed cells of a folder of which every repeat that there is can be played. `base`: what the specification's files
+/// are seen from.
+///
+/// # Errors
+/// A component, a profile or a trace is not there or cannot be used.
+pub fn play(results: &Results, base: &Path, with: &PlayArgs) -> Result<Plays> {
+    let spec = &results.manifest.spec;
+    let profile = profile(with)?;
+    let sandbox = Sandbox::new(&SandboxConfig {
+        instances: INSTANCES,
+        // A busy machine must not be taken for a slow policy.
+        deterministic: true,
+        ..SandboxConfig::default()
+    })?;
+    let known = Known::of(results);
+    let mut played = Vec::new();
+    for data in &spec.data {
+        for link in &spec.links {
+            for arrival in &spec.arrivals {
+                for policy in &spec.policies {
+                    let cell = Cell {
+                        purpose: Purpose::Timed,
+                        data: data.name.clone(),
+                        link: link.name.clone(),
+                        arrival: arrival.name().to_owned(),
+                        policy: policy.name.clone(),
+                    };
+                    let questions = known.questions(spec, &cell);
+                    if questions.is_empty() {
+                        continue;
+                    }
+                    let traffic = Traffic {
+                        questions,
+                        arrivals: arrivals(arrival),
+                    };
+                    let mut world = World::pair(
+                        profile.clone(),
+                        &with.draft,
+                        &with.target,
+                        shape(link, base)?,
+                    );
+                    for cloud in &mut world.clouds {
+                        cloud.draft = Some(with.draft.clone());
+                    }
+                    let mut decides = components(&sandbox, &with.plugins, policy)?;
+                    let told = || {
+                        format!(
+                            "{}, {}, {}, {}",
+                            cell.data, cell.link, cell.arrival, cell.policy
+                        )
+                    };
+                    played
+                        .push(one(spec, &world, &traffic, &mut decides, &cell).with_context(told)?);
+                }
+            }
+        }
+    }
+    Ok(Plays {
+        cells: played,
+        assumed: ASSUMED.map(str::to_owned).into(),
+    })
+}
+
+fn one(
+    spec: &Spec,
+    world: &World,
+    traffic: &Traffic,
+    decides: &mut Components,
+    cell: &Cell,
+) -> Result<Played> {
+    let options = Options {
+        seed: spec.seed,
+        keep: true,
+        ..Options::default()
+    };
+    let results = run(world, traffic, decides, options)?;
+    let answered = results.ended.iter().map(|ended| &ended.outcome);
+    let answered = answered.filter(|it| it.status <= Status::Degraded as u8);
+    let times: Vec<f64> = answered.map(|it| it.total_ms.max(0.0)).collect();
+    Ok(Played {
+        cell: cell.clone(),
+        asked: traffic.questions.len(),
+        mean_ms: msao_evaluate::stats::mean(&times),
+        answered: times.len(),
+    })
+}
+
+fn profile(with: &PlayArgs) -> Result<Profile> {
+    let Some(path) = &with.profile else {
+        return Ok(Profile::measured()?);
+    };
+    let told = || path.display().to_string();
+    let size = std::fs::metadata(path).with_context(told)?.len();
+    if size > MAX_PROFILE {
+        bail!(
+            "{} has {size} bytes; allowed: up to {MAX_PROFILE}",
+            path.display()
+        );
+    }
+    let text = std::fs::read_to_string(path).with_context(told)?;
+    Profile::parse(&text).with_context(told)
+}
+
+/// The policy as the cell had it.
+fn components(sandbox: &Sandbox, plugins: &Path, policy: &Policy) -> Result<Components> {
+    let path = |name: &str| plugins.join(format!("{name}.wasm"));
+    let mut components = Components::load(sandbox, &path(&policy.policy))?;
+    if let Some(name) = &policy.postprocessor {
+        components = components.scored_by(sandbox, &path(name))?;
+    }
+    let manifest = components.manifest();
+    let mut params = manifest.defaults();
+    for (name, value) in &policy.parameters {
+        let declared = manifest.parameter(name);
+        let declared = declared.and_then(|at| Some((at, manifest.parameters.get(at)?)));
+        let (at, declared) = declared.with_context(|| {
+            format!(
+                "policy \"{}\": {} declares no parameter {name}",
+                policy.name, policy.policy
+            )
+        })?;
+        let number = declared.number(&value_of(value)).map_err(|problem| {
+            anyhow::anyhow!("policy \"{}\": parameters.{name}: {problem}", policy.name)
+        })?;
+        if let Some(param) = params.get_mut(at) {
+            *param = number;
+        }
+    }
+    components.set_params(params)?;
+    Ok(components)
+}
+
+fn value_of(parameter: &Parameter) -> Value {
+    match parameter {
+        Parameter::Bool(value) => Value::Bool(*value),
+        Parameter::Int(value) => Value::Int(*value),
+        Parameter::Number(value) => Value::Float(*value),
+        Parameter::Text(value) => Value::Text(value.clone()),
+    }
+}
+
+fn arrivals(arrival: &Arrival) -> Arrivals {
+    match arrival {
+        Arrival::Closed { concurrency, .. } => Arrivals::InTurn {
+            clients: *concurrency,
+            think_ms: 0.0,
+        },
+        Arrival::Poisson { .. } | Arrival::Bursty { .. } | Arrival::Trace { .. } => {
+            Arrivals::ByClock
+        }
+    }
+}
+
+/// A link as the simulator has it.
+fn shape(link: &Link, base: &Path) -> Result<LinkConfig> {
+    let way = |mbit: Option<f64>, trace: &Option<LinkTrace>| -> Result<DirectionConfig> {
+        let bandwidth = mbit.map(|mbit| Bandwidth::from_bps((mbit * 1e6).round() as u64));
+        Ok(DirectionConfig {
+            bandwidth: bandwidth.transpose()?,
+            trace: trace.as_ref().map(|trace| TraceConfig {
+                file: base.join(&trace.file),
+                format: match trace.format {
+                    LinkFormat::Mahimahi => TraceFormat::Mahimahi,
+                    LinkFormat::Hsdpa => TraceFormat::Hsdpa,
+                },
+            }),
+            delay_ms: link.rtt_ms / 2.0,
+            jitter_ms: link.jitter_ms,
+        })
+    };
+    Ok(LinkConfig {
+        up: way(link.up_mbit, &link.up_trace)?,
+        down: way(link.down_mbit, &link.down_trace)?,
+        ..LinkConfig::default()
+    })
+}

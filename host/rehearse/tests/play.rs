@@ -1,0 +1,209 @@
+//! Cells that were made up, played: against what a link and an engine of given speed come to.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test's helpers may panic
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use msao_evaluate::manifest::{Facts, Machine, Manifest};
+use msao_evaluate::plan::Purpose;
+use msao_evaluate::rows::{Key, Measured, Results, Route, Row};
+use msao_evaluate::simulated::{Compared, PlayArgs};
+use msao_evaluate::spec::Spec;
+use msao_hostile::build::{Core, Decision};
+
+const SPEC: &str = r#"
+name = "made-up"
+repeats = 2
+requests = 4
+pair = "demo"
+data = [{ name = "demo", set = "demo", n = 20 }]
+links = [
+  { name = "near", up-mbit = 1000, down-mbit = 1000, rtt-ms = 10 },
+  { name = "far", up-mbit = 1000, down-mbit = 1000, rtt-ms = 90 },
+]
+arrivals = [{ kind = "closed", concurrency = 1 }, { kind = "poisson", rate-per-s = 0.1 }]
+[[policies]]
+name = "cloud-only"
+policy = "all-cloud"
+exact = true
+[[policies]]
+name = "edge"
+policy = "all-edge"
+[[policies]]
+name = "never-asked"
+policy = "all-edge"
+"#;
+
+/// A target of 10 ms a token that reads at once, a draft model twice as fast.
+const PROFILE: &str = r#"
+name = "made up"
+[engines.target]
+pass-ms = 10.0
+row-ms = 0.0
+draft-ms = 0.0
+prefill-tok-per-s = 1e6
+encoder-ms-per-token = 0.0
+probe-share = 0.0
+probe-ms = 0.0
+kv-bytes-per-token = 1.0
+kv-mib = 64.0
+flops-per-token = 1.0
+prefill-flops-per-token = 1.0
+flops-per-token-pair = 0.0
+encoder-flops-per-token = 0.0
+[engines.draft]
+pass-ms = 5.0
+row-ms = 0.0
+draft-ms = 0.0
+prefill-tok-per-s = 1e6
+encoder-ms-per-token = 0.0
+probe-share = 0.0
+probe-ms = 0.0
+kv-bytes-per-token = 1.0
+kv-mib = 64.0
+flops-per-token = 1.0
+prefill-flops-per-token = 1.0
+flops-per-token-pair = 0.0
+encoder-flops-per-token = 0.0
+"#;
+
+/// Answers have 21 tokens; each was measured to take 400 ms.
+fn results() -> Results {
+    let spec = Spec::parse(SPEC).unwrap();
+    let mut rows = Vec::new();
+    for link in ["near", "far"] {
+        for arrival in ["closed-1", "poisson-0.1"] {
+            for (policy, route) in [("cloud-only", Route::Cloud), ("edge", Route::Edge)] {
+                for (repeat, index) in
+                    (0..2).flat_map(|repeat| (0..4).map(move |index| (repeat, index)))
+                {
+                    let at_ms = 10_000.0 * f64::from(index);
+                    rows.push(Row {
+                        key: Key {
+                            run: "r1".into(),
+                            turn: "t".into(),
+                            repeat,
+                            purpose: Purpose::Timed,
+                            data: "demo".into(),
+                            link: link.into(),
+                            arrival: arrival.into(),
+                            policy: policy.into(),
+                            index,
+                            seed: u64::from(index),
+                        },
+                        measured: Measured {
+                            kind: if index == 0 {
+                                "image".into()
+                            } else {
+                                "text".into()
+                            },
+                            route: Some(route),
+                            arrival_ms: (arrival != "closed-1").then_some(at_ms),
+                            sent_ms: Some(at_ms),
+                            total_ms: Some(400.0),
+                            prompt_tokens: Some(if index == 0 { 90 } else { 20 }),
+                            tokens: Some(21),
+                            bytes_up: Some(if index == 0 { 9_000 } else { 900 }),
+                            ..Measured::default()
+                        },
+                    });
+                }
+            }
+        }
+    }
+    let digest = spec.digest().unwrap();
+    Results {
+        manifest: Manifest::new(spec, digest, Machine::default(), Facts::default()),
+        finished: BTreeMap::new(),
+        rows,
+    }
+}
+
+fn plugins(folder: &Path) {
+    for (name, route, peer) in [("all-cloud", 1, 1), ("all-edge", 0, 0)] {
+        let decision = Decision {
+            route,
+            peer,
+            ..Decision::default()
+        };
+        let component = Core::deciding(&decision).build().unwrap();
+        std::fs::write(folder.join(format!("{name}.wasm")), component).unwrap();
+        let manifest = format!(
+            "name = \"{name}\"\nversion = \"1.0.0\"\nworld = \"offload-policy\"\ndescription = \"\"\nstate-schema = 1\n"
+        );
+        std::fs::write(folder.join(format!("{name}.toml")), manifest).unwrap();
+    }
+}
+
+fn with(folder: &Path) -> PlayArgs {
+    let profile = folder.join("profile.toml");
+    std::fs::write(&profile, PROFILE).unwrap();
+    PlayArgs {
+        plugins: PathBuf::from(folder),
+        profile: Some(profile),
+        draft: "draft".into(),
+        target: "target".into(),
+    }
+}
+
+#[test]
+fn cells_take_what_their_link_and_engine_take() {
+    let folder = tempfile::tempdir().unwrap();
+    plugins(folder.path());
+    let with = with(folder.path());
+    let results = results();
+    let plays = msao_rehearse::play(&results, Path::new(""), &with).unwrap();
+    // A policy that has no rows has no cells.
+    assert_eq!(plays.cells.len(), 8);
+    for cell in &plays.cells {
+        assert_eq!((cell.asked, cell.answered), (8, 8), "{cell:?}");
+        let rtt_ms = if cell.cell.link == "near" { 10.0 } else { 90.0 };
+        let expected_ms = match cell.cell.policy.as_str() {
+            "cloud-only" => rtt_ms + 21.0 * 10.0,
+            _ => 21.0 * 5.0,
+        };
+        let mean_ms = cell.mean_ms.unwrap();
+        // A picture takes a round trip more to go up.
+        let more_ms = rtt_ms + 15.0;
+        assert!(
+            (expected_ms - 15.0..expected_ms + more_ms).contains(&mean_ms),
+            "{cell:?}: {expected_ms}"
+        );
+    }
+    let found = Compared::of(&results, &plays);
+    for cell in &found.cells {
+        assert_eq!(cell.measured_ms, Some(400.0));
+        let error = 100.0 * (cell.played_ms.unwrap() / 400.0 - 1.0);
+        assert!((cell.error_percent.unwrap() - error).abs() < 1e-9);
+    }
+    assert!(found.mean_error_percent.unwrap() > 10.0);
+    // The same again comes to the same.
+    let again = msao_rehearse::play(&results, Path::new(""), &with).unwrap();
+    assert_eq!(again, plays);
+}
+
+#[test]
+fn what_cannot_be_played_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut with = with(folder.path());
+    let refused = |with: &PlayArgs, results: &Results| {
+        let error = msao_rehearse::play(results, Path::new(""), with).unwrap_err();
+        format!("{error:#}")
+    };
+    let told = refused(&with, &results());
+    assert!(told.contains("all-cloud.wasm"), "{told}");
+    plugins(folder.path());
+    let mut odd = results();
+    odd.manifest.spec.policies[0]
+        .parameters
+        .insert("gamma".into(), msao_evaluate::spec::Parameter::Int(3));
+    let told = refused(&with, &odd);
+    assert!(
+        told.contains("all-cloud declares no parameter gamma"),
+        "{told}"
+    );
+    with.target = "another".into();
+    assert!(refused(&with, &results()).contains("another"));
+    with.profile = Some(folder.path().join("nowhere.toml"));
+    assert!(refused(&with, &results()).contains("nowhere.toml"));
+}
