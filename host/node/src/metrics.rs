@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use msao_core::chat::Modality;
+use msao_core::offload::record::OpenedAhead;
 use msao_core::offload::{Outcome, Route, Status, overrides};
 use msao_session::edge::Counters;
 use prometheus_client::encoding::text::encode;
@@ -129,7 +130,8 @@ struct ByPlugin {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByEnd {
-    /// `agreed`, `rejected` (the target rejected a draft) or `unfinished`.
+    /// Of an audit `agreed`, `rejected` (the target rejected a draft) or `unfinished`; of a session that was opened ahead `used`
+    /// or `wasted`.
     end: &'static str,
 }
 
@@ -244,6 +246,7 @@ pub struct Metrics {
     unverified: Counter,
     outside: Counter,
     audits: Family<ByEnd, Counter>,
+    ahead: Family<ByEnd, Counter>,
     drift_alarms: Counter,
     class_floor: OfClass,
     class_audits: OfClass,
@@ -303,6 +306,7 @@ impl Default for Metrics {
             unverified: Counter::default(),
             outside: Counter::default(),
             audits: Family::default(),
+            ahead: Family::default(),
             drift_alarms: Counter::default(),
             class_floor: Family::default(),
             class_audits: Family::default(),
@@ -444,6 +448,11 @@ impl Default for Metrics {
             metrics.audits.clone(),
         );
         registry.register(
+            "sessions_opened_ahead",
+            "Sessions that were opened at a peer before there was a plan, by whether an answer went on with them",
+            metrics.ahead.clone(),
+        );
+        registry.register(
             "drift_alarms",
             "Times that audits disagreed more often than the budget allows, and confident mode began anew",
             metrics.drift_alarms.clone(),
@@ -564,11 +573,7 @@ impl Metrics {
         self.accepted.inc_by(sum(&outcome.accepted));
         self.unverified.inc_by(u64::from(outcome.unverified));
         self.rounds.inc_by(u64::from(outcome.rounds));
-        for (direction, bytes) in [("up", outcome.sent_bytes), ("down", outcome.received_bytes)] {
-            self.link
-                .get_or_create(&ByDirection { direction })
-                .inc_by(bytes as u64);
-        }
+        self.crossed(outcome.sent_bytes as u64, outcome.received_bytes as u64);
         for (side, flops) in [("edge", outcome.edge_flops), ("cloud", outcome.cloud_flops)] {
             self.flops.get_or_create(&BySide { side }).inc_by(flops);
         }
@@ -578,6 +583,29 @@ impl Metrics {
         if outcome.overrides & overrides::FALLBACK != 0 {
             self.fallbacks.inc();
         }
+    }
+
+    fn crossed(&self, sent: u64, received: u64) {
+        for (direction, bytes) in [("up", sent), ("down", received)] {
+            self.link
+                .get_or_create(&ByDirection { direction })
+                .inc_by(bytes);
+        }
+    }
+
+    /// This has become of a session that was opened before there was a plan.
+    pub fn opened_ahead(&self, became: OpenedAhead) {
+        let end = match became {
+            OpenedAhead::Used => "used",
+            OpenedAhead::Wasted => "wasted",
+        };
+        self.ahead.get_or_create(&ByEnd { end }).inc();
+    }
+
+    /// There was no plan for a request after all, and so no use for its session; these bytes went to the peer and came from it.
+    pub fn withdrew_ahead(&self, (sent, received): (u64, u64)) {
+        self.opened_ahead(OpenedAhead::Wasted);
+        self.crossed(sent, received);
     }
 
     /// Caches have held a request's prompt and answers: bytes times seconds, here and where the target is.

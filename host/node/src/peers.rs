@@ -248,14 +248,19 @@ async fn upload(peer: &Peer, sent: &Sent, traffic: &Traffic) -> Result<(), NoWay
     let mut uploads = JoinSet::new();
     for (digest, bytes) in &sent.uploads {
         let (peer, digest, bytes) = (peer.clone(), *digest, bytes.clone());
-        uploads.spawn(async move { peer.media(digest, bytes).await });
+        let count = Arc::clone(traffic.media());
+        uploads.spawn(async move { peer.media_counted(digest, bytes, &count).await });
     }
+    let mut any = false;
     while let Some(uploaded) = uploads.join_next().await {
         let uploaded = uploaded.map_err(|error| NoWay::Lost(error.to_string()))?;
         let uploaded = uploaded.map_err(no_way)?;
-        traffic.sent(uploaded.sent_bytes);
+        any |= uploaded.sent_bytes > 0 || uploaded.asked_ms > 0.0;
     }
-    traffic.uploaded(began.elapsed());
+    // Where another way of the same request brings them, it counts the time.
+    if any {
+        traffic.uploaded(began.elapsed());
+    }
     Ok(())
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Payload {
 pub(crate) struct Counted {
     bytes: Bytes,
     sent: Arc<AtomicU64>,
+    /// They are counted here too, beside those of others.
+    all: Option<Arc<AtomicU64>>,
 }
 
 impl Counted {
@@ -39,8 +41,17 @@ impl Counted {
         let counted = Counted {
             bytes,
             sent: Arc::clone(&sent),
+            all: None,
         };
         (counted, sent)
+    }
+
+    /// Adds them to this sum as well.
+    pub(crate) fn beside(self, all: &Arc<AtomicU64>) -> Counted {
+        Counted {
+            all: Some(Arc::clone(all)),
+            ..self
+        }
     }
 }
 
@@ -63,9 +74,11 @@ impl Body for Payload {
         let piece = match self.get_mut() {
             Payload::Empty => return Poll::Ready(None),
             Payload::Frames(frames) => return frames.poll(cx),
-            Payload::Bytes(Counted { bytes, sent }) => {
+            Payload::Bytes(Counted { bytes, sent, all }) => {
                 let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
-                sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                for sum in [Some(sent), all.as_mut()].into_iter().flatten() {
+                    sum.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                }
                 piece
             }
             Payload::Noise { left } => {

@@ -1,7 +1,7 @@
 //! How an answer came about: all that is ours in it, under the key `msao` and, in short, in headers.
 
 use msao_core::chat::Modality;
-use msao_core::offload::record::GenerationId;
+use msao_core::offload::record::{GenerationId, OpenedAhead};
 use msao_core::offload::{Outcome, Part, Route, Status, modality};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,9 @@ pub struct Report {
     pub bytes_down: u64,
     /// The other node was lost, and this one finished alone.
     pub degraded: bool,
+    /// What became of a session that was opened at the other node before there was a plan; left out where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<OpenedAhead>,
     /// What it took.
     pub cost: Cost,
 }
@@ -117,7 +120,7 @@ const HEADER_ITEMS: usize = 16;
 
 impl Report {
     /// The report of an outcome. `route` is the outcome's, as the word for its number. Whether it was audited, what is outside
-    /// a budget, and what nodes took beside operations is for the caller to fill in.
+    /// a budget, what was opened ahead, and what nodes took beside operations is for the caller to fill in.
     pub fn of(
         route: Route,
         generation: GenerationId,
@@ -140,6 +143,7 @@ impl Report {
             bytes_up: outcome.sent_bytes as u64,
             bytes_down: outcome.received_bytes as u64,
             degraded: outcome.status == Status::Degraded as u8,
+            ahead: None,
             cost: Cost {
                 edge: NodeCost {
                     flops: outcome.edge_flops,

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Args;
-use msao_core::offload::manifest::{Manifest, World};
+use msao_core::offload::manifest::{Ahead, Manifest, World};
 use msao_sandbox::{Inspection, LoadError};
 use serde::Serialize;
 
@@ -136,13 +136,17 @@ pub fn check(project: &Project, must_be_signed: bool) -> anyhow::Result<Checked>
     checked.look(
         "manifest",
         Ok(format!(
-            "{} {}, world {}, {} parameters, {} reasons, {} terms",
+            "{} {}, world {}, {} parameters, {} reasons, {} terms{}",
             manifest.name,
             manifest.version,
             manifest.world,
             manifest.parameters.len(),
             manifest.reasons.len(),
-            manifest.terms.len()
+            manifest.terms.len(),
+            match manifest.ahead {
+                Ahead::None => "",
+                Ahead::Session => ", opens a session ahead of its plan",
+            }
         )),
     );
     let wasm = match project.wasm() {

@@ -37,6 +37,11 @@ const TOKENS: u64 = 32;
 /// Of the cloud's time, what probe and plug-ins may add.
 const ADDED: f64 = 0.02;
 
+/// What the manifest says of a policy that has everything probed.
+const PROBED: &str = "probe = \"full\"";
+/// The same of one that goes on at the target meanwhile.
+const PROBED_AHEAD: &str = "probe = \"full\"\nahead = \"session\"";
+
 /// Something active: a policy, and a post-processor or `"nothing"`.
 struct Way {
     name: &'static str,
@@ -204,21 +209,18 @@ pub fn cost(setting: &Setting) -> Result<Vec<Row>> {
         let pair = Pair::start(&places, &wanted).await?;
         let mas = push(pair.operator, &places.plugins, "mas-joint").await?;
         let mut ways = Vec::new();
-        for (name, policy, probed) in [
-            ("speculate", "fixed-speculate", false),
-            ("speculate, probed", "fixed-speculate", true),
-            ("cloud", "cloud-only", false),
-            ("cloud, probed", "cloud-only", true),
+        for (name, policy, keys) in [
+            ("speculate", "fixed-speculate", None),
+            ("speculate, probed", "fixed-speculate", Some(PROBED_AHEAD)),
+            ("cloud", "cloud-only", None),
+            ("cloud, probed", "cloud-only", Some(PROBED)),
         ] {
             let (component, manifest) = setting.shelf.files(policy)?;
-            let (policy, postprocessor) = if probed {
-                let manifest = probing(&manifest)?;
-                let policy = bring(pair.operator, &component, &manifest).await?;
-                (policy, mas.clone())
-            } else {
-                let policy = bring(pair.operator, &component, &manifest).await?;
-                (policy, json!("nothing"))
+            let (manifest, postprocessor) = match keys {
+                Some(keys) => (probing(&manifest, keys)?, mas.clone()),
+                None => (manifest, json!("nothing")),
             };
+            let policy = bring(pair.operator, &component, &manifest).await?;
             ways.push(Way {
                 name,
                 policy,
@@ -236,6 +238,7 @@ pub fn cost(setting: &Setting) -> Result<Vec<Row>> {
         Draw(SEED).shuffle(&mut pictures);
         let mut progress = Progress::new("pictures", ways.len() * PICTURES, 0);
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
+        let (mut ahead, mut probe_ms) = (0, Vec::new());
         for (number, pictures) in pictures.chunks(ways.len()).take(PICTURES).enumerate() {
             for (turn, picture) in pictures.iter().enumerate() {
                 setting.interrupt.check("this part is shown as a whole")?;
@@ -252,6 +255,11 @@ pub fn cost(setting: &Setting) -> Result<Vec<Row>> {
                 let answer = answered(&pair, &body).await.context(way.name)?;
                 if number > 0 {
                     times.push(answer.total.as_secs_f64() * 1000.0);
+                    let report = &answer.report;
+                    if chosen == 1 {
+                        ahead += usize::from(report.get("ahead") == Some(&json!("used")));
+                        probe_ms.extend(report.pointer("/cost/probe_ms").and_then(Value::as_f64));
+                    }
                 }
                 progress.step();
             }
@@ -284,6 +292,11 @@ pub fn cost(setting: &Setting) -> Result<Vec<Row>> {
             .with_details(vec![
                 told.join(", "),
                 format!("standard error {:.2} points", error(0, 1)),
+                format!(
+                    "{ahead} of {} answers went on with a session that was opened while the probe ran, for {:.0} ms on average",
+                    PICTURES - 1,
+                    mean(probe_ms.into_iter())
+                ),
             ]),
             Row::told(
                 "where it is thrown away (route cloud): the same",
@@ -305,8 +318,8 @@ fn is_probed(report: &Value) -> bool {
     items.is_some_and(|items| items.iter().any(is_scored))
 }
 
-/// A manifest of a policy that has everything probed, under a name of its own.
-fn probing(manifest: &str) -> Result<String> {
+/// A manifest of a policy that has everything probed, under a name of its own. `keys`: what it says of that.
+fn probing(manifest: &str, keys: &str) -> Result<String> {
     let mut lines: Vec<String> = manifest.lines().map(str::to_owned).collect();
     let name = lines.iter_mut().find(|line| line.starts_with("name = \""));
     let name = name.context("the manifest has no name")?;
@@ -316,7 +329,7 @@ fn probing(manifest: &str) -> Result<String> {
         .position(|line| line.starts_with("state-schema"));
     lines.insert(
         place.context("the manifest has no state-schema")?,
-        "probe = \"full\"".into(),
+        keys.into(),
     );
     Ok(lines.join("\n") + "\n")
 }
@@ -341,6 +354,8 @@ fn large_pictures(heldout: &Path) -> Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use msao_core::offload::manifest::{Ahead, Manifest, Probe};
+
     use super::*;
 
     #[test]
@@ -354,7 +369,10 @@ mod tests {
     fn a_policy_that_has_everything_probed_is_another() {
         let manifest = "name = \"cloud-only\"\nversion = \"0.1.0\"\nstate-schema = 0\n";
         let expected = "name = \"cloud-only-probed\"\nversion = \"0.1.0\"\nprobe = \"full\"\nstate-schema = 0\n";
-        assert_eq!(probing(manifest).unwrap(), expected);
-        assert!(probing("version = \"1\"\n").is_err());
+        assert_eq!(probing(manifest, PROBED).unwrap(), expected);
+        assert!(probing("version = \"1\"\n", PROBED).is_err());
+        let manifest = format!("{manifest}world = \"offload-policy\"\ndescription = \"\"\n");
+        let ahead = Manifest::parse(&probing(&manifest, PROBED_AHEAD).unwrap()).unwrap();
+        assert_eq!((ahead.probe, ahead.ahead), (Probe::Full, Ahead::Session));
     }
 }

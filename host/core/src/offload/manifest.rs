@@ -94,6 +94,18 @@ pub enum Probe {
     Ask,
 }
 
+/// What is begun at a peer for a policy while the probe runs, before there is a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ahead {
+    /// Nothing: the first byte goes out by the plan.
+    #[default]
+    None,
+    /// A session is opened: media go up, and the target reads the whole prompt. A plan for that peer and the whole prompt, on
+    /// route `cloud` or `speculate`, goes on with it; by any other plan it is cancelled, and what it took was for nothing.
+    Session,
+}
+
 /// What kind of number a parameter is. Plug-ins get all of them as f64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -218,6 +230,9 @@ pub struct Manifest {
     /// Whether a policy wants the probe.
     #[serde(default)]
     pub probe: Probe,
+    /// What is begun at a peer for a policy while the probe runs.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub ahead: Ahead,
     /// Lower limits.
     #[serde(default)]
     pub limits: OwnLimits,
@@ -230,6 +245,11 @@ pub struct Manifest {
     /// Terms of a plan, in their order.
     #[serde(default, rename = "term")]
     pub terms: Vec<Named>,
+}
+
+/// Whether the key may be left out: manifests that do not have it are written as they always were.
+fn is_nothing(ahead: &Ahead) -> bool {
+    *ahead == Ahead::None
 }
 
 fn wrong<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T, ManifestError> {
@@ -364,6 +384,10 @@ impl Manifest {
         if self.world == World::ProbePostprocessor && self.probe != Probe::None {
             return wrong("probe", "only a policy asks for the probe");
         }
+        if self.ahead != Ahead::None && self.probe == Probe::None {
+            let problem = "beside the probe only, and this plug-in has none; allowed with probe = \"full\" or \"ask\"";
+            return wrong("ahead", problem);
+        }
         check_names("parameter", self.parameters.iter().map(|p| p.name.as_str()))?;
         check_names("reason", self.reasons.iter().map(|r| r.name.as_str()))?;
         check_names("term", self.terms.iter().map(|t| t.name.as_str()))?;
@@ -435,6 +459,14 @@ mod tests {
                     .replace("offload-policy", "probe-postprocessor")
                     .replace("state", "probe = \"full\"\nstate"),
                 "probe:",
+            ),
+            (
+                PLAIN.replace("state", "ahead = \"session\"\nstate"),
+                "ahead: beside the probe only",
+            ),
+            (
+                PLAIN.replace("state", "ahead = \"media\"\nstate"),
+                "unknown variant `media`, expected `none` or `session`",
             ),
             (
                 parameter("type = \"float\"\ndefault = 1.0"),

@@ -15,11 +15,27 @@ use crate::digest::Digest;
 /// |---|---|
 /// | 1 | all but `media` |
 /// | 2 | with `media` |
-pub const VERSION: u32 = 2;
+/// | 3 | with `ahead` |
+pub const VERSION: u32 = 3;
 
-/// The version of a record that tells this of media: the oldest that has it all, which older programs can read.
-pub fn version_with(media: &[MediumKept]) -> u32 {
-    if media.is_empty() { 1 } else { VERSION }
+/// The version of a record that tells this of media, and of a session that was opened ahead: the oldest that has it all, which
+/// older programs can read.
+pub fn version_with(media: &[MediumKept], ahead: Option<OpenedAhead>) -> u32 {
+    match (media, ahead) {
+        (_, Some(_)) => VERSION,
+        ([], None) => 1,
+        (_, None) => 2,
+    }
+}
+
+/// What became of a session that was opened at a peer before there was a plan ([`super::manifest::Ahead`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OpenedAhead {
+    /// The answer went on with it.
+    Used,
+    /// The plan was another one, or it could not be opened: what was sent for it was for nothing.
+    Wasted,
 }
 
 /// A set of components and parameters that plans requests, by name.
@@ -122,6 +138,9 @@ pub struct DecisionRecord {
     /// the operator has it left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub media: Vec<MediumKept>,
+    /// What became of a session that was opened before there was a plan; None where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<OpenedAhead>,
     /// What became of it; None while it runs, or where the node stopped first.
     pub outcome: Option<Outcome>,
     /// What `observe` answered.

@@ -45,6 +45,9 @@ pub struct Job {
     pub choice: u32,
     /// What the machine is run with.
     pub config: Config,
+    /// The way on which a session was opened before, where the machine is told so ([`Config::opened`]), or the way to say OPEN
+    /// on.
+    pub opened: Option<Result<Channel, Finding>>,
     /// Takes the draft model's seat; `None`: there is no draft model.
     pub draft: Option<Opening>,
     /// How long that seat has been looking at the prompt before, in ms.
@@ -200,6 +203,7 @@ pub async fn drive(mut job: Job) -> Driven {
         overrides: 0,
         shut: false,
     };
+    driver.take_over();
     let ended = driver.run(effects.into()).await;
     let here = match &mut driver.draft {
         // Nobody waits long for a figure.
@@ -237,6 +241,22 @@ impl Driver {
                 return Ended::Refused(refused.clone());
             }
             effects.extend(self.tell(event));
+        }
+    }
+
+    /// Goes on with a session that was opened before there was an answer, as if OPEN had been said here.
+    fn take_over(&mut self) {
+        let open = || Frame::Open(Box::new(self.job.config.open.clone()));
+        match self.job.opened.take() {
+            Some(Ok(channel)) => {
+                self.channel = Some(channel);
+                self.unheard = Some(vec![open()]);
+            }
+            Some(Err(finding)) => {
+                self.outbox.push(open());
+                self.connecting = Some(finding);
+            }
+            None => {}
         }
     }
 
@@ -597,7 +617,7 @@ impl Driver {
 }
 
 /// The frame as it goes out: an OPEN says what is sent of the prompt, which has been made once there is a way.
-fn addressed(cargo: &Cargo, mut frame: Frame) -> Frame {
+pub(super) fn addressed(cargo: &Cargo, mut frame: Frame) -> Frame {
     if let (Frame::Open(open), Some(sent)) = (&mut frame, cargo.made()) {
         open.prompt.clone_from(&sent.prompt);
         open.target_input = sent.target_input;

@@ -5,6 +5,7 @@
 //! `step`, and tells the machine what happened. A target in this process is reached as one behind a link is, so there is
 //! one way of answering and not four.
 
+mod ahead;
 mod bill;
 mod channel;
 mod drive;
@@ -12,6 +13,7 @@ mod replay;
 mod target;
 mod text;
 
+pub use self::ahead::{GoneOn, Opened};
 pub use self::bill::Charges;
 pub use self::channel::{Channel, Receiver, Sender, Unsent};
 pub use self::drive::{Driven, Ended, Job, Steps, drive};

@@ -20,15 +20,15 @@ type Meter = Box<dyn Fn() -> (u64, u64) + Send + Sync>;
 /// What a request caused on a link.
 #[derive(Default)]
 pub struct Traffic {
-    media: AtomicU64,
+    media: Arc<AtomicU64>,
     upload_us: AtomicU64,
     streams: Mutex<Vec<Meter>>,
 }
 
 impl Traffic {
-    /// Bytes of media went to the other node.
-    pub fn sent(&self, bytes: u64) {
-        self.media.fetch_add(bytes, Ordering::Relaxed);
+    /// Where bytes of media are added that go to the other node, as they go.
+    pub fn media(&self) -> &Arc<AtomicU64> {
+        &self.media
     }
 
     /// Media were uploaded for so long.

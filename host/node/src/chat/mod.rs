@@ -3,6 +3,7 @@
 //! [`answer`] lays the prompt out, has the plug-ins plan, and starts the answers; what then happens comes through
 //! [`Answering::told`]. Whoever drops that has gone: the work stops, on this node and on the other, within one step.
 
+mod ahead;
 mod audit;
 mod kept;
 mod plan;

@@ -16,9 +16,11 @@ use msao_registry::{Arrival, Ticket, with_scores};
 use msao_session::frame::Identity;
 use tracing::Instrument as _;
 
+use super::ahead::{self, Known};
 use super::treat::{Fitted, encoding, fitting};
 use super::trust::{self, Seen, Trust};
 use super::{Asked, random};
+use crate::answer::Opened;
 use crate::clock::since_1970_ms;
 use crate::models::{Model, Opening, Seat};
 use crate::node::Node;
@@ -58,6 +60,8 @@ pub struct Planned {
     pub trust: Trust,
     /// Counts as work that the peer is going to get, until it has begun.
     pub ahead: Ahead,
+    /// A session that was opened while the probe ran, until it is known whether the plan goes on with it.
+    pub opened: Option<Opened>,
     /// What is read of the media.
     pub retained: Retained,
     /// Where its models are.
@@ -117,6 +121,7 @@ pub async fn plan(
         ticket: Some(node.plugins.admit(&arrival)),
         seat: None,
         orders: None,
+        opened: None,
         probe_ms: 0.0,
     };
     let mut request = offload::Request {
@@ -132,15 +137,17 @@ pub async fn plan(
     let mut parts = request::parts(&prompt);
     let nodes = node.rows(&prompt, params.temperature);
     if planning.ticket()?.probe() == Probe::Full {
+        let of = (&asked, &prompt, &params);
         parts = planning
-            .probe(&prompt, &params, max_tokens, &mut request, &parts)
+            .probe(of, &mut request, &parts, &nodes)
             .instrument(tracing::info_span!("probe"))
             .await?;
     }
     let mut decision = planning.ticket()?.plan(&request, &parts, &nodes);
     if decision == Decision::Probe {
+        let of = (&asked, &prompt, &params);
         parts = planning
-            .probe(&prompt, &params, max_tokens, &mut request, &parts)
+            .probe(of, &mut request, &parts, &nodes)
             .instrument(tracing::info_span!("probe"))
             .await?;
         decision = planning.ticket()?.plan(&request, &parts, &nodes);
@@ -166,6 +173,9 @@ pub async fn plan(
     } = fitted;
     let orders = planning.orders.as_deref();
     let retained = retained(model, &plan, &prompt, orders, reaches)?;
+    if let Some(opened) = &planning.opened {
+        opened.settle();
+    }
     // At once: who is planned next sees it.
     let tokens = read_of(&prompt, &retained.target);
     let ahead = node.ahead(plan.peer as usize, plan.route, tokens);
@@ -192,6 +202,7 @@ pub async fn plan(
         overrides,
         trust,
         ahead,
+        opened: planning.opened.take(),
         retained,
         reaches,
         orders: planning.orders.take(),
@@ -272,6 +283,8 @@ struct Planning<'a> {
     /// Of the model that has looked at the prompt. Nothing is kept yet: what, the plan says.
     seat: Option<Box<dyn Seat>>,
     orders: Option<Orders>,
+    /// Cancelled where it is dropped: no plan goes on with it.
+    opened: Option<Opened>,
     probe_ms: f64,
 }
 
@@ -290,14 +303,14 @@ impl Planning<'_> {
         self.ticket.as_mut().ok_or_else(ApiError::internal)
     }
 
-    /// Looks at the prompt with this node's first model, has it scored, and gives the parts as a policy then sees them.
+    /// Looks at the prompt with this node's first model, has it scored, and gives the parts as a policy then sees them. Opens a
+    /// session at a peer meanwhile, where the policy wants that.
     async fn probe(
         &mut self,
-        prompt: &Arc<Prompt>,
-        params: &SamplingParams,
-        max_tokens: u32,
+        (asked, prompt, params): (&Asked, &Arc<Prompt>, &SamplingParams),
         request: &mut offload::Request,
         parts: &[Part],
+        nodes: &[offload::Node],
     ) -> Result<Vec<Part>, ApiError> {
         request.flags |= flag::PROBED;
         if prompt.media.is_empty() {
@@ -306,6 +319,15 @@ impl Planning<'_> {
             return Ok(with_scores(parts, &scores));
         }
         let began_ms = self.node.clock.now_ms();
+        let known = Known {
+            asked,
+            prompt,
+            params,
+            request,
+            parts,
+            nodes,
+        };
+        self.opened = ahead::open(self.node, self.ticket()?.ahead(), known);
         let model = self.node.models.first().ok_or_else(ApiError::internal)?;
         let options = OpenOptions {
             probe: Some(ProbeOptions {
@@ -315,12 +337,24 @@ impl Planning<'_> {
             ..OpenOptions::default()
         };
         let read = (&prompt.inputs, prompt.tokens() as u32);
-        let seat = open(model, read, params.clone(), max_tokens, options, None).await;
-        let seat = seat.map_err(|error| failed(self.node, &error))?;
-        let probed = seat
-            .probed()
-            .await
-            .map_err(|error| failed(self.node, &error))?;
+        let looking = async {
+            let seat = open(
+                model,
+                read,
+                params.clone(),
+                request.max_tokens,
+                options,
+                None,
+            )
+            .await?;
+            let probed = seat.probed().await?;
+            Ok::<_, ServiceError>((seat, probed))
+        };
+        let looked = match &mut self.opened {
+            Some(opened) => opened.beside(looking).await,
+            None => looking.await,
+        };
+        let (seat, probed) = looked.map_err(|error| failed(self.node, &error))?;
         let scores = self.score(&Arc::new(request::report(&probed)), request.seed)?;
         // The fallback's scores rank nothing, and would have the beginning of each medium stay.
         let ticket = self.ticket()?;

@@ -4,24 +4,24 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use msao_api::{ApiError, ItemReport, NodeCost, Piece, PromptTokens, Report, Retention, Usage};
 use msao_core::chat::Modality;
-use msao_core::digest::Digest;
 use msao_core::meter::Spent;
+use msao_core::offload::record::OpenedAhead;
 use msao_core::offload::{Decision, Outcome, PartPlan, Plan, Rest, Route, Status, overrides};
 use msao_session::edge::{Config, Counters, Start};
-use msao_session::frame::{self, Open, RefusedCode, SessionId, Wanted};
+use msao_session::frame::RefusedCode;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::Told;
+use super::ahead;
 use super::audit;
 use super::kept::kept;
 use super::plan::{
@@ -29,13 +29,16 @@ use super::plan::{
 };
 use super::treat::{Fitted, clear_whole, fitting, ways};
 use super::trust::{self, Seen, Trust};
-use crate::answer::{Driven, Ended, Job, Steps, Traffic, drive};
+use crate::answer::{Charges, Driven, Ended, Job, Opened, Steps, Traffic, drive};
 use crate::metrics::Work;
 use crate::node::{Node, media_limits};
 use crate::request::{Cargo, Means, Prompt, Reading, Sight};
 
 /// What happens may wait for the client for so many pieces; beyond that its slowness is counted as absence.
 const UNREAD: usize = 256;
+
+/// What a cancelled session has cost is waited for so long once all else is said.
+const COUNTED_WITHIN: Duration = Duration::from_millis(200);
 
 /// Starts the answers of a request. The permit is held until the last of them has ended.
 pub fn start(
@@ -123,6 +126,42 @@ struct Running {
     has_target: bool,
     /// The probe's seat waits for an audit, and what the probe has cost is told apart as long as no answer takes part in it.
     waits: bool,
+    /// What became of a session that was opened before there was a plan.
+    ahead: Option<OpenedAhead>,
+    /// The same session, for the first answer to go on with.
+    opened: Option<Opened>,
+    /// Or, where the plan is another one, what it was for nothing.
+    left: Option<Left>,
+}
+
+/// A session that was opened before there was a plan, and that nothing goes on with.
+struct Left {
+    row: usize,
+    /// The peer had been sent the prompt.
+    is_open: bool,
+    charges: Charges,
+    /// Tells them.
+    telling: JoinHandle<Charges>,
+}
+
+impl Left {
+    /// `brings`: see [`Opened::leave`].
+    fn new(opened: Opened, brings: bool) -> Left {
+        Left {
+            row: opened.row(),
+            is_open: opened.is_open(),
+            charges: Charges::default(),
+            telling: opened.leave(brings),
+        }
+    }
+
+    async fn settle(&mut self) {
+        match tokio::time::timeout(COUNTED_WITHIN, &mut self.telling).await {
+            Ok(told) => self.charges = told.unwrap_or_default(),
+            // It was cancelled first of all; what it may still say is of no use to anybody.
+            Err(_) => self.telling.abort(),
+        }
+    }
 }
 
 impl Running {
@@ -130,13 +169,37 @@ impl Running {
         let steps = planned.ticket.take();
         let gone = CancellationToken::new();
         let (cargo, reading) = prompts(&node, &planned, &gone);
+        let opened = planned.opened.take();
+        let traffic = opened.as_ref().map(|opened| Arc::clone(opened.traffic()));
+        let (plan, ahead) = (&planned.plan, opened.is_some());
+        let (opened, left) = match opened {
+            // Drafts beside the target need a seat of their own there, which a session has from the beginning.
+            Some(opened)
+                if matches!(plan.route, Route::Cloud | Route::Speculate)
+                    && opened.fits(plan.peer as usize, &cargo) =>
+            {
+                (Some(opened), None)
+            }
+            Some(opened) => {
+                let brings = plan.route != Route::Edge && cargo.made().is_some();
+                (None, Some(Left::new(opened, brings)))
+            }
+            None => (None, None),
+        };
+        let ahead = ahead.then_some(match left {
+            None => OpenedAhead::Used,
+            Some(_) => OpenedAhead::Wasted,
+        });
         Running {
             node,
             planned,
             cargo,
             reading,
             steps: Arc::new(Mutex::new(steps)),
-            traffic: Arc::default(),
+            traffic: traffic.unwrap_or_default(),
+            ahead,
+            opened,
+            left,
             told,
             gone,
             overdue: false,
@@ -268,24 +331,22 @@ impl Running {
             let node = node.upgrade().filter(|_| !media_stay)?;
             node.same_target(row, made)
         };
-        let open = Open {
-            session: session(),
-            epoch: 0,
-            wanted: Wanted::Verify,
-            sampling: params.clone(),
-            top_logprobs: logprobs,
-            max_tokens: planned.max_tokens,
-            // Filled in when it goes out: what is sent of the prompt may have to be made first.
-            target_input: Digest([0; 32]),
-            prompt: frame::Prompt::default(),
-            deadline_ms: left_ms,
-            tokenizer: Some(planned.prompt.identity.tokenizer),
-            request: Some(planned.asked.id.clone()),
-            cost: true,
-            committed: Vec::new(),
+        // It is the first answer's.
+        let opened = self.opened.take().and_then(Opened::go_on);
+        let (open, opened) = match opened {
+            Some(gone_on) => (gone_on.open, Some(gone_on.way)),
+            None => {
+                let (asked, prompt) = (&planned.asked, &planned.prompt);
+                let most = planned.max_tokens;
+                (
+                    ahead::opening(asked, prompt, params.clone(), most, left_ms),
+                    None,
+                )
+            }
         };
         let config = Config {
             start,
+            opened: opened.is_some(),
             gamma_max: plan.gamma_max,
             in_flight_max: plan.in_flight_max,
             patience_ms: plan.patience_ms,
@@ -319,6 +380,7 @@ impl Running {
         Job {
             choice,
             config,
+            opened,
             draft,
             looked_ms,
             way,
@@ -387,6 +449,10 @@ impl Running {
         let runs_at = (plan.route, plan.peer);
         planned.fingerprint = fingerprint(&self.node, model, runs_at, &plan.parts);
         planned.plan = plan;
+        if self.ahead == Some(OpenedAhead::Used) {
+            // Its peer refused it.
+            self.ahead = Some(OpenedAhead::Wasted);
+        }
         // The record tells of this plan alone; what was changed of the one before is no concern of it.
         planned.overrides = changed | overrides::PEER;
         (self.cargo, self.reading) = prompts(&self.node, planned, &self.gone);
@@ -434,6 +500,11 @@ impl Running {
 
     /// Tells the client and the plug-ins.
     async fn finish(mut self, driven: Vec<Driven>, error: Option<ApiError>) {
+        if let Some(left) = &mut self.left {
+            left.settle().await;
+        }
+        let left = self.left.as_ref().filter(|left| left.is_open);
+        let left = left.map(|left| left.charges);
         let node = &self.node;
         let planned = &self.planned;
         let now_ms = node.clock.now_ms();
@@ -465,6 +536,7 @@ impl Running {
         let mut report = Report {
             outside_budget_tokens: outside,
             audited: planned.trust.is_audited(),
+            ahead: self.ahead,
             ..Report::of(
                 route,
                 planned.generation.clone(),
@@ -479,14 +551,18 @@ impl Running {
             let of = (spent.cache_byte_seconds, spent.busy_ms);
             took(&mut report.cost.edge, of, spent.activation_bytes);
         }
-        let there = driven.iter().map(|driven| driven.there);
+        let there = driven.iter().map(|driven| driven.there).chain(left);
         for it in there {
             let of = (it.cache_byte_seconds, it.busy_ms);
             took(&mut report.cost.cloud, of, it.activation_bytes);
         }
         let of = (looked_there.cache_byte_seconds, looked_there.busy_ms);
         took(&mut report.cost.cloud, of, looked_there.activation_bytes);
-        let cached_tokens = cached(route, &driven);
+        let mut cached_tokens = cached(route, &driven);
+        if let (Some(left), true) = (left, route != Route::Edge) {
+            // What was read for this very request is no earlier prompt. Where nothing was told it may be all of it.
+            cached_tokens = cached_tokens.min(left.cached_tokens.unwrap_or(0));
+        }
         let usage = usage(planned, cached_tokens, outcome.tokens);
         node.took(now_ms - planned.asked.arrived_ms);
         for driven in &driven {
@@ -502,6 +578,9 @@ impl Running {
         }
         node.metrics
             .answered(route, &outcome, planned.asked.request.n);
+        if let Some(became) = self.ahead {
+            node.metrics.opened_ahead(became);
+        }
         node.metrics.judged(&counters);
         node.metrics.held(
             report.cost.edge.cache_byte_seconds,
@@ -553,6 +632,9 @@ impl Running {
             .take();
         if let Some(mut ticket) = ticket {
             ticket.kept(media);
+            if let Some(became) = self.ahead {
+                ticket.opened_ahead(became);
+            }
             node.tell_how_busy();
             let (parts, differ) = as_sent(&planned.plan, &self.cargo);
             if differ {
@@ -671,6 +753,14 @@ impl Running {
         // What the peer does for it: what it does not read is not its work.
         let read = planned.tokens(&planned.retained.target);
         let billed = f64::from(read) + f64::from(counters.tokens);
+        // One that was opened for nothing was to read all of the prompt, and is paid for like any other.
+        let left = self.left.as_ref();
+        let for_nothing = left.filter(|left| left.is_open).map_or(0.0, |left| {
+            let peer = planned.nodes.get(left.row);
+            let price = peer.map_or(0.0, |peer| peer.price_per_mtok).max(0.0);
+            price * planned.prompt.tokens() as f64 / 1e6
+        });
+        let left = left.map_or(0.0, |left| left.charges.flops);
         let (looked_here, looked_there) = self.looked(driven);
         let (mut parts, as_came) = as_sent(&planned.plan, &self.cargo);
         let as_came = if as_came { overrides::RETENTION } else { 0 };
@@ -702,12 +792,14 @@ impl Running {
                 .map(|here| here.flops as f64)
                 .sum(),
             cloud_flops: driven.iter().map(|driven| driven.there.flops).sum::<f64>()
-                + looked_there.flops as f64,
-            cost: if route == Route::Edge {
-                0.0
-            } else {
-                price * billed / 1e6
-            },
+                + looked_there.flops as f64
+                + left,
+            cost: for_nothing
+                + if route == Route::Edge {
+                    0.0
+                } else {
+                    price * billed / 1e6
+                },
             parts,
             ..Outcome::default()
         };
@@ -762,19 +854,6 @@ fn as_sent(plan: &Plan, cargo: &Cargo) -> (Vec<PartPlan>, bool) {
     clear_whole(&mut parts);
     (parts, any)
 }
-
-/// A name that nobody can guess.
-fn session() -> SessionId {
-    let mut id = [0; 16];
-    if getrandom::fill(&mut id).is_err() {
-        // Without randomness sessions still must not be taken for each other.
-        let count = NEXT.fetch_add(1, Ordering::Relaxed);
-        id = (u128::from(count) << 64 | u128::from(std::process::id())).to_le_bytes();
-    }
-    SessionId(id)
-}
-
-static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 fn add(sum: &mut Counters, one: &Counters) {
     for (sum, one) in sum.drafted.iter_mut().zip(one.drafted) {
@@ -834,14 +913,4 @@ fn usage(planned: &Planned, cached_tokens: u64, tokens: u32) -> Usage {
         cached: cached_tokens.min(all),
     };
     Usage::new(prompt, u64::from(tokens))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sessions_have_names_of_their_own() {
-        assert_ne!(session(), session());
-    }
 }

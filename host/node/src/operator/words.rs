@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use msao_core::offload::account::{Account, route_name};
 use msao_core::offload::manifest::Manifest;
-use msao_core::offload::record::{Called, DecisionRecord};
+use msao_core::offload::record::{Called, DecisionRecord, OpenedAhead};
 use msao_core::offload::{
     Action, Decision, Node, Outcome, Plan, Route, Status, capability, flag, modality, overrides,
 };
@@ -194,6 +194,17 @@ fn ran(text: &mut String, record: &DecisionRecord) {
         .as_ref()
         .map_or(0, |outcome| outcome.overrides);
     line(text, "\nWhat the host did");
+    match record.ahead {
+        Some(OpenedAhead::Used) => line(
+            text,
+            "  opened the session while the probe ran, and went on with it",
+        ),
+        Some(OpenedAhead::Wasted) => line(
+            text,
+            "  opened a session while the probe ran, for nothing: it could not be opened, or the plan was for another peer, another route, or less than the whole prompt",
+        ),
+        None => {}
+    }
     if changed == 0 {
         line(text, "  as planned");
         return;

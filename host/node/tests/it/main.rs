@@ -1,6 +1,7 @@
 //! Nodes, over sockets where it takes more than one, and what they are made of.
 
 mod accounts;
+mod ahead;
 mod api;
 mod common;
 mod confident;

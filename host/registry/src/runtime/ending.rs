@@ -135,7 +135,7 @@ impl Ticket {
             }
         });
         let record = DecisionRecord {
-            version: version_with(&self.media),
+            version: version_with(&self.media, self.ahead),
             id: std::mem::take(&mut self.id),
             generation: self.generation.id.clone(),
             request,
@@ -152,6 +152,7 @@ impl Ticket {
             ran: self.plan.clone(),
             steps,
             media: std::mem::take(&mut self.media),
+            ahead: self.ahead,
             outcome: Some(outcome),
             updates,
         };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use msao_core::digest::Digest;
-use msao_core::offload::manifest::Probe;
+use msao_core::offload::manifest::{Ahead, Probe};
 use msao_core::offload::record::GenerationId;
 use msao_sandbox::Export;
 use msao_state::{Cells, CellsKey};
@@ -202,6 +202,11 @@ impl Generation {
     /// Whether the policy wants the probe. The fallback does not.
     pub(crate) fn probe(&self) -> Probe {
         (self.policy.as_ref()).map_or(Probe::None, |policy| policy.plugin.manifest().probe)
+    }
+
+    /// What the policy has begun at a peer while the probe runs. The fallback, nothing.
+    pub(crate) fn ahead(&self) -> Ahead {
+        (self.policy.as_ref()).map_or(Ahead::None, |policy| policy.plugin.manifest().ahead)
     }
 
     /// The cells that it learns into.

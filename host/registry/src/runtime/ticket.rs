@@ -8,8 +8,8 @@ use std::time::Instant;
 use msao_core::digest::Digest;
 use msao_core::offload::check::Violation;
 use msao_core::offload::kept::MediumKept;
-use msao_core::offload::manifest::Probe;
-use msao_core::offload::record::{Called, GenerationId, Step};
+use msao_core::offload::manifest::{Ahead, Probe};
+use msao_core::offload::record::{Called, GenerationId, OpenedAhead, Step};
 use msao_core::offload::{
     Action, Decision, Node, Part, Plan, PlanInput, Report, Request, Route, Scores, StepInput,
     Update, flag, modality,
@@ -64,6 +64,8 @@ pub struct Ticket {
     pub(super) steps: Vec<Step>,
     /// The media, and what was read of each.
     pub(super) media: Vec<MediumKept>,
+    /// A session was opened before there was a plan.
+    pub(super) ahead: Option<OpenedAhead>,
     pub(super) finished: bool,
 }
 
@@ -147,6 +149,7 @@ impl Ticket {
             stepless: false,
             steps: Vec::new(),
             media: Vec::new(),
+            ahead: None,
             finished: false,
         }
     }
@@ -170,6 +173,11 @@ impl Ticket {
     /// `plan` says so.
     pub fn probe(&self) -> Probe {
         self.generation.probe()
+    }
+
+    /// What the policy has begun at a peer while the probe runs.
+    pub fn ahead(&self) -> Ahead {
+        self.generation.ahead()
     }
 
     /// Whether a call has failed so far, and a fallback ran.
@@ -374,6 +382,11 @@ impl Ticket {
     /// Says what was read of the request's media, in prompt order, for the record. What is said last counts.
     pub fn kept(&mut self, media: Vec<MediumKept>) {
         self.media = media;
+    }
+
+    /// Says what became of a session that was opened before there was a plan, for the record.
+    pub fn opened_ahead(&mut self, became: OpenedAhead) {
+        self.ahead = Some(became);
     }
 
     /// Says what to do while drafting. Fallback, from the first failure to the request's end: exact, four drafts a round.

@@ -104,6 +104,29 @@ fn drafts_that_come_during_a_pass_join_the_next() {
     assert_eq!(effects[1], verify(3, 3, &[7]));
 }
 
+/// A session that was opened before anybody knew whether there would be drafts.
+#[test]
+fn an_edge_that_leaves_the_rest_from_the_first_place_on_loses_nothing_that_was_chosen() {
+    let mut cloud = ready();
+    assert_eq!(cloud.advance(0.0, Event::Spare(true)), [verify(1, 0, &[])]);
+    let first = verified(&mut cloud, 1, &[4]);
+    assert_eq!(
+        (verdict(&first[0]).start, &first[1]),
+        (0, &verify(2, 1, &[]))
+    );
+    // Another wants the target meanwhile.
+    cloud.advance(0.0, Event::Spare(false));
+    let rest = Draft {
+        last: true,
+        ..draft(0, 1, 0, &[], &[])
+    };
+    assert_eq!(cloud.advance(0.0, Event::Draft(rest)), []);
+    let next = verified(&mut cloud, 2, &[5]);
+    let said = verdict(&next[0]);
+    assert_eq!((said.epoch, said.start, &said.next), (0, 1, &vec![5]));
+    assert_eq!(next[1], verify(3, 2, &[]));
+}
+
 #[test]
 fn the_first_token_waits_for_no_pass_over_drafts() {
     let mut cloud = ready();

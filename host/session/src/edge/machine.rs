@@ -112,6 +112,12 @@ impl Edge {
         };
         let mut out = Vec::new();
         match edge.phase {
+            Phase::Speculating if edge.config.opened => {}
+            Phase::Escalated if edge.config.opened => {
+                // The peer has waited for drafts, of which there will be none. It may have chosen tokens meanwhile.
+                let rest = edge.round(0, Vec::new(), Vec::new(), true);
+                out.push(Effect::Send(Frame::Draft(rest)));
+            }
             Phase::Speculating => out.push(Effect::Send(edge.open(Wanted::Verify))),
             Phase::Escalated => out.push(Effect::Send(edge.open(edge.rest))),
             _ => {}

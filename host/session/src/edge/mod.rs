@@ -67,6 +67,10 @@ pub struct Config {
     pub open: Open,
     /// Where it starts.
     pub start: Start,
+    /// The peer has been sent this very OPEN before, for drafts to be verified ([`crate::frame::Wanted::Verify`]): it is not sent again, and
+    /// what the peer has said since counts. Of no meaning where the start is [`Start::Alone`]; not for `cloud-draft`, whose
+    /// sessions have another seat from the beginning.
+    pub opened: bool,
     /// Drafts a round at most, 1 to 64 (the plan's).
     pub gamma_max: u32,
     /// Rounds in flight at most (the plan's).
@@ -96,6 +100,7 @@ impl Config {
         Config {
             open,
             start: Start::Speculate,
+            opened: false,
             gamma_max: 4,
             in_flight_max: 1,
             in_flight_tokens_max: 256,

@@ -159,6 +159,44 @@ fn it_opens_and_drafts_at_once() {
 }
 
 #[test]
+fn what_was_opened_before_is_not_opened_again() {
+    let opened = |start| Config {
+        start,
+        opened: true,
+        ..config()
+    };
+    let (_, first) = Edge::start(opened(Start::Speculate), 0.0);
+    assert!(
+        matches!(first[..], [Effect::Draft { position: 0, .. }]),
+        "{first:?}"
+    );
+    // The rest is the target's from the first place on. What it chose before it heard that counts all the same.
+    let (_, first) = Edge::start(opened(Start::Cloud { with_draft: false }), 0.0);
+    let [Effect::Send(Frame::Draft(draft))] = &first[..] else {
+        panic!("{first:?}")
+    };
+    assert_eq!((draft.start, draft.epoch, draft.last), (0, 0, true));
+    assert!(draft.proposed.is_empty() && draft.forced.is_empty());
+    for start in [Start::Speculate, Start::Cloud { with_draft: false }] {
+        let mut edge = Driven::start(opened(start));
+        assert_eq!(committed(&edge.verdict(0, 0, 0, &[5])), [5], "{start:?}");
+        assert_eq!(
+            committed(&edge.verdict(0, 1, 0, &[6, 7])),
+            [6, 7],
+            "{start:?}"
+        );
+        // A peer that is lost is opened anew.
+        edge.tell(Event::PeerLost);
+        let back = edge.tell(Event::PeerBack);
+        let opened = back.iter().find_map(|effect| match effect {
+            Effect::Send(Frame::Open(open)) => Some(open),
+            _ => None,
+        });
+        assert_eq!(opened.unwrap().committed, [5, 6, 7]);
+    }
+}
+
+#[test]
 fn rounds_follow_each_other_while_no_verdict_has_come() {
     let mut edge = Driven::start(config());
     let rounds = edge.stream(&[5, 6, 7]);

@@ -109,7 +109,7 @@ impl RecordConfig {
                 Redact::Steps => record.steps.clear(),
                 Redact::Media => {
                     record.media.clear();
-                    record.version = version_with(&record.media);
+                    record.version = version_with(&record.media, record.ahead);
                 }
             }
         }

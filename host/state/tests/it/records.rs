@@ -74,6 +74,7 @@ fn record(number: u32, snapshot: &Snapshot) -> DecisionRecord {
             action: Called::Answered(Action::Send),
         }],
         media: vec![medium()],
+        ahead: None,
         outcome: Some(Outcome::default()),
         updates: Some(Called::Failed("trap".into())),
     }

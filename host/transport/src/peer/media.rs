@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use hyper::header::CONTENT_LENGTH;
@@ -38,12 +38,26 @@ impl Peer {
     /// # Errors
     /// The peer is down or goes down meanwhile, has no room, or finds another digest.
     pub async fn media(&self, digest: Digest, bytes: Bytes) -> Result<Uploaded, TransportError> {
+        self.media_counted(digest, bytes, &Arc::default()).await
+    }
+
+    /// The same. What goes over for this caller is added to `sent` as it goes, in bytes: an upload that fails, or is dropped on
+    /// the way, has been counted as far as it came.
+    ///
+    /// # Errors
+    /// Those of [`Peer::media`].
+    pub async fn media_counted(
+        &self,
+        digest: Digest,
+        bytes: Bytes,
+        sent: &Arc<AtomicU64>,
+    ) -> Result<Uploaded, TransportError> {
         let inner = &self.inner;
         let flight = inner.flight(digest);
         let mut mine = Uploaded::default();
         let flown = flight
             .get_or_try_init(|| async {
-                mine = inner.bring(digest, bytes).await?;
+                mine = inner.bring(digest, bytes, sent).await?;
                 Ok(())
             })
             .await
@@ -97,7 +111,12 @@ impl Inner {
         }
     }
 
-    async fn bring(&self, digest: Digest, bytes: Bytes) -> Result<Uploaded, TransportError> {
+    async fn bring(
+        &self,
+        digest: Digest,
+        bytes: Bytes,
+        all: &Arc<AtomicU64>,
+    ) -> Result<Uploaded, TransportError> {
         if lock(&self.known).has(digest).is_some() {
             return Ok(Uploaded::default());
         }
@@ -117,7 +136,7 @@ impl Inner {
                 });
             }
         }
-        let sent_bytes = self.send(&line, &path, digest, bytes).await?;
+        let sent_bytes = self.send(&line, &path, digest, (bytes, all)).await?;
         lock(&self.known).learn(digest, size);
         Ok(Uploaded {
             sent_bytes,
@@ -171,10 +190,11 @@ impl Inner {
         line: &Line,
         path: &str,
         digest: Digest,
-        bytes: Bytes,
+        (bytes, all): (Bytes, &Arc<AtomicU64>),
     ) -> Result<u64, TransportError> {
         let (body, sent) = Counted::new(bytes);
-        let asked = line.ask(Method::PUT, path, &[], Payload::Bytes(body));
+        let body = Payload::Bytes(body.beside(all));
+        let asked = line.ask(Method::PUT, path, &[], body);
         let mut asked = pin!(asked);
         let mut before = 0;
         let answer = loop {

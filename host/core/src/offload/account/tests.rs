@@ -1,6 +1,6 @@
 use super::*;
 use crate::offload::kept::TokenSet;
-use crate::offload::record::{GenerationId, Given, Scoring, VERSION, version_with};
+use crate::offload::record::{GenerationId, Given, OpenedAhead, Scoring, VERSION, version_with};
 use crate::offload::{Node, Outcome, Request, Score, flag};
 
 fn manifest() -> Manifest {
@@ -56,7 +56,7 @@ fn record() -> DecisionRecord {
         target: set(&[1, 2, 5, 6]),
     }];
     DecisionRecord {
-        version: version_with(&media),
+        version: version_with(&media, None),
         id: "req".into(),
         generation: GenerationId {
             policy: Some(Digest::of(b"policy")),
@@ -105,6 +105,7 @@ fn record() -> DecisionRecord {
         ran: plan,
         steps: Vec::new(),
         media,
+        ahead: None,
         outcome: Some(Outcome {
             parts,
             ..Outcome::default()
@@ -224,8 +225,12 @@ fn a_record_says_what_it_can() {
     text["version"] = 1.into();
     let old: DecisionRecord = serde_json::from_value(text.clone()).unwrap();
     assert_eq!(
-        (version_with(&old.media), version_with(&record.media)),
-        (1, VERSION)
+        (
+            version_with(&old.media, old.ahead),
+            version_with(&record.media, None),
+            version_with(&[], Some(OpenedAhead::Wasted)),
+        ),
+        (1, 2, VERSION)
     );
     assert_eq!(serde_json::to_value(&old).unwrap(), text);
     let image = &Account::of(&old, None).media[0];

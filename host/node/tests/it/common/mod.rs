@@ -189,8 +189,18 @@ impl Bench {
 
     /// The same behind a probe, of which a post-processor always thinks this.
     pub fn plan_probed(&self, decision: &Decision, step: u32, scores: &Scores) {
+        self.plan_behind("probe = \"full\"\n", decision, step, scores);
+    }
+
+    /// The same, and a session is opened while the probe runs.
+    pub fn plan_ahead(&self, decision: &Decision, step: u32, scores: &Scores) {
+        let keys = "probe = \"full\"\nahead = \"session\"\n";
+        self.plan_behind(keys, decision, step, scores);
+    }
+
+    fn plan_behind(&self, keys: &str, decision: &Decision, step: u32, scores: &Scores) {
         let push = |bundle: &Bundle| Pick::Take(self.node.plugins.push(bundle).unwrap());
-        let manifest = format!("{MANIFEST}probe = \"full\"\n");
+        let manifest = format!("{MANIFEST}{keys}");
         let scorer = Core::scoring(scores).build().unwrap();
         let scorer = Bundle::new(scorer, SCORE_MANIFEST.to_owned(), None).unwrap();
         self.activate(Choice {
