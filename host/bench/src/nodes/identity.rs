@@ -15,13 +15,14 @@ use crate::vqa::{Question, read};
 /// Requests of the main comparison, and of each axis beside it.
 const REQUESTS: usize = 200;
 const ASIDE: usize = 40;
-/// A connection's life where answers are to go on over cuts, in ms: shorter than most long answers.
-const CUT_MS: u32 = 500;
+/// A connection's life where answers are to go on over cuts, in ms: some answers' time.
+const CUT_MS: u32 = 1000;
 /// Of answers that go on over cuts, so many at least are compared.
 const OVER_CUTS: usize = 30;
-/// Who asks while there is no connection is refused, and asks again after so long, so many times.
+/// Who asks while there is no connection is refused, and asks again after so long, so many times: a connection that never lasts
+/// is tried again after five seconds at last.
 const AGAIN: Duration = Duration::from_millis(50);
-const TRIES: usize = 40;
+const TRIES: usize = 200;
 /// Of so many tokens one may be a tie.
 const TOKENS_A_TIE: f64 = 10_000.0;
 
@@ -207,8 +208,8 @@ async fn axes(places: &Places, chosen: &[&Question], right: &[Answer]) -> Result
 /// Answers that may not be finished without the target, so that each goes on when the connection is back.
 async fn over_cuts(places: &Places, chosen: &[&Question], right: &[Answer]) -> Result<Row> {
     let shape = format!(
-        "[peers.shape]\ncuts = [{{ at-ms = {CUT_MS} }}]\nrepeat-ms = {CUT_MS}\n[peers.shape.up]\ndelay-ms = 10.0\n\
-         [peers.shape.down]\ndelay-ms = 10.0\n"
+        "[peers.shape]\ncuts = [{{ at-ms = {CUT_MS} }}]\nrepeat-ms = {CUT_MS}\n[peers.shape.up]\ndelay-ms = 40.0\n\
+         [peers.shape.down]\ndelay-ms = 40.0\n"
     );
     let wanted = Wanted {
         shape,
