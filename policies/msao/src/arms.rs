@@ -4,12 +4,15 @@
 //!
 //! ```text
 //! ready       = rtt * trips + waits + upload + prompt * t_read
-//! edge          first = waits + prompt * t_read + t_d, here       rest = (n - 1) * t_d
+//! edge          first = waits + prompt * t_read + t_d, here       rest = (1 - left) * (n - 1) * t_d + left * cloud's total
 //! cloud         first = ready                                     rest = (n - 1) * t_t
 //! cloud-draft   first = ready + prompt * t_read * t_d / t_t       rest = (n - 1) * t, both models side by side
 //! speculate     first = ready                                     rest = later + L + (n - 1) * (t_d + (1 - a) * L)
 //! total = first * how far such firsts were off + rest * how far such rests were off
 //! ```
+//!
+//! `left`: share of edge answers that are left to a target at a token of which the draft model is not sure, 0 where none can
+//! take over.
 //!
 //! `trips`: 1; where media are sent 2, for the peer has them before it is asked the question; where one of them is large
 //! 3, for whether it has that it is asked first. `t_d / t_t` is no more than 1: a draft model beside the target reads the
@@ -25,17 +28,19 @@ use alloc::vec::Vec;
 
 use msao_plugin::{Node, PlanInput, Route, capability, flag};
 
-use crate::cells::{self, ArmCells, MAX_ROWS, RowCells};
+use crate::cells::{self, ArmCells, MAX_ROWS, RowCells, seen};
 use crate::model::{Link, MOST, Machine, amount};
 use crate::off::Off;
 use crate::retention::{COARSE, Media, PRUNED, Peer, SMALL, WHOLE};
-use crate::shape::{Shape, answer_tokens};
+use crate::shape::{self, Shape, answer_tokens};
 use crate::stream::{Stream, side_by_side_ms, verdict_ms};
 use crate::{Settings, larger, smaller, within};
 
 /// What the host says of acceptance weighs like so many requests, and requests weigh like so many at most.
 const TOLD: f64 = 4.0;
 const SURE: f64 = 16.0;
+/// Share of edge answers that are thought to be left to a target before any was.
+const LEFT: f64 = 0.4;
 /// Nobody's drafts are thought to stand more often.
 const MOST_ACCEPTED: f64 = 0.98;
 
@@ -68,7 +73,9 @@ pub(crate) struct Arm {
     pub(crate) total_ms: f64,
     /// Share of drafts that stand.
     pub(crate) acceptance: f64,
-    /// Price and doubt, in ms.
+    /// What others are thought to cost whom it is left to, in ms.
+    pub(crate) beside_ms: f64,
+    /// Price, that included, and doubt, in ms.
     pub(crate) price_ms: f64,
     pub(crate) doubt_ms: f64,
     pub(crate) score: f64,
@@ -94,6 +101,8 @@ pub(crate) struct Weighed {
     pub(crate) tokens: f64,
     /// Requests that were learned from.
     pub(crate) requests: f64,
+    /// A target takes edge answers over where the draft model is not sure.
+    pub(crate) gated: bool,
     pub(crate) arms: Vec<Arm>,
 }
 
@@ -105,6 +114,15 @@ struct Weighing<'a> {
     here: Machine,
     /// When this node has its first draft for somebody who verifies it.
     draft_ready_ms: f64,
+    /// The target that an edge answer would be left to.
+    heir: Option<Heir>,
+}
+
+/// A target that can go on with what this node has committed.
+#[derive(Clone, Copy)]
+struct Heir {
+    total_ms: f64,
+    price_ms: f64,
 }
 
 /// A row that has the target.
@@ -143,11 +161,13 @@ pub(crate) fn weigh(input: &PlanInput, settings: &Settings) -> Weighed {
         settings,
         cells: RowCells::of(input.calibration),
         draft_ready_ms: here.waits_ms + media.draft_tokens * here.read_ms + here.draft_ms,
+        heir: None,
         here,
         weighed: Weighed {
             shape,
             tokens: answer_tokens(input.request, input.calibration, settings, shape),
             requests: amount(requests, 0.0),
+            gated: false,
             media,
             arms: Vec::with_capacity(3 * input.nodes.len() + 1),
         },
@@ -270,6 +290,15 @@ impl<'a> Weighing<'a> {
         let alone_ms = machine.target_ms;
         let alone = times(0.0, alone_ms);
         self.add(row, Route::Cloud, alone, cloud, Beside::default());
+        if row.node.is(capability::SAME_TOKENIZER)
+            && let Some(arm) = self.weighed.arms.last()
+            && self.heir.is_none_or(|heir| arm.total_ms < heir.total_ms)
+        {
+            self.heir = Some(Heir {
+                total_ms: arm.total_ms,
+                price_ms: arm.price_ms,
+            });
+        }
         // What a token takes without this node's drafts; and by the node's own figures, nothing learned.
         let mut plain_ms = alone_ms * cloud.rest;
         let mut plain_told_ms = alone_ms;
@@ -357,6 +386,18 @@ impl<'a> Weighing<'a> {
             tail_ms: 0.0,
             token_ms: here.draft_ms,
         };
+        self.weighed.gated = self.heir.is_some() && self.settings.escalate_below > 0.0;
+        let (left, amiss) = if self.weighed.gated {
+            self.gated()
+        } else {
+            (0.0, 1.0 - acceptance)
+        };
+        let heir = self.heir.unwrap_or(Heir {
+            total_ms: 0.0,
+            price_ms: 0.0,
+        });
+        let own = self.predicted(times, off);
+        let rest_ms = (1.0 - left) * (own.total_ms - own.first_ms) + left * heir.total_ms;
         let arm = Arm {
             route: Route::Edge,
             row: 0,
@@ -365,8 +406,10 @@ impl<'a> Weighing<'a> {
             upload_ms: 0.0,
             read_ms,
             acceptance,
-            doubt_ms: self.settings.doubt * (1.0 - acceptance) * self.weighed.tokens,
-            ..self.predicted(times, off)
+            total_ms: own.first_ms + rest_ms,
+            beside_ms: left * heir.price_ms,
+            doubt_ms: self.settings.doubt * amiss * (1.0 - left) * self.weighed.tokens,
+            ..own
         };
         let targets = &self.weighed.arms;
         let waits =
@@ -375,6 +418,20 @@ impl<'a> Weighing<'a> {
         if waits && let Some(own) = self.weighed.arms.last_mut() {
             own.rank = own.rank.max(1);
         }
+    }
+
+    /// Of edge answers that a target can take over: the share that are left to it, and how often it would choose otherwise
+    /// where none is.
+    fn gated(&self) -> (f64, f64) {
+        let (shape, known) = (self.weighed.shape, self.input.calibration);
+        let left = shape::with_guess(seen(known.get(cells::left(shape))), LEFT);
+        // Nobody has looked yet: as unsure as a token may be.
+        let unsure = 1.0 - self.settings.escalate_below;
+        let amiss = match seen(known.get(cells::amiss(shape))) {
+            Some((mean, count)) => (mean * count + unsure) / (count + 1.0),
+            None => unsure,
+        };
+        (within(left, 0.0, 1.0), within(amiss, 0.0, 1.0))
     }
 
     /// The times of an arm of which nothing else is said yet.
@@ -398,6 +455,7 @@ impl<'a> Weighing<'a> {
             total_ms: first_ms + rest_ms,
             acceptance: 0.0,
             price_ms: 0.0,
+            beside_ms: 0.0,
             doubt_ms: 0.0,
             score: 0.0,
             stale: off.stale,
@@ -414,7 +472,7 @@ impl<'a> Weighing<'a> {
         let (settings, request) = (self.settings, self.input.request);
         let tokens = self.weighed.tokens;
         let price = amount(node.price_per_mtok, 0.0) * (read + tokens) * 1e-6;
-        arm.price_ms = settings.cost_weight * price;
+        arm.price_ms = settings.cost_weight * price + arm.beside_ms;
         let first_weight = if request.has(flag::STREAMED) {
             settings.first_weight
         } else {

@@ -8,13 +8,15 @@
 //! | 80 + bucket | the same, whatever media a request has | tokens |
 //! | 96 + mix | bytes of media that were made anew | bytes sent, divided by what was predicted |
 //! | 112 + mix | retention | share of media tokens that the formula keeps for the target |
+//! | 160 + shape | edge answers that were left to a target | 1 where it was, else 0 |
+//! | 224 + mix | drafts that were sure enough for an edge answer, and were judged elsewhere | share of a request's that did not stand |
 //! | 1024 + 32 * row + mix | acceptance by a node | share of a request's drafts |
 //! | 1024 + 32 * row + 8 + 4 * route | first token of a node by a route | time, divided by what was predicted |
 //! | ... + 1 | the tokens behind it | likewise, given how many came |
 //! | ... + 2 | when it was last taken | number of requests by then (the latest counts alone) |
 //!
 //! `mix` and `bucket` are those of [`Shape`]; routes are 0 edge, 1 cloud, 2 cloud-draft, 3 speculate. 64 rows at most
-//! are learned of: with all of them there are 1,370 cells, of 4,096 that a plug-in may have.
+//! are learned of: with all of them there are 1,442 cells, of 4,096 that a plug-in may have.
 
 use msao_plugin::{Calibration, Cell, Rising, Route};
 
@@ -26,6 +28,8 @@ const LENGTH: u32 = 16;
 const LENGTH_BY_BUCKET: u32 = LENGTH + MIXES * BUCKETS;
 const BYTES: u32 = 96;
 const KEPT: u32 = 112;
+const LEFT: u32 = 160;
+const AMISS: u32 = 224;
 const ROWS: u32 = 1024;
 const ROW: u32 = 32;
 const ARMS: u32 = MIXES;
@@ -48,6 +52,14 @@ pub(crate) fn bytes(shape: Shape) -> u32 {
 
 pub(crate) fn kept(shape: Shape) -> u32 {
     KEPT + shape.mix
+}
+
+pub(crate) fn left(shape: Shape) -> u32 {
+    LEFT + shape.number()
+}
+
+pub(crate) fn amiss(shape: Shape) -> u32 {
+    AMISS + shape.mix
 }
 
 fn arm(row: u32, route: Route) -> u32 {

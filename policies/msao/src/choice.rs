@@ -3,7 +3,8 @@
 use msao_plugin::{PlanInput, Route};
 
 use crate::arms::{Arm, Weighed};
-use crate::{Settings, reason};
+use crate::cells::{self, seen};
+use crate::{Settings, larger, reason};
 
 /// What was chosen, and by what.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,45 @@ fn tried<'a>(
     tried
 }
 
+/// Drafts from here that are verified in place of the draft model's own answer, which would be best if it were never amiss: on
+/// `checks-first / (checks-first + checked)` of such requests, `checked` having been verified before, and on `checks-least` of
+/// them at least. Nothing else would ever tell how often it is.
+fn checked<'a>(
+    weighed: &'a Weighed,
+    best: &Arm,
+    input: &PlanInput,
+    settings: &Settings,
+) -> Option<&'a Arm> {
+    let own = (weighed.arms.iter()).find(|arm| arm.route == Route::Edge)?;
+    let gated = weighed.gated && own.rank <= best.rank;
+    if !gated || own.score - own.doubt_ms > best.score {
+        return None;
+    }
+    let known = seen(input.calibration.get(cells::amiss(weighed.shape)));
+    let checked = known.map_or(0.0, |(_, count)| count);
+    let first = settings.checks_first;
+    let share = if first > 0.0 {
+        first / (first + checked)
+    } else {
+        0.0
+    };
+    // Another number of the seed than the one by which ways are tried.
+    if drawn(!input.request.seed) >= larger(share, settings.checks_least) {
+        return None;
+    }
+    let mut found: Option<&Arm> = None;
+    for arm in weighed
+        .arms
+        .iter()
+        .filter(|arm| arm.route == Route::Speculate)
+    {
+        if arm.rank <= best.rank && found.is_none_or(|found| arm.score < found.score) {
+            found = Some(arm);
+        }
+    }
+    found
+}
+
 /// `None`: nothing can run it.
 pub(crate) fn choose<'a>(
     weighed: &'a Weighed,
@@ -72,14 +112,20 @@ pub(crate) fn choose<'a>(
         }
     }
     let best = best?;
-    let tried = tried(&weighed.arms, best, input, settings);
-    let arm = tried.unwrap_or(best);
-    let next = if tried.is_some() { Some(best) } else { second };
+    let checked = checked(weighed, best, input, settings);
+    let tried = match checked {
+        Some(_) => None,
+        None => tried(&weighed.arms, best, input, settings),
+    };
+    let other = checked.or(tried);
+    let arm = other.unwrap_or(best);
+    let next = if other.is_some() { Some(best) } else { second };
     let declines = |other: &Arm| other.declined && other.row == arm.row;
     Some(Chosen {
         arm,
         next: next.map_or(-1.0, |next| next.score),
         reason: match arm {
+            _ if checked.is_some() => reason::CHECKS,
             _ if tried.is_some() => reason::TRIES,
             arm if arm.rank >= 2 => reason::LATE,
             arm if arm.route == Route::Edge && weighed.arms.len() == 1 => {

@@ -6,9 +6,9 @@
 
 use alloc::vec::Vec;
 
-use msao_plugin::{Outcome, Route, Update, overrides, status};
+use msao_plugin::{Calibration, Outcome, Route, Update, overrides, status};
 
-use crate::cells::{self, MAX_ROWS};
+use crate::cells::{self, MAX_ROWS, seen};
 use crate::off::FAR_OFF;
 use crate::shape::Shape;
 use crate::{Note, Settings, noted, within};
@@ -21,6 +21,10 @@ const PACE_TOKENS: f64 = 3.0;
 const MANY_DRAFTS: f64 = 32.0;
 /// Bytes of media below which what was sent says nothing of how they were made anew.
 const SOME_BYTES: f64 = 4096.0;
+/// How much one edge answer counts in how many are left to a target.
+const SLOWLY: f64 = 0.05;
+/// How much a request counts at least in how often drafts do not stand that were sure.
+const LEAST_OF_MANY: f64 = 1.0 / 512.0;
 /// An outcome that weighs nothing is none.
 const LEAST_WEIGHT: f64 = 1e-6;
 
@@ -54,7 +58,11 @@ fn route_of(number: u8) -> Option<Route> {
     routes.get(usize::from(number)).copied()
 }
 
-pub(crate) fn updates(outcome: &Outcome, settings: &Settings) -> Vec<Update> {
+pub(crate) fn updates(
+    outcome: &Outcome,
+    settings: &Settings,
+    calibration: &Calibration,
+) -> Vec<Update> {
     let mut learned = Learned(Vec::with_capacity(12));
     let Some((note, shape, route)) = Note::decode(&outcome.memo).and_then(|note| {
         let shape = Shape::with_number(u32::from(note.shape))?;
@@ -78,6 +86,7 @@ pub(crate) fn updates(outcome: &Outcome, settings: &Settings) -> Vec<Update> {
                 times(&mut learned, outcome, &note, route, weight);
             }
             acceptance(&mut learned, outcome, &note, shape, weight);
+            gate(&mut learned, outcome, &note, shape, calibration);
             media(&mut learned, outcome, &note, shape, weight);
         }
         status::DEGRADED => {
@@ -139,6 +148,39 @@ fn acceptance(learned: &mut Learned, outcome: &Outcome, note: &Note, shape: Shap
         let share = within(accepted / drafted, 0.0, 1.0);
         let weight = weight * within(drafted / MANY_DRAFTS, 0.0, 1.0);
         learned.sample(cells::acceptance(note.row, shape), share, weight);
+    }
+}
+
+/// Of edge answers, whether a target took over. Of drafts that were judged elsewhere, how many did not stand that would have been
+/// sure enough: those of the host's bins that are, and of the one that the threshold lies in.
+fn gate(
+    learned: &mut Learned,
+    outcome: &Outcome,
+    note: &Note,
+    shape: Shape,
+    calibration: &Calibration,
+) {
+    if note.route == Route::Edge as u8 {
+        let otherwise = overrides::ROUTE | overrides::PEER | overrides::FALLBACK;
+        let below = f64::from(note.escalate_below);
+        if below > 0.0 && outcome.overrides & otherwise == 0 {
+            let left = f64::from(u8::from(outcome.route != note.route));
+            learned.sample(cells::left(shape), left, SLOWLY);
+        }
+        return;
+    }
+    let bins = outcome.drafted.len().min(outcome.accepted.len());
+    let from = (f64::from(note.sure_from) * bins as f64) as usize;
+    let (mut drafted, mut amiss) = (0.0, 0.0);
+    for (all, stood) in outcome.drafted.iter().zip(&outcome.accepted).skip(from) {
+        drafted += f64::from(*all);
+        amiss += f64::from(all.saturating_sub(*stood));
+    }
+    if drafted > 0.0 {
+        // Rare as it is, it takes many to tell: all count alike at first.
+        let count = seen(calibration.get(cells::amiss(shape))).map_or(0.0, |(_, count)| count);
+        let weight = within(1.0 / (count + 1.0), LEAST_OF_MANY, 1.0);
+        learned.sample(cells::amiss(shape), amiss / drafted, weight);
     }
 }
 

@@ -5,13 +5,17 @@
 //! ([`model`], [`stream`]), from the figures that the host hands over *now*, and takes the least of
 //!
 //! ```text
-//! score = first-weight * first + total + cost-weight * price + doubt * (1 - a) * tokens    (doubt: route edge only)
+//! score = first-weight * first + total + cost-weight * price + doubt * amiss * tokens    (doubt: route edge only)
 //! ```
 //!
 //! among those that keep the deadline and find room ([`arms`], [`choice`]). So a link or a queue that changes is
 //! answered by the very next plan. What was learned corrects the predictions by what they were off before, by no more
 //! than `correction-limit`, and never takes the figures' place ([`off`]; [`cells`] lists all that is learned). Now and
 //! then, where predictions lie close, a route that was not taken for long is tried.
+//!
+//! **The draft model's own answer** is a cascade: what it is not sure of is the target's, and all behind it ([`step`]). So `amiss`
+//! is how often the target chooses otherwise where the draft model *is* sure, and that only a target can tell: now and then a
+//! request that the draft model would answer has its drafts verified instead ([`choice`]), often at first, ever fewer later.
 //!
 //! **Speculation** is declined where a token of the stream, `draft + (1 - a) * L`, is not at least `margin` quicker
 //! than one of the peer's target, alone or with a draft model beside it.
@@ -66,6 +70,7 @@ mod reason {
     pub const LATE: u32 = 6;
     pub const TRIES: u32 = 7;
     pub const NONE: u32 = 8;
+    pub const CHECKS: u32 = 9;
 }
 
 parameters! {
@@ -84,6 +89,9 @@ parameters! {
         confident_min: f64,
         escalate_below: f64,
         escalate_window: u32,
+        escalate_late: f64,
+        checks_first: f64,
+        checks_least: f64,
         draft_keep_min: f64,
         target_keep_min: f64,
         draft_drop: f64,
@@ -169,9 +177,13 @@ memo! {
         give_back: f32,
         /// Acceptance probability from which on a draft is committed unverified; above 1: none is.
         commit_from: f32,
-        /// Acceptance probability below which an edge answer is left to the target; 0: never.
+        /// Acceptance probability below which a token of an edge answer is left to the target, up to the window and behind
+        /// it; 0: never.
         escalate_below: f32,
+        escalate_late: f32,
         escalate_window: u32,
+        /// What a draft must be as sure of to be an edge answer's, wherever it is.
+        sure_from: f32,
         /// Drafts a round.
         chunk: u32,
         /// Wait for a verdict after which the peer is given up.
@@ -225,8 +237,8 @@ impl Policy for Msao {
         }
     }
 
-    fn observe(outcome: &Outcome, params: &[f64], _calibration: &Calibration) -> Vec<Update> {
-        learn::updates(outcome, &Settings::read(params))
+    fn observe(outcome: &Outcome, params: &[f64], calibration: &Calibration) -> Vec<Update> {
+        learn::updates(outcome, &Settings::read(params), calibration)
     }
 }
 

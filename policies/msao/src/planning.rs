@@ -126,6 +126,8 @@ pub(crate) fn plan(
         give_back: settings.give_back as f32,
         commit_from: commit_from as f32,
         escalate_below: escalate_below(input, settings, arm.route) as f32,
+        escalate_late: settings.escalate_late as f32,
+        sure_from: settings.escalate_below as f32,
         escalate_window: settings.escalate_window,
         chunk,
         give_up_ms: (settings.give_up * patience_ms) as f32,

@@ -67,16 +67,24 @@ pub(crate) fn next(input: &StepInput, note: &Note) -> Action {
     }
 }
 
-/// The draft model answers. A target takes over where it is unsure early on.
+/// The draft model answers. A target takes over from the first token of which it is not sure enough.
 fn alone(input: &StepInput, note: &Note) -> Action {
     match input.event {
         // Whoever has taken over, or would, is lost, silent, or takes nothing over.
         Event::LinkDown | Event::Overdue | Event::Refused => Action::Finish,
         Event::LinkUp | Event::Verdict => Action::Draft,
         Event::Drafted => {
-            let below = f64::from(note.escalate_below);
-            // Nobody may take over, or it is too late: the host need not ask any more.
-            if below <= 0.0 || input.committed > note.escalate_window {
+            // The one that was drafted is the one behind those that are committed.
+            let token = input.committed.saturating_add(input.unsent);
+            let early = token <= note.escalate_window;
+            let late = f64::from(note.escalate_late);
+            let below = if early {
+                f64::from(note.escalate_below)
+            } else {
+                late
+            };
+            if note.escalate_below <= 0.0 || (!early && late <= 0.0) {
+                // Nobody may take over, or it is too late: the host need not ask any more.
                 Action::Finish
             } else if input.p_accept >= below {
                 Action::Draft

@@ -20,6 +20,7 @@
 //! hand over if    confidence < threshold * strictness(k)   or   entropy * strictness(k) > entropy-max
 //! ```
 //!
+//! The token itself is the target's then, and so is the end of the answer where that was what was drafted.
 //! An answer is handed over at most once: from then on the host asks no more about its tokens. A figure that is not a
 //! number counts as no confidence.
 
@@ -181,14 +182,23 @@ impl Policy for ThresholdRouter {
             Event::Overdue | Event::Refused => Action::Finish,
             // The host looks for the target again, and for another that has the very same; it ends that by itself.
             Event::LinkDown | Event::LinkUp | Event::Verdict => Action::Draft,
-            // Only while such a target is looked for are drafts held back: it has taken over already.
-            Event::Drafted if input.unsent > 0 || input.committed == 0 => Action::Draft,
-            Event::Drafted if input.committed > watch.latest => Action::Finish,
-            Event::Drafted if watch.is_unsure(input) => Action::Escalate,
-            Event::Drafted if input.committed == watch.latest => Action::Finish,
-            Event::Drafted => Action::Draft,
+            // Only where it has taken over, and such a target is looked for, is more than the last draft held back, or was one
+            // judged.
+            Event::Drafted if input.unsent > 1 || input.judged > 0 => Action::Draft,
+            Event::Drafted => match number(input) {
+                0 => Action::Draft,
+                token if token > watch.latest => Action::Finish,
+                _ if watch.is_unsure(input) => Action::Escalate,
+                token if token == watch.latest => Action::Finish,
+                _ => Action::Draft,
+            },
         }
     }
+}
+
+/// Which of the answer's tokens was drafted, from 1 on: it is committed only once it was looked at.
+fn number(input: &StepInput) -> u32 {
+    input.committed.saturating_add(input.unsent)
 }
 
 impl Watch {
@@ -203,7 +213,7 @@ impl Watch {
     }
 
     fn is_unsure(&self, input: &StepInput) -> bool {
-        let strictness = self.strictness(input.committed);
+        let strictness = self.strictness(number(input));
         let confidence = match self.calibrated {
             true => input.p_accept,
             false => input.top1,

@@ -41,7 +41,9 @@ fn says(memo: &[u8], token: u32, p_accept: f64) -> Action {
         p_accept,
         top1: 0.9,
         entropy_nats: 0.5,
-        committed: token,
+        // The token is the one behind those that are committed.
+        committed: token.saturating_sub(1),
+        unsent: token.min(1),
         ..StepInput::default()
     };
     ThresholdRouter::step(&input, memo)
@@ -189,6 +191,14 @@ fn once_handed_over_a_silent_or_refusing_target_is_given_up() {
     assert_eq!(says(Event::LinkDown, 0), Action::Draft);
     // Drafts pile up until the target is back: this is no answer that goes on alone.
     assert_eq!(says(Event::Drafted, 3), Action::Draft);
+    let begun = StepInput {
+        unsent: 1,
+        judged: 1,
+        committed: 30,
+        ..StepInput::default()
+    };
+    assert_eq!(ThresholdRouter::step(&begun, &memo), Action::Draft);
+    assert_eq!(says(Event::Drafted, 1), Action::Finish);
 }
 
 #[test]
@@ -266,10 +276,10 @@ proptest! {
     ) {
         let watch = Watch { threshold: numbers[0], calibrated: true, entropy_max: numbers[1], window, latest };
         let input = StepInput {
-            p_accept: numbers[2], entropy_nats: numbers[3], committed: token, ..StepInput::default()
+            p_accept: numbers[2], entropy_nats: numbers[3], committed: token, unsent: 1, ..StepInput::default()
         };
         let says = ThresholdRouter::step(&input, &watch.encode());
-        prop_assert!(says != Action::Escalate || token <= latest);
+        prop_assert!(says != Action::Escalate || token < latest);
         prop_assert!((0.0..=1.0).contains(&watch.strictness(token)));
     }
 

@@ -28,20 +28,11 @@ impl Edge {
                 out.push(Effect::RollBack { to: read as u32 });
             }
             self.catch_up(out);
-        } else if let Phase::Alone { .. } = self.phase {
-            let floor = self.config.alone_floor;
-            let sure = drafted.sure >= floor;
-            if floor > 0.0 && !sure {
-                // It has chosen: that is taken back.
-                let to = self.committed.len() as u32;
-                out.push(Effect::RollBack { to });
-                return self.leave_to_target(now_ms, out);
-            }
-            if drafted.ends {
-                return self.end(Ending::Finished(Finish::EndOfSequence), out);
-            }
-            self.commit_unverified(&[drafted.id], out);
-            if self.whole(out) {
+        } else if let Phase::Alone { may_escalate } = self.phase {
+            if may_escalate && self.is_own(&drafted) {
+                // The policy says first whether it is.
+                self.tail.push(Token { drafted, behind: 0 });
+            } else if !self.commit_own(now_ms, drafted, out) {
                 return;
             }
         } else {
@@ -56,6 +47,33 @@ impl Edge {
             Phase::Escalated => {}
             _ => self.ask(now_ms, kind::DRAFTED, out),
         }
+    }
+
+    /// Whether the draft model may answer with it, on route `edge`.
+    fn is_own(&self, drafted: &Drafted) -> bool {
+        let floor = self.config.alone_floor;
+        floor <= 0.0 || drafted.sure >= floor
+    }
+
+    /// Makes what the draft model chose part of its own answer, or leaves it and the rest to the target, which judges it
+    /// then. Gives whether the draft model goes on.
+    pub(super) fn commit_own(
+        &mut self,
+        now_ms: f64,
+        drafted: Drafted,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        if !self.is_own(&drafted) {
+            self.tail.push(Token { drafted, behind: 0 });
+            self.leave_to_target(now_ms, out);
+            return false;
+        }
+        if drafted.ends {
+            self.end(Ending::Finished(Finish::EndOfSequence), out);
+            return false;
+        }
+        self.commit_unverified(&[drafted.id], out);
+        !self.whole(out)
     }
 
     /// Has the next token drafted if there is a place for it.
@@ -74,6 +92,8 @@ impl Edge {
         let most = match self.phase {
             // A full round that cannot be sent waits for a verdict.
             Phase::Speculating => gamma,
+            // That one is not committed yet.
+            Phase::Alone { .. } => 1,
             _ => gamma.max(self.config.in_flight_tokens_max as usize),
         };
         if self.tail.unsent() >= most {

@@ -19,6 +19,7 @@ pub(super) enum Phase {
         since_ms: f64,
         escalated: bool,
     },
+    /// While the policy is still asked, a draft is committed once it has been: until then it is the tail's only one.
     Alone {
         /// Whether the policy is still asked.
         may_escalate: bool,
@@ -52,6 +53,8 @@ pub struct Edge {
     pub(super) flush: bool,
     /// A question to the policy is open.
     pub(super) asked: bool,
+    /// It was about a draft.
+    pub(super) looked: bool,
     /// What happened since it was asked.
     pub(super) pending: Option<u32>,
     pub(super) last: Option<Drafted>,
@@ -97,6 +100,7 @@ impl Edge {
             draftless: false,
             flush: false,
             asked: false,
+            looked: false,
             pending: None,
             last: None,
             rtt_ms: -1.0,

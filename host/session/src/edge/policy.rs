@@ -51,16 +51,9 @@ impl Edge {
             (Phase::Speculating | Phase::Parted { .. }, Action::Wait) => {}
             // The target goes on by itself.
             (Phase::Escalated, _) => {}
-            (Phase::Alone { may_escalate: true }, Action::Escalate) => {
-                self.abandon_draft(out);
-                self.leave_to_target(now_ms, out);
-            }
-            // There is nothing to wait for.
-            (Phase::Alone { may_escalate: true }, Action::Finish) => {
-                self.phase = Phase::Alone {
-                    may_escalate: false,
-                };
-                self.draft(out);
+            (Phase::Alone { may_escalate: true }, action) => {
+                let looked = std::mem::take(&mut self.looked);
+                self.act_alone(now_ms, action, looked, out);
             }
             (Phase::Alone { .. }, _) => self.draft(out),
             (Phase::Done, _) => {}
@@ -68,6 +61,33 @@ impl Edge {
         if let Some(kind) = self.pending.take() {
             self.ask(now_ms, kind, out);
         }
+    }
+
+    /// On route `edge`. `looked`: the policy was asked about the draft that is there.
+    fn act_alone(&mut self, now_ms: f64, action: Action, looked: bool, out: &mut Vec<Effect>) {
+        if action == Action::Escalate {
+            self.abandon_draft(out);
+            // The target judges what is there: it stays in the tail.
+            return self.leave_to_target(now_ms, out);
+        }
+        let settled = action == Action::Finish;
+        if settled {
+            // There is nothing to wait for.
+            self.phase = Phase::Alone {
+                may_escalate: false,
+            };
+        }
+        if (looked || settled)
+            && let Some(token) = self.tail.pop()
+            && !self.commit_own(now_ms, token.drafted, out)
+        {
+            return;
+        }
+        if !self.tail.is_empty() && self.pending.is_none() {
+            // What was asked was not about it.
+            self.pending = Some(kind::DRAFTED);
+        }
+        self.draft(out);
     }
 
     /// Whether nothing has come from the peer for as long as a lost one is waited for.
@@ -145,6 +165,7 @@ impl Edge {
             return;
         }
         self.asked = true;
+        self.looked = news == kind::DRAFTED;
         let last = self.last;
         let scalar = |of: fn(&Drafted) -> f64| last.as_ref().map_or(0.0, of);
         out.push(Effect::Ask(StepInput {

@@ -443,12 +443,81 @@ fn escalated_the_rest_is_the_targets() {
         start: Start::Alone,
         ..config()
     });
-    assert_eq!(committed(&edge.drafted(5)), [5]);
+    edge.drafted(5);
+    assert_eq!(committed(&edge.go_on()), [5]);
+    edge.drafted(6);
     let effects = edge.tell(Event::Action(Action::Escalate));
     let Effect::Send(Frame::Open(open)) = &effects[0] else {
         panic!("{effects:?}")
     };
     assert_eq!((open.wanted, &open.committed), (Wanted::Decode, &vec![5]));
+}
+
+#[test]
+fn on_the_edge_alone_a_draft_is_committed_once_the_policy_has_seen_it() {
+    let alone = || {
+        Driven::start(Config {
+            start: Start::Alone,
+            ..config()
+        })
+    };
+    let mut edge = alone();
+    let effects = edge.drafted(5);
+    assert_eq!(committed(&effects), []);
+    let input = asked(&effects).unwrap();
+    assert_eq!(
+        (input.kind, input.unsent, input.committed),
+        (kind::DRAFTED, 1, 0)
+    );
+    // Whatever it says but that the target shall have it.
+    let effects = edge.tell(Event::Action(Action::Wait));
+    assert_eq!(committed(&effects), [5]);
+    assert!(matches!(effects[1..], [Effect::Draft { position: 1, .. }]));
+    // The target takes over at the very token: where it chooses the same, nothing is taken back.
+    edge.drafted(6);
+    let effects = edge.tell(Event::Action(Action::Escalate));
+    assert_eq!((committed(&effects), rolled_back(&effects)), (vec![], None));
+    let effects = edge.verdict(1, 1, 0, &[6, 7]);
+    assert_eq!(committed(&effects), [6, 7]);
+    assert_eq!((rolled_back(&effects), appended(&effects)), (None, vec![7]));
+    let counters = edge.edge.counters();
+    assert_eq!((counters.judged(), counters.accepted()), (1, 1));
+    // Where it chooses another, that one is.
+    let mut edge = alone();
+    edge.drafted(5);
+    edge.tell(Event::Action(Action::Escalate));
+    let effects = edge.verdict(1, 0, 0, &[8]);
+    assert_eq!(committed(&effects), [8]);
+    assert_eq!(
+        (rolled_back(&effects), appended(&effects)),
+        (Some(0), vec![8])
+    );
+    let counters = edge.edge.counters();
+    assert_eq!((counters.judged(), counters.accepted()), (1, 0));
+    assert_eq!((counters.wasted, counters.unverified), (1, 0));
+}
+
+#[test]
+fn a_draft_is_not_committed_by_what_was_said_of_something_else() {
+    let mut edge = Driven::start(Config {
+        start: Start::Alone,
+        ..config()
+    });
+    // The question about the link is open when the draft comes.
+    let effects = edge.tell(Event::PeerBack);
+    assert_eq!(asked(&effects).unwrap().kind, kind::LINK_UP);
+    edge.drafted(5);
+    let effects = edge.go_on();
+    assert_eq!(committed(&effects), []);
+    assert_eq!(asked(&effects).unwrap().kind, kind::DRAFTED);
+    // So it is where something more important has come between.
+    edge.tell(Event::PeerLost);
+    assert_eq!(committed(&edge.go_on()), [5]);
+    edge.drafted(6);
+    let effects = edge.go_on();
+    assert_eq!(committed(&effects), []);
+    assert_eq!(asked(&effects).unwrap().kind, kind::DRAFTED);
+    assert_eq!(committed(&edge.go_on()), [6]);
 }
 
 #[test]
@@ -504,10 +573,12 @@ fn drafts_that_were_sure_when_they_were_made_are_no_more_once_that_is_shut() {
             alone_floor,
             ..config()
         });
-        assert_eq!(committed(&edge.drafted(5)), [5]);
-        edge.go_on();
+        edge.drafted(5);
+        assert_eq!(committed(&edge.go_on()), [5]);
+        edge.drafted(6);
+        // Too late for the one that nobody has committed yet.
         edge.tell(Event::Shut);
-        assert_eq!(committed(&edge.drafted(6)), own);
+        assert_eq!(committed(&edge.go_on()), own);
         assert_eq!(edge.edge.counters().escalated, own.is_empty());
     }
 }
@@ -662,9 +733,10 @@ fn on_the_edge_alone_what_is_not_sure_is_left_to_the_target() {
         })
     };
     let mut edge = alone(0.5);
-    assert_eq!(committed(&edge.drafted(5)), [5]);
+    edge.drafted(5);
     // Whatever the policy wants, the floor holds.
-    edge.tell(Event::Action(Action::Finish));
+    let effects = edge.tell(Event::Action(Action::Finish));
+    assert_eq!(committed(&effects), [5]);
     let effects = edge.tell(Event::Drafted(Drafted {
         stamp: edge.stamp,
         id: 6,
@@ -675,17 +747,18 @@ fn on_the_edge_alone_what_is_not_sure_is_left_to_the_target() {
         entropy_nats: 1.0,
         margin: 1.0,
     }));
-    assert_eq!(
-        (committed(&effects), rolled_back(&effects)),
-        (vec![], Some(1))
-    );
+    assert_eq!((committed(&effects), rolled_back(&effects)), (vec![], None));
     let opened = effects.iter().find_map(|effect| match effect {
         Effect::Send(Frame::Open(open)) => Some((open.wanted, open.committed.clone())),
         _ => None,
     });
     assert_eq!(opened, Some((Wanted::Decode, vec![5])));
     assert!(edge.edge.counters().escalated);
-    assert_eq!(committed(&edge.verdict(1, 1, 0, &[7])), [7]);
+    let effects = edge.verdict(1, 1, 0, &[7]);
+    assert_eq!(
+        (committed(&effects), rolled_back(&effects)),
+        (vec![7], Some(1))
+    );
     // Nobody is there any more: what it has is better than nothing, and is told apart.
     edge.tell(Event::PeerLost);
     edge.tell(Event::Action(Action::Finish));

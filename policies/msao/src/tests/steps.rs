@@ -1,4 +1,6 @@
 use super::*;
+use crate::cells;
+use crate::shape::Shape;
 
 /// The memo of a plan that speculates: drafts of 10 ms, verdicts after some 67 ms, 25 ms a token without.
 fn memo(change: impl FnOnce(&mut Note)) -> Vec<u8> {
@@ -146,21 +148,42 @@ fn an_answer_whose_drafts_do_not_stand_is_left_to_the_target() {
 }
 
 #[test]
-fn an_edge_answer_is_handed_over_where_it_is_unsure_early_on() {
-    let edge = |scene: Scene| planned(&scene.params(&with(&[("doubt", 0.0)])));
-    let plan = edge(scene().peer(|peer| peer.rtt_ms = 3000.0));
+fn an_edge_answer_is_handed_over_where_it_is_unsure() {
+    let unsure = |late: f64| {
+        [
+            ("doubt", 0.0),
+            ("escalate-below", 0.5),
+            ("escalate-late", late),
+        ]
+    };
+    let edge = |scene: Scene| planned(&scene.params(&with(&unsure(0.0))));
+    // Few were ever left to a target, and nothing has to be found out.
+    let shape = Shape::of(&scene().input());
+    let known = [
+        (cells::left(shape), 0.0, 1e9),
+        (cells::amiss(shape), 0.0, 1e9),
+    ];
+    let far = learned(scene().peer(|peer| peer.rtt_ms = 3000.0), &known);
+    let plan = edge(far.clone());
     assert_eq!(plan.route, Route::Edge);
     let token = |memo: &[u8], committed: u32, p_accept: f64| {
         let drafted = |input: &mut StepInput| {
+            // The token itself is not committed yet.
             input.committed = committed;
+            input.unsent = 1;
             input.p_accept = p_accept;
         };
         on(Event::Drafted, drafted, memo)
     };
-    assert_eq!(token(&plan.memo, 8, 0.31), Action::Draft);
-    assert_eq!(token(&plan.memo, 8, 0.29), Action::Escalate);
-    assert_eq!(token(&plan.memo, 3, f64::NAN), Action::Escalate);
-    assert_eq!(token(&plan.memo, 9, 0.0), Action::Finish);
+    assert_eq!(token(&plan.memo, 7, 0.51), Action::Draft);
+    assert_eq!(token(&plan.memo, 7, 0.49), Action::Escalate);
+    assert_eq!(token(&plan.memo, 2, f64::NAN), Action::Escalate);
+    assert_eq!(token(&plan.memo, 8, 0.0), Action::Finish);
+    // Further on less will do.
+    let late = planned(&far.params(&with(&unsure(0.25))));
+    assert_eq!(token(&late.memo, 7, 0.3), Action::Escalate);
+    assert_eq!(token(&late.memo, 8, 0.3), Action::Draft);
+    assert_eq!(token(&late.memo, 8, 0.2), Action::Escalate);
     // Whoever has taken over and is silent is done without.
     for event in [Event::Overdue, Event::LinkDown, Event::Refused] {
         assert_eq!(on(event, |_| {}, &plan.memo), Action::Finish);

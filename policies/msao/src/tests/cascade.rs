@@ -1,0 +1,150 @@
+//! The draft model's own answer where a target takes over what it is not sure of.
+
+use super::learning::{as_predicted, observed};
+use super::*;
+use crate::cells::{amiss, left};
+use crate::shape::Shape;
+
+/// A short question to a target that is 200 ms away and verifies.
+fn far() -> Scene {
+    scene().params(&DEFAULTS).peer(|peer| {
+        verifier(peer);
+        peer.rtt_ms = 200.0;
+    })
+}
+
+fn shape() -> Shape {
+    Shape::of(&far().input())
+}
+
+/// The same once so many requests were verified, of whose sure drafts this share did not stand.
+fn known(share: f64, requests: f64) -> Scene {
+    learned(far(), &[(amiss(shape()), share, requests)])
+}
+
+/// Of so many seeds, how many drafts are verified though the draft model would answer.
+fn checks(scene: &Scene, seeds: u64) -> usize {
+    let plans =
+        (0..seeds).map(|seed| planned(&scene.clone().request(|request| request.seed = seed)));
+    let checks: Vec<Plan> = plans.filter(|plan| plan.reason == reason::CHECKS).collect();
+    assert!(checks.iter().all(|plan| plan.route == Route::Speculate));
+    checks.len()
+}
+
+#[test]
+fn the_draft_model_answers_once_it_is_known_to_be_right_where_it_is_sure() {
+    let seeded = |scene: Scene| {
+        let plans =
+            (0..64).map(|seed| planned(&scene.clone().request(|request| request.seed = seed)));
+        let edge = plans.filter(|plan| plan.route == Route::Edge);
+        edge.count()
+    };
+    assert_eq!(seeded(far()), 0);
+    assert!(seeded(known(0.001, 1000.0)) > 55);
+    // It is wrong too often for what it saves.
+    assert_eq!(seeded(known(0.2, 1000.0)), 0);
+    // Who must have the target's answer gets it, and who has no target to take over is as careful as ever.
+    let exact = known(0.001, 1000.0).request(|request| request.flags |= flag::EXACT);
+    assert_eq!(seeded(exact), 0);
+    let mut stranger = known(0.001, 1000.0);
+    stranger.nodes[1].can &= !capability::SAME_TOKENIZER;
+    assert_eq!(seeded(stranger), 0);
+}
+
+#[test]
+fn what_is_left_to_the_target_takes_its_time() {
+    let answered = |share: f64| {
+        let cells = [(left(shape()), share, 1e9), (amiss(shape()), 0.01, 1e9)];
+        arm(&learned(far(), &cells), 0, Route::Edge)
+    };
+    let cloud = arm(&far(), 1, Route::Cloud);
+    let (none, all) = (answered(0.0), answered(1.0));
+    // A guess weighs like one of nine.
+    let guessed = |share: f64| (8.0 * share + 0.4) / 9.0;
+    let time = |share: f64| {
+        let rest_ms = 31.0 * none.times.token_ms;
+        let left = guessed(share);
+        none.first_ms + (1.0 - left) * rest_ms + left * cloud.total_ms
+    };
+    close(none.total_ms, time(0.0));
+    close(all.total_ms, time(1.0));
+    close(none.doubt_ms, 1000.0 * 0.01 * (1.0 - guessed(0.0)) * 32.0);
+    close(
+        all.price_ms,
+        guessed(1.0) * cloud.price_ms + all.price_ms - all.beside_ms,
+    );
+}
+
+#[test]
+fn sure_drafts_are_verified_often_at_first_and_ever_fewer() {
+    // The first is for certain.
+    assert_eq!(checks(&far(), 100), 100);
+    let half = checks(&known(0.0, 8.0), 1000);
+    assert!((430..570).contains(&half), "{half}");
+    let few = checks(&known(0.0, 1e6), 4000);
+    assert!((40..130).contains(&few), "{few}");
+    // Nothing is to be learned where the draft model would not answer even if it were always right, or nobody verifies.
+    let near = learned(
+        scene().params(&DEFAULTS).peer(|peer| {
+            verifier(peer);
+            peer.rtt_ms = 0.1;
+            peer.target_tok_per_s = 5000.0;
+            peer.prefill_tok_per_s = 1e6;
+        }),
+        &[],
+    );
+    assert_eq!(checks(&near, 100), 0);
+    let mut silent = far();
+    silent.nodes[1].can &= !capability::VERIFY;
+    assert_eq!(checks(&silent, 100), 0);
+}
+
+#[test]
+fn how_often_sure_drafts_do_not_stand_is_learned_where_they_are_judged() {
+    let plan = planned(&far());
+    assert_eq!(plan.reason, reason::CHECKS);
+    let mut outcome = as_predicted(&plan, 9);
+    outcome.drafted = vec![0; 16];
+    outcome.accepted = vec![0; 16];
+    // Of those that were not sure nothing is asked.
+    (outcome.drafted[3], outcome.accepted[3]) = (5, 0);
+    (outcome.drafted[15], outcome.accepted[15]) = (4, 3);
+    let found = |updates: Vec<Update>, key: u32| {
+        let update = updates.into_iter().find(|update| update.key == key);
+        update.map(|update| (update.value, update.weight))
+    };
+    assert_eq!(found(observed(&outcome), amiss(shape())), Some((0.25, 1.0)));
+    assert_eq!(found(observed(&outcome), left(shape())), None);
+    // The tenth counts a tenth.
+    let nine = Calibration::from_cells(&[(amiss(shape()), cell(0.5, 9.0))]);
+    let updates = Msao::observe(&outcome, &DEFAULTS, &nine);
+    assert_eq!(found(updates, amiss(shape())), Some((0.25, 0.1)));
+}
+
+#[test]
+fn whether_a_target_took_over_is_learned_of_edge_answers() {
+    let scene = known(0.001, 1000.0);
+    let plans = (0..).map(|seed| planned(&scene.clone().request(|request| request.seed = seed)));
+    let plan = plans
+        .into_iter()
+        .find(|plan| plan.route == Route::Edge)
+        .unwrap();
+    let share = |outcome: &Outcome| {
+        let updates = observed(outcome);
+        let found = updates.iter().find(|update| update.key == left(shape()));
+        assert!(updates.iter().all(|update| update.key != amiss(shape())));
+        found.map(|update| update.value)
+    };
+    let stayed = as_predicted(&plan, 9);
+    assert_eq!(share(&stayed), Some(0.0));
+    let mut taken_over = as_predicted(&plan, 9);
+    (taken_over.route, taken_over.peer) = (Route::Cloud as u8, 1);
+    // The token in question was judged: it says nothing of those that are sure.
+    taken_over.drafted = vec![0; 16];
+    taken_over.accepted = vec![0; 16];
+    taken_over.drafted[15] = 1;
+    assert_eq!(share(&taken_over), Some(1.0));
+    // The host's doing.
+    taken_over.overrides = overrides::ROUTE;
+    assert_eq!(share(&taken_over), None);
+}
