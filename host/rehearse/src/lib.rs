@@ -143,10 +143,19 @@ fn profile(with: &PlayArgs) -> Result<Profile> {
 
 /// The policy as the cell had it.
 fn components(sandbox: &Sandbox, plugins: &Path, policy: &Policy) -> Result<Components> {
-    let path = |name: &str| plugins.join(format!("{name}.wasm"));
-    let mut components = Components::load(sandbox, &path(&policy.policy))?;
+    let path = |name: &str| {
+        let path = plugins.join(format!("{name}.wasm"));
+        anyhow::ensure!(
+            path.is_file(),
+            "policy \"{}\": there is no {}; `cargo xtask plugins` makes it, or name another folder with --plugins",
+            policy.name,
+            path.display()
+        );
+        Ok(path)
+    };
+    let mut components = Components::load(sandbox, &path(&policy.policy)?)?;
     if let Some(name) = &policy.postprocessor {
-        components = components.scored_by(sandbox, &path(name))?;
+        components = components.scored_by(sandbox, &path(name)?)?;
     }
     let manifest = components.manifest();
     let mut params = manifest.defaults();

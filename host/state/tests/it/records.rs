@@ -360,8 +360,8 @@ fn what_is_wrong_with_a_file_is_named_with_its_line() {
             "line 1: the snapshot's columns",
         ),
         (
-            good.replace("\"version\":2", "\"version\":3"),
-            "line 2: the record has version 3",
+            good.replace("\"version\":3", "\"version\":4"),
+            "line 2: the record has version 4",
         ),
         (
             good.replace("\"seed\"", "\"sead\""),
