@@ -11,6 +11,7 @@ mod sets;
 mod twin;
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,6 +107,7 @@ impl PairAsker {
             target: Some(self.models.target.clone()),
             held: HELD.to_owned(),
             shape: shape(&turn.link, &self.base),
+            sections: self.pins(&turn.policy)?,
             state: Some(
                 (self.learned.path())
                     .join(&turn.link.name)
@@ -125,46 +127,30 @@ impl PairAsker {
             Ok(_) => {}
             // The edge goes on with what was active when its state was left.
             Err(error) if is_already_active(&error) => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                return Err(error).context("the policy is refused, or one of its parameters");
+            }
         }
-        self.tune(&pair, turn).await?;
         let artifact = policy.get("artifact").cloned();
         Ok((pair, artifact.context("a release without a component")?))
     }
 
-    /// Parameters as the turn has them: those that it does not name go back to what the policy declares, whatever another policy
-    /// of the same component has left.
-    async fn tune(&self, pair: &Pair, turn: &Turn) -> Result<()> {
-        let same = (self.spec.policies.iter()).filter(|it| it.policy == turn.policy.policy);
-        let mut values: serde_json::Map<String, Value> = same
-            .flat_map(|it| it.parameters.keys())
-            .map(|name| (name.clone(), Value::Null))
-            .collect();
-        if values.is_empty() {
-            return Ok(());
+    /// The turn's parameters, as an operator's pins in the edge's configuration: what a policy lets nobody tune can be chosen so too.
+    fn pins(&self, policy: &spec::Policy) -> Result<String> {
+        if policy.parameters.is_empty() {
+            return Ok(String::new());
         }
-        for (name, value) in &turn.policy.parameters {
-            values.insert(name.clone(), serde_json::to_value(value)?);
-        }
-        let manifest = self
-            .places
-            .plugins
-            .join(format!("{}.toml", turn.policy.policy));
+        let manifest = (self.places.plugins).join(format!("{}.toml", policy.policy));
         let text =
             std::fs::read_to_string(&manifest).with_context(|| manifest.display().to_string())?;
         let name = facts::plugin_name(&text)
             .with_context(|| format!("{}: it has no name", manifest.display()))?;
-        let body = json!({ "plugin": name, "values": values });
-        match operate(pair.operator, "/v1/tune", Some(&body)).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_already_active(&error) => Ok(()),
-            Err(error) => Err(error).with_context(|| {
-                format!(
-                    "policy \"{}\": its parameters are refused",
-                    turn.policy.name
-                )
-            }),
+        let mut pins = format!("[policy.pins.{}]\n", json!(name));
+        for (name, value) in &policy.parameters {
+            // Bools, numbers and plain texts are written alike in both.
+            let _ = writeln!(pins, "{} = {}", json!(name), serde_json::to_value(value)?);
         }
+        Ok(pins)
     }
 
     async fn ask(&self, turn: &Turn, items: &[ItemRef], sink: &mut Sink<'_>) -> Result<()> {
