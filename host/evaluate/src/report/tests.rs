@@ -203,9 +203,11 @@ fn goodput_is_held_against_the_unloaded_baseline() {
     };
     let results = results(&decided(), &mut loaded);
     let analysis = Analysis::of(&results);
-    assert_eq!(analysis.goal_ms("demo-mixed", "200"), Some(200.0));
+    let goals = analysis.goals("demo-mixed", "200").unwrap();
+    assert_eq!((goals.short_ms, goals.long_ms), (Some(200.0), None));
     let carried = |policy: &str| {
-        let found = analysis.goodput("demo-mixed", "200", policy).unwrap();
+        let found = analysis.goodput("demo-mixed", "200", policy, &goals);
+        let found = found.unwrap();
         (found.carried_per_s, found.missed_per_s)
     };
     assert_eq!(carried("cloud-only"), (Some(2.0), Some(4.0)));
@@ -217,6 +219,70 @@ fn goodput_is_held_against_the_unloaded_baseline() {
         "{:?}",
         aims[5]
     );
+}
+
+/// Of each three requests of a turn the first asks for a long answer.
+fn with_long_answers(results: &mut Results, takes: fn(&crate::rows::Key, bool) -> f64) {
+    let mut asked = std::collections::HashMap::new();
+    for row in &mut results.rows {
+        let number = asked.entry(row.key.turn.clone()).or_insert(0_u32);
+        row.measured.long = number.is_multiple_of(3);
+        if row.measured.total_ms.is_some() {
+            row.measured.total_ms = Some(takes(&row.key, row.measured.long));
+        }
+        *number += 1;
+    }
+}
+
+#[test]
+fn each_kind_of_answer_has_a_goal_of_its_own() {
+    let mut results = results(&decided(), &mut Simulated::default());
+    with_long_answers(&mut results, |key, long| {
+        let loaded = match (key.arrival.as_str(), key.policy.as_str()) {
+            ("closed-1", _) => 1.0,
+            // A little too long for either kind.
+            ("poisson-4", "cloud-only") => 2.01,
+            _ => 2.0,
+        };
+        loaded * if long { 400.0 } else { 100.0 }
+    });
+    let analysis = Analysis::of(&results);
+    let goals = analysis.goals("demo-mixed", "200").unwrap();
+    assert_eq!((goals.short_ms, goals.long_ms), (Some(200.0), Some(800.0)));
+    // Two of three are short, and so is the median: by it no rate is carried, whoever answers.
+    let single = analysis.single_goal("demo-mixed", "200").unwrap();
+    assert_eq!(single.of(true), Some(200.0));
+    for (policy, by_kind) in [
+        ("cloud-only", (Some(2.0), Some(4.0))),
+        ("msao", (Some(4.0), None)),
+    ] {
+        let found = |goals| {
+            let found = analysis.goodput("demo-mixed", "200", policy, goals);
+            let found = found.unwrap();
+            (found.carried_per_s, found.missed_per_s)
+        };
+        assert_eq!(found(&goals), by_kind, "{policy}");
+        assert_eq!(found(&single), (None, Some(2.0)), "{policy}");
+    }
+    let told = of(&results);
+    assert!(told.summary.aims[5].found.contains("at least 2.00 times"));
+    for part in [
+        "in time is within 200 ms for short answers, 800 ms for long answers",
+        "carried by one median (200 ms)",
+    ] {
+        assert!(told.markdown.contains(part), "{part}");
+    }
+    // Without load nobody was asked for a long answer: what long ones may take is not known, and nothing is carried by guess.
+    for row in &mut results.rows {
+        row.measured.long &= row.key.arrival != "closed-1";
+    }
+    let analysis = Analysis::of(&results);
+    let goals = analysis.goals("demo-mixed", "200").unwrap();
+    assert_eq!(goals.long_ms, None);
+    assert_eq!(analysis.goodput("demo-mixed", "200", "msao", &goals), None);
+    let told = of(&results);
+    assert_eq!(told.summary.aims[5].met, Met::NotMeasured);
+    assert!(told.markdown.contains("answered none of a kind"));
 }
 
 #[test]
