@@ -134,6 +134,11 @@ fn a_grid_is_asked_scored_and_reported() {
             it.drafted == Some(0) || it.busy_edge_ms > Some(0.0),
             "{it:?}"
         );
+        assert!(it.flops_wasted.is_some(), "{it:?}");
+        assert!(it.flops_wasted <= it.flops_edge, "{it:?}");
+        // Of drafts that were turned down the first alone may have come out of reading the prompt.
+        let lost = it.drafted.unwrap() - it.accepted.unwrap();
+        assert!(lost < 2 || it.flops_wasted > Some(0.0), "{it:?}");
         drafted += it.drafted.unwrap();
         // Due, or when a client was free.
         assert_eq!(it.arrival_ms.is_some(), row.key.arrival != "closed-2");

@@ -142,7 +142,7 @@ columns! {
         flops_edge: Option<f64>,
         /// Of the cloud, likewise.
         flops_cloud: Option<f64>,
-        /// Of both, for what was thrown away.
+        /// Of the edge's, those that made drafts which were thrown away.
         flops_wasted: Option<f64>,
         /// Bytes of cache on the edge, times the seconds that they were held.
         cache_byte_seconds_edge: Option<f64>,

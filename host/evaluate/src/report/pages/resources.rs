@@ -15,7 +15,7 @@ pub(super) fn resources(doc: &mut Doc, analysis: &Analysis) {
     let columns = [
         ("FLOPs edge", "flops_edge"),
         ("FLOPs cloud", "flops_cloud"),
-        ("of both, wasted", "flops_wasted"),
+        ("of the edge, wasted drafts", "flops_wasted"),
         ("cache edge, B s", "cache_byte_seconds_edge"),
         ("cache cloud, B s", "cache_byte_seconds_cloud"),
         ("activations edge, B", "activation_bytes_edge"),
