@@ -105,8 +105,9 @@ impl<'a> Analysis<'a> {
             repeats.entry(row.key.repeat).or_default().push(row);
         }
         let prices = results.manifest.spec.prices.as_ref();
-        let figures =
-            (cells.iter()).map(|(cell, repeats)| (cell.clone(), Figures::of(repeats, prices)));
+        let energy_j = |turn: &str| results.finished.get(turn)?.energy_j;
+        let figures = (cells.iter())
+            .map(|(cell, repeats)| (cell.clone(), Figures::of(repeats, prices, &energy_j)));
         let mut analysis = Analysis {
             results,
             figures: figures.collect(),

@@ -93,6 +93,8 @@ columns! {
         began_unix_ms: u64,
         /// How long it took, in ms, warm-up and preparation included.
         wall_ms: u64,
+        /// Joules of the whole machine from the end of its warm-up on. None: the machine does not tell.
+        energy_j: Option<f64>,
     }
 }
 
@@ -101,6 +103,26 @@ impl Finished {
         let mut text = String::new();
         csv::write(&mut text, Finished::COLUMNS.iter().copied());
         text
+    }
+
+    /// Whether a file that begins like this is one of end marks. There were none of energy once.
+    pub(super) fn is_header(line: &str) -> bool {
+        let header = Finished::header();
+        line == header || line == header.replace(",energy_j", "")
+    }
+
+    /// Of a line.
+    pub(super) fn of(line: &str) -> Result<Finished, String> {
+        let mut fields: Vec<&str> = line.trim_end().split(',').collect();
+        if fields.len() + 1 == Finished::COLUMNS.len() {
+            fields.push("");
+        }
+        let mut fields = fields.into_iter();
+        let mark = Finished::take(&mut fields)?;
+        if fields.next().is_some() {
+            return Err("has too many fields".to_owned());
+        }
+        Ok(mark)
     }
 
     fn line(&self) -> String {
@@ -263,6 +285,7 @@ impl Folder {
         run: &str,
         began_unix_ms: u64,
         wall_ms: u64,
+        energy_j: Option<f64>,
     ) -> Result<(), FolderError> {
         self.rows.sync()?;
         let finished = Finished {
@@ -272,6 +295,7 @@ impl Folder {
             rows_end: self.rows.end,
             began_unix_ms,
             wall_ms,
+            energy_j,
         };
         self.turns.append(&finished.line())?;
         self.turns.sync()?;
@@ -317,6 +341,7 @@ mod tests {
                 rows_end: end,
                 began_unix_ms: 5,
                 wall_ms: 6,
+                energy_j: (end > 10).then_some(7.5),
             };
             finished.line()
         };
@@ -332,6 +357,12 @@ mod tests {
             let (marks, found) = marks(&path).unwrap();
             assert_eq!((marks.len(), found), (count, end as u64), "{text:?}");
         }
+        // Of before there was energy.
+        let old = "turn,run,rows,rows_end,began_unix_ms,wall_ms\na,r,1,10,5,6\n";
+        fs::write(&path, format!("{old}{}", mark("b", 20))).unwrap();
+        let (marks_of_old, _) = marks(&path).unwrap();
+        let told: Vec<_> = marks_of_old.iter().map(|it| it.energy_j).collect();
+        assert_eq!(told, [None, Some(7.5)]);
         fs::write(&path, format!("{header}c,r,1\n{}", mark("a", 10))).unwrap();
         let told = marks(&path).unwrap_err().to_string();
         assert!(told.contains("line 2 has no rows_end"), "{told}");

@@ -166,7 +166,8 @@ columns! {
         accepted: Option<u32>,
         /// Share of the answer's tokens that nobody verified.
         unverified_share: Option<f64>,
-        /// Joules of both nodes, where the machine tells.
+        /// Joules of both nodes, where it can be told of one request. A machine's counters tell it of a turn alone
+        /// ([`Finished::energy_j`]).
         energy_j: Option<f64>,
     }
 }

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use crate::energy::{Energy, POWERCAP};
 use crate::manifest::{Facts, Machine, Manifest, Run};
 use crate::plan::{ItemRef, Plan, Purpose, Turn};
 use crate::rows::{Folder, FolderError, Key, Measured, Row};
@@ -245,6 +246,7 @@ pub fn run(
         run: id,
         began: Instant::now(),
         spent: BTreeMap::new(),
+        energy: Energy::of(Path::new(POWERCAP)),
     }
     .go(asker, progress, interrupt)
 }
@@ -291,6 +293,7 @@ struct Loop {
     began: Instant,
     /// Seconds and turns of this run, by what makes turns alike.
     spent: BTreeMap<(Purpose, String, String), (f64, u32)>,
+    energy: Energy,
 }
 
 impl Loop {
@@ -352,6 +355,18 @@ impl Loop {
             .map(|item| (item.index, (item.seed, false)))
             .collect();
         let (began, began_unix_ms) = (Instant::now(), unix_ms());
+        let warm = (items.len() - wanted.len()) as u32;
+        let energy = &mut self.energy;
+        energy.begin();
+        let mut tell = |asked: u32| {
+            // What it takes to start nodes and to warm them up is no answer's.
+            if asked == warm {
+                energy.begin();
+            } else {
+                energy.look();
+            }
+            tell(asked);
+        };
         let mut sink = Sink {
             folder: &mut self.store,
             turn,
@@ -361,7 +376,7 @@ impl Loop {
             asked: 0,
             interrupt,
             broken: None,
-            tell,
+            tell: &mut tell,
         };
         let told = asker.turn(turn, &items, &mut sink);
         let (left, broken) = (sink.left, sink.broken.take());
@@ -399,8 +414,9 @@ impl Loop {
             Err(error) => return Err(error.context(named())),
         }
         let wall_ms = began.elapsed().as_millis() as u64;
+        let energy_j = self.energy.joules();
         self.store
-            .finish(&turn.id, &self.run, began_unix_ms, wall_ms)?;
+            .finish(&turn.id, &self.run, began_unix_ms, wall_ms, energy_j)?;
         Ok(true)
     }
 
