@@ -307,7 +307,9 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Key, Measured};
     use super::*;
+    use crate::plan::Purpose;
 
     #[test]
     fn a_full_disk_is_told_and_takes_nothing() {
@@ -326,6 +328,46 @@ mod tests {
             "{told}"
         );
         assert_eq!(full.end, 0);
+    }
+
+    #[test]
+    fn a_turn_whose_mark_finds_no_room_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let row = Row {
+            key: Key {
+                run: "r1".to_owned(),
+                turn: "t".to_owned(),
+                repeat: 0,
+                purpose: Purpose::Timed,
+                data: "d".to_owned(),
+                link: "l".to_owned(),
+                arrival: "a".to_owned(),
+                policy: "p".to_owned(),
+                index: 0,
+                seed: 0,
+            },
+            measured: Measured::default(),
+        };
+        let mut store = Folder::open(folder.path()).unwrap();
+        store.add(&row).unwrap();
+        let marks = File::options().write(true).open("/dev/full").unwrap();
+        let marks = std::mem::replace(&mut store.turns.file, marks);
+        let told = store.finish("t", "r1", 1, 1, None).unwrap_err().to_string();
+        assert!(
+            told.contains("turns.csv cannot be written") && told.contains("finished turns stay"),
+            "{told}"
+        );
+        assert!(!store.is_finished("t"));
+        drop((store, marks));
+        // The next run asks it anew.
+        let mut store = Folder::open(folder.path()).unwrap();
+        assert_eq!(store.finished(), 0);
+        let rows = fs::read_to_string(folder.path().join(ROWS)).unwrap();
+        assert_eq!(rows, Row::header());
+        store.add(&row).unwrap();
+        store.finish("t", "r2", 2, 1, None).unwrap();
+        drop(store);
+        assert!(Folder::open(folder.path()).unwrap().is_finished("t"));
     }
 
     #[test]

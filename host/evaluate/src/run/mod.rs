@@ -120,8 +120,13 @@ impl<'a> Sink<'a> {
     /// Keeps what an item that counts came to.
     ///
     /// # Errors
-    /// [`Stop`]: hand it on. The row is kept all the same if the run is only wanted to end.
+    /// [`Stop`]: hand it on. The row is kept all the same if the run is only wanted to end, but for one without a whole answer:
+    /// nodes that were started from a terminal hear of Ctrl-C too, and what they leave unanswered from then on says nothing of
+    /// them.
     pub fn put(&mut self, item: &ItemRef, measured: Measured) -> Result<(), Stop> {
+        if !measured.is_answered() {
+            self.check()?;
+        }
         match self.keep(item, measured) {
             Ok(()) => self.went_on(),
             Err(error) => {

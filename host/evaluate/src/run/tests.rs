@@ -207,6 +207,44 @@ fn a_run_that_was_interrupted_goes_on() {
 }
 
 #[test]
+fn what_is_left_unanswered_because_the_run_is_to_end_does_not_count() {
+    struct Cut;
+    impl Asker for Cut {
+        fn facts(&mut self) -> anyhow::Result<Facts> {
+            Simulated::default().facts()
+        }
+        fn turn(&mut self, turn: &Turn, items: &[ItemRef], sink: &mut Sink) -> anyhow::Result<()> {
+            let (last, others) = items.split_last().unwrap();
+            Simulated::default().turn(turn, others, sink)?;
+            // The nodes have heard of it as well, and take nothing more.
+            sink.interrupt().store(true, Ordering::SeqCst);
+            let refused = Measured {
+                status: Status::Shed,
+                ..Measured::default()
+            };
+            Ok(sink.put(last, refused)?)
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = run(
+        &spec(),
+        Path::new(""),
+        &mut Cut,
+        folder.path(),
+        &mut |_| {},
+        &AtomicBool::new(false),
+    );
+    let outcome = outcome.unwrap();
+    assert_eq!((outcome.finished, outcome.turns_done), (false, 0));
+    let whole = tempfile::tempdir().unwrap();
+    for folder in [&folder, &whole] {
+        let outcome = go(&spec(), &mut Simulated::default(), folder.path());
+        assert!(outcome.unwrap().finished);
+    }
+    assert_eq!(said(folder.path()), said(whole.path()));
+}
+
+#[test]
 fn what_fails_is_told_with_its_turn_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut asker = Simulated {
