@@ -69,7 +69,8 @@ impl Passes {
     /// it.
     pub fn thrown_away(&self, account: u64) -> u64 {
         let unheard = self.seen.map_or(0, |seen| account.saturating_sub(seen));
-        (self.all.saturating_sub(self.kept)).saturating_add(unheard)
+        let thrown_away = self.all.saturating_sub(self.kept);
+        thrown_away.saturating_add(unheard)
     }
 }
 
