@@ -1,11 +1,10 @@
-//! Held-out questions in VQAv2's file format, with our own extra keys.
+//! Questions of the demo world, as both models are asked them here.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use msao_core::chat::{Content, Message, Modality, Part};
-use serde::Deserialize;
+use msao_datasets::{Item, Set, Source};
 
 /// One question with its media and its reference answer.
 #[derive(Clone, Debug)]
@@ -24,92 +23,39 @@ pub struct Question {
     pub long: bool,
     /// Whether a model trained by the recipe has seen this mix of modalities.
     pub seen_mix: bool,
-    /// The most frequent answer.
+    /// The right answer, word by word.
     pub answer: String,
 }
 
-#[derive(Deserialize)]
-struct Questions {
-    questions: Vec<RawQuestion>,
-}
-
-#[derive(Deserialize)]
-struct RawQuestion {
-    question_id: u64,
-    question: String,
-    #[serde(default)]
-    images: Vec<PathBuf>,
-    video: Option<PathBuf>,
-    audio: Option<PathBuf>,
-    #[serde(default)]
-    needs: Vec<Modality>,
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    answer_length: String,
-    #[serde(default)]
-    split: String,
-}
-
-#[derive(Deserialize)]
-struct Annotations {
-    annotations: Vec<RawAnnotation>,
-}
-
-#[derive(Deserialize)]
-struct RawAnnotation {
-    question_id: u64,
-    multiple_choice_answer: String,
-}
-
-/// Reads the questions and annotations of a folder that the recipe's `data.py` wrote, packed by zstd or not.
+/// Reads the questions of a folder that the recipe's `data.py` wrote, those to calibrate with too.
+///
+/// # Errors
+/// As [`Set::load_demo`].
 pub fn read(dir: &Path) -> Result<Vec<Question>> {
-    let load = |name: &str| -> Result<(PathBuf, Vec<u8>)> {
-        let path = dir.join(name);
-        let bytes = msao_golden::stored(&path).with_context(|| path.display().to_string())?;
-        Ok((path, bytes))
-    };
-    let (path, bytes) = load("v2_mscoco_demo_annotations.json")?;
-    let annotations: Annotations =
-        serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?;
-    let mut answers: HashMap<u64, String> = annotations
-        .annotations
-        .into_iter()
-        .map(|a| (a.question_id, a.multiple_choice_answer))
-        .collect();
-    let (path, bytes) = load("v2_OpenEnded_mscoco_demo_questions.json")?;
-    let questions: Questions =
-        serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?;
-    let each = questions.questions.into_iter().map(|raw| {
-        let images = raw
-            .images
-            .iter()
-            .map(|file| (Modality::Image, dir.join(file)));
-        let video = raw
-            .video
-            .iter()
-            .map(|file| (Modality::Video, dir.join(file)));
-        let audio = raw
-            .audio
-            .iter()
-            .map(|file| (Modality::Audio, dir.join(file)));
-        Ok(Question {
-            media: images.chain(video).chain(audio).collect(),
-            answer: answers
-                .remove(&raw.question_id)
-                .with_context(|| format!("question {} has no annotation", raw.question_id))?,
-            id: raw.question_id,
-            text: raw.question,
-            needs: raw.needs,
-            kind: raw.kind,
-            long: raw.answer_length == "long",
-            seen_mix: raw.split != "unseen-mix",
-        })
-    });
-    each.collect()
+    let set = Set::load_demo(dir)?;
+    set.items.into_iter().map(Question::of).collect()
 }
 
 impl Question {
+    fn of(item: Item) -> Result<Question> {
+        let media = item.media.into_iter().map(|(modality, source)| {
+            let Source::File(path) = source else {
+                bail!("question {}: its media are no files", item.id);
+            };
+            Ok((modality, path))
+        });
+        Ok(Question {
+            media: media.collect::<Result<_>>()?,
+            id: item.id,
+            text: item.text,
+            needs: item.needs,
+            kind: item.kind.to_string(),
+            long: item.long,
+            seen_mix: item.seen_mix,
+            answer: item.answer.to_string(),
+        })
+    }
+
     /// The chat that asks it, without the media of the given kinds; and the files that are left, in order.
     pub fn ask(&self, without: &[Modality]) -> (Vec<Message>, Vec<(Modality, &Path)>) {
         let files: Vec<(Modality, &Path)> = self
@@ -135,5 +81,34 @@ impl Question {
             content: Content::Parts(parts),
         };
         (vec![message], files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_asked_with_their_files() {
+        let models = msao_golden::root().join("../../models");
+        for (name, count, answer) in [("heldout", 2_415, "right"), ("calibration", 886, "3")] {
+            let dir = models.join(name);
+            let all = read(&dir).unwrap();
+            assert_eq!(all.len(), count, "{name}");
+            let first = &all[0];
+            assert_eq!(first.answer, answer);
+            assert_eq!(first.needs, [Modality::Image]);
+            let file = dir.join(format!("images/COCO_demo_{:012}.jpg", first.id / 1_000));
+            let (messages, files) = first.ask(&[]);
+            assert_eq!(files, [(Modality::Image, file.as_path())]);
+            let parts = |messages: &[Message]| match &messages[0].content {
+                Content::Parts(parts) => parts.len(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(parts(&messages), 2);
+            // Without its picture the words are left.
+            let (messages, files) = first.ask(&[Modality::Image]);
+            assert_eq!((parts(&messages), files.len()), (1, 0));
+        }
     }
 }

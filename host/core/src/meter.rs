@@ -47,6 +47,8 @@ pub struct PhaseCost {
 pub struct Spent {
     /// Floating-point operations of all phases: a multiply and an add are two.
     pub flops: u64,
+    /// Of these, those of passes that drafted what was thrown away. A meter does not know: whoever drives the answer does.
+    pub wasted_flops: u64,
     /// See [`Meter::busy`], in ms.
     pub busy_ms: f64,
     /// See [`Meter::activation_bytes`].
@@ -110,6 +112,7 @@ impl Meter {
     pub fn spent(&self) -> Spent {
         Spent {
             flops: self.flops(),
+            wasted_flops: 0,
             busy_ms: self.busy.as_secs_f64() * 1e3,
             activation_bytes: self.activation_bytes(),
             cached_tokens: self.cached_tokens,
@@ -223,6 +226,7 @@ mod tests {
         meter.release_to(mark);
         let expected = Spent {
             flops: 40,
+            wasted_flops: 0,
             busy_ms: 5.0,
             activation_bytes: 70,
             cached_tokens: 3,

@@ -210,6 +210,8 @@ pub struct Item {
     pub long: bool,
     /// False for mixes that the demo models never saw in training; their figures are reported apart.
     pub seen_mix: bool,
-    /// The right answer.
+    /// The right answer in the set's own words: VQAv2's `multiple_choice_answer`, the letter of MMBench's.
+    pub answer: Arc<str>,
+    /// What answers are held against.
     pub reference: Reference,
 }

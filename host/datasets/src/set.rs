@@ -88,8 +88,17 @@ impl Set {
     /// A file is missing, damaged, too large, or does not fit the others.
     pub fn load(folder: &Path, kind: &Kind) -> Result<Set, DataError> {
         match kind {
-            Kind::Vqav2 { split } => vqa::load(folder, split.as_deref()),
+            Kind::Vqav2 { split } => vqa::load(folder, split.as_deref(), false),
             Kind::Mmbench { file } => mmbench::load(folder, file.as_deref()),
         }
+    }
+
+    /// Reads a set of the demo world that may be for training or calibration: questions of such sets have one answer rather than
+    /// ten. It stands for all ten, which are equal in the demo world.
+    ///
+    /// # Errors
+    /// As [`Set::load`].
+    pub fn load_demo(folder: &Path) -> Result<Set, DataError> {
+        vqa::load(folder, Some("demo"), true)
     }
 }

@@ -18,6 +18,7 @@
 mod command;
 pub mod compare;
 mod csv;
+mod energy;
 pub mod manifest;
 pub mod plan;
 mod random;

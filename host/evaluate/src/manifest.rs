@@ -365,6 +365,32 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = manifest();
+        first.write(folder.path()).unwrap();
+        // What is written beside it comes to a device that is always full.
+        let beside = folder.path().join(format!("{FILE}.new"));
+        std::os::unix::fs::symlink("/dev/full", &beside).unwrap();
+        let mut second = manifest();
+        second.spec.repeats = 3;
+        match second.write(folder.path()).unwrap_err() {
+            ManifestError::Io { path, source } => {
+                assert_eq!(path, folder.path().join(FILE));
+                assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+            }
+            other => panic!("{other}"),
+        }
+        assert!(fs::symlink_metadata(&beside).is_err());
+        let read = Manifest::read(folder.path()).unwrap().unwrap();
+        assert_eq!(read, first);
+        // There is room again.
+        second.write(folder.path()).unwrap();
+        let read = Manifest::read(folder.path()).unwrap().unwrap();
+        assert_eq!(read, second);
+    }
+
+    #[test]
     fn what_differs_is_named() {
         let before = manifest();
         type Change = fn(&mut Manifest);

@@ -62,6 +62,10 @@ pub struct Cost {
 pub struct NodeCost {
     /// Floating-point operations, those of drafts that were thrown away too.
     pub flops: f64,
+    /// Of these, those of the draft model's passes whose choice did not become part of the answer; left out where nobody has
+    /// told, as of drafts that were made beside the target. What the target computed to turn drafts down is not in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wasted_flops: Option<f64>,
     /// Bytes of keys and values, each times the seconds that they were held.
     pub cache_byte_seconds: f64,
     /// Time in which its models computed for it, ms; of a pass over several answers its share.

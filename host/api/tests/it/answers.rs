@@ -102,6 +102,7 @@ fn report() -> Report {
     };
     report.cost.cloud.cache_byte_seconds = 1.5;
     report.cost.edge.busy_ms = 7.5;
+    report.cost.edge.wasted_flops = Some(5e8);
     report.cost.cloud.activation_bytes = 4096;
     report
 }
@@ -128,7 +129,7 @@ const REPORT: &str = r#"{
   "bytes_down": 420,
   "degraded": true,
   "cost": {
-    "edge": {"flops": 2500000000.0, "cache_byte_seconds": 0.0, "busy_ms": 7.5, "activation_bytes": 0},
+    "edge": {"flops": 2500000000.0, "wasted_flops": 500000000.0, "cache_byte_seconds": 0.0, "busy_ms": 7.5, "activation_bytes": 0},
     "cloud": {"flops": 7.5e11, "cache_byte_seconds": 1.5, "busy_ms": 0.0, "activation_bytes": 4096},
     "probe_ms": 6.5,
     "upload_ms": 12.25,

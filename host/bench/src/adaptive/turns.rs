@@ -10,7 +10,7 @@ use super::phases::{asked_of, mean};
 use super::progress::Progress;
 use super::questions::Draw;
 use super::setting::Setting;
-use crate::nodes::client::{Answer, ask, bring, operate, push, question};
+use crate::nodes::client::{Answer, ask, bring, is_already_active, operate, push, question};
 use crate::nodes::link::TWINS;
 use crate::nodes::pair::{Pair, Wanted};
 use crate::report::Row;
@@ -55,8 +55,7 @@ impl Way {
     async fn choose(&self, pair: &Pair) -> Result<()> {
         let body = json!({ "policy": self.policy, "postprocessor": self.postprocessor });
         match operate(pair.operator, "/v1/activate", Some(&body)).await {
-            // It is active already.
-            Err(error) if !error.to_string().contains("409") => return Err(error),
+            Err(error) if !is_already_active(&error) => return Err(error),
             _ => {}
         }
         let mut greeting = question("demo", &[], "Hello.")?;

@@ -17,7 +17,7 @@ use msao_node::node::Models;
 use msao_node::serve::Running;
 use serde_json::{Value, json};
 
-use super::client::{Answer, activate, ask, figures, operate, push, question};
+use super::client::{Answer, activate, ask, figures, is_already_active, operate, push, question};
 use super::paced::Paced;
 use super::pair::{Pair, Places, Wanted};
 use super::swaps::percentile;
@@ -352,7 +352,7 @@ impl Side {
             let body = json!({ "plugin": name, "values": values });
             match operate(self.operator, "/v1/tune", Some(&body)).await {
                 // They are so already.
-                Err(error) if !error.to_string().contains("409") => return Err(error),
+                Err(error) if !is_already_active(&error) => return Err(error),
                 _ => {}
             }
         }

@@ -1,8 +1,10 @@
 //! `msao bench` with nodes that are processes: questions of the demo world, of each sort, over a shaped link.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use msao_evaluate::rows::{Class, Results, Route, Row, Status};
 use msao_hostile::build::{Core, Decision};
@@ -69,15 +71,17 @@ kind = "poisson"
 rate-per-s = 20
 "#;
 
-fn msao(folder: &Path, arguments: &[&str]) -> Output {
+fn command(folder: &Path, arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_msao"));
     command.arg("bench").args(arguments).current_dir(folder);
-    command.output().unwrap()
+    command
 }
 
-fn run(folder: &Path) -> Output {
-    let models = models();
-    let models = models.to_str().unwrap();
+fn msao(folder: &Path, arguments: &[&str]) -> Output {
+    command(folder, arguments).output().unwrap()
+}
+
+fn run_arguments() -> Vec<String> {
     let arguments = [
         "run",
         "small.toml",
@@ -87,8 +91,18 @@ fn run(folder: &Path) -> Output {
         "plugins",
         "--twins",
         "twins",
+        "--models",
     ];
-    msao(folder, &[&arguments[..], &["--models", models]].concat())
+    let models = models().to_str().unwrap().to_owned();
+    arguments
+        .map(str::to_owned)
+        .into_iter()
+        .chain([models])
+        .collect()
+}
+
+fn run(folder: &Path) -> Output {
+    command(folder, &run_arguments()).output().unwrap()
 }
 
 #[test]
@@ -134,6 +148,11 @@ fn a_grid_is_asked_scored_and_reported() {
             it.drafted == Some(0) || it.busy_edge_ms > Some(0.0),
             "{it:?}"
         );
+        assert!(it.flops_wasted.is_some(), "{it:?}");
+        assert!(it.flops_wasted <= it.flops_edge, "{it:?}");
+        // Of drafts that were turned down the first alone may have come out of reading the prompt.
+        let lost = it.drafted.unwrap() - it.accepted.unwrap();
+        assert!(lost < 2 || it.flops_wasted > Some(0.0), "{it:?}");
         drafted += it.drafted.unwrap();
         // Due, or when a client was free.
         assert_eq!(it.arrival_ms.is_some(), row.key.arrival != "closed-2");
@@ -205,6 +224,70 @@ fn what_is_not_there_is_named_before_anything_starts() {
     refused("twin = \"large\" }: there is no such twin; allowed: demo, 0.5b");
     without("set = \"demo\"", "set = \"vqav2\"\nfolder = \"nowhere\"");
     refused("nowhere");
+    // Half of a file, as a broken-off download leaves it.
+    let torn = path.join("torn");
+    std::fs::create_dir(&torn).unwrap();
+    for (name, text) in [
+        (
+            "v2_OpenEnded_mscoco_val2014_questions.json",
+            "{\"questions\": [",
+        ),
+        (
+            "v2_mscoco_val2014_annotations.json",
+            "{\"annotations\": []}",
+        ),
+    ] {
+        std::fs::write(torn.join(name), text).unwrap();
+    }
+    without("set = \"demo\"", "set = \"vqav2\"\nfolder = \"torn\"");
+    refused("v2_OpenEnded_mscoco_val2014_questions.json");
+    refused("the file ends too early: fetch it again");
+}
+
+/// Ctrl-C while nodes answer: what is whole stays, nothing of the turn under way counts, and the same command goes on.
+#[test]
+fn a_run_that_is_interrupted_says_so_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::create_dir(path.join("plugins")).unwrap();
+    plugins(&path.join("plugins"));
+    std::fs::write(path.join("small.toml"), SPEC).unwrap();
+    let mut command = command(path, &run_arguments());
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    // Until the first turn is whole and the second has begun to be answered.
+    let began = Instant::now();
+    let rows = || std::fs::read_to_string(path.join("small/rows.csv")).unwrap_or_default();
+    while rows().lines().count() < 1 + 8 + 1 {
+        let ended = child.try_wait().unwrap();
+        if ended.is_some() || began.elapsed() > Duration::from_secs(300) {
+            let _ended = child.kill();
+            panic!("{ended:?}: {}", rows());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut kill = Command::new("sh");
+    kill.args(["-c", &format!("kill -INT {}", child.id())]);
+    assert!(kill.status().unwrap().success());
+    let told = child.wait_with_output().unwrap();
+    assert_eq!(told.status.code(), Some(130));
+    let words = String::from_utf8_lossy(&told.stdout);
+    assert!(
+        words.contains("interrupted: ") && words.contains(" of 4 turns are in small; the same"),
+        "{words}"
+    );
+    let results = Results::read(&path.join("small")).unwrap();
+    let done = results.finished.len();
+    assert!((1..4).contains(&done), "{done}");
+    assert_eq!(results.rows.len(), 8 * done);
+
+    let told = run(path);
+    let errors = String::from_utf8_lossy(&told.stderr);
+    assert!(told.status.success(), "{errors}");
+    let after = Results::read(&path.join("small")).unwrap();
+    assert_eq!((after.finished.len(), after.rows.len()), (4, 4 * 8));
+    assert_eq!(after.rows[..results.rows.len()], results.rows[..]);
+    assert_eq!(after.manifest.runs.len(), 2);
 }
 
 /// Random weights in the shape of the demo target: they have speed, and nothing that they say is judged.

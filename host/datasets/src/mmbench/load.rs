@@ -162,6 +162,7 @@ pub(crate) fn load(folder: &Path, file: Option<&str>) -> Result<Set, DataError> 
             needs: vec![Modality::Image],
             long: false,
             seen_mix: true,
+            answer: row.choice.letter.to_string().into(),
             reference: Reference::Choice(row.choice),
         })
     };

@@ -19,6 +19,7 @@ fn item(id: u64, mix: Mix, long: bool) -> Item {
         needs: Vec::new(),
         long,
         seen_mix: true,
+        answer: "".into(),
         reference: Reference::Vqa(Answers::new(Vec::new(), Rules::Official)),
     }
 }

@@ -170,8 +170,12 @@ impl Media<'_> {
     }
 }
 
-/// Reads the questions of `split`, or of the only one there is.
-pub(crate) fn load(folder: &Path, split: Option<&str>) -> Result<Set, DataError> {
+/// Reads the questions of `split`, or of the only one there is. `one_will_do`: questions of the demo world may have one answer.
+pub(crate) fn load(
+    folder: &Path,
+    split: Option<&str>,
+    one_will_do: bool,
+) -> Result<Set, DataError> {
     let (path, split) = choose(folder, split)?;
     let answers_path = stored(folder, &format!("v2_mscoco_{split}_annotations.json"));
     let answers_path = answers_path.ok_or_else(|| {
@@ -243,7 +247,8 @@ pub(crate) fn load(folder: &Path, split: Option<&str>) -> Result<Set, DataError>
         let kind = texts.get(&annotation.question_type);
         let answer_type = texts.get(&annotation.answer_type);
         let long = raw.answer_length.as_deref() == Some("long");
-        let reference = reference(&answers_path, annotation, long, demo)?;
+        let answer = texts.get(&annotation.multiple_choice_answer);
+        let reference = reference(&answers_path, annotation, long, demo, one_will_do)?;
         let files = collect(&mut media, &raw, demo)?;
         let mix = Mix::of(files.iter().map(|(modality, _)| *modality));
         if let Some(said) = &raw.mix
@@ -263,6 +268,7 @@ pub(crate) fn load(folder: &Path, split: Option<&str>) -> Result<Set, DataError>
             needs: raw.needs,
             long,
             seen_mix: raw.split.as_deref() != Some("unseen-mix"),
+            answer,
             reference,
         });
     }
@@ -313,10 +319,12 @@ fn reference(
     annotation: RawAnnotation,
     long: bool,
     demo: bool,
+    one_will_do: bool,
 ) -> Result<Reference, DataError> {
     let at = || format!("annotation of question {}", annotation.question_id);
     let count = annotation.answers.len();
-    if count != PEOPLE {
+    let one = one_will_do && demo && count == 1;
+    if count != PEOPLE && !one {
         return Err(DataError::content(
             path,
             at(),
@@ -327,7 +335,7 @@ fn reference(
         ));
     }
     let ids: HashSet<u32> = annotation.answers.iter().map(|it| it.answer_id).collect();
-    if ids.len() != PEOPLE {
+    if ids.len() != count {
         return Err(DataError::content(
             path,
             at(),
@@ -341,7 +349,11 @@ fn reference(
         })?;
         return Ok(Reference::Facts(described));
     }
-    let answers = annotation.answers.into_iter().map(|it| it.answer).collect();
+    let answers = annotation.answers.into_iter().map(|it| it.answer);
+    let mut answers: Vec<Box<str>> = answers.collect();
+    if let (true, Some(only)) = (one, answers.first().cloned()) {
+        answers.resize(PEOPLE, only);
+    }
     let rules = if demo { Rules::Demo } else { Rules::Official };
     Ok(Reference::Vqa(Answers::new(answers, rules)))
 }

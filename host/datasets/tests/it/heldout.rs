@@ -25,6 +25,24 @@ fn tally<'a>(items: impl IntoIterator<Item = &'a Item>, answer: impl Fn(&Item) -
 }
 
 #[test]
+fn sets_with_one_answer_a_question_are_for_those_who_ask_for_them() {
+    let calibration = heldout().with_file_name("calibration");
+    let told = load(&calibration, "vqav2").unwrap_err();
+    assert!(told.contains("has 1 answers"), "{told}");
+    let set = Set::load_demo(&calibration).unwrap();
+    assert_eq!(set.items.len(), 886);
+    let first = &set.items[0];
+    assert_eq!((&*first.answer, first.long), ("3", false));
+    assert_eq!(score(first, "3").value, 1.0);
+    assert_eq!(score(first, "4").value, 0.0);
+    // One with ten is the same either way.
+    let ten = load(&heldout(), "vqav2").unwrap();
+    assert_eq!(Set::load_demo(&heldout()).unwrap(), ten);
+    // The file's own words: letters are as they are written.
+    assert!(ten.items.iter().any(|item| &*item.answer == "K"));
+}
+
+#[test]
 fn the_demo_set_is_what_its_readme_says() {
     let set = load(&heldout(), "vqav2").unwrap();
     assert_eq!(&*set.name, "demo");

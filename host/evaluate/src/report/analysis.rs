@@ -72,6 +72,22 @@ impl Standing {
     }
 }
 
+/// Within how many ms an answer is in time: see [`crate::spec::Goal`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Goals {
+    /// A short one. None: the unloaded baseline answered none.
+    pub short_ms: Option<f64>,
+    /// A long one.
+    pub long_ms: Option<f64>,
+}
+
+impl Goals {
+    /// Of a kind, in ms.
+    pub fn of(&self, long: bool) -> Option<f64> {
+        if long { self.long_ms } else { self.short_ms }
+    }
+}
+
 /// Results, sorted into cells.
 pub struct Analysis<'a> {
     results: &'a Results,
@@ -89,8 +105,9 @@ impl<'a> Analysis<'a> {
             repeats.entry(row.key.repeat).or_default().push(row);
         }
         let prices = results.manifest.spec.prices.as_ref();
-        let figures =
-            (cells.iter()).map(|(cell, repeats)| (cell.clone(), Figures::of(repeats, prices)));
+        let energy_j = |turn: &str| results.finished.get(turn)?.energy_j;
+        let figures = (cells.iter())
+            .map(|(cell, repeats)| (cell.clone(), Figures::of(repeats, prices, &energy_j)));
         let mut analysis = Analysis {
             results,
             figures: figures.collect(),
@@ -309,8 +326,27 @@ impl<'a> Analysis<'a> {
         )
     }
 
-    /// Within how many ms an answer is in time: see [`crate::spec::Goal`]. None: the unloaded baseline was not measured.
-    pub fn goal_ms(&self, data: &str, link: &str) -> Option<f64> {
+    /// Within how many ms answers are in time, each kind by its own median. None: the unloaded baseline was not measured.
+    pub fn goals(&self, data: &str, link: &str) -> Option<Goals> {
+        let of = |long| self.goal_of(data, link, |row| row.measured.long == long);
+        let goals = Goals {
+            short_ms: of(false),
+            long_ms: of(true),
+        };
+        (goals.short_ms.is_some() || goals.long_ms.is_some()).then_some(goals)
+    }
+
+    /// The same by one median, whatever the kind.
+    pub fn single_goal(&self, data: &str, link: &str) -> Option<Goals> {
+        let goal_ms = self.goal_of(data, link, |_| true)?;
+        Some(Goals {
+            short_ms: Some(goal_ms),
+            long_ms: Some(goal_ms),
+        })
+    }
+
+    /// So many times what the unloaded baseline's median is of some of its answers.
+    fn goal_of(&self, data: &str, link: &str, is_one: impl Fn(&Row) -> bool) -> Option<f64> {
         let spec = self.spec();
         let unloaded = spec.arrivals.iter().find(|it| it.is_unloaded())?;
         let block = Block {
@@ -322,18 +358,19 @@ impl<'a> Analysis<'a> {
         let answered = repeats
             .values()
             .flatten()
-            .filter(|row| row.measured.is_answered());
+            .filter(|row| row.measured.is_answered() && is_one(row));
         let times: Vec<f64> = answered.filter_map(|row| row.measured.total_ms).collect();
         Some(spec.goal.times * quantile(&times, 0.5)?)
     }
 
-    /// The rates that a policy carries, of the Poisson ones that were tried.
-    pub fn goodput(&self, data: &str, link: &str, policy: &str) -> Option<Goodput> {
-        let goal_ms = self.goal_ms(data, link)?;
+    /// The rates that a policy carries, of the Poisson ones that were tried. None: none was, or it answered requests of a kind that
+    /// has no goal.
+    pub fn goodput(&self, data: &str, link: &str, policy: &str, goals: &Goals) -> Option<Goodput> {
         let spec = self.spec();
-        let rungs = spec.arrivals.iter().filter_map(|arrival| {
+        let mut rungs = Vec::new();
+        for arrival in &spec.arrivals {
             let Arrival::Poisson { name, rate_per_s } = arrival else {
-                return None;
+                continue;
             };
             let cell = Cell {
                 purpose: Purpose::Timed,
@@ -342,20 +379,25 @@ impl<'a> Analysis<'a> {
                 arrival: name.clone(),
                 policy: policy.to_owned(),
             };
-            let rows = self.cells.get(&cell)?.values().flatten();
+            let Some(repeats) = self.cells.get(&cell) else {
+                continue;
+            };
             let (mut asked, mut in_time) = (0, 0);
-            for row in rows {
-                let total_ms = row.measured.total_ms.filter(|_| row.measured.is_answered());
+            for row in repeats.values().flatten() {
                 asked += 1;
-                in_time += usize::from(total_ms.is_some_and(|it| it <= goal_ms));
+                // Without a whole answer it is late by any goal.
+                if let Some(total_ms) = row.measured.total_ms.filter(|_| row.measured.is_answered())
+                {
+                    in_time += usize::from(total_ms <= goals.of(row.measured.long)?);
+                }
             }
-            Some(Rung {
+            rungs.push(Rung {
                 rate_per_s: *rate_per_s,
                 asked,
                 in_time,
-            })
-        });
-        goodput(rungs.collect(), spec.goal.share)
+            });
+        }
+        goodput(rungs, spec.goal.share)
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::analysis::{Analysis, Block, timed};
-use super::doc::{large, or_dash};
-use crate::rows::word;
+use super::doc::{large, number, or_dash};
+use crate::rows::{Row, word};
 use crate::spec::Policy;
 use crate::stats::Interval;
 
@@ -39,6 +39,29 @@ pub struct Duel {
     pub outcome: Outcome,
     /// What one would look at.
     pub why: String,
+}
+
+/// What the time of an answer is made of; together it is all of it.
+const PARTS: [&str; 4] = [
+    "waiting to be sent",
+    "sending at the link's rate",
+    "the first token otherwise",
+    "the tokens behind the first",
+];
+
+/// These, in ms. None where the answer's time is not known.
+fn parts(row: &Row, up_mbit: Option<f64>) -> Option<[f64; PARTS.len()]> {
+    let it = &row.measured;
+    let total = it.total_ms.filter(|_| it.is_answered())?;
+    // An answer without a word has no first token.
+    let first = it.ttft_ms.unwrap_or(total).min(total);
+    let waited = it.arrival_ms.zip(it.sent_ms);
+    let waited = waited.map_or(0.0, |(due, sent)| (sent - due).max(0.0).min(first));
+    // Drafts go up behind the first token, too: they are next to nothing beside media.
+    let sent = it.bytes_up.zip(up_mbit);
+    let sent = sent.map_or(0.0, |(bytes, mbit)| bytes as f64 * 8.0 / (mbit * 1e3));
+    let sent = sent.min(first - waited);
+    Some([waited, sent, first - waited - sent, total - first])
 }
 
 impl Analysis<'_> {
@@ -94,6 +117,7 @@ impl Analysis<'_> {
             return String::new();
         };
         let mut told = Vec::new();
+        told.extend(self.made_of(block, &subject.name, &best.name));
         for (name, column, unit) in [
             ("first token", "ttft_ms", "ms"),
             ("probe", "probe_ms", "ms"),
@@ -114,6 +138,53 @@ impl Analysis<'_> {
             told.push(format!("ways {routes}"));
         }
         told.join("; ")
+    }
+
+    /// Which part of an answer's time makes most of the difference to another policy, over requests that both answered.
+    fn made_of(&self, block: &Block, policy: &str, other: &str) -> Option<String> {
+        let links = &self.spec().links;
+        let link = links.iter().find(|it| it.name == block.link)?;
+        let cell = |policy: &str| self.cells.get(&timed(block, policy));
+        let (one, other) = (cell(policy)?, cell(other)?);
+        let (mut sums, mut count) = ([0.0; PARTS.len()], 0_u32);
+        for (repeat, rows) in one {
+            let others = other.get(repeat).map_or(&[][..], Vec::as_slice);
+            let others: BTreeMap<u32, &Row> = others.iter().map(|it| (it.key.index, *it)).collect();
+            for row in rows {
+                let other = others.get(&row.key.index);
+                let other = other.and_then(|it| parts(it, link.up_mbit));
+                let Some((mine, theirs)) = parts(row, link.up_mbit).zip(other) else {
+                    continue;
+                };
+                for ((sum, mine), theirs) in sums.iter_mut().zip(mine).zip(theirs) {
+                    *sum += mine - theirs;
+                }
+                count += 1;
+            }
+        }
+        if count == 0 {
+            return None;
+        }
+        let signed = |value: f64| {
+            let sign = if value < 0.0 { "" } else { "+" };
+            format!("{sign}{}", number(value))
+        };
+        let means = sums.map(|sum| sum / f64::from(count));
+        let all: f64 = means.iter().sum();
+        let mut parts: Vec<(&str, f64)> = PARTS.into_iter().zip(means).collect();
+        // Most of it is what goes its way the furthest.
+        parts.sort_by(|a, b| (b.1 * all.signum()).total_cmp(&(a.1 * all.signum())));
+        let (most, rest) = parts.split_first()?;
+        let rest = rest
+            .iter()
+            .map(|(name, ms)| format!("{name} {}", signed(*ms)));
+        Some(format!(
+            "mostly {}: {} of {} ms ({})",
+            most.0,
+            signed(most.1),
+            signed(all),
+            rest.collect::<Vec<_>>().join(", ")
+        ))
     }
 
     /// Shares of the ways that were taken.

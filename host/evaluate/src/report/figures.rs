@@ -101,7 +101,12 @@ pub(crate) fn column(name: &str) -> Column {
 }
 
 impl Figures {
-    pub(super) fn of(repeats: &Repeats, prices: Option<&Prices>) -> Figures {
+    /// `energy_j`: of a turn.
+    pub(super) fn of(
+        repeats: &Repeats,
+        prices: Option<&Prices>,
+        energy_j: &dyn Fn(&str) -> Option<f64>,
+    ) -> Figures {
         let rows = || repeats.values().flatten();
         let answered = || rows().filter(|row| row.measured.is_answered());
         let values = |column: Column| -> Vec<f64> {
@@ -135,6 +140,9 @@ impl Figures {
             if count > 0 {
                 means.insert(name, sum / f64::from(count));
             }
+        }
+        if let Some(joules) = joules(repeats, energy_j) {
+            means.entry("energy_j").or_insert(joules);
         }
         for (name, column) in MEANS {
             if let Some(mean) = crate::stats::mean(&values(column)) {
@@ -194,6 +202,22 @@ fn cost(prices: &Prices, means: &BTreeMap<&'static str, f64>) -> Option<Cost> {
         cloud: work(prices.cloud, "busy_cloud_ms", "flops_cloud")?,
         egress,
     })
+}
+
+/// What the machine used for each answered request, over the turns of which that is known.
+fn joules(repeats: &Repeats, energy_j: &dyn Fn(&str) -> Option<f64>) -> Option<f64> {
+    let mut turns: BTreeMap<&str, u32> = BTreeMap::new();
+    for row in repeats.values().flatten() {
+        *turns.entry(row.key.turn.as_str()).or_default() += u32::from(row.measured.is_answered());
+    }
+    let (mut joules, mut answered) = (0.0, 0_u32);
+    for (turn, of_it) in turns {
+        if let Some(it) = energy_j(turn) {
+            joules += it;
+            answered += of_it;
+        }
+    }
+    (answered > 0).then(|| joules / f64::from(answered))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 pub use self::aims::{Aim, Met};
 pub(crate) use self::analysis::score;
-pub use self::analysis::{Analysis, Block, Standing};
+pub use self::analysis::{Analysis, Block, Goals, Standing};
 pub(crate) use self::doc::number;
 pub use self::duel::{Duel, Outcome};
 pub(crate) use self::figures::column;

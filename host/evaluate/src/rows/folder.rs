@@ -93,6 +93,8 @@ columns! {
         began_unix_ms: u64,
         /// How long it took, in ms, warm-up and preparation included.
         wall_ms: u64,
+        /// Joules of the whole machine from the end of its warm-up on. None: the machine does not tell.
+        energy_j: Option<f64>,
     }
 }
 
@@ -101,6 +103,26 @@ impl Finished {
         let mut text = String::new();
         csv::write(&mut text, Finished::COLUMNS.iter().copied());
         text
+    }
+
+    /// Whether a file that begins like this is one of end marks. There were none of energy once.
+    pub(super) fn is_header(line: &str) -> bool {
+        let header = Finished::header();
+        line == header || line == header.replace(",energy_j", "")
+    }
+
+    /// Of a line.
+    pub(super) fn of(line: &str) -> Result<Finished, String> {
+        let mut fields: Vec<&str> = line.trim_end().split(',').collect();
+        if fields.len() + 1 == Finished::COLUMNS.len() {
+            fields.push("");
+        }
+        let mut fields = fields.into_iter();
+        let mark = Finished::take(&mut fields)?;
+        if fields.next().is_some() {
+            return Err("has too many fields".to_owned());
+        }
+        Ok(mark)
     }
 
     fn line(&self) -> String {
@@ -263,6 +285,7 @@ impl Folder {
         run: &str,
         began_unix_ms: u64,
         wall_ms: u64,
+        energy_j: Option<f64>,
     ) -> Result<(), FolderError> {
         self.rows.sync()?;
         let finished = Finished {
@@ -272,6 +295,7 @@ impl Folder {
             rows_end: self.rows.end,
             began_unix_ms,
             wall_ms,
+            energy_j,
         };
         self.turns.append(&finished.line())?;
         self.turns.sync()?;
@@ -283,7 +307,9 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Key, Measured};
     use super::*;
+    use crate::plan::Purpose;
 
     #[test]
     fn a_full_disk_is_told_and_takes_nothing() {
@@ -305,6 +331,46 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_whose_mark_finds_no_room_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let row = Row {
+            key: Key {
+                run: "r1".to_owned(),
+                turn: "t".to_owned(),
+                repeat: 0,
+                purpose: Purpose::Timed,
+                data: "d".to_owned(),
+                link: "l".to_owned(),
+                arrival: "a".to_owned(),
+                policy: "p".to_owned(),
+                index: 0,
+                seed: 0,
+            },
+            measured: Measured::default(),
+        };
+        let mut store = Folder::open(folder.path()).unwrap();
+        store.add(&row).unwrap();
+        let marks = File::options().write(true).open("/dev/full").unwrap();
+        let marks = std::mem::replace(&mut store.turns.file, marks);
+        let told = store.finish("t", "r1", 1, 1, None).unwrap_err().to_string();
+        assert!(
+            told.contains("turns.csv cannot be written") && told.contains("finished turns stay"),
+            "{told}"
+        );
+        assert!(!store.is_finished("t"));
+        drop((store, marks));
+        // The next run asks it anew.
+        let mut store = Folder::open(folder.path()).unwrap();
+        assert_eq!(store.finished(), 0);
+        let rows = fs::read_to_string(folder.path().join(ROWS)).unwrap();
+        assert_eq!(rows, Row::header());
+        store.add(&row).unwrap();
+        store.finish("t", "r2", 2, 1, None).unwrap();
+        drop(store);
+        assert!(Folder::open(folder.path()).unwrap().is_finished("t"));
+    }
+
+    #[test]
     fn torn_marks_are_cut_and_changed_ones_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(TURNS);
@@ -317,6 +383,7 @@ mod tests {
                 rows_end: end,
                 began_unix_ms: 5,
                 wall_ms: 6,
+                energy_j: (end > 10).then_some(7.5),
             };
             finished.line()
         };
@@ -332,6 +399,12 @@ mod tests {
             let (marks, found) = marks(&path).unwrap();
             assert_eq!((marks.len(), found), (count, end as u64), "{text:?}");
         }
+        // Of before there was energy.
+        let old = "turn,run,rows,rows_end,began_unix_ms,wall_ms\na,r,1,10,5,6\n";
+        fs::write(&path, format!("{old}{}", mark("b", 20))).unwrap();
+        let (marks_of_old, _) = marks(&path).unwrap();
+        let told: Vec<_> = marks_of_old.iter().map(|it| it.energy_j).collect();
+        assert_eq!(told, [None, Some(7.5)]);
         fs::write(&path, format!("{header}c,r,1\n{}", mark("a", 10))).unwrap();
         let told = marks(&path).unwrap_err().to_string();
         assert!(told.contains("line 2 has no rows_end"), "{told}");

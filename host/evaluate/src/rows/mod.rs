@@ -142,7 +142,7 @@ columns! {
         flops_edge: Option<f64>,
         /// Of the cloud, likewise.
         flops_cloud: Option<f64>,
-        /// Of both, for what was thrown away.
+        /// Of the edge's, those that made drafts which were thrown away.
         flops_wasted: Option<f64>,
         /// Bytes of cache on the edge, times the seconds that they were held.
         cache_byte_seconds_edge: Option<f64>,
@@ -166,7 +166,8 @@ columns! {
         accepted: Option<u32>,
         /// Share of the answer's tokens that nobody verified.
         unverified_share: Option<f64>,
-        /// Joules of both nodes, where the machine tells.
+        /// Joules of both nodes, where it can be told of one request. A machine's counters tell it of a turn alone
+        /// ([`Finished::energy_j`]).
         energy_j: Option<f64>,
     }
 }

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use crate::energy::{Energy, POWERCAP};
 use crate::manifest::{Facts, Machine, Manifest, Run};
 use crate::plan::{ItemRef, Plan, Purpose, Turn};
 use crate::rows::{Folder, FolderError, Key, Measured, Row};
@@ -119,8 +120,13 @@ impl<'a> Sink<'a> {
     /// Keeps what an item that counts came to.
     ///
     /// # Errors
-    /// [`Stop`]: hand it on. The row is kept all the same if the run is only wanted to end.
+    /// [`Stop`]: hand it on. The row is kept all the same if the run is only wanted to end, but for one without a whole answer:
+    /// nodes that were started from a terminal hear of Ctrl-C too, and what they leave unanswered from then on says nothing of
+    /// them.
     pub fn put(&mut self, item: &ItemRef, measured: Measured) -> Result<(), Stop> {
+        if !measured.is_answered() {
+            self.check()?;
+        }
         match self.keep(item, measured) {
             Ok(()) => self.went_on(),
             Err(error) => {
@@ -245,6 +251,7 @@ pub fn run(
         run: id,
         began: Instant::now(),
         spent: BTreeMap::new(),
+        energy: Energy::of(Path::new(POWERCAP)),
     }
     .go(asker, progress, interrupt)
 }
@@ -291,6 +298,7 @@ struct Loop {
     began: Instant,
     /// Seconds and turns of this run, by what makes turns alike.
     spent: BTreeMap<(Purpose, String, String), (f64, u32)>,
+    energy: Energy,
 }
 
 impl Loop {
@@ -352,6 +360,18 @@ impl Loop {
             .map(|item| (item.index, (item.seed, false)))
             .collect();
         let (began, began_unix_ms) = (Instant::now(), unix_ms());
+        let warm = (items.len() - wanted.len()) as u32;
+        let energy = &mut self.energy;
+        energy.begin();
+        let mut tell = |asked: u32| {
+            // What it takes to start nodes and to warm them up is no answer's.
+            if asked == warm {
+                energy.begin();
+            } else {
+                energy.look();
+            }
+            tell(asked);
+        };
         let mut sink = Sink {
             folder: &mut self.store,
             turn,
@@ -361,7 +381,7 @@ impl Loop {
             asked: 0,
             interrupt,
             broken: None,
-            tell,
+            tell: &mut tell,
         };
         let told = asker.turn(turn, &items, &mut sink);
         let (left, broken) = (sink.left, sink.broken.take());
@@ -399,8 +419,9 @@ impl Loop {
             Err(error) => return Err(error.context(named())),
         }
         let wall_ms = began.elapsed().as_millis() as u64;
+        let energy_j = self.energy.joules();
         self.store
-            .finish(&turn.id, &self.run, began_unix_ms, wall_ms)?;
+            .finish(&turn.id, &self.run, began_unix_ms, wall_ms, energy_j)?;
         Ok(true)
     }
 

@@ -207,6 +207,44 @@ fn a_run_that_was_interrupted_goes_on() {
 }
 
 #[test]
+fn what_is_left_unanswered_because_the_run_is_to_end_does_not_count() {
+    struct Cut;
+    impl Asker for Cut {
+        fn facts(&mut self) -> anyhow::Result<Facts> {
+            Simulated::default().facts()
+        }
+        fn turn(&mut self, turn: &Turn, items: &[ItemRef], sink: &mut Sink) -> anyhow::Result<()> {
+            let (last, others) = items.split_last().unwrap();
+            Simulated::default().turn(turn, others, sink)?;
+            // The nodes have heard of it as well, and take nothing more.
+            sink.interrupt().store(true, Ordering::SeqCst);
+            let refused = Measured {
+                status: Status::Shed,
+                ..Measured::default()
+            };
+            Ok(sink.put(last, refused)?)
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = run(
+        &spec(),
+        Path::new(""),
+        &mut Cut,
+        folder.path(),
+        &mut |_| {},
+        &AtomicBool::new(false),
+    );
+    let outcome = outcome.unwrap();
+    assert_eq!((outcome.finished, outcome.turns_done), (false, 0));
+    let whole = tempfile::tempdir().unwrap();
+    for folder in [&folder, &whole] {
+        let outcome = go(&spec(), &mut Simulated::default(), folder.path());
+        assert!(outcome.unwrap().finished);
+    }
+    assert_eq!(said(folder.path()), said(whole.path()));
+}
+
+#[test]
 fn what_fails_is_told_with_its_turn_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut asker = Simulated {
@@ -337,6 +375,7 @@ fn a_full_disk_loses_nothing() {
         run: "r1".to_owned(),
         began: Instant::now(),
         spent: BTreeMap::new(),
+        energy: Energy::default(),
     };
     let mut manifest = Manifest::new(
         spec.clone(),
@@ -370,6 +409,92 @@ fn a_full_disk_loses_nothing() {
     go(&spec, &mut Simulated::default(), folder.path()).unwrap();
     let after = said(folder.path());
     assert!(after.is_superset(&before) && after.len() == ROWS);
+}
+
+/// Answers as [`Simulated`] does, and the machine's counter says that each request, warm-up too, takes 2 J.
+struct Burning {
+    asker: Simulated,
+    counters: std::path::PathBuf,
+    burnt_uj: u64,
+}
+
+impl Asker for Burning {
+    fn facts(&mut self) -> anyhow::Result<Facts> {
+        self.asker.facts()
+    }
+
+    fn turn(&mut self, turn: &Turn, items: &[ItemRef], sink: &mut Sink) -> anyhow::Result<()> {
+        for item in items {
+            self.burnt_uj += 2_000_000;
+            let counted = crate::energy::tests::zone;
+            counted(&self.counters, "intel-rapl:0", "package-0", self.burnt_uj);
+            self.asker.turn(turn, std::slice::from_ref(item), sink)?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_the_machine_says_of_its_energy_is_kept_by_turn_and_told_by_answer() {
+    let (folder, counters) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut spec = spec();
+    spec.accuracy = None;
+    let mut manifest = Manifest::new(
+        spec.clone(),
+        spec.digest().unwrap(),
+        Machine::here(),
+        Simulated::default().facts,
+    );
+    manifest.runs.clear();
+    manifest.write(folder.path()).unwrap();
+    crate::energy::tests::zone(counters.path(), "intel-rapl:0", "package-0", 0);
+    let all = Loop {
+        plan: Plan::new(&spec, Path::new("")).unwrap(),
+        store: Folder::open(folder.path()).unwrap(),
+        run: "r1".to_owned(),
+        began: Instant::now(),
+        spent: BTreeMap::new(),
+        energy: Energy::of(counters.path()),
+    };
+    let mut asker = Burning {
+        asker: Simulated::default(),
+        counters: counters.path().to_owned(),
+        burnt_uj: 0,
+    };
+    let outcome = all.go(&mut asker, &mut |_| {}, &AtomicBool::new(false));
+    assert!(outcome.unwrap().finished);
+    let mut results = Results::read(folder.path()).unwrap();
+    // Six that count; the two before them do not.
+    assert!(
+        results
+            .finished
+            .values()
+            .all(|it| it.energy_j == Some(12.0))
+    );
+    // One of six has no answer: what it took is the others' cost.
+    let turn = results.rows[0].key.turn.clone();
+    results.rows[0].measured.status = Status::Failed;
+    let told = |results: &Results, turn: &str| {
+        let analysis = crate::report::Analysis::of(results);
+        let row = results.rows.iter().find(|row| row.key.turn == turn);
+        let key = &row.unwrap().key;
+        let block = crate::report::Block {
+            data: key.data.clone(),
+            link: key.link.clone(),
+            arrival: key.arrival.clone(),
+        };
+        let figures = analysis.figures(&block, &key.policy).unwrap();
+        figures.mean("energy_j")
+    };
+    // Three repeats: 36 J for 17 answers.
+    assert_eq!(told(&results, &turn), Some(36.0 / 17.0));
+    // Where a turn's is not known, it is of the others.
+    results.finished.get_mut(&turn).unwrap().energy_j = None;
+    assert_eq!(told(&results, &turn), Some(2.0));
+    for mark in results.finished.values_mut() {
+        mark.energy_j = None;
+    }
+    assert_eq!(told(&results, &turn), None);
 }
 
 #[test]

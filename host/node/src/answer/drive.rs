@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bill::{Bill, Charges};
 use super::channel::Channel;
+use super::passes::Passes;
 use super::replay::{Replay, confidence};
 use super::target::{Elsewhere, Finding, Found, NoWay, Traffic, Way};
 use super::text::Writer;
@@ -119,7 +120,8 @@ pub struct Driven {
     pub queued_ms: Option<f64>,
     /// Time from then on until it had read the prompt, in ms, and before it in the probe.
     pub prefill_ms: Option<f64>,
-    /// What the draft model has cost, so far as it has told; `None` where it took no part.
+    /// What the draft model has cost, so far as it has told, and what of it was for drafts that were thrown away; `None` where it
+    /// took no part.
     pub here: Option<Spent>,
     /// What the node with the target has cost.
     pub there: Charges,
@@ -158,6 +160,8 @@ struct Driver {
     bill: Bill,
     /// What the draft model had cost at its last choice.
     drafting: Option<Spent>,
+    /// What each of its passes has cost.
+    passes: Passes,
     cancelled: bool,
     first_token_ms: Option<f64>,
     last_token_ms: Option<f64>,
@@ -194,6 +198,7 @@ pub async fn drive(mut job: Job) -> Driven {
         finish: None,
         bill: Bill::default(),
         drafting: None,
+        passes: Passes::default(),
         cancelled: false,
         first_token_ms: None,
         last_token_ms: None,
@@ -210,11 +215,16 @@ pub async fn drive(mut job: Job) -> Driven {
         Some(draft) => tokio::time::timeout(COUNTED_WITHIN, draft.meter()).await,
         None => Ok(None),
     };
+    let here = (here.ok().flatten().map(|meter| meter.spent())).or(driver.drafting);
+    let here = here.map(|spent| Spent {
+        wasted_flops: driver.passes.thrown_away(spent.flops),
+        ..spent
+    });
     let replay = driver.replay(&ended);
     Driven {
         replay,
         ended,
-        here: (here.ok().flatten().map(|meter| meter.spent())).or(driver.drafting),
+        here,
         there: driver.bill.total(),
         counters: driver.edge.counters().clone(),
         first_token_ms: driver.first_token_ms,
@@ -265,6 +275,9 @@ impl Driver {
         effects.extend(self.edge.advance(self.job.clock.now_ms(), event));
         for judged in self.edge.take_judged() {
             self.job.judge.saw(&judged);
+            if judged.accepted {
+                self.passes.accepted(judged.drafted.stamp);
+            }
         }
         effects
     }
@@ -303,7 +316,12 @@ impl Driver {
                     drafts: Vec::new(),
                 });
             }
-            Effect::RollBack { to } => self.order(Order::RollBack(to)),
+            Effect::RollBack { to } => {
+                self.passes.taken_back(to);
+                // One that is under way is not waited for.
+                self.places.retain(|_, place| *place < to);
+                self.order(Order::RollBack(to));
+            }
             Effect::Append { ids } => self.order(Order::Append(ids)),
             Effect::Commit(tokens) => return self.commit(tokens),
             Effect::Ask(input) => {
@@ -362,6 +380,9 @@ impl Driver {
         self.last_token_ms = Some(now_ms);
         let first = self.edge.committed().len() - tokens.len();
         for (place, token) in (first as u32..).zip(tokens) {
+            if !token.verified {
+                self.passes.stands(place);
+            }
             let drafted = self.told.remove(&place);
             let logprobs = token.logprobs.or(drafted.filter(|_| !token.verified));
             let piece = self.writer.push(token.id, logprobs.as_ref());
@@ -562,6 +583,8 @@ impl Driver {
                 self.draft_passes.1 += took_ms;
                 self.job.passes.observe(took_ms / 1000.0);
                 let place = self.places.remove(&stamp);
+                self.passes
+                    .ran(stamp, place, verdict.ended, verdict.spent.flops);
                 self.draft_of(stamp, place, verdict)
             }
             Done::Failed(error) => {
@@ -595,6 +618,9 @@ impl Driver {
     fn end(&mut self, ending: Ending) -> Ended {
         if let Ending::Finished(finish) = ending {
             self.finish = Some(finish);
+        }
+        if self.finish == Some(Finish::EndOfSequence) {
+            self.passes.ended(self.edge.committed().len() as u32);
         }
         let reason = match ending {
             Ending::Finished(Finish::EndOfSequence) => FinishReason::Stop,

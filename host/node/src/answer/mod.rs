@@ -9,6 +9,7 @@ mod ahead;
 mod bill;
 mod channel;
 mod drive;
+mod passes;
 mod replay;
 mod target;
 mod text;

@@ -464,6 +464,7 @@ impl Running {
         let mut spent = self.apart(driven);
         for here in driven.iter().filter_map(|driven| driven.here) {
             spent.flops = spent.flops.saturating_add(here.flops);
+            spent.wasted_flops = spent.wasted_flops.saturating_add(here.wasted_flops);
             spent.cache_byte_seconds += here.cache_byte_seconds;
             spent.busy_ms += here.busy_ms;
             spent.activation_bytes = spent.activation_bytes.max(here.activation_bytes);
@@ -548,6 +549,7 @@ impl Running {
         let (looked_here, looked_there) = self.looked(&driven);
         let here = driven.iter().filter_map(|driven| driven.here);
         for spent in here.chain([looked_here]) {
+            *report.cost.edge.wasted_flops.get_or_insert(0.0) += spent.wasted_flops as f64;
             let of = (spent.cache_byte_seconds, spent.busy_ms);
             took(&mut report.cost.edge, of, spent.activation_bytes);
         }

@@ -109,6 +109,7 @@ mod tests {
             activation_bytes: 60,
             cached_tokens: 900,
             cache_byte_seconds: 0.5,
+            ..Spent::default()
         };
         account.charge(Spent {
             flops: 100,
@@ -116,6 +117,7 @@ mod tests {
             activation_bytes: 50,
             cached_tokens: 30,
             cache_byte_seconds: 1.0,
+            ..Spent::default()
         });
         let cost = account.tell(&verdict(None)).unwrap();
         assert_eq!((cost.target_flops, cost.draft_flops), (100, 7));

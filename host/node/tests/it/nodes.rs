@@ -110,11 +110,21 @@ async fn the_edge_is_told_what_its_answers_cost_in_the_cloud() {
     assert!(cached(&again) > 0, "{again}");
     assert!(flops(&less) > 0.0, "{less}");
     assert!(flops(&less) < flops(&cost), "{less} beside {cost}");
+    let wasted = |answer: &Value, node: &str| answer["msao"]["cost"][node]["wasted_flops"].as_f64();
     for (route, step) in [(CLOUD_DRAFT, DRAFT), (SPECULATE, SEND)] {
         edge.plan(&to(route), step);
         let (answer, cost) = told(&edge, &body).await;
         assert!(flops(&cost) > 0.0, "{cost}");
         assert!(cached(&answer) > 0, "{answer}");
+        // Of drafts thrown away the edge knows only what its own model made.
+        assert_eq!(wasted(&answer, "cloud"), None, "{answer}");
+        let here = cost["edge-flops"].as_f64().unwrap();
+        let wasted = wasted(&answer, "edge").unwrap();
+        if route == SPECULATE {
+            assert!(wasted <= here, "{answer}");
+        } else {
+            assert_eq!((wasted, here), (0.0, 0.0), "{answer}");
+        }
     }
     // Who stops early knows of what was done until then.
     let stop: String = text(&first).chars().take(2).collect();
@@ -130,6 +140,8 @@ async fn the_edge_is_told_what_its_answers_cost_in_the_cloud() {
         let (answer, cost) = told(&edge, &question).await;
         assert_eq!(flops(&cost), 0.0, "{cost}");
         assert!(cost["edge-flops"].as_f64().unwrap() > 0.0, "{cost}");
+        // Each of its choices is a token of the answer.
+        assert_eq!(wasted(&answer, "edge"), Some(0.0), "{answer}");
         // However free the draft model is, it takes some time to get a seat.
         assert!(cost["queue-ms"].as_f64().unwrap() > 0.0, "{cost}");
         // The template's beginning may have been read for the others.

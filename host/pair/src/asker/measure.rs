@@ -154,6 +154,10 @@ fn answered(asked: &Asked, row: Measured, answer: &Answer) -> Measured {
         bytes_down: count("/bytes_down"),
         flops_edge: number("/cost/edge/flops"),
         flops_cloud: number("/cost/cloud/flops"),
+        // Of drafts that are made beside the target nobody tells which were thrown away.
+        flops_wasted: (route != Some(Route::CloudDraft))
+            .then(|| number("/cost/edge/wasted_flops"))
+            .flatten(),
         cache_byte_seconds_edge: number("/cost/edge/cache_byte_seconds"),
         cache_byte_seconds_cloud: number("/cost/cloud/cache_byte_seconds"),
         activation_bytes_edge: count("/cost/edge/activation_bytes"),

@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use msao_core::offload::{Calibration, MAX_CELLS, Operation, Update};
 use msao_state::{CalibrationStore, CellsKey, MemoryStorage, SledStorage, Storage};
+
+use crate::failing::Failing;
 
 fn key(schema: u32) -> CellsKey {
     CellsKey {
@@ -179,6 +182,38 @@ fn what_was_learned_survives_a_restart_forks_included() {
     );
     assert_eq!(found, expected);
     assert_eq!(store.counters().unreadable, 0);
+}
+
+#[test]
+fn what_a_checkpoint_could_not_write_the_next_one_does() {
+    let storage = Arc::new(Failing::default());
+    // None but those that are asked for here.
+    let open = || {
+        let shared = Arc::clone(&storage) as Arc<dyn Storage>;
+        CalibrationStore::open_every(shared, Duration::from_secs(3_600)).unwrap()
+    };
+    let store = open();
+    store.live(&key(1)).update(vec![add(1, 1.0)]);
+    store.fork(2, &key(1)).update(vec![add(1, 5.0)]);
+    store.checkpoint().unwrap();
+    // Cells that change, and a name that goes.
+    store.live(&key(1)).update(vec![add(1, 2.0)]);
+    store.forget(2, &key(1));
+    storage.fail(true);
+    let told = store.checkpoint().unwrap_err();
+    assert!(told.contains("told to"), "{told}");
+    assert_eq!(store.last_error(), Some(told));
+    storage.fail(false);
+    // Nothing has changed since, and yet there is something to write.
+    store.checkpoint().unwrap();
+    let counters = store.counters();
+    assert_eq!((counters.checkpoints, counters.failed_checkpoints), (2, 1));
+    drop(store);
+    let store = open();
+    let count = |cells: msao_state::Cells| cells.snapshot().calibration().count[0];
+    assert_eq!(count(store.live(&key(1))), 3.0);
+    // The fork is gone: another of its number begins where the live ones are.
+    assert_eq!(count(store.fork(2, &key(1))), 3.0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a node remembers.
 
 mod calibration;
+mod failing;
 mod records;
 mod sled;

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use msao_core::digest::Digest;
 use msao_core::offload::kept::{Extent, MediumKept, Reading, TokenSet};
@@ -14,10 +13,12 @@ use msao_core::offload::{
     Scores, StepInput,
 };
 use msao_state::{
-    Batch, Line, MemoryStorage, RecordConfig, RecordRing, Redact, Snapshot, Storage, StorageError,
-    Visit, read_jsonl, write_line,
+    Line, MemoryStorage, RecordConfig, RecordRing, Redact, Snapshot, Storage, read_jsonl,
+    write_line,
 };
 use proptest::prelude::*;
+
+use crate::failing::Failing;
 
 fn snapshot(number: u32) -> Arc<Snapshot> {
     let value = f64::from(number) / 3.0;
@@ -113,6 +114,17 @@ fn keeping(keep: u64) -> RecordConfig {
 
 fn push(ring: &RecordRing, number: u32, snapshot: &Arc<Snapshot>) -> bool {
     ring.push(record(number, snapshot), vec![Arc::clone(snapshot)])
+}
+
+/// The line that tells a snapshot.
+fn told(snapshot: &Snapshot) -> Vec<u8> {
+    let mut text = Vec::new();
+    let line = Line::Snapshot {
+        digest: snapshot.digest(),
+        calibration: snapshot.calibration().clone(),
+    };
+    write_line(&mut text, &line).unwrap();
+    text
 }
 
 #[test]
@@ -265,12 +277,7 @@ fn an_export_reads_back_to_the_bit() {
 #[test]
 fn what_was_packed_by_zstd_is_read_as_it_is() {
     let snapshot = snapshot(1);
-    let mut text = Vec::new();
-    let first = Line::Snapshot {
-        digest: snapshot.digest(),
-        calibration: snapshot.calibration().clone(),
-    };
-    write_line(&mut text, &first).unwrap();
+    let mut text = told(&snapshot);
     for number in 0..5 {
         write_line(
             &mut text,
@@ -297,12 +304,7 @@ fn what_was_packed_by_zstd_is_read_as_it_is() {
 #[test]
 fn records_of_programs_that_knew_no_media_are_read() {
     let snapshot = snapshot(1);
-    let mut text = Vec::new();
-    let first = Line::Snapshot {
-        digest: snapshot.digest(),
-        calibration: snapshot.calibration().clone(),
-    };
-    write_line(&mut text, &first).unwrap();
+    let mut text = told(&snapshot);
     let mut old = serde_json::to_value(record(1, &snapshot)).unwrap();
     assert_eq!(old["media"][0]["draft"]["kept"]["bits"], "2108");
     old.as_object_mut().unwrap().remove("media");
@@ -335,12 +337,7 @@ fn records_of_programs_that_knew_no_media_are_read() {
 #[test]
 fn what_is_wrong_with_a_file_is_named_with_its_line() {
     let snapshot = snapshot(1);
-    let mut good = Vec::new();
-    let first = Line::Snapshot {
-        digest: snapshot.digest(),
-        calibration: snapshot.calibration().clone(),
-    };
-    write_line(&mut good, &first).unwrap();
+    let mut good = told(&snapshot);
     let decision = Line::Decision(Box::new(record(1, &snapshot)));
     write_line(&mut good, &decision).unwrap();
     let good = String::from_utf8(good).unwrap();
@@ -380,12 +377,7 @@ fn what_is_wrong_with_a_file_is_named_with_its_line() {
 #[test]
 fn a_bad_line_is_left_out_and_counted() {
     let snapshot = snapshot(1);
-    let mut text = Vec::new();
-    let line = Line::Snapshot {
-        digest: snapshot.digest(),
-        calibration: snapshot.calibration().clone(),
-    };
-    write_line(&mut text, &line).unwrap();
+    let mut text = told(&snapshot);
     let mut endless = record(2, &snapshot);
     endless.nodes[0].rtt_ms = f64::INFINITY;
     let decisions = [record(1, &snapshot), endless, record(3, &snapshot)];
@@ -425,34 +417,6 @@ fn a_record_that_could_not_be_read_again_is_not_kept_and_counted() {
     assert_eq!((stats.kept, stats.written, stats.failed), (1, 1, 2));
 }
 
-/// A database that fails when it is told to.
-#[derive(Default)]
-struct Failing {
-    storage: MemoryStorage,
-    fails: AtomicBool,
-}
-
-impl Storage for Failing {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        self.storage.get(key)
-    }
-
-    fn apply(&self, batch: Batch) -> Result<(), StorageError> {
-        if self.fails.load(Ordering::SeqCst) {
-            return Err(StorageError::Failed("told to".into()));
-        }
-        self.storage.apply(batch)
-    }
-
-    fn scan(&self, prefix: &[u8], visit: &mut Visit) -> Result<(), StorageError> {
-        self.storage.scan(prefix, visit)
-    }
-
-    fn flush(&self) -> Result<(), StorageError> {
-        self.storage.flush()
-    }
-}
-
 #[test]
 fn a_write_that_fails_leaves_no_trace() {
     let storage = Arc::new(Failing::default());
@@ -468,16 +432,17 @@ fn a_write_that_fails_leaves_no_trace() {
     }
     ring.settle().unwrap();
     let before = ring.stats();
-    storage.fails.store(true, Ordering::SeqCst);
+    storage.fail(true);
     // Together they would have taken every place, and one that was theirs.
     for number in 3..7 {
         push(&ring, number, &snapshot(2));
     }
     ring.settle().unwrap();
-    storage.fails.store(false, Ordering::SeqCst);
+    storage.fail(false);
     let after = ring.stats();
     assert_eq!((after.kept, after.bytes), (before.kept, before.bytes));
     assert_eq!((after.failed, after.snapshots), (4, 1));
+    assert_eq!((before.written, after.written), (3, 3));
     // The next one brings its snapshot, and takes the place of the oldest.
     push(&ring, 7, &snapshot(2));
     ring.settle().unwrap();
@@ -489,6 +454,7 @@ fn a_write_that_fails_leaves_no_trace() {
     let ids: Vec<String> = export(&ring).into_iter().map(|it| it.id).collect();
     assert_eq!(ids, ["request-1", "request-2", "request-7"]);
     let stats = ring.stats();
+    assert_eq!((stats.written, stats.failed), (4, 4));
     drop(ring);
     let again = RecordRing::open(shared(), config).unwrap();
     assert_eq!((again.stats().bytes, again.stats().kept), (stats.bytes, 3));

@@ -21,7 +21,7 @@ use msao_state::{Recorded, read_jsonl};
 use serde_json::{Value, json};
 
 use self::questions::{Media, asking};
-use super::client::{ask, operate, push, text};
+use super::client::{ask, is_already_active, operate, push, text};
 use super::demo::{Places, cloud_config, edge_config, start};
 
 /// The post-processor that scores for policies that want the probe, and that has a recording of its own.
@@ -203,7 +203,7 @@ async fn recorded(places: &Places, set: &Set, media: &Media) -> Result<String> {
 /// Makes a choice active, unless it is: the first policies are among those that are recorded.
 async fn activate(operator: SocketAddr, choice: Value) -> Result<()> {
     match operate(operator, "/v1/activate", Some(&choice)).await {
-        Err(error) if !error.to_string().contains("409") => Err(error),
+        Err(error) if !is_already_active(&error) => Err(error),
         _ => Ok(()),
     }
 }

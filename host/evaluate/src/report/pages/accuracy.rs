@@ -126,10 +126,12 @@ impl Together {
 /// Exact, confident and edge-routed answers apart.
 pub(super) fn classes(doc: &mut Doc, analysis: &Analysis) {
     let mut classes: BTreeMap<(&str, &str, Class), Together> = BTreeMap::new();
+    let mut all: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for row in answered(analysis) {
         if let Some(class) = row.measured.class {
-            let key = (row.key.data.as_str(), row.key.policy.as_str(), class);
-            classes.entry(key).or_default().add(row);
+            let (data, policy) = (row.key.data.as_str(), row.key.policy.as_str());
+            classes.entry((data, policy, class)).or_default().add(row);
+            *all.entry((data, policy)).or_default() += 1;
         }
     }
     if classes.is_empty() {
@@ -140,19 +142,19 @@ pub(super) fn classes(doc: &mut Doc, analysis: &Analysis) {
             Class::Edge => "edge-routed".to_owned(),
             class => word(class),
         };
-        line(
-            analysis,
-            policy,
-            [(*data).to_owned(), (*policy).to_owned(), class],
-            of,
-        )
+        let all = all.get(&(*data, *policy)).copied().unwrap_or(of.count);
+        let share = format!("{:.1}%", 100.0 * of.count as f64 / all.max(1) as f64);
+        let names = [(*data).to_owned(), (*policy).to_owned(), class, share];
+        line(analysis, policy, names, of)
     });
     doc.heading(2, "Exact, confident and edge-routed answers");
     doc.text(
         "All cells together. Which requests end in which class is the policy's choice, so that classes of one policy are of different \
          requests: this says what stands behind its answers, not which class is better.",
     );
-    let head = ["data", "policy", "answers", "count", "accuracy", "mean ms"];
+    let head = [
+        "data", "policy", "answers", "share", "count", "accuracy", "mean ms",
+    ];
     doc.table("Answers by what stands behind them", &head, rows.collect());
 }
 
@@ -203,7 +205,12 @@ fn answered<'a>(analysis: &Analysis<'a>) -> impl Iterator<Item = &'a Row> {
         .filter(|row| row.measured.is_answered())
 }
 
-fn line(analysis: &Analysis, policy: &str, names: [String; 3], of: &Together) -> Line {
+fn line<const N: usize>(
+    analysis: &Analysis,
+    policy: &str,
+    names: [String; N],
+    of: &Together,
+) -> Line {
     Line {
         cells: names.into_iter().chain(of.cells()).collect(),
         look: if policy == analysis.spec().subject {

@@ -10,12 +10,12 @@ pub(super) fn resources(doc: &mut Doc, analysis: &Analysis) {
     doc.heading(2, "What an answer takes");
     doc.text(
         "Means for each answered request; what unanswered ones took counts too. Cache: bytes times the seconds that they were held. \
-         A dash: not measured.",
+         Energy: of the whole machine, its idling too, from the warm-up's end to the turn's. A dash: not measured.",
     );
     let columns = [
         ("FLOPs edge", "flops_edge"),
         ("FLOPs cloud", "flops_cloud"),
-        ("of both, wasted", "flops_wasted"),
+        ("of the edge, wasted drafts", "flops_wasted"),
         ("cache edge, B s", "cache_byte_seconds_edge"),
         ("cache cloud, B s", "cache_byte_seconds_cloud"),
         ("activations edge, B", "activation_bytes_edge"),
@@ -24,7 +24,7 @@ pub(super) fn resources(doc: &mut Doc, analysis: &Analysis) {
         ("down, B", "bytes_down"),
         ("probe, ms", "probe_ms"),
         ("plug-ins, ms", "plugin_ms"),
-        ("energy, J", "energy_j"),
+        ("energy of the machine, J", "energy_j"),
     ];
     let cost = spec.prices.as_ref().map_or(String::new(), |it| {
         format!("1,000 requests, {}", it.currency)
