@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use self::sequence::{Sequence, Stage};
 use crate::profile::EngineCost;
+use crate::retention::MediaTokens;
 use crate::script::Script;
 use crate::slab::{Key, Slab};
 
@@ -41,7 +42,7 @@ pub(crate) struct Opening {
     /// Tokens of the prompt that are read.
     pub prompt_tokens: u32,
     /// Tokens that encoders make.
-    pub media_tokens: u32,
+    pub media: MediaTokens,
     /// Tokens of the answer at most.
     pub reserve: u32,
     /// The probe looks at it first.

@@ -51,7 +51,7 @@ impl Bench {
             seat,
             script: script(1.0, 50, 50),
             prompt_tokens,
-            media_tokens: 0,
+            media: MediaTokens::default(),
             reserve: 50,
             probe: false,
         }
@@ -236,7 +236,10 @@ fn who_finds_no_room_waits_and_then_is_refused() {
 fn the_probe_comes_first_and_the_rest_goes_on_from_it() {
     let mut bench = Bench::new(&cost());
     let opening = Opening {
-        media_tokens: 60,
+        media: MediaTokens {
+            pictures: 60,
+            ..MediaTokens::default()
+        },
         probe: true,
         ..bench.opening(Seat::Edge, 100)
     };

@@ -28,7 +28,7 @@ use crate::engine::{Done, Engine, Order, Seat, What};
 use crate::error::Result;
 use crate::link::Link;
 use crate::node::Node;
-use crate::profile::PluginCost;
+use crate::profile::{NodeCosts, PluginCost};
 use crate::results::{Results, Tally};
 use crate::run::{Place, Run};
 use crate::slab::{Key, Slab};
@@ -104,6 +104,8 @@ pub fn run(
 pub(crate) enum Event {
     /// A question comes.
     Arrives(u32),
+    /// Its prompt has been laid out.
+    Prepared(Key),
     /// Its plan has been made.
     Planned(Key, u32),
     /// Its scores are there.
@@ -134,6 +136,7 @@ pub(crate) struct Simulation<'a> {
     decides: &'a mut dyn Decides,
     rules: Rules,
     plugins: PluginCost,
+    costs: NodeCosts,
     estimate: EstimateConfig,
     agenda: Agenda<Event>,
     nodes: Vec<Node>,
@@ -211,6 +214,7 @@ impl Simulation<'_> {
     fn happens(&mut self, event: Event) {
         match event {
             Event::Arrives(question) => self.arrives(question),
+            Event::Prepared(key) => self.prepared(key),
             Event::Planned(key, attempt) => {
                 if self.attempt(key) == Some(attempt) {
                     self.begins(key);

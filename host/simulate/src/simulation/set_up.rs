@@ -129,6 +129,7 @@ impl<'a> Simulation<'a> {
             decides,
             rules: world.rules,
             plugins: profile.plugins,
+            costs: profile.nodes,
             estimate: world.estimate.clone(),
             agenda: Agenda::new(),
             nodes: plant.nodes,

@@ -216,6 +216,31 @@ fn uploads_take_bytes_by_bandwidth_and_are_learned_from() {
     assert!(known.sent_bytes < 2_000.0);
 }
 
+#[test]
+fn what_nodes_do_beside_their_models_is_waited_for() {
+    let took_ms = |edge_ms: f64, cloud_ms: f64, route: Route| {
+        let mut world = pair(8.0, 30.0, round_trip(80.0));
+        let nodes = &mut world.profile.as_mut().unwrap().nodes;
+        (nodes.edge.request_ms, nodes.cloud.request_ms) = (edge_ms, cloud_ms);
+        only(&play(&world, &answer(20, 0.8), &mut by(route)))
+            .outcome
+            .total_ms
+    };
+    for (route, more_ms) in [(Route::Edge, 5.0), (Route::Cloud, 12.0)] {
+        let (plain_ms, all_ms) = (took_ms(0.0, 0.0, route), took_ms(5.0, 7.0, route));
+        assert!(
+            (all_ms - plain_ms - more_ms).abs() < 1e-6,
+            "{route:?}: {plain_ms} and {all_ms}"
+        );
+    }
+    // Drafts that come while a prompt is laid out wait behind its session's opening.
+    let mut world = pair(2.0, 30.0, round_trip(20.0));
+    world.profile.as_mut().unwrap().nodes.cloud.request_ms = 100.0;
+    let results = play(&world, &answer(300, 0.8), &mut stream());
+    assert_eq!(only(&results).outcome.tokens, 300);
+    assert_eq!(results.contradictions, 0);
+}
+
 /// One prompt at a time, each as long as the others, at random moments: the mean wait of an M/D/1 queue is
 /// `rho * D / (2 * (1 - rho))` (Pollaczek and Khinchine).
 #[test]
