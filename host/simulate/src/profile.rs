@@ -190,6 +190,14 @@ impl Profile {
         Profile::parse(include_str!("../profiles/measured.toml"))
     }
 
+    /// What RTX 3090 and A100 are taken to be like: reckoned from data sheets, and not measured. `profiles/rtx3090-a100.toml` has how.
+    ///
+    /// # Errors
+    /// None that a released file has.
+    pub fn assumed() -> Result<Profile> {
+        Profile::parse(include_str!("../profiles/rtx3090-a100.toml"))
+    }
+
     /// Reads and checks a profile in TOML.
     ///
     /// # Errors
@@ -360,6 +368,17 @@ mod tests {
         assert_eq!(profile.engines["demo-target-zen3"].capacity(), 838_860);
         let again = Profile::parse(&toml::to_string(&profile).unwrap()).unwrap();
         assert_eq!(again, profile);
+    }
+
+    #[test]
+    fn what_is_assumed_can_be_used_and_says_that_it_is() {
+        let profile = Profile::assumed().unwrap();
+        assert!(profile.name.starts_with("assumed"));
+        for engine in profile.engines.values() {
+            assert!(engine.model.ends_with("(assumed)") && engine.on.ends_with("(assumed)"));
+            // A prompt of 2,000 tokens and its answer find room.
+            assert!(engine.capacity() > 100_000);
+        }
     }
 
     #[test]

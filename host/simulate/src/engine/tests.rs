@@ -75,7 +75,7 @@ impl Bench {
     fn next(&mut self) -> Vec<What> {
         let mut done = Vec::new();
         while done.is_empty() {
-            match self.engine.turn(self.now_ms, &mut done) {
+            match self.engine.turn(self.now_ms, true, &mut done) {
                 Some(end_ms) => {
                     self.now_ms = end_ms;
                     self.engine.passed(end_ms, &mut done);

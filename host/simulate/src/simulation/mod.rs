@@ -141,6 +141,8 @@ pub(crate) struct Simulation<'a> {
     agenda: Agenda<Event>,
     nodes: Vec<Node>,
     engines: Vec<Engine>,
+    /// By engine, another one on the same device.
+    beside: Vec<Option<usize>>,
     links: Vec<Link>,
     // Boxed: places are moved when there come to be more of them.
     runs: Slab<Box<Run>>,
@@ -228,6 +230,9 @@ impl Simulation<'_> {
                     engine.passed(now_ms, &mut done);
                 }
                 self.heed(engine as usize, done);
+                // Who shares the device is looked at first: they take turns.
+                let other = self.shares_with(engine as usize);
+                self.stirred.extend(other);
             }
             Event::Piece(key, attempt) => {
                 if self.attempt(key) == Some(attempt) {
@@ -301,8 +306,10 @@ impl Simulation<'_> {
             };
             let now_ms = self.now_ms();
             let mut done = std::mem::take(&mut self.done);
+            let other = self.shares_with(number).and_then(|it| self.engines.get(it));
+            let free = other.is_none_or(|other| !other.is_busy());
             let engine = self.engines.get_mut(number);
-            if let Some(end_ms) = engine.and_then(|engine| engine.turn(now_ms, &mut done)) {
+            if let Some(end_ms) = engine.and_then(|engine| engine.turn(now_ms, free, &mut done)) {
                 self.agenda.at(end_ms, Event::Passed(number as u32));
             }
             if done.is_empty() {
@@ -311,6 +318,11 @@ impl Simulation<'_> {
                 self.heed(number, done);
             }
         }
+    }
+
+    /// The other engine on an engine's device.
+    fn shares_with(&self, engine: usize) -> Option<usize> {
+        self.beside.get(engine).copied().flatten()
     }
 
     /// Tells whom it concerns what an engine has done. The engine is looked at again, whatever comes of it.

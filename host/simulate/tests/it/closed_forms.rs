@@ -147,6 +147,48 @@ fn both_models_in_the_cloud_tell_how_fast_each_of_them_is() {
 }
 
 #[test]
+fn two_models_on_one_device_take_turns() {
+    let lasted_ms = |answers: usize, one_device: bool| {
+        let mut world = pair(DRAFT_MS, 30.0, round_trip(20.0));
+        // Nothing is won by sharing a pass.
+        for engine in world.profile.as_mut().unwrap().engines.values_mut() {
+            engine.row_ms = engine.pass_ms;
+        }
+        world
+            .profile
+            .as_mut()
+            .unwrap()
+            .engines
+            .insert("beside".to_owned(), {
+                let mut beside = paced(15.0);
+                beside.row_ms = 15.0;
+                beside
+            });
+        world.clouds[0].draft = Some("beside".to_owned());
+        world.clouds[0].one_device = one_device;
+        let mut traffic = answer(200, 0.8);
+        for number in 1..answers {
+            let question = Question {
+                // One begins while another is half way through a round.
+                arrives_ms: 37.0 * number as f64,
+                seed: number as u64 + 1,
+                ..traffic.questions[0].clone()
+            };
+            traffic.questions.push(question);
+        }
+        let results = play(&world, &traffic, &mut by(Route::CloudDraft));
+        assert_eq!(results.summary.answered as usize, answers);
+        results.summary.lasted_ms
+    };
+    // One answer uses them by turns anyway, but for its prompt.
+    let (alone, apart) = (lasted_ms(1, true), lasted_ms(1, false));
+    assert!((alone - apart).abs() < 40.0, "{alone} and {apart}");
+    // Several use both at once, if they may.
+    let (shared, apart) = (lasted_ms(6, true), lasted_ms(6, false));
+    assert!(shared > 1.02 * apart, "{shared} and {apart}");
+}
+
+#[test]
 fn an_idle_target_makes_a_slow_edge_no_slower_than_the_cloud() {
     let mut world = pair(200.0, 30.0, round_trip(20.0));
     world.rules.spare = true;
