@@ -15,11 +15,13 @@
 //! Read first: [`spec::Spec`], [`run::Asker`], [`report::Analysis`].
 #![forbid(unsafe_code)]
 
+pub mod capacity;
 mod command;
 pub mod compare;
 mod csv;
 pub mod manifest;
 pub mod plan;
+pub mod profiled;
 mod random;
 pub mod report;
 pub mod rows;
@@ -29,4 +31,4 @@ pub mod spec;
 pub mod stats;
 pub mod trace;
 
-pub use self::command::{BenchArgs, With};
+pub use self::command::{BenchArgs, Elsewhere, With};
