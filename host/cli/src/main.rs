@@ -3,6 +3,7 @@
 // A command's business is to print.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod chat;
 mod config;
 mod format;
@@ -20,8 +21,6 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use msao_engine::{LoadOptions, Model, Place, Precision, Quantize};
-use msao_pair::asker::PairAsker;
-use msao_pair::pair::Places;
 
 /// Multimodal models at the edge and in the cloud.
 ///
@@ -172,21 +171,7 @@ fn run(words: &[OsString]) -> ExitCode {
         Command::Explain(args) => args.run(),
         Command::Top(args) => args.run(),
         Command::Calibrate(args) => args.run(),
-        Command::Bench(args) => {
-            args.run(
-                |spec, base, with| {
-                    let places = Places {
-                        msao: std::env::current_exe()?,
-                        models: std::path::absolute(&with.models)?,
-                        plugins: std::path::absolute(&with.plugins)?,
-                    };
-                    // Nodes have other folders.
-                    let base = std::env::current_dir()?.join(base);
-                    PairAsker::new(places, &with.twins, spec, &base)
-                },
-                msao_rehearse::play,
-            )
-        }
+        Command::Bench(args) => args.run(&bench::Here),
         Command::Policy(args) => match args.command {
             PolicyCommand::Author(command) => match command.of_running_node(args.json) {
                 Some(words) => return run(&[&["msao".into()][..], &words].concat()),

@@ -11,9 +11,11 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::capacity::{Capacity, CapacityArgs};
 use crate::compare::compare;
 use crate::manifest::write_whole;
 use crate::plan::Plan;
+use crate::profiled::{ProfileArgs, Profiled};
 use crate::report::{self, Met, Outcome, Summary};
 use crate::rows::Results;
 use crate::run::{Asker, Progress, run};
@@ -34,7 +36,9 @@ const REPEATED: Duration = Duration::from_secs(10);
 ///   msao bench run configs/bench/quick.toml --out quick
 ///   msao bench report quick
 ///   msao bench compare before after
-///   msao bench simulate quick
+///   msao bench profile --out here.toml
+///   msao bench simulate quick --profile here.toml
+///   msao bench capacity configs/simulate/capacity.toml
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct BenchArgs {
@@ -50,7 +54,9 @@ enum BenchCommand {
     Run(RunArgs),
     Report(ReportArgs),
     Compare(CompareArgs),
+    Profile(ProfileCommand),
     Simulate(SimulateArgs),
+    Capacity(CapacityCommand),
 }
 
 /// Ask everything that a specification wants asked, and keep what it came to
@@ -140,7 +146,7 @@ struct CompareArgs {
 /// names what is assumed. What is simulated stands in no report and is never ranked.
 ///
 ///   msao bench simulate quick
-///   msao bench simulate quick --profile here.toml --draft draft --target target
+///   msao bench simulate quick --profile here.toml
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 struct SimulateArgs {
@@ -154,23 +160,91 @@ struct SimulateArgs {
     with: PlayArgs,
 }
 
+/// Measure what models and nodes cost on this machine, and write it down for the simulator
+///
+/// Both models are loaded as nodes load them and asked as nodes ask them; then an edge and a cloud are started as processes and asked
+/// held-out questions over HTTP. It takes some minutes, in which the machine should have nothing else to do. Each figure of the file
+/// says how it was measured (docs/simulator.md). Nothing is written before all of it is there; Ctrl-C ends it.
+///
+///   msao bench profile --out here.toml
+///   msao bench profile --draft target/twins/0.5b/draft --target target/twins/0.5b/target
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+struct ProfileCommand {
+    #[command(flatten)]
+    with: ProfileArgs,
+}
+
+/// Simulate how many clients so many clouds serve: where edges draft, and where clouds draft for themselves
+///
+/// The specification (TOML; configs/simulate/capacity.toml has comments) names edges with their links, engines of a profile, what is asked
+/// and within what time 95% of the requests are to be answered. For each number of clouds the most clients are looked for with which
+/// that holds. Beside it stands what the formula 1 + gamma * t_d / t_v says. Everything is simulated; without a profile of your own
+/// even the machines are assumed.
+///
+///   msao bench capacity configs/simulate/capacity.toml
+///   msao bench capacity configs/simulate/capacity.toml --clouds 1,10 --json
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+struct CapacityCommand {
+    #[command(flatten)]
+    with: CapacityArgs,
+}
+
+/// What needs nodes, models or the simulator, which are not known here.
+pub trait Elsewhere {
+    /// Who asks.
+    type Asker: Asker;
+
+    /// Makes who asks: of the specification, the folder that its files are seen from, and where the rest lies. Only where something
+    /// is to be asked.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn asker(&self, spec: &Spec, base: &Path, with: &With) -> anyhow::Result<Self::Asker>;
+
+    /// Simulates the cells of these results. `base`: the folder that traces are seen from.
+    ///
+    /// # Errors
+    /// What cannot be simulated.
+    fn play(&self, results: &Results, base: &Path, with: &PlayArgs) -> anyhow::Result<Plays>;
+
+    /// Measures this machine; `told` hears how far that is. None: `stop` was set.
+    ///
+    /// # Errors
+    /// What cannot be measured.
+    fn measure(
+        &self,
+        with: &ProfileArgs,
+        told: &mut dyn FnMut(&str),
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Option<Profiled>>;
+
+    /// Simulates how many clients are served; `told` hears how far that is. None: `stop` was set.
+    ///
+    /// # Errors
+    /// What cannot be simulated.
+    fn capacity(
+        &self,
+        with: &CapacityArgs,
+        told: &mut dyn FnMut(&str),
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Option<Capacity>>;
+}
+
 impl BenchArgs {
-    /// Runs the command. `make` makes what asks: it gets the specification, the folder that its files are seen from, and where the
-    /// rest lies, and is called only where something is to be asked. `play` is who simulates: it gets results, the folder that
-    /// traces are seen from, and where the rest lies.
+    /// Runs the command.
     ///
     /// # Errors
     /// What went wrong and what to do about it, unless `--json` has told it. Being interrupted is no error: the exit code says so.
-    pub fn run<A: Asker>(
-        &self,
-        make: impl FnOnce(&Spec, &Path, &With) -> anyhow::Result<A>,
-        play: impl FnOnce(&Results, &Path, &PlayArgs) -> anyhow::Result<Plays>,
-    ) -> anyhow::Result<ExitCode> {
+    pub fn run(&self, elsewhere: &impl Elsewhere) -> anyhow::Result<ExitCode> {
         let told = match &self.command {
-            BenchCommand::Run(args) => args.run(make, self.json),
+            BenchCommand::Run(args) => args.run(elsewhere, self.json),
             BenchCommand::Report(args) => args.run(self.json),
             BenchCommand::Compare(args) => args.run(self.json),
-            BenchCommand::Simulate(args) => args.run(play, self.json),
+            BenchCommand::Profile(args) => args.run(elsewhere, self.json),
+            BenchCommand::Simulate(args) => args.run(elsewhere, self.json),
+            BenchCommand::Capacity(args) => args.run(elsewhere, self.json),
         };
         match told {
             Err(error) if self.json => {
@@ -183,11 +257,7 @@ impl BenchArgs {
 }
 
 impl RunArgs {
-    fn run<A: Asker>(
-        &self,
-        make: impl FnOnce(&Spec, &Path, &With) -> anyhow::Result<A>,
-        quiet: bool,
-    ) -> anyhow::Result<ExitCode> {
+    fn run(&self, elsewhere: &impl Elsewhere, quiet: bool) -> anyhow::Result<ExitCode> {
         let spec = Spec::read(&self.spec)?;
         let base = self.spec.parent().unwrap_or(Path::new(""));
         if self.check {
@@ -213,14 +283,14 @@ impl RunArgs {
             None => PathBuf::from(format!("bench-{}", spec.name)),
         };
         let interrupt = watch()?;
-        let mut asker = make(&spec, base, &self.with)?;
+        let mut asker = elsewhere.asker(&spec, base, &self.with)?;
         let mut shown = Shown::new(quiet);
         let outcome = run(
             &spec,
             base,
             &mut asker,
             &folder,
-            &mut |it| shown.show(it),
+            &mut |it| shown.show(|| line(it)),
             &interrupt,
         );
         shown.end();
@@ -326,14 +396,62 @@ impl CompareArgs {
     }
 }
 
+impl ProfileCommand {
+    fn run(&self, elsewhere: &impl Elsewhere, json: bool) -> anyhow::Result<ExitCode> {
+        let out = &self.with.out;
+        let interrupt = watch()?;
+        let mut shown = Shown::new(json);
+        let mut told = |what: &str| shown.show(|| what.to_owned());
+        let measured = elsewhere.measure(&self.with, &mut told, &interrupt);
+        shown.end();
+        let Some(found) = measured? else {
+            return interrupted(json);
+        };
+        write_whole(out, &found.toml)
+            .with_context(|| format!("{} cannot be written", out.display()))?;
+        print(&if json {
+            format!("{}\n", json!({ "file": out, "figures": found.figures }))
+        } else {
+            let (table, file) = (found.text(), out.display());
+            format!(
+                "{table}{file} says how each was measured\nnext: msao bench simulate FOLDER --profile {file}\n"
+            )
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Nothing came of it.
+fn interrupted(json: bool) -> anyhow::Result<ExitCode> {
+    print(&match json {
+        true => format!("{}\n", json!({ "interrupted": true })),
+        false => "interrupted; nothing was written\n".to_owned(),
+    })?;
+    Ok(ExitCode::from(INTERRUPTED))
+}
+
+impl CapacityCommand {
+    fn run(&self, elsewhere: &impl Elsewhere, json: bool) -> anyhow::Result<ExitCode> {
+        let interrupt = watch()?;
+        let mut shown = Shown::new(json);
+        let mut told = |what: &str| shown.show(|| what.to_owned());
+        let found = elsewhere.capacity(&self.with, &mut told, &interrupt);
+        shown.end();
+        let Some(found) = found? else {
+            return interrupted(json);
+        };
+        print(&match json {
+            true => format!("{}\n", serde_json::to_string(&found)?),
+            false => found.text(),
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 impl SimulateArgs {
-    fn run(
-        &self,
-        play: impl FnOnce(&Results, &Path, &PlayArgs) -> anyhow::Result<Plays>,
-        json: bool,
-    ) -> anyhow::Result<ExitCode> {
+    fn run(&self, elsewhere: &impl Elsewhere, json: bool) -> anyhow::Result<ExitCode> {
         let results = Results::read(&self.folder)?;
-        let plays = play(&results, &self.base, &self.with)?;
+        let plays = elsewhere.play(&results, &self.base, &self.with)?;
         let found = Compared::of(&results, &plays);
         if json {
             print(&format!("{}\n", serde_json::to_string(&found)?))?;
@@ -394,7 +512,7 @@ impl Shown {
         }
     }
 
-    fn show(&mut self, progress: &Progress) {
+    fn show(&mut self, line: impl FnOnce() -> String) {
         let Some(terminal) = self.terminal else {
             return;
         };
@@ -403,7 +521,7 @@ impl Shown {
             return;
         }
         self.told = Some(Instant::now());
-        let line = line(progress);
+        let line = line();
         let mut out = std::io::stderr().lock();
         // What nobody can read is no reason to stop.
         let _unread = if terminal {

@@ -15,12 +15,14 @@
 //! Read first: [`spec::Spec`], [`run::Asker`], [`report::Analysis`].
 #![forbid(unsafe_code)]
 
+pub mod capacity;
 mod command;
 pub mod compare;
 mod csv;
 mod energy;
 pub mod manifest;
 pub mod plan;
+pub mod profiled;
 mod random;
 pub mod report;
 pub mod rows;
@@ -30,4 +32,4 @@ pub mod spec;
 pub mod stats;
 pub mod trace;
 
-pub use self::command::{BenchArgs, With};
+pub use self::command::{BenchArgs, Elsewhere, With};

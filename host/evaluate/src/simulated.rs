@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::Cell;
 use crate::report::{Analysis, Block, number};
@@ -22,12 +22,24 @@ pub struct PlayArgs {
     /// which are of other machines].
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
-    /// The profile's engine for draft models.
-    #[arg(long, default_value = "demo-draft-zen3", value_name = "ENGINE")]
-    pub draft: String,
-    /// The profile's engine for targets.
-    #[arg(long, default_value = "demo-target-zen3", value_name = "ENGINE")]
-    pub target: String,
+    /// The profile's engine for draft models [default: `draft`, as `msao bench profile` names it; demo-draft-zen3 without a profile].
+    #[arg(long, value_name = "ENGINE")]
+    pub draft: Option<String>,
+    /// The profile's engine for targets [default: `target`, likewise; demo-target-zen3 without a profile].
+    #[arg(long, value_name = "ENGINE")]
+    pub target: Option<String>,
+}
+
+impl PlayArgs {
+    /// The engines for draft models and for targets.
+    pub fn engines(&self) -> (&str, &str) {
+        let defaults = match self.profile {
+            Some(_) => ("draft", "target"),
+            None => ("demo-draft-zen3", "demo-target-zen3"),
+        };
+        let (draft, target) = (self.draft.as_deref(), self.target.as_deref());
+        (draft.unwrap_or(defaults.0), target.unwrap_or(defaults.1))
+    }
 }
 
 /// What was played.
@@ -53,7 +65,7 @@ pub struct Played {
 }
 
 /// A cell, measured and played.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Beside {
     /// Which.
@@ -69,7 +81,7 @@ pub struct Beside {
 }
 
 /// All cells, and the mean of their errors.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Compared {
     /// In the order of the specification.

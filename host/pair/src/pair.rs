@@ -33,6 +33,8 @@ pub struct Wanted {
     pub target: Option<PathBuf>,
     /// How models are held, as keys of theirs; in f32 where nothing is said.
     pub held: String,
+    /// Threads of each model; one where nothing is said. Nodes with more are not kept on a core each.
+    pub threads: Option<u16>,
     /// Keys and values of each of the cloud's models, MiB, where that matters.
     pub cache_mib: Option<u32>,
     /// The link, as TOML under `[peers.shape]`.
@@ -63,7 +65,9 @@ pub struct Pair {
 }
 
 /// Keys and values of a model, MiB, where nothing is said.
-const CACHE_MIB: u32 = 512;
+pub const CACHE_MIB: u32 = 512;
+/// Prompts that may wait for room on a model.
+pub const WAITING: u32 = 256;
 /// The core of each, and of the load's client the edge's.
 const EDGE_CORE: usize = 0;
 const CLOUD_CORE: usize = 1;
@@ -96,7 +100,8 @@ impl Pair {
         // The link is a peer's; what follows is not.
         text += &wanted.shape;
         text += &wanted.sections;
-        let edge = start(places, work.path(), "edge", &text, EDGE_CORE)?;
+        let core = core_of(wanted, EDGE_CORE);
+        let edge = start(places, work.path(), "edge", &text, core)?;
         let operator = edge
             .operator
             .context("the edge has no operators' listener")?;
@@ -229,7 +234,12 @@ fn start_cloud(places: &Places, wanted: &Wanted, work: &Path, nodes: &str) -> Re
     if let Some([own, _]) = &wanted.tls {
         let _ = writeln!(text, "tls = \"{}\"", own.display());
     }
-    start(places, work, "cloud", &text, CLOUD_CORE)
+    start(places, work, "cloud", &text, core_of(wanted, CLOUD_CORE))
+}
+
+/// Where a node is kept: nowhere if it has more threads than one core can run.
+fn core_of(wanted: &Wanted, core: usize) -> Option<usize> {
+    (wanted.threads.unwrap_or(1) == 1).then_some(core)
 }
 
 fn head(name: &str, role: &str, state: &Path) -> String {
@@ -243,14 +253,21 @@ fn model(role: &str, folder: &Path, wanted: &Wanted, cache_mib: u32) -> String {
         held => held,
     };
     format!(
-        "[models.{role}]\npath = \"{}\"\n{held}cache-mib = {cache_mib}\nthreads = 1\nwaiting = 256\n",
-        folder.display()
+        "[models.{role}]\npath = \"{}\"\n{held}cache-mib = {cache_mib}\nthreads = {}\nwaiting = {WAITING}\n",
+        folder.display(),
+        wanted.threads.unwrap_or(1)
     )
 }
 
-fn start(places: &Places, work: &Path, name: &str, text: &str, core: usize) -> Result<NodeProcess> {
+fn start(
+    places: &Places,
+    work: &Path,
+    name: &str,
+    text: &str,
+    core: Option<usize>,
+) -> Result<NodeProcess> {
     let file = work.join(format!("{name}.toml"));
     std::fs::write(&file, text).with_context(|| file.display().to_string())?;
     let log = work.join(format!("{name}.log"));
-    NodeProcess::start(&places.msao, &file, &log, Some(core))
+    NodeProcess::start(&places.msao, &file, &log, core)
 }

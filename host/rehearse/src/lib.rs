@@ -1,12 +1,14 @@
-//! Cells of an evaluation, played once more by the simulator: how far off it is where something was measured.
+//! Cells of an evaluation, played once more by the simulator: how far off it is where something was measured. And how many clients so
+//! many clouds serve ([`capacity`]), which only the simulator can say.
 //!
 //! Each cell's questions are made of what its rows say ([`questions`]), its link is the specification's, its policy the
 //! component with the cell's parameters. How fast models are says a profile. What rows do not say is assumed, and told in
 //! [`ASSUMED`]. Nothing that is played is ever ranked: it is held against the same cell, measured.
 //!
-//! Read first: [`play`], [`questions::Known`].
+//! Read first: [`play`], [`questions::Known`], [`capacity()`].
 #![forbid(unsafe_code)]
 
+mod capacity;
 mod questions;
 
 use std::path::Path;
@@ -23,6 +25,7 @@ use msao_registry::sandbox::{Sandbox, SandboxConfig};
 use msao_simulate::traffic::{Arrivals, Traffic};
 use msao_simulate::{Components, Options, Profile, World, run};
 
+pub use self::capacity::capacity;
 use self::questions::Known;
 
 /// What rows do not say.
@@ -46,6 +49,7 @@ const INSTANCES: u32 = 4;
 pub fn play(results: &Results, base: &Path, with: &PlayArgs) -> Result<Plays> {
     let spec = &results.manifest.spec;
     let profile = profile(with)?;
+    let (draft, target) = with.engines();
     let sandbox = Sandbox::new(&SandboxConfig {
         instances: INSTANCES,
         // A busy machine must not be taken for a slow policy.
@@ -73,14 +77,9 @@ pub fn play(results: &Results, base: &Path, with: &PlayArgs) -> Result<Plays> {
                         questions,
                         arrivals: arrivals(arrival),
                     };
-                    let mut world = World::pair(
-                        profile.clone(),
-                        &with.draft,
-                        &with.target,
-                        shape(link, base)?,
-                    );
+                    let mut world = World::pair(profile.clone(), draft, target, shape(link, base)?);
                     for cloud in &mut world.clouds {
-                        cloud.draft = Some(with.draft.clone());
+                        cloud.draft = Some(draft.to_owned());
                     }
                     let mut decides = components(&sandbox, &with.plugins, policy)?;
                     let told = || {
@@ -126,9 +125,13 @@ fn one(
 }
 
 fn profile(with: &PlayArgs) -> Result<Profile> {
-    let Some(path) = &with.profile else {
-        return Ok(Profile::measured()?);
-    };
+    match &with.profile {
+        Some(path) => read_profile(path),
+        None => Ok(Profile::measured()?),
+    }
+}
+
+fn read_profile(path: &Path) -> Result<Profile> {
     let told = || path.display().to_string();
     let size = std::fs::metadata(path).with_context(told)?.len();
     if size > MAX_PROFILE {

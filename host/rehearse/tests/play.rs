@@ -141,8 +141,8 @@ fn with(folder: &Path) -> PlayArgs {
     PlayArgs {
         plugins: PathBuf::from(folder),
         profile: Some(profile),
-        draft: "draft".into(),
-        target: "target".into(),
+        draft: None,
+        target: None,
     }
 }
 
@@ -202,7 +202,7 @@ fn what_cannot_be_played_is_named() {
         told.contains("all-cloud declares no parameter gamma"),
         "{told}"
     );
-    with.target = "another".into();
+    with.target = Some("another".into());
     assert!(refused(&with, &results()).contains("another"));
     with.profile = Some(folder.path().join("nowhere.toml"));
     assert!(refused(&with, &results()).contains("nowhere.toml"));

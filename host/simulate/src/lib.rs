@@ -12,8 +12,8 @@
 //! - Every question ends once; what links count is what requests are told, but for what came after their ends.
 //! - A world, a profile or traffic that cannot be is refused before anything runs, by the name of the field.
 //!
-//! What is left out: cuts of links, whole nodes that die, prompts that are read once for several, the audits' own share of requests,
-//! and the time that edges need for preparing media.
+//! What is left out: cuts of links, whole nodes that die, prompts that are read once for several, and the audits' own share of
+//! requests.
 //!
 //! Read first: [`run()`], [`World`], [`Profile`], [`traffic::Traffic`], [`Decides`].
 #![forbid(unsafe_code)]
@@ -38,7 +38,7 @@ mod world;
 
 pub use self::decide::{Components, Decides, Failed, Plain};
 pub use self::error::SimulateError;
-pub use self::profile::{EngineCost, EngineLimits, PluginCost, Profile};
+pub use self::profile::{EngineCost, EngineLimits, NodeCost, NodeCosts, PluginCost, Profile};
 pub use self::results::{Ended, Results, Spread, Summary};
 pub use self::simulation::{Options, Progress, run};
 pub use self::world::{CloudGroup, EdgeGroup, Rules, World};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, SimulateError, must, within};
+use crate::retention::MediaTokens;
 
 /// Largest figure of any kind.
 const MOST: f64 = 1e15;
@@ -26,6 +27,9 @@ pub struct Profile {
     /// What calls of plug-ins cost.
     #[serde(default)]
     pub plugins: PluginCost,
+    /// What nodes do for a request beside their models.
+    #[serde(default)]
+    pub nodes: NodeCosts,
     /// A model on a kind of node each, under the name by which a world calls it.
     pub engines: BTreeMap<String, EngineCost>,
 }
@@ -42,6 +46,53 @@ pub struct PluginCost {
     pub observe_ms: f64,
     /// `score`: the request waits for it.
     pub score_ms: f64,
+}
+
+/// What nodes do for a request beside their models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct NodeCosts {
+    /// An edge, from a request's arrival until it is decided about.
+    pub edge: NodeCost,
+    /// A node with the target, from a session's arrival over a link until its prompt may be read.
+    pub cloud: NodeCost,
+}
+
+/// What a node does for a request before a model may read its prompt: requests and frames are taken apart, media decoded, prompts
+/// laid out. Requests do so beside each other and beside the models, each on time of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct NodeCost {
+    /// For any request, in ms.
+    pub request_ms: f64,
+    /// And for what becomes one token of a picture, in ms.
+    pub picture_ms_per_token: f64,
+    /// Of a clip.
+    pub clip_ms_per_token: f64,
+    /// Of a sound.
+    pub sound_ms_per_token: f64,
+}
+
+impl NodeCost {
+    /// Of a request with these media, in ms.
+    pub(crate) fn ms(&self, media: MediaTokens) -> f64 {
+        self.request_ms
+            + f64::from(media.pictures) * self.picture_ms_per_token
+            + f64::from(media.clips) * self.clip_ms_per_token
+            + f64::from(media.sounds) * self.sound_ms_per_token
+    }
+
+    fn check(&self, at: &str) -> Result<()> {
+        for (name, value) in [
+            ("request-ms", self.request_ms),
+            ("picture-ms-per-token", self.picture_ms_per_token),
+            ("clip-ms-per-token", self.clip_ms_per_token),
+            ("sound-ms-per-token", self.sound_ms_per_token),
+        ] {
+            within(|| format!("{at}.{name}"), value, 0.0, 60_000.0)?;
+        }
+        Ok(())
+    }
 }
 
 /// What a model costs on a kind of node.
@@ -68,6 +119,12 @@ pub struct EngineCost {
     pub prefill_tok_per_s: f64,
     /// Encoding what becomes one token, in ms.
     pub encoder_ms_per_token: f64,
+    /// Of a clip, where that is something else: frames that are alike are encoded once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_encoder_ms_per_token: Option<f64>,
+    /// Of a sound, which has an encoder of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sound_encoder_ms_per_token: Option<f64>,
     /// Share of the layers that the probe runs through, in `[0, 1)`.
     pub probe_share: f64,
     /// Working out what the probe saw, in ms.
@@ -133,6 +190,14 @@ impl Profile {
         Profile::parse(include_str!("../profiles/measured.toml"))
     }
 
+    /// What RTX 3090 and A100 are taken to be like: reckoned from data sheets, and not measured. `profiles/rtx3090-a100.toml` has how.
+    ///
+    /// # Errors
+    /// None that a released file has.
+    pub fn assumed() -> Result<Profile> {
+        Profile::parse(include_str!("../profiles/rtx3090-a100.toml"))
+    }
+
     /// Reads and checks a profile in TOML.
     ///
     /// # Errors
@@ -165,6 +230,8 @@ impl Profile {
         ] {
             within(|| format!("plugins.{name}"), value, 0.0, 60_000.0)?;
         }
+        self.nodes.edge.check("nodes.edge")?;
+        self.nodes.cloud.check("nodes.cloud")?;
         for (name, engine) in &self.engines {
             engine.check(&format!("engines.{name}"))?;
         }
@@ -199,6 +266,18 @@ impl EngineCost {
             (
                 "encoder-ms-per-token",
                 self.encoder_ms_per_token,
+                0.0,
+                60_000.0,
+            ),
+            (
+                "clip-encoder-ms-per-token",
+                self.clip_encoder_ms_per_token.unwrap_or(0.0),
+                0.0,
+                60_000.0,
+            ),
+            (
+                "sound-encoder-ms-per-token",
+                self.sound_encoder_ms_per_token.unwrap_or(0.0),
                 0.0,
                 60_000.0,
             ),
@@ -263,6 +342,14 @@ impl EngineCost {
         Ok(())
     }
 
+    /// Encoding what becomes these tokens, in ms.
+    pub(crate) fn encode_ms(&self, media: MediaTokens) -> f64 {
+        let or = |of: Option<f64>| of.unwrap_or(self.encoder_ms_per_token);
+        f64::from(media.pictures) * self.encoder_ms_per_token
+            + f64::from(media.clips) * or(self.clip_encoder_ms_per_token)
+            + f64::from(media.sounds) * or(self.sound_encoder_ms_per_token)
+    }
+
     /// Tokens for which there is room.
     pub(crate) fn capacity(&self) -> u32 {
         // Casting saturates.
@@ -279,6 +366,48 @@ mod tests {
         let profile = Profile::measured().unwrap();
         assert_eq!(profile.engines["paced-draft"].pass_ms, 8.0);
         assert_eq!(profile.engines["demo-target-zen3"].capacity(), 838_860);
+        let again = Profile::parse(&toml::to_string(&profile).unwrap()).unwrap();
+        assert_eq!(again, profile);
+    }
+
+    #[test]
+    fn what_is_assumed_can_be_used_and_says_that_it_is() {
+        let profile = Profile::assumed().unwrap();
+        assert!(profile.name.starts_with("assumed"));
+        for engine in profile.engines.values() {
+            assert!(engine.model.ends_with("(assumed)") && engine.on.ends_with("(assumed)"));
+            // A prompt of 2,000 tokens and its answer find room.
+            assert!(engine.capacity() > 100_000);
+        }
+    }
+
+    #[test]
+    fn what_media_take_depends_on_their_kind_where_it_is_told() {
+        let media = MediaTokens {
+            pictures: 10,
+            clips: 100,
+            sounds: 1000,
+        };
+        let plain = Profile::measured().unwrap().engines["twin-zen3"].clone();
+        assert!((plain.encode_ms(media) - 2.4 * 1110.0).abs() < 1e-9);
+        let told = EngineCost {
+            clip_encoder_ms_per_token: Some(0.5),
+            sound_encoder_ms_per_token: Some(0.25),
+            ..plain
+        };
+        assert!((told.encode_ms(media) - (24.0 + 50.0 + 250.0)).abs() < 1e-9);
+        let node = NodeCost {
+            request_ms: 2.0,
+            picture_ms_per_token: 1.0,
+            clip_ms_per_token: 0.5,
+            sound_ms_per_token: 0.25,
+        };
+        assert_eq!(node.ms(media), 2.0 + 10.0 + 50.0 + 250.0);
+        assert_eq!(node.ms(MediaTokens::default()), 2.0);
+        // And all of it can be written down and read again.
+        let mut profile = Profile::measured().unwrap();
+        profile.nodes.cloud = node;
+        profile.engines.insert("told".to_owned(), told);
         let again = Profile::parse(&toml::to_string(&profile).unwrap()).unwrap();
         assert_eq!(again, profile);
     }
@@ -306,6 +435,16 @@ mod tests {
                 "probe-share = 0.2\n",
                 "probe-share = 1.0\n",
                 "engines.demo-target-zen3.probe-share",
+            ),
+            (
+                "[plugins]",
+                "[nodes.edge]\nrequest-ms = -1.0\n[plugins]",
+                "nodes.edge.request-ms: is -1",
+            ),
+            (
+                "encoder-ms-per-token = 0.81",
+                "encoder-ms-per-token = 0.81\nclip-encoder-ms-per-token = nan",
+                "engines.twin-zen4.clip-encoder-ms-per-token: is NaN",
             ),
             (
                 "step-ms = 0.0004",

@@ -47,6 +47,7 @@ impl World {
             target: target.to_owned(),
             draft: model(of_peers, capability::DRAFT, draft),
             price_per_mtok: price(records),
+            one_device: false,
             most_sessions: most_sessions(),
         };
         let world = World {

@@ -46,14 +46,45 @@ pub(crate) fn behind_probe(planned: &mut [PartPlan], parts: &[Part]) -> bool {
     differs
 }
 
+/// Tokens that encoders make, by what they make them of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MediaTokens {
+    pub pictures: u32,
+    pub clips: u32,
+    pub sounds: u32,
+}
+
+impl MediaTokens {
+    /// All of a question's media.
+    pub fn of(question: &Question) -> MediaTokens {
+        let mut all = MediaTokens::default();
+        for medium in &question.media {
+            all.add(medium.modality, medium.tokens);
+        }
+        all
+    }
+
+    fn add(&mut self, modality: u8, tokens: u32) {
+        *match modality {
+            modality::AUDIO => &mut self.sounds,
+            modality::VIDEO => &mut self.clips,
+            _ => &mut self.pictures,
+        } += tokens;
+    }
+
+    pub fn sum(self) -> u32 {
+        self.pictures + self.clips + self.sounds
+    }
+}
+
 /// What is read and sent of a question.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Treated {
     /// Tokens that the draft model reads, and of media what its encoders make.
     pub draft_tokens: u32,
-    pub draft_media: u32,
+    pub draft_media: MediaTokens,
     pub target_tokens: u32,
-    pub target_media: u32,
+    pub target_media: MediaTokens,
     /// Bytes of media that a peer does not have.
     pub upload_bytes: u64,
     /// Of these, those of the largest medium.
@@ -75,11 +106,13 @@ impl Treated {
         for (place, medium) in question.media.iter().enumerate() {
             let planned = plan.parts.get(place).unwrap_or(&WHOLE);
             let draft = Left::of(medium, &planned.draft);
-            treated.draft_media += draft.encoded(draft.all_frames);
+            let encoded = draft.encoded(draft.all_frames);
+            treated.draft_media.add(medium.modality, encoded);
             treated.draft_tokens += draft.kept;
             draft_lost += medium.necessity * lost(medium, draft.kept);
             let target = Left::of(medium, &planned.target);
-            treated.target_media += target.encoded(target.held);
+            let encoded = target.encoded(target.held);
+            treated.target_media.add(medium.modality, encoded);
             treated.target_tokens += target.kept;
             target_lost += medium.necessity * lost(medium, target.kept);
             needed += medium.necessity;
@@ -196,11 +229,15 @@ mod tests {
     #[test]
     fn what_is_whole_is_whole() {
         let treated = Treated::of(&question(0.5), &Plan::plain(Route::Cloud, 1));
+        let pictures = |tokens| MediaTokens {
+            pictures: tokens,
+            ..MediaTokens::default()
+        };
         let expected = Treated {
             draft_tokens: 250,
-            draft_media: 200,
+            draft_media: pictures(200),
             target_tokens: 250,
-            target_media: 200,
+            target_media: pictures(200),
             upload_bytes: 200_000,
             largest_bytes: 100_000,
             draft_lost: 0.0,
@@ -239,8 +276,9 @@ mod tests {
             ..Plan::plain(Route::Speculate, 1)
         };
         let treated = Treated::of(&question(0.5), &plan);
-        assert_eq!((treated.target_tokens, treated.target_media), (100, 100));
-        assert_eq!((treated.draft_tokens, treated.draft_media), (75, 25));
+        let media = (treated.draft_media.sum(), treated.target_media.sum());
+        assert_eq!((treated.target_tokens, media.1), (100, 100));
+        assert_eq!((treated.draft_tokens, media.0), (75, 25));
         // Made anew, if at the best quality.
         assert_eq!(treated.upload_bytes, 47_500);
         // Half was needed: half of it is there of a half, and a half of it of a quarter.
@@ -275,7 +313,15 @@ mod tests {
                 ..Plan::plain(Route::Speculate, 1)
             };
             let treated = Treated::of(&question, &plan);
-            let media = (treated.draft_media, treated.target_media);
+            let (draft, target) = (treated.draft_media, treated.target_media);
+            // Nothing of it is counted as something else.
+            let others = match kind {
+                modality::IMAGE => draft.clips + draft.sounds,
+                modality::VIDEO => draft.pictures + draft.sounds,
+                _ => draft.pictures + draft.clips,
+            };
+            assert_eq!(others, 0);
+            let media = (draft.sum(), target.sum());
             (treated.target_tokens - 50, media, treated.upload_bytes)
         };
         // Three of ten frames hold 30 tokens; half of all tokens would be 50.

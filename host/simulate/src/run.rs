@@ -120,6 +120,8 @@ pub(crate) struct Run {
     pub channel: Channel,
     pub upload: Option<Upload>,
     pub outbox: Vec<Frame>,
+    /// The peer has laid the prompt out by then; frames before it wait.
+    pub laid_out_ms: f64,
     /// Under way, with their bytes.
     pub up: VecDeque<Frame>,
     pub down: VecDeque<(Frame, u64)>,
@@ -238,6 +240,7 @@ impl Run {
             channel: Channel::Closed,
             upload: None,
             outbox: Vec::new(),
+            laid_out_ms: 0.0,
             up: VecDeque::new(),
             down: VecDeque::new(),
             refused: false,

@@ -73,6 +73,9 @@ pub struct CloudGroup {
     /// Price of a million tokens, in the operator's unit.
     #[serde(default)]
     pub price_per_mtok: f64,
+    /// Its two models take turns on one device, pass by pass. Else each has one of its own.
+    #[serde(default)]
+    pub one_device: bool,
     /// Sessions at once at most.
     #[serde(default = "most_sessions")]
     pub most_sessions: u32,
@@ -156,6 +159,7 @@ impl World {
                 target: target.to_owned(),
                 draft: None,
                 price_per_mtok: 0.0,
+                one_device: false,
                 most_sessions: most_sessions(),
             }],
             edges: vec![EdgeGroup {

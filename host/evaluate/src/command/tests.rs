@@ -2,6 +2,7 @@ use clap::{CommandFactory as _, Parser};
 
 use super::*;
 use crate::plan::{Cell, Purpose};
+use crate::profiled::Figure;
 use crate::run::tests::{SPEC, Simulated};
 use crate::simulated::Played;
 
@@ -40,12 +41,140 @@ fn played(results: &Results) -> anyhow::Result<Plays> {
     Ok(plays)
 }
 
-fn command(args: &[&str]) -> anyhow::Result<ExitCode> {
+/// Where everything can be had, but for what is named.
+#[derive(Default)]
+struct Made {
+    without_asker: bool,
+    interrupted: bool,
+}
+
+impl Elsewhere for Made {
+    type Asker = Simulated;
+
+    fn asker(&self, _: &Spec, _: &Path, _: &With) -> anyhow::Result<Simulated> {
+        match self.without_asker {
+            true => anyhow::bail!("no engine"),
+            false => Ok(Simulated::default()),
+        }
+    }
+
+    fn play(&self, results: &Results, _: &Path, _: &PlayArgs) -> anyhow::Result<Plays> {
+        played(results)
+    }
+
+    fn capacity(
+        &self,
+        with: &CapacityArgs,
+        told: &mut dyn FnMut(&str),
+        _: &AtomicBool,
+    ) -> anyhow::Result<Option<Capacity>> {
+        told("one cloud");
+        assert_eq!(with.clouds, [1, 10]);
+        Ok((!self.interrupted).then(crate::capacity::tests::capacity))
+    }
+
+    fn measure(
+        &self,
+        with: &ProfileArgs,
+        told: &mut dyn FnMut(&str),
+        _: &AtomicBool,
+    ) -> anyhow::Result<Option<Profiled>> {
+        told("passes");
+        let figure = |table: &str, name: &str, value| Figure {
+            table: table.to_owned(),
+            name: name.to_owned(),
+            value,
+            how: "made up".to_owned(),
+        };
+        let threads = f64::from(with.threads);
+        Ok((!self.interrupted).then(|| Profiled {
+            toml: "name = \"made up\"\n".to_owned(),
+            figures: vec![
+                figure("engines.draft", "pass-ms", threads),
+                figure("engines.draft", "row-ms", 0.5),
+                figure("engines.target", "pass-ms", 2.0),
+            ],
+        }))
+    }
+}
+
+fn command_with(args: &[&str], made: &Made) -> anyhow::Result<ExitCode> {
     let all = ["bench"].iter().chain(args);
-    Cli::try_parse_from(all)?.bench.run(
-        |_, _, _| Ok(Simulated::default()),
-        |results, _, _| played(results),
-    )
+    Cli::try_parse_from(all)?.bench.run(made)
+}
+
+fn command(args: &[&str]) -> anyhow::Result<ExitCode> {
+    command_with(args, &Made::default())
+}
+
+#[test]
+fn a_profile_is_written_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("here.toml");
+    let shown = out.display().to_string();
+    let interrupted = Made {
+        interrupted: true,
+        ..Made::default()
+    };
+    let code = command_with(&["profile", "--out", &shown], &interrupted).unwrap();
+    assert_eq!(code, ExitCode::from(INTERRUPTED));
+    assert!(!out.exists());
+    let code = command(&["profile", "--json", "--out", &shown]).unwrap();
+    assert_eq!(code, ExitCode::SUCCESS);
+    assert_eq!(
+        std::fs::read_to_string(&out).unwrap(),
+        "name = \"made up\"\n"
+    );
+    // One model alone is no pair.
+    assert!(command(&["profile", "--draft", "here"]).is_err());
+    assert!(command(&["profile", "--threads", "0"]).is_err());
+    let nowhere = folder.path().join("none/here.toml").display().to_string();
+    let told = command(&["profile", "--out", &nowhere]).unwrap_err();
+    assert!(told.to_string().contains("cannot be written"), "{told}");
+}
+
+#[test]
+fn capacity_is_told_or_was_interrupted() {
+    let args = ["capacity", "spec.toml", "--clouds", "1,10"];
+    assert_eq!(command(&args).unwrap(), ExitCode::SUCCESS);
+    let interrupted = Made {
+        interrupted: true,
+        ..Made::default()
+    };
+    let code = command_with(&args, &interrupted).unwrap();
+    assert_eq!(code, ExitCode::from(INTERRUPTED));
+    assert!(command(&["capacity"]).is_err());
+}
+
+#[test]
+fn figures_are_told_by_table() {
+    let args = Cli::try_parse_from(["bench", "profile", "--threads", "2"]).unwrap();
+    let BenchCommand::Profile(ProfileCommand { with }) = &args.bench.command else {
+        panic!("another command");
+    };
+    let found = Made::default()
+        .measure(with, &mut |_| {}, &AtomicBool::new(false))
+        .unwrap()
+        .unwrap();
+    let text = found.text();
+    assert_eq!(text.matches("engines.draft\n").count(), 1, "{text}");
+    assert!(text.contains("pass-ms                    2\n"), "{text}");
+    assert_eq!(text.lines().count(), 5);
+}
+
+#[test]
+fn engines_go_by_the_names_that_a_profile_gives_them() {
+    let mut args = PlayArgs {
+        plugins: "plugins".into(),
+        profile: None,
+        draft: None,
+        target: None,
+    };
+    assert_eq!(args.engines(), ("demo-draft-zen3", "demo-target-zen3"));
+    args.profile = Some("here.toml".into());
+    assert_eq!(args.engines(), ("draft", "target"));
+    args.target = Some("large".to_owned());
+    assert_eq!(args.engines(), ("draft", "large"));
 }
 
 #[test]
@@ -122,10 +251,10 @@ fn what_goes_wrong_is_told() {
         folder.path().join("out").display().to_string(),
     );
     let args = Cli::try_parse_from(["bench", "run", &spec, "--out", &out]).unwrap();
-    let told = args.bench.run(
-        |_, _, _| anyhow::bail!("no engine") as anyhow::Result<Simulated>,
-        |_, _, _| anyhow::bail!("no simulator"),
-    );
+    let told = args.bench.run(&Made {
+        without_asker: true,
+        ..Made::default()
+    });
     assert_eq!(told.unwrap_err().to_string(), "no engine");
     assert!(!Path::new(&out).exists());
 }

@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use crate::client::Answer;
 
 /// The body of a request: the media in their order, then the words, one turn.
-pub(super) fn question(item: &Item) -> Result<Value> {
+///
+/// # Errors
+/// A medium cannot be read.
+pub fn question(item: &Item) -> Result<Value> {
     let mut parts = Vec::with_capacity(item.media.len() + 1);
     for (modality, source) in &item.media {
         let bytes = source

@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::measure::Asked;
+pub use self::measure::question;
 use self::sets::Loaded;
 use crate::client::{self, is_already_active, operate, push};
 use crate::pair::{Pair, Places, Wanted};
@@ -164,7 +165,7 @@ impl PairAsker {
         })?;
         let question = |item: &ItemRef| -> Result<(Item, Value)> {
             let data = loaded.item(item.index)?.clone();
-            let mut body = measure::question(&data)?;
+            let mut body = question(&data)?;
             if let Value::Object(fields) = &mut body {
                 let decoding = &turn.decoding;
                 fields.insert("max_completion_tokens".into(), json!(decoding.max_tokens));

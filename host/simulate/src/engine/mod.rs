@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use self::sequence::{Sequence, Stage};
 use crate::profile::EngineCost;
+use crate::retention::MediaTokens;
 use crate::script::Script;
 use crate::slab::{Key, Slab};
 
@@ -41,7 +42,7 @@ pub(crate) struct Opening {
     /// Tokens of the prompt that are read.
     pub prompt_tokens: u32,
     /// Tokens that encoders make.
-    pub media_tokens: u32,
+    pub media: MediaTokens,
     /// Tokens of the answer at most.
     pub reserve: u32,
     /// The probe looks at it first.
@@ -223,9 +224,14 @@ impl Engine {
         waiting.map(|sequence| u64::from(sequence.prompt)).sum()
     }
 
-    /// Does what takes no time. If nothing came of it that may lead to more, and no pass is under way, begins one and tells when
-    /// it ends.
-    pub fn turn(&mut self, now_ms: f64, done: &mut Vec<Done>) -> Option<f64> {
+    /// A pass is under way.
+    pub fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Does what takes no time. If nothing came of it that may lead to more, no pass is under way and the device is `free`, begins one
+    /// and tells when it ends.
+    pub fn turn(&mut self, now_ms: f64, free: bool, done: &mut Vec<Done>) -> Option<f64> {
         let before = done.len();
         self.admit(now_ms);
         let mut touched = std::mem::take(&mut self.touched);
@@ -233,7 +239,7 @@ impl Engine {
             self.settle(key, now_ms, done);
         }
         self.touched = touched;
-        if self.busy || done.len() > before {
+        if self.busy || !free || done.len() > before {
             return None;
         }
         self.begin(now_ms)

@@ -75,8 +75,8 @@ impl Sequence {
                 1.0
             },
             probe: opening.probe,
-            encode_ms: f64::from(opening.media_tokens) * cost.encoder_ms_per_token,
-            media_tokens: opening.media_tokens,
+            encode_ms: cost.encode_ms(opening.media),
+            media_tokens: opening.media.sum(),
             needs,
             flops: 0.0,
         }

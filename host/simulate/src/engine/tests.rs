@@ -51,7 +51,7 @@ impl Bench {
             seat,
             script: script(1.0, 50, 50),
             prompt_tokens,
-            media_tokens: 0,
+            media: MediaTokens::default(),
             reserve: 50,
             probe: false,
         }
@@ -75,7 +75,7 @@ impl Bench {
     fn next(&mut self) -> Vec<What> {
         let mut done = Vec::new();
         while done.is_empty() {
-            match self.engine.turn(self.now_ms, &mut done) {
+            match self.engine.turn(self.now_ms, true, &mut done) {
                 Some(end_ms) => {
                     self.now_ms = end_ms;
                     self.engine.passed(end_ms, &mut done);
@@ -236,7 +236,10 @@ fn who_finds_no_room_waits_and_then_is_refused() {
 fn the_probe_comes_first_and_the_rest_goes_on_from_it() {
     let mut bench = Bench::new(&cost());
     let opening = Opening {
-        media_tokens: 60,
+        media: MediaTokens {
+            pictures: 60,
+            ..MediaTokens::default()
+        },
         probe: true,
         ..bench.opening(Seat::Edge, 100)
     };

@@ -11,7 +11,7 @@ use msao_registry::{fallback_plan, fallback_scores, with_scores};
 use super::begin::within_budget;
 use super::{Event, Simulation};
 use crate::engine::{Opening, Seat};
-use crate::retention::{behind_probe, clear_whole};
+use crate::retention::{MediaTokens, behind_probe, clear_whole};
 use crate::run::{Place, Run};
 use crate::script::Script;
 use crate::slab::Key;
@@ -53,6 +53,17 @@ impl<'a> Simulation<'a> {
             self.agenda
                 .at(now_ms + question.deadline_ms, Event::Late(key));
         }
+        // What takes no time is done at once, so that nothing comes between.
+        match self.costs.edge.ms(MediaTokens::of(question)) {
+            takes_ms if takes_ms > 0.0 => {
+                self.agenda.at(now_ms + takes_ms, Event::Prepared(key));
+            }
+            _ => self.prepared(key),
+        }
+    }
+
+    /// The prompt is laid out: a request is decided about.
+    pub(super) fn prepared(&mut self, key: Key) {
         match self.decides.probe() {
             Probe::Full => self.probe(key),
             Probe::None | Probe::Ask => self.plan(key),
@@ -82,7 +93,7 @@ impl<'a> Simulation<'a> {
             seat: Seat::Edge,
             script: Rc::clone(&run.script),
             prompt_tokens: question.prompt_tokens(),
-            media_tokens: question.media.iter().map(|medium| medium.tokens).sum(),
+            media: MediaTokens::of(question),
             reserve: question.max_tokens,
             probe: true,
         };
@@ -245,6 +256,7 @@ impl<'a> Simulation<'a> {
         run.known = 0;
         run.account.looked_ms = 0.0;
         run.upload = None;
+        run.laid_out_ms = 0.0;
         run.outbox.clear();
         run.up.clear();
         let lost: u64 = run.down.drain(..).map(|(_, bytes)| bytes).sum();

@@ -134,7 +134,7 @@ impl Simulation<'_> {
         let (engine, run) = (engine?, self.runs.get(key)?);
         let treated = &run.treated;
         // A session names one keep list a medium: what the target reads, a draft model beside it reads too.
-        let (prompt_tokens, media_tokens) = match seat {
+        let (prompt_tokens, media) = match seat {
             Seat::Target | Seat::Beside => (treated.target_tokens, treated.target_media),
             Seat::Edge => (treated.draft_tokens, treated.draft_media),
         };
@@ -143,7 +143,7 @@ impl Simulation<'_> {
             seat,
             script: Rc::clone(&run.script),
             prompt_tokens,
-            media_tokens,
+            media,
             reserve: run.decided.request.max_tokens,
             probe: false,
         };

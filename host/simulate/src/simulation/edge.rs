@@ -109,7 +109,7 @@ impl Simulation<'_> {
                     seat: Seat::Edge,
                     script: Rc::clone(&run.script),
                     prompt_tokens: run.treated.draft_tokens,
-                    media_tokens: run.treated.draft_media,
+                    media: run.treated.draft_media,
                     reserve: run.decided.request.max_tokens,
                     probe: false,
                 };

@@ -28,7 +28,7 @@ use crate::engine::{Done, Engine, Order, Seat, What};
 use crate::error::Result;
 use crate::link::Link;
 use crate::node::Node;
-use crate::profile::PluginCost;
+use crate::profile::{NodeCosts, PluginCost};
 use crate::results::{Results, Tally};
 use crate::run::{Place, Run};
 use crate::slab::{Key, Slab};
@@ -104,6 +104,8 @@ pub fn run(
 pub(crate) enum Event {
     /// A question comes.
     Arrives(u32),
+    /// Its prompt has been laid out.
+    Prepared(Key),
     /// Its plan has been made.
     Planned(Key, u32),
     /// Its scores are there.
@@ -134,10 +136,13 @@ pub(crate) struct Simulation<'a> {
     decides: &'a mut dyn Decides,
     rules: Rules,
     plugins: PluginCost,
+    costs: NodeCosts,
     estimate: EstimateConfig,
     agenda: Agenda<Event>,
     nodes: Vec<Node>,
     engines: Vec<Engine>,
+    /// By engine, another one on the same device.
+    beside: Vec<Option<usize>>,
     links: Vec<Link>,
     // Boxed: places are moved when there come to be more of them.
     runs: Slab<Box<Run>>,
@@ -211,6 +216,7 @@ impl Simulation<'_> {
     fn happens(&mut self, event: Event) {
         match event {
             Event::Arrives(question) => self.arrives(question),
+            Event::Prepared(key) => self.prepared(key),
             Event::Planned(key, attempt) => {
                 if self.attempt(key) == Some(attempt) {
                     self.begins(key);
@@ -224,6 +230,9 @@ impl Simulation<'_> {
                     engine.passed(now_ms, &mut done);
                 }
                 self.heed(engine as usize, done);
+                // Who shares the device is looked at first: they take turns.
+                let other = self.shares_with(engine as usize);
+                self.stirred.extend(other);
             }
             Event::Piece(key, attempt) => {
                 if self.attempt(key) == Some(attempt) {
@@ -297,8 +306,10 @@ impl Simulation<'_> {
             };
             let now_ms = self.now_ms();
             let mut done = std::mem::take(&mut self.done);
+            let other = self.shares_with(number).and_then(|it| self.engines.get(it));
+            let free = other.is_none_or(|other| !other.is_busy());
             let engine = self.engines.get_mut(number);
-            if let Some(end_ms) = engine.and_then(|engine| engine.turn(now_ms, &mut done)) {
+            if let Some(end_ms) = engine.and_then(|engine| engine.turn(now_ms, free, &mut done)) {
                 self.agenda.at(end_ms, Event::Passed(number as u32));
             }
             if done.is_empty() {
@@ -307,6 +318,11 @@ impl Simulation<'_> {
                 self.heed(number, done);
             }
         }
+    }
+
+    /// The other engine on an engine's device.
+    fn shares_with(&self, engine: usize) -> Option<usize> {
+        self.beside.get(engine).copied().flatten()
     }
 
     /// Tells whom it concerns what an engine has done. The engine is looked at again, whatever comes of it.

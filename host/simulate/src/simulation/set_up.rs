@@ -28,6 +28,8 @@ const MOST_AHEAD_MS: f64 = 3_600_000.0;
 struct Plant {
     nodes: Vec<Node>,
     engines: Vec<Engine>,
+    /// By engine, another one on the same device.
+    beside: Vec<Option<usize>>,
     links: Vec<Link>,
 }
 
@@ -35,6 +37,7 @@ impl Plant {
     fn engine(&mut self, profile: &Profile, name: &str) -> Result<usize> {
         let cost = profile.engine(name, || "engines".to_owned())?;
         self.engines.push(Engine::new(cost));
+        self.beside.push(None);
         Ok(self.engines.len() - 1)
     }
 
@@ -99,6 +102,13 @@ impl Plant {
             for _ in 0..group.count {
                 let draft = self.maybe(profile, group.draft.as_ref())?;
                 let target = self.engine(profile, &group.target)?;
+                if let Some(draft) = draft.filter(|_| group.one_device) {
+                    for (engine, other) in [(draft, target), (target, draft)] {
+                        if let Some(beside) = self.beside.get_mut(engine) {
+                            *beside = Some(other);
+                        }
+                    }
+                }
                 let mut node = Node::new(draft, Some(target), &world.estimate);
                 node.price_per_mtok = group.price_per_mtok;
                 node.most_sessions = group.most_sessions as usize;
@@ -129,10 +139,12 @@ impl<'a> Simulation<'a> {
             decides,
             rules: world.rules,
             plugins: profile.plugins,
+            costs: profile.nodes,
             estimate: world.estimate.clone(),
             agenda: Agenda::new(),
             nodes: plant.nodes,
             engines: plant.engines,
+            beside: plant.beside,
             links: plant.links,
             runs: Slab::new(),
             policy_cells: Cells::new(learners, &options.calibration),

@@ -159,6 +159,11 @@ impl Simulation<'_> {
             arrives_ms = link.up.send(now_ms, bytes).arrives_ms;
             link.sent_bytes += bytes;
             run.account.sent_bytes += bytes;
+            // A session that is there already goes on with the prompt that it has.
+            if matches!(frame, Frame::Open(_)) && run.cloud.is_none() {
+                run.laid_out_ms = arrives_ms + self.costs.cloud.ms(run.treated.target_media);
+            }
+            arrives_ms = arrives_ms.max(run.laid_out_ms);
         }
         run.up.push_back(frame);
         let event = Event::ToCloud(key, run.attempt);

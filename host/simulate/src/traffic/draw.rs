@@ -37,6 +37,25 @@ impl Clock {
                 self.now_ms += 1000.0 / per_s * exponential(&mut self.random);
                 (self.random.whole(0, edges - 1), self.now_ms)
             }
+            Pattern::Diurnal {
+                per_s,
+                swing,
+                day_ms,
+            } => {
+                // Drawn as often as at noon, and kept by the share of that which there is at the moment (P. A. W. Lewis,
+                // G. S. Shedler, "Simulation of nonhomogeneous Poisson processes by thinning", 1979).
+                loop {
+                    let most = 1.0 + swing;
+                    self.now_ms += 1000.0 / (per_s * most) * exponential(&mut self.random);
+                    let day = self.now_ms / day_ms;
+                    let from_noon = (day - day.floor() - 0.5).abs();
+                    let rate = 1.0 + swing * (1.0 - 4.0 * from_noon);
+                    if self.random.chance(rate / most) {
+                        break;
+                    }
+                }
+                (self.random.whole(0, edges - 1), self.now_ms)
+            }
             Pattern::Bursts {
                 per_s,
                 size,

@@ -147,6 +147,48 @@ fn both_models_in_the_cloud_tell_how_fast_each_of_them_is() {
 }
 
 #[test]
+fn two_models_on_one_device_take_turns() {
+    let lasted_ms = |answers: usize, one_device: bool| {
+        let mut world = pair(DRAFT_MS, 30.0, round_trip(20.0));
+        // Nothing is won by sharing a pass.
+        for engine in world.profile.as_mut().unwrap().engines.values_mut() {
+            engine.row_ms = engine.pass_ms;
+        }
+        world
+            .profile
+            .as_mut()
+            .unwrap()
+            .engines
+            .insert("beside".to_owned(), {
+                let mut beside = paced(15.0);
+                beside.row_ms = 15.0;
+                beside
+            });
+        world.clouds[0].draft = Some("beside".to_owned());
+        world.clouds[0].one_device = one_device;
+        let mut traffic = answer(200, 0.8);
+        for number in 1..answers {
+            let question = Question {
+                // One begins while another is half way through a round.
+                arrives_ms: 37.0 * number as f64,
+                seed: number as u64 + 1,
+                ..traffic.questions[0].clone()
+            };
+            traffic.questions.push(question);
+        }
+        let results = play(&world, &traffic, &mut by(Route::CloudDraft));
+        assert_eq!(results.summary.answered as usize, answers);
+        results.summary.lasted_ms
+    };
+    // One answer uses them by turns anyway, but for its prompt.
+    let (alone, apart) = (lasted_ms(1, true), lasted_ms(1, false));
+    assert!((alone - apart).abs() < 40.0, "{alone} and {apart}");
+    // Several use both at once, if they may.
+    let (shared, apart) = (lasted_ms(6, true), lasted_ms(6, false));
+    assert!(shared > 1.02 * apart, "{shared} and {apart}");
+}
+
+#[test]
 fn an_idle_target_makes_a_slow_edge_no_slower_than_the_cloud() {
     let mut world = pair(200.0, 30.0, round_trip(20.0));
     world.rules.spare = true;
@@ -214,6 +256,31 @@ fn uploads_take_bytes_by_bandwidth_and_are_learned_from() {
     assert_eq!(known.upload_ms, 0.0);
     assert!((known.ttft_ms - 20.0).abs() < 1.0, "{known:?}");
     assert!(known.sent_bytes < 2_000.0);
+}
+
+#[test]
+fn what_nodes_do_beside_their_models_is_waited_for() {
+    let took_ms = |edge_ms: f64, cloud_ms: f64, route: Route| {
+        let mut world = pair(8.0, 30.0, round_trip(80.0));
+        let nodes = &mut world.profile.as_mut().unwrap().nodes;
+        (nodes.edge.request_ms, nodes.cloud.request_ms) = (edge_ms, cloud_ms);
+        only(&play(&world, &answer(20, 0.8), &mut by(route)))
+            .outcome
+            .total_ms
+    };
+    for (route, more_ms) in [(Route::Edge, 5.0), (Route::Cloud, 12.0)] {
+        let (plain_ms, all_ms) = (took_ms(0.0, 0.0, route), took_ms(5.0, 7.0, route));
+        assert!(
+            (all_ms - plain_ms - more_ms).abs() < 1e-6,
+            "{route:?}: {plain_ms} and {all_ms}"
+        );
+    }
+    // Drafts that come while a prompt is laid out wait behind its session's opening.
+    let mut world = pair(2.0, 30.0, round_trip(20.0));
+    world.profile.as_mut().unwrap().nodes.cloud.request_ms = 100.0;
+    let results = play(&world, &answer(300, 0.8), &mut stream());
+    assert_eq!(only(&results).outcome.tokens, 300);
+    assert_eq!(results.contradictions, 0);
 }
 
 /// One prompt at a time, each as long as the others, at random moments: the mean wait of an M/D/1 queue is

@@ -7,7 +7,8 @@ use msao_core::offload::{Action, Outcome, Plan, PlanInput, Route, StepInput, kin
 use msao_link::shaper::LinkConfig;
 use msao_simulate::traffic::{Drawn, Guessing, Question, Traffic};
 use msao_simulate::{
-    Decides, Ended, EngineCost, Options, Plain, PluginCost, Profile, Results, Rules, World, run,
+    Decides, Ended, EngineCost, NodeCosts, Options, Plain, PluginCost, Profile, Results, Rules,
+    World, run,
 };
 
 /// An engine whose passes take a given time, whatever is in them, and which reads prompts in no time.
@@ -23,6 +24,7 @@ pub fn profile(draft: EngineCost, target: EngineCost) -> Profile {
     Profile {
         name: "test".to_owned(),
         plugins: PluginCost::default(),
+        nodes: NodeCosts::default(),
         engines: BTreeMap::from([("draft".to_owned(), draft), ("target".to_owned(), target)]),
     }
 }
