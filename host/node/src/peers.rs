@@ -22,7 +22,7 @@ use tracing::Instrument as _;
 
 use self::carry::{Side, carry};
 use crate::adapt::{CLOSED, WatchedLink};
-use crate::answer::{Connecting, NoWay, Target, Traffic};
+use crate::answer::{Bringing, Connecting, NoWay, Target, Traffic};
 use crate::cloud::Sessions;
 use crate::config::{self, NodeConfig};
 use crate::node::{Models, Node, StartError};
@@ -219,6 +219,18 @@ impl Target for Remote {
             let meter = stream.meter();
             traffic.meter(move || (meter.sent_bytes(), meter.received_bytes()));
             Ok(carry(stream, Side::Edge))
+        })
+    }
+
+    fn bring(&self, cargo: &Arc<Cargo>, traffic: &Arc<Traffic>) -> Bringing {
+        let (peer, cargo, traffic) = (self.peer.clone(), Arc::clone(cargo), Arc::clone(traffic));
+        Box::pin(async move {
+            let Ok(sent) = cargo.sent().await else {
+                return;
+            };
+            if let Err(why) = upload(&peer, &sent, &traffic).await {
+                tracing::debug!(?why, "media were not brought ahead");
+            }
         })
     }
 

@@ -39,7 +39,8 @@ pub fn plan(plan: &Plan, input: &PlanInput, reasons: usize, terms: usize) -> Res
     let own = input.here().is(capability::TARGET);
     let peer = plan.peer as usize;
     let there = match plan.route {
-        Route::Edge => peer == 0,
+        // To a row that media are brought to.
+        Route::Edge => peer == 0 || peer < input.nodes.len(),
         _ => peer < input.nodes.len() && (peer > 0 || own),
     };
     rule(there, || format!("peer {peer} by {:?}", plan.route))?;
@@ -147,7 +148,7 @@ mod tests {
         for change in [
             (|plan| plan.peer = 0) as fn(&mut Plan),
             |plan| plan.peer = 2,
-            |plan| plan.route = Route::Edge,
+            |plan| (plan.route, plan.peer) = (Route::Edge, 2),
             |plan| plan.gamma_max = 65,
             |plan| plan.in_flight_max = 0,
             |plan| plan.patience_ms = f64::NAN,

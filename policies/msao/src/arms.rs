@@ -12,7 +12,7 @@
 //! ```
 //!
 //! `left`: share of edge answers that are left to a target at a token of which the draft model is not sure, 0 where none can
-//! take over.
+//! take over. Where media are brought there at once, what of their way is over by the first token is taken off again.
 //!
 //! `trips`: 1; where media are sent 2, for the peer has them before it is asked the question; where one of them is large
 //! 3, for whether it has that it is asked first. `t_d / t_t` is no more than 1: a draft model beside the target reads the
@@ -59,8 +59,12 @@ pub(crate) struct Times {
 pub(crate) struct Arm {
     pub(crate) route: Route,
     pub(crate) row: u32,
-    /// How the target gets media, by number.
+    /// How who answers gets media, by number.
     pub(crate) level: usize,
+    /// The same of the target; on route `edge` of the one that an answer would be left to.
+    pub(crate) level_there: usize,
+    /// On route `edge` the row that media are brought to at once; 0: none.
+    pub(crate) brings_to: u32,
     pub(crate) waits_ms: f64,
     pub(crate) upload_ms: f64,
     pub(crate) read_ms: f64,
@@ -121,7 +125,12 @@ struct Weighing<'a> {
 /// A target that can go on with what this node has committed.
 #[derive(Clone, Copy)]
 struct Heir {
+    row: u32,
+    /// How it gets media, by number.
+    level: usize,
     total_ms: f64,
+    /// Of that, until it has the media.
+    way_ms: f64,
     price_ms: f64,
 }
 
@@ -294,8 +303,15 @@ impl<'a> Weighing<'a> {
             && let Some(arm) = self.weighed.arms.last()
             && self.heir.is_none_or(|heir| arm.total_ms < heir.total_ms)
         {
+            let trips = self
+                .weighed
+                .media
+                .round_trips(row.level, amount(row.node.cached_bytes, 0.0));
             self.heir = Some(Heir {
+                row: row.row,
+                level: row.level,
                 total_ms: arm.total_ms,
+                way_ms: row.upload_ms + (trips - 1.0) * row.link.rtt_ms,
                 price_ms: arm.price_ms,
             });
         }
@@ -354,6 +370,7 @@ impl<'a> Weighing<'a> {
             route,
             row: row.row,
             level: row.level,
+            level_there: row.level,
             waits_ms: row.machine.waits_ms,
             upload_ms: row.upload_ms,
             read_ms: row.read_ms + beside.read_ms,
@@ -392,12 +409,24 @@ impl<'a> Weighing<'a> {
         } else {
             (0.0, 1.0 - acceptance)
         };
-        let heir = self.heir.unwrap_or(Heir {
-            total_ms: 0.0,
-            price_ms: 0.0,
-        });
         let own = self.predicted(times, off);
-        let rest_ms = (1.0 - left) * (own.total_ms - own.first_ms) + left * heir.total_ms;
+        let alone = Heir {
+            row: 0,
+            level,
+            total_ms: 0.0,
+            way_ms: 0.0,
+            price_ms: 0.0,
+        };
+        let heir = self.heir.filter(|_| self.weighed.gated).unwrap_or(alone);
+        let brings = heir.way_ms > 0.0 && left >= self.settings.bring_from;
+        // What is on its way meanwhile is not waited for.
+        let meanwhile_ms = if brings {
+            smaller(heir.way_ms, own.first_ms)
+        } else {
+            0.0
+        };
+        let taken_ms = larger(heir.total_ms - meanwhile_ms, 0.0);
+        let rest_ms = (1.0 - left) * (own.total_ms - own.first_ms) + left * taken_ms;
         let arm = Arm {
             route: Route::Edge,
             row: 0,
@@ -406,6 +435,8 @@ impl<'a> Weighing<'a> {
             upload_ms: 0.0,
             read_ms,
             acceptance,
+            level_there: heir.level,
+            brings_to: if brings { heir.row } else { 0 },
             total_ms: own.first_ms + rest_ms,
             beside_ms: left * heir.price_ms,
             doubt_ms: self.settings.doubt * amiss * (1.0 - left) * self.weighed.tokens,
@@ -445,6 +476,8 @@ impl<'a> Weighing<'a> {
             route: Route::Edge,
             row: 0,
             level: WHOLE,
+            level_there: WHOLE,
+            brings_to: 0,
             waits_ms: 0.0,
             upload_ms: 0.0,
             read_ms: 0.0,

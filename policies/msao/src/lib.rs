@@ -90,6 +90,7 @@ parameters! {
         escalate_below: f64,
         escalate_window: u32,
         escalate_late: f64,
+        bring_from: f64,
         checks_first: f64,
         checks_least: f64,
         draft_keep_min: f64,

@@ -177,6 +177,6 @@ pub(crate) fn plan(
             told(media.kept),
             told(bytes),
         ],
-        ..Plan::plain(arm.route, arm.row)
+        ..Plan::plain(arm.route, arm.row.max(arm.brings_to))
     }
 }

@@ -285,7 +285,8 @@ pub(crate) fn part_plans(
     arm: &Arm,
 ) -> Vec<PartPlan> {
     let prunes_draft = media.scored && arm.route == Route::Speculate;
-    if media.media_tokens == 0.0 || (arm.level == WHOLE && !prunes_draft) {
+    let as_came = arm.level == WHOLE && arm.level_there == WHOLE;
+    if media.media_tokens == 0.0 || (as_came && !prunes_draft) {
         return Vec::new();
     }
     let mut plans = Vec::with_capacity(input.parts.len());
@@ -293,11 +294,11 @@ pub(crate) fn part_plans(
     for part in input.parts {
         let mut plan = PartPlan::WHOLE;
         if part.is_media() {
-            plan.target = for_target(part, arm.level, settings);
-            // On other routes the draft model answers, be it for a peer that is lost: it gets what the target would.
+            plan.target = for_target(part, arm.level_there, settings);
+            // On other routes the draft model answers, be it for a peer that is lost: it is spared no more than a target would be.
             plan.draft = Treatment::keeping(match prunes_draft {
                 true => kept(part, settings.draft_keep_min, settings.draft_drop),
-                false => plan.target.keep,
+                false => for_target(part, arm.level, settings).keep,
             });
         }
         whole &= plan == PartPlan::WHOLE;

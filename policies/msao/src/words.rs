@@ -122,7 +122,9 @@ fn kept(part: &Part, plan: &PartPlan) -> String {
 
 /// What counts most between the plan's way and the best other one.
 fn decided(plan: &Plan, weighed: &Weighed) -> Option<String> {
-    let is_plans = |arm: &&Arm| arm.route == plan.route && arm.row == plan.peer;
+    // An edge answer's row is this node's, whoever its media are brought to.
+    let edge = plan.route == Route::Edge;
+    let is_plans = |arm: &&Arm| arm.route == plan.route && (edge || arm.row == plan.peer);
     let chosen = weighed.arms.iter().find(is_plans)?;
     let others = weighed.arms.iter().filter(|arm| !is_plans(arm));
     let mut next: Option<&Arm> = None;

@@ -76,6 +76,10 @@ pub fn allowed(
         changed |= overrides::ROUTE;
     }
     let row = plan.peer as usize;
+    if plan.route == Route::Edge && row > 0 && !(target_at(row) && near(row)) {
+        // Nothing is brought to who is gone, or where it may not go: the answer is the same.
+        plan.peer = 0;
+    }
     if plan.route == Route::Speculate
         && !(can(0, capability::DRAFT) && can(row, capability::VERIFY))
     {

@@ -133,8 +133,11 @@ fn peer(plan: &Plan, nodes: &[Node]) -> Result<(), Violation> {
         return within(
             || "peer".to_owned(),
             f64::from(plan.peer),
-            peer == 0,
-            "0 on route edge",
+            peer < nodes.len().max(1),
+            format_args!(
+                "on route edge 0, or the row that media are brought to, up to {}",
+                nodes.len().saturating_sub(1)
+            ),
         );
     }
     // A node that has the target itself may be its own cloud.

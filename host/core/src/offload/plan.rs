@@ -84,7 +84,8 @@ pub struct PartPlan {
 pub struct Plan {
     /// Where.
     pub route: Route,
-    /// Row of the peer among the nodes; 0 on [`Route::Edge`].
+    /// Row of the peer among the nodes. On [`Route::Edge`] media are brought to it at once, in case the answer is left to it;
+    /// 0: they are not.
     pub peer: u32,
     /// What may be committed.
     pub mode: Mode,

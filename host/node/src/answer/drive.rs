@@ -17,6 +17,7 @@ use msao_session::edge::{
 use msao_session::frame::{Finish, Frame, Refused, RefusedCode};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::bill::{Bill, Charges};
@@ -62,6 +63,8 @@ pub struct Job {
     pub withheld: u32,
     /// What goes to the target of the prompt.
     pub cargo: Arc<Cargo>,
+    /// Its media are brought there at once, though nobody may be asked to answer there.
+    pub brings: bool,
     /// Reads the answer's tokens.
     pub processor: Arc<Processor>,
     /// Texts that end the answer.
@@ -209,6 +212,8 @@ pub async fn drive(mut job: Job) -> Driven {
         shut: false,
     };
     driver.take_over();
+    // Let go of with the answer.
+    let _bringing = driver.bring();
     let ended = driver.run(effects.into()).await;
     let here = match &mut driver.draft {
         // Nobody waits long for a figure.
@@ -268,6 +273,15 @@ impl Driver {
             }
             None => {}
         }
+    }
+
+    /// Has media brought to where the answer may be left to.
+    fn bring(&self) -> JoinSet<()> {
+        let mut bringing = JoinSet::new();
+        if let Some(way) = self.job.way.as_ref().filter(|_| self.job.brings) {
+            bringing.spawn(way.target.bring(&self.job.cargo, &self.job.traffic));
+        }
+        bringing
     }
 
     fn tell(&mut self, event: Event) -> Vec<Effect> {

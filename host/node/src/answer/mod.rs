@@ -19,4 +19,6 @@ pub use self::bill::Charges;
 pub use self::channel::{Channel, Receiver, Sender, Unsent};
 pub use self::drive::{Driven, Ended, Job, Steps, drive};
 pub use self::replay::{Place, Replay};
-pub use self::target::{Connecting, Elsewhere, Finding, Found, NoWay, Target, Traffic, Way};
+pub use self::target::{
+    Bringing, Connecting, Elsewhere, Finding, Found, NoWay, Target, Traffic, Way,
+};

@@ -89,12 +89,20 @@ impl NoWay {
 /// A way that is being made.
 pub type Connecting = Pin<Box<dyn Future<Output = Result<Channel, NoWay>> + Send>>;
 
+/// Media on their way.
+pub type Bringing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Somebody who has the target.
 pub trait Target: Send + Sync {
     /// Brings the prompt's media there, made as they are to be, and opens a way. While the other side is down it waits, if it is
     /// `patient`, for as long as it takes; else the way is lost. Once there is a way, [`Cargo::made`] has what OPEN says of the
     /// prompt.
     fn connect(&self, patient: bool, cargo: &Arc<Cargo>, traffic: &Arc<Traffic>) -> Connecting;
+    /// Brings the prompt's media there, made as they are to be, in case a way is opened later. Whoever opens one finds them there,
+    /// or on their way; that they do not get there is told then. Where nothing has to go anywhere, nothing is done.
+    fn bring(&self, _cargo: &Arc<Cargo>, _traffic: &Arc<Traffic>) -> Bringing {
+        Box::pin(std::future::ready(()))
+    }
     /// The other side does not have the prompt's media, whatever was known of that.
     fn forget(&self, cargo: &Cargo);
     /// Round trip and wait before new work begins, in ms; -1 for what is not known.

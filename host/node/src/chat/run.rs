@@ -361,6 +361,9 @@ impl Running {
             arrived_ms: planned.asked.arrived_ms,
             ..Config::exact(open)
         };
+        let brings = plan.route == Route::Edge
+            && row > 0
+            && (way.as_ref()).is_some_and(|way| way.row == row && way.target.is_there());
         let judge = planned.trust.judge(&self.node);
         let (mut looked_ms, mut waits) = (0.0, self.waits);
         let models = self.node.models.draft.as_ref().zip(self.reading.as_ref());
@@ -391,6 +394,7 @@ impl Running {
                 overrides::ROUTE
             },
             cargo: Arc::clone(&self.cargo),
+            brings,
             processor: Arc::clone(&planned.processor),
             stops: request.stop.clone(),
             logprobs: logprobs.is_some(),
@@ -743,6 +747,8 @@ impl Running {
         let (sent, received) = self.traffic.bytes();
         let row = if counters.escalated {
             self.target_row
+        } else if planned.plan.route == Route::Edge {
+            0
         } else {
             planned.plan.peer as usize
         };

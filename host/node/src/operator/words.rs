@@ -177,6 +177,8 @@ fn plan_in_words(plan: &Plan) -> String {
     let mut words = route_name(plan.route).to_owned();
     if plan.route != Route::Edge {
         let _ = write!(words, " on row {}", plan.peer);
+    } else if plan.peer > 0 {
+        let _ = write!(words, ", media to row {} at once", plan.peer);
     }
     if plan.route == Route::Speculate {
         let _ = write!(

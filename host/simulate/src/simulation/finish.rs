@@ -124,6 +124,7 @@ fn outcome(run: &Run, cloud_flops: f64, status: Status) -> Outcome {
     let route = ran(plan.route, counters);
     let row = match run.way {
         Some(way) if counters.escalated => way.row,
+        _ if plan.route == Route::Edge => 0,
         _ => plan.peer as usize,
     };
     let price = decided.nodes.get(row).map_or(0.0, |row| row.price_per_mtok);

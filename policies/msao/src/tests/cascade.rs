@@ -148,3 +148,44 @@ fn whether_a_target_took_over_is_learned_of_edge_answers() {
     taken_over.overrides = overrides::ROUTE;
     assert_eq!(share(&taken_over), None);
 }
+
+#[test]
+fn media_are_brought_to_where_an_answer_may_be_left_to() {
+    let about = |share: f64, bytes: f64| {
+        let scene = far().image(64, bytes);
+        let shape = Shape::of(&scene.input());
+        learned(
+            scene,
+            &[(left(shape), share, 1e9), (amiss(shape), 0.0, 1e9)],
+        )
+    };
+    let plan = |scene: Scene| {
+        let plans =
+            (0..64).map(|seed| planned(&scene.clone().request(|request| request.seed = seed)));
+        plans
+            .into_iter()
+            .find(|plan| plan.route == Route::Edge)
+            .unwrap()
+    };
+    assert_eq!(plan(about(0.5, 1e5)).peer, 1);
+    // It is hardly ever left to anybody; and there is nothing to be brought.
+    assert_eq!(plan(about(0.0, 1e5)).peer, 0);
+    assert_eq!(plan(known(0.0, 1e9)).peer, 0);
+    // Two trips of 200 ms and the upload, all of which are over by the first token of an edge that has waited for long.
+    let (scene, cloud) = (about(1.0, 1e5), arm(&about(1.0, 1e5), 1, Route::Cloud));
+    let taken = |scene: &Scene| {
+        let own = arm(scene, 0, Route::Edge);
+        let left = (8.0 + 0.4) / 9.0;
+        (own.total_ms - own.first_ms - (1.0 - left) * 31.0 * own.times.token_ms) / left
+    };
+    let mut slow = scene.clone();
+    slow.nodes[0].queue_ms = 1e4;
+    let rtt_ms = 202.0;
+    close(
+        taken(&slow),
+        cloud.total_ms - 2.0 * rtt_ms - cloud.upload_ms,
+    );
+    let first_ms = arm(&scene, 0, Route::Edge).first_ms;
+    assert!(first_ms < 2.0 * rtt_ms);
+    close(taken(&scene), cloud.total_ms - first_ms);
+}
