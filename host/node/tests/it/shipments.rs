@@ -408,6 +408,39 @@ async fn an_answer_that_is_escalated_takes_along_what_was_planned() {
     cloud.rest().await;
 }
 
+/// Media are where an answer may be left to before it is, if the policy names the row; not where they may not go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn media_of_an_edge_answer_are_brought_to_the_row_that_the_plan_names() {
+    let (cloud, edge) = two("").await;
+    let body = describing(24);
+    let mut stays = body.clone();
+    stays["msao"] = json!({ "media": "edge-only" });
+    let original = picture().len() as u64;
+    let brought = |row: u32| Decision {
+        peer: row,
+        ..sending(EDGE, &[Treatment::default()])
+    };
+    for (body, row, bytes) in [(&body, 0, 0), (&stays, 1, 0), (&body, 1, original)] {
+        edge.plan(&brought(row), DRAFT);
+        let (answer, record) = recorded(&edge, body).await;
+        assert_eq!(answer["msao"]["route"], "edge");
+        assert_eq!(overrides(&record), 0);
+        let sent = sent(&answer);
+        assert!(
+            sent >= bytes && (bytes > 0 || sent == 0),
+            "{sent} of {bytes}"
+        );
+        assert_eq!(record["outcome"]["peer"], 0, "{record}");
+    }
+    // They are there now.
+    edge.plan(&brought(1), ESCALATE);
+    let (answer, _) = recorded(&edge, &body).await;
+    assert_eq!(answer["msao"]["route"], "cloud");
+    assert!(sent(&answer) < original / 2, "{answer}");
+    edge.rest().await;
+    cloud.rest().await;
+}
+
 /// A cut in mid-answer: what is taken up again, or begun anew, reads what was read before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_over_a_link_that_is_cut_reads_the_same_shipment() {

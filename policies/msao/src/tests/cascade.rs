@@ -68,7 +68,7 @@ fn what_is_left_to_the_target_takes_its_time() {
     };
     close(none.total_ms, time(0.0));
     close(all.total_ms, time(1.0));
-    close(none.doubt_ms, 1000.0 * 0.01 * (1.0 - guessed(0.0)) * 32.0);
+    close(none.doubt_ms, 200.0 * 0.01 * (1.0 - guessed(0.0)) * 32.0);
     close(
         all.price_ms,
         guessed(1.0) * cloud.price_ms + all.price_ms - all.beside_ms,
@@ -79,7 +79,7 @@ fn what_is_left_to_the_target_takes_its_time() {
 fn sure_drafts_are_verified_often_at_first_and_ever_fewer() {
     // The first is for certain.
     assert_eq!(checks(&far(), 100), 100);
-    let half = checks(&known(0.0, 8.0), 1000);
+    let half = checks(&known(0.0, 2.0), 1000);
     assert!((430..570).contains(&half), "{half}");
     let few = checks(&known(0.0, 1e6), 4000);
     assert!((40..130).contains(&few), "{few}");

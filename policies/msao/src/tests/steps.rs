@@ -153,6 +153,7 @@ fn an_edge_answer_is_handed_over_where_it_is_unsure() {
         [
             ("doubt", 0.0),
             ("escalate-below", 0.5),
+            ("escalate-window", 8.0),
             ("escalate-late", late),
         ]
     };
