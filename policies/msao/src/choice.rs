@@ -58,7 +58,7 @@ fn tried<'a>(
 }
 
 /// Drafts from here that are verified in place of the draft model's own answer, which would be best if it were never amiss: on
-/// `checks-first / (checks-first + checked)` of such requests, `checked` having been verified before, and on `checks-least` of
+/// `(checks-first / (checks-first + checked))^2` of such requests, `checked` having been verified before, and on `checks-least` of
 /// them at least. Nothing else would ever tell how often it is.
 fn checked<'a>(
     weighed: &'a Weighed,
@@ -80,7 +80,7 @@ fn checked<'a>(
         0.0
     };
     // Another number of the seed than the one by which ways are tried.
-    if drawn(!input.request.seed) >= larger(share, settings.checks_least) {
+    if drawn(!input.request.seed) >= larger(share * share, settings.checks_least) {
         return None;
     }
     let mut found: Option<&Arm> = None;
