@@ -127,7 +127,8 @@ def clips():
         expected[f"{name}.yuv"] = np.frombuffer(yuv, np.uint8).copy().reshape(-1, height * 3 // 2, width)
         if name in ("bt709.mp4", "full_range.mp4", "pyramid.mp4"):
             rgb = ffmpeg(["-i", path, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
-            expected[f"{name}.clip"] = np.frombuffer(rgb, np.uint8).copy().reshape(-1, height, width, 3)
+            # A few frames say how planes become colours.
+            expected[f"{name}.clip"] = np.frombuffer(rgb, np.uint8).copy().reshape(-1, height, width, 3)[:6]
     # What is refused by name.
     few = raw[: 4 * width * height * 3]
     ffmpeg([*source, *x264, "-x264-params", "interlaced=1", str(HERE / "interlaced.mp4")], few)

@@ -268,7 +268,10 @@ fn h264_colours_are_those_of_ffmpeg() {
             .iter()
             .flat_map(|frame| frame.data.clone())
             .collect();
-        let apart = distance(name, &frames, &references.bytes(key));
+        // Of the crate's own clips the first frames; their planes are compared in all of them.
+        let expected = references.bytes(key);
+        assert!(!expected.is_empty() && frames.len() >= expected.len());
+        let apart = distance(name, &frames[..expected.len()], &expected);
         assert!(apart.largest == 0, "{name}: {apart:?}");
     }
 }

@@ -58,7 +58,7 @@ static FROZEN: [Golden; 5] = [
     },
 ];
 
-/// A line of `calls.json`.
+/// An entry of `calls.json`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Call {
@@ -75,8 +75,12 @@ fn read(name: &str, file: &str) -> Vec<u8> {
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+fn unpacked(name: &str, file: &str) -> Vec<u8> {
+    zstd::decode_all(read(name, file).as_slice()).unwrap()
+}
+
 fn component(name: &str) -> Vec<u8> {
-    zstd::decode_all(read(name, "component.wasm.zst").as_slice()).unwrap()
+    unpacked(name, "component.wasm.zst")
 }
 
 fn manifest(name: &str) -> Manifest {
@@ -84,7 +88,7 @@ fn manifest(name: &str) -> Manifest {
 }
 
 fn calls(name: &str) -> Vec<Call> {
-    serde_json::from_slice(&read(name, "calls.json")).unwrap()
+    serde_json::from_slice(&unpacked(name, "calls.json.zst")).unwrap()
 }
 
 /// A sandbox in which time is no matter: how long an answer takes is not asked here, and the machine may be busy.
@@ -259,7 +263,7 @@ fn the_frozen_ones_are_of_every_world_and_are_what_the_table_says() {
 
 #[test]
 fn the_same_policy_in_three_languages_has_the_same_golden_answers() {
-    let text = |name: &str| String::from_utf8(read(name, "calls.json")).unwrap();
+    let text = |name: &str| String::from_utf8(unpacked(name, "calls.json.zst")).unwrap();
     let rust = text("quickest-rust");
     for name in ["quickest-c", "quickest-javascript"] {
         assert!(text(name) == rust, "{name}");
