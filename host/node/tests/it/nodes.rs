@@ -11,8 +11,8 @@ use msao_hostile::build::Decision;
 use serde_json::{Value, json};
 
 use crate::common::{
-    self, Bench, CUTS, about_picture, asking, edge_of, edge_of_both, events, post, record_of,
-    recorded, text, through_cuts, tokens, two, up,
+    self, Bench, CUTS, ESCALATE_THIRD, about_picture, asking, edge_of, edge_of_both, events, post,
+    record_of, recorded, text, through_cuts, tokens, two, up,
 };
 
 const EDGE: u8 = 0;
@@ -224,15 +224,14 @@ async fn a_medium_that_the_cloud_has_forgotten_is_sent_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_edge_is_escalated_and_its_tokens_stay() {
     let (cloud, edge) = two("").await;
-    edge.plan(&to(EDGE), ESCALATE);
+    edge.plan(&to(EDGE), ESCALATE_THIRD);
     let body = about_picture(
         "Describe the scene.",
         json!({ "temperature": 0, "max_tokens": 50 }),
     );
     let answer = edge.answer(&body).await;
     assert_eq!(answer["msao"]["route"], "cloud");
-    let unverified = answer["msao"]["unverified_tokens"].as_u64().unwrap();
-    assert!((1..5).contains(&unverified), "{answer}");
+    assert_eq!(answer["msao"]["unverified_tokens"], 2, "{answer}");
     assert!(!text(&answer).is_empty());
     // It is named by the model that has the last word, as if that had answered from the start.
     edge.plan(&to(CLOUD), DRAFT);

@@ -336,9 +336,19 @@ fn bundle(decision: &Decision, step: u32) -> Bundle {
     bundle_as(MANIFEST.to_owned(), decision, step)
 }
 
+/// Among steps: drafts on, and leaves the third token and all behind it to the target.
+pub const ESCALATE_THIRD: u32 = 100;
+
 fn bundle_as(manifest: String, decision: &Decision, step: u32) -> Bundle {
     let core = Core {
-        step: format!("(i32.const {step})"),
+        step: match step {
+            // The scalar in question is how many tokens are committed.
+            ESCALATE_THIRD => {
+                "(select (i32.const 4) (i32.const 0) (i32.ge_u (local.get 9) (i32.const 2)))"
+                    .to_owned()
+            }
+            step => format!("(i32.const {step})"),
+        },
         ..Core::deciding(decision)
     };
     Bundle::new(core.build().unwrap(), manifest, None).unwrap()
