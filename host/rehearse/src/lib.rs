@@ -80,6 +80,8 @@ pub fn play(results: &Results, base: &Path, with: &PlayArgs) -> Result<Plays> {
                     let mut world = World::pair(profile.clone(), draft, target, shape(link, base)?);
                     for cloud in &mut world.clouds {
                         cloud.draft = Some(draft.to_owned());
+                        // An evaluation keeps each node on one core.
+                        cloud.one_device = true;
                     }
                     let mut decides = components(&sandbox, &with.plugins, policy)?;
                     let told = || {
