@@ -66,12 +66,12 @@ pub struct CalibrateArgs {
     /// Go on with what that folder holds.
     #[arg(long)]
     resume: bool,
-    /// Have a node take what is found: the address of its operator API.
+    /// Have a node take what is found, as a canary: the address of its operator API.
     #[arg(long, value_name = "NODE")]
     push: Option<String>,
-    /// For a share of the sessions first, as a canary.
+    /// For all sessions at once, without a canary before.
     #[arg(long, requires = "push")]
-    canary: bool,
+    at_once: bool,
     /// A file with a token for that node [default: $MSAO_OPERATOR_TOKEN, $MSAO_OPERATOR_TOKEN_FILE].
     #[arg(long, value_name = "FILE", requires = "push")]
     token_file: Option<PathBuf>,
@@ -192,7 +192,7 @@ impl CalibrateArgs {
         let mut report = Report::new(policy, settings, &search, finished, notes);
         self.write(&mut report, &places)?;
         if finished && let (true, Some(client)) = (report.better, &client) {
-            match Revision::read(&places.revision())?.push(client, self.canary) {
+            match Revision::read(&places.revision())?.push(client, !self.at_once) {
                 Ok(receipt) => {
                     report.pushed = Some(receipt);
                     report.next = Some(format!("msao top --node {}", client.url()));
@@ -319,7 +319,7 @@ impl CalibrateArgs {
             text.push_str(&format!("the node did not take it: {why}\n"));
         }
         if let (Some(receipt), Some(client)) = (&report.pushed, client) {
-            let how = if self.canary { ", as a canary" } else { "" };
+            let how = if self.at_once { "" } else { ", as a canary" };
             text.push_str(&format!(
                 "{}: tuned at {}{how}\n",
                 plain(&report.policy),

@@ -137,12 +137,7 @@ fn a_node_takes_what_was_found_as_a_canary_or_says_why_not() {
     let folder = tempfile::tempdir().unwrap();
     let node = Fake::start(200);
     let out = folder.path().join("taken");
-    let words = text(
-        &small(&out)
-            .args(["--push", &node.url, "--canary"])
-            .output()
-            .unwrap(),
-    );
+    let words = text(&small(&out).args(["--push", &node.url]).output().unwrap());
     let revision = read(&out.join("revision.json"));
     assert_eq!(
         node.bodies("/v1/tune"),
@@ -232,7 +227,7 @@ fn what_cannot_be_calibrated_is_told_with_what_to_do() {
     }
     assert!(!nowhere.exists());
     // What does not belong together is refused by the command line.
-    let output = with(&policy, &decisions).arg("--canary").output().unwrap();
+    let output = with(&policy, &decisions).arg("--at-once").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }
 

@@ -29,6 +29,8 @@ const USED_TO: usize = 30;
 const COUNTED: usize = 120;
 /// How much slower the adaptive policy may be than the best.
 const SLOWER: f64 = 1.03;
+/// Points of accuracy that it may lose meanwhile.
+const POINTS: f64 = 0.4;
 const SEED: u64 = 0xdec1;
 /// Pictures that each way is asked about, of which the first counts for nothing; no picture is asked about twice.
 const PICTURES: usize = 15;
@@ -118,6 +120,8 @@ pub fn declines(setting: &Setting) -> Result<Vec<Row>> {
         let rounds = DECLINING.len();
         let mut progress = Progress::new("questions, each by three ways", rounds * all.len(), 0);
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); DECLINING.len()];
+        // Of short answers, whether they are right, each way's in the order of the questions.
+        let mut right: Vec<Vec<bool>> = vec![Vec::new(); DECLINING.len()];
         let mut routes: Vec<String> = Vec::new();
         let mut looked = 0;
         for round in 0..rounds {
@@ -139,7 +143,11 @@ pub fn declines(setting: &Setting) -> Result<Vec<Row>> {
                 // Who comes first sends the picture and has it encoded: each does so with every question, in one round.
                 for turn in 0..ways.len() {
                     let chosen = (number + round + turn) % ways.len();
-                    let (Some(way), Some(times)) = (ways.get(chosen), times.get_mut(chosen)) else {
+                    let (Some(way), Some(times), Some(right)) = (
+                        ways.get(chosen),
+                        times.get_mut(chosen),
+                        right.get_mut(chosen),
+                    ) else {
                         continue;
                     };
                     way.choose(&pair).await?;
@@ -148,6 +156,9 @@ pub fn declines(setting: &Setting) -> Result<Vec<Row>> {
                         answer.with_context(|| format!("{}, {}", way.name, question.id))?;
                     if number >= USED_TO {
                         times.push(answer.total.as_secs_f64() * 1000.0);
+                        if !question.long {
+                            right.push(answer.text.trim() == question.answer);
+                        }
                         if chosen == 0 {
                             let route = answer.report.get("route").and_then(Value::as_str);
                             routes.push(route.unwrap_or_default().to_owned());
@@ -184,8 +195,35 @@ pub fn declines(setting: &Setting) -> Result<Vec<Row>> {
                     routes.join(", ")
                 ),
             ]),
+            kept(&right),
         ])
     })
+}
+
+/// How much less often the first way's short answers are right than the second's, which are the target's: to be quick by being
+/// wrong would be no declining. `right` has the same questions in the same order.
+fn kept(right: &[Vec<bool>]) -> Row {
+    let name = "points of accuracy that msao loses to cloud-only there";
+    let (Some(own), Some(other)) = (right.first(), right.get(1)) else {
+        return Row::failed(name, "<= 0.4", "no short answer was compared");
+    };
+    if own.is_empty() || own.len() != other.len() {
+        return Row::failed(name, "<= 0.4", "no short answer was compared");
+    }
+    let share = |right: &[bool]| 100.0 * mean(right.iter().map(|right| f64::from(*right)));
+    let lost = |(own, other): (&bool, &bool)| f64::from(*other) - f64::from(*own);
+    let lost: Vec<f64> = own.iter().zip(other).map(lost).collect();
+    let points = 100.0 * mean(lost.iter().copied());
+    let square = mean(lost.iter().map(|it| (100.0 * it - points).powi(2)));
+    // Each question is asked once a round, and answers to it are much alike: they count as one.
+    let questions = lost.len() as f64 / DECLINING.len() as f64;
+    let error = (square / questions.max(1.0)).sqrt();
+    Row::at_most(name, points, POINTS, "").with_more(Some(format!(
+        "{:.1}% of {} short answers are right, beside {:.1}%; standard error of the difference {error:.2} points",
+        share(own),
+        own.len(),
+        share(other)
+    )))
 }
 
 /// What probe and plug-ins add: a twin of a 0.5B model over a link of 20 ms and 200 Mbit/s.
@@ -356,6 +394,19 @@ mod tests {
     use msao_core::offload::manifest::{Ahead, Manifest, Probe};
 
     use super::*;
+
+    #[test]
+    fn being_wrong_is_no_declining() {
+        let cloud = vec![true; 300];
+        let mut own = cloud.clone();
+        own[7] = false;
+        let row = kept(&[own.clone(), cloud.clone(), cloud.clone()]);
+        assert!(row.met && row.value.unwrap() > 0.3, "{row:?}");
+        own[8] = false;
+        assert!(!kept(&[own, cloud.clone(), cloud.clone()]).met);
+        // Nothing compared, or not the same.
+        assert!(!kept(&[vec![], vec![]]).met && !kept(&[vec![true], cloud]).met && !kept(&[]).met);
+    }
 
     #[test]
     fn what_was_looked_at_has_a_necessity() {

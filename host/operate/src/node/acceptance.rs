@@ -75,7 +75,16 @@ fn of_pair(pair: &Value) -> String {
     let rows: Vec<Vec<String>> = list(pair, "mixes").iter().map(of_mix).collect();
     if !rows.is_empty() {
         text.push_str(&table(
-            &["requests of", "judged", "accepted", "share"],
+            &[
+                "requests of",
+                "judged",
+                "accepted",
+                "share",
+                "p < 0.5",
+                "< 0.75",
+                "< 0.94",
+                "above",
+            ],
             &rows,
         ));
     }
@@ -102,12 +111,22 @@ fn of_mix(mix: &Value) -> Vec<String> {
     let number = |name: &str| mix.get(name).and_then(Value::as_f64).unwrap_or(0.0);
     let name = mix.get("mix").and_then(Value::as_str).map(plain);
     let (drafted, accepted) = (number("drafted"), number("accepted"));
-    vec![
+    let part = |accepted: f64, drafted: f64| share(accepted.round() as u64, drafted.round() as u64);
+    let mut row = vec![
         name.unwrap_or_default(),
         format!("{drafted:.0}"),
         format!("{accepted:.0}"),
-        share(accepted.round() as u64, drafted.round() as u64),
-    ]
+        part(accepted, drafted),
+    ];
+    // Sixteenths of acceptance probability, joined: where they agree with what was accepted, the map is right for the mix.
+    let bins = list(mix, "bins");
+    let of = |bin: &Value, place: usize| bin.get(place).and_then(Value::as_f64).unwrap_or(0.0);
+    for (first, end) in [(0, 8), (8, 12), (12, 15), (15, 16)] {
+        let bins = || bins.iter().take(end).skip(first);
+        let drafted: f64 = bins().map(|bin| of(bin, 0)).sum();
+        row.push(part(bins().map(|bin| of(bin, 1)).sum(), drafted));
+    }
+    row
 }
 
 fn of_class(class: &Value) -> Vec<String> {
@@ -136,12 +155,17 @@ mod tests {
 
     #[test]
     fn what_is_known_is_told_in_words() {
+        // Judged and accepted by acceptance probability: of the least sure ones few, of the surest nearly all.
+        let mut bins = vec![[0.0, 0.0]; 16];
+        bins[3] = [40.0, 10.0];
+        bins[14] = [60.0, 45.0];
+        bins[15] = [100.0, 95.0];
         let value = json!({
             "budget": 0.01, "audit-rate": 0.1, "delta": 0.05,
             "pairs": [{
                 "pair": {"draft": "0123456789abcdef", "target": "fedcba9876543210", "held": "f32/none on cpu"},
                 "drafts": 25_000, "alarms": 1, "settled": true,
-                "mixes": [{"mix": "text+image", "drafted": 200.0, "accepted": 150.0, "bins": []}],
+                "mixes": [{"mix": "text+image", "drafted": 200.0, "accepted": 150.0, "bins": bins}],
                 "classes": [
                     {"name": "draft whole, target whole, greedy", "floor": 0.999, "requests": 4000, "audits": 400,
                      "disagreements": 1, "pending": 2, "progress": 0.25, "drift": 0.001},
@@ -155,7 +179,7 @@ mod tests {
         for said in [
             "budget: 1% of requests; 10% of them audited, at a chance of 5% to be over",
             "0123456789ab/fedcba987654 (f32/none on cpu): 25000 drafts judged, 1 drift alarms",
-            "text+image      200       150",
+            "text+image      200       150  75.0%    25.0%       -   75.0%  95.0%",
             "0.999000",
             "25%",
             "-999%",
