@@ -1,11 +1,18 @@
 """Writes held-out data: VQAv2 questions and annotations with their media, and an MMBench table.
 
     python data.py OUT_DIR [--scale 1.0] [--first 30001] [--seen]
+    python data.py OUT_DIR --apart 20000 --first 200001
 
 Scenes have seeds from 30,001 up, training scenes lie above 1,000,000,000: nothing is in both. `--scale 10` makes ten times
 as much, `--first` starts at another scene. A third of the pictures are 448x448 (256 visual tokens). Some mixes of modalities
 never occur in training; their questions have split "unseen-mix". `--seen` leaves these out (what is to be calibrated
 with must not have seen them either), the table, and all but one of VQAv2's ten equal answers.
+
+`--apart N` writes N questions and a few to spare, each about a picture, a clip or a sound of its own, or about none: what depends
+on nothing else tells most about accuracy. They are a quarter each about these, 60% short and 40% long, and otherwise as above. It
+says how far it is, takes no table with it, and goes on where an earlier one was interrupted: a medium that is there is whole.
+
+It needs the packages of requirements-data.txt alone.
 """
 
 from __future__ import annotations
@@ -15,6 +22,9 @@ import base64
 import csv
 import io
 import random
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -39,6 +49,26 @@ PLAN = {
 SEEN = {("image",), ("image", "audio"), ("audio",), ("video",), ()}
 CHOICE_SCENES = 26  # pictures in the MMBench table
 
+Plan = dict[tuple[str, ...], tuple[int, int, float]]
+APART = [("image",), ("video",), ("audio",), ()]  # a quarter of the questions each
+SPARE = 15  # scenes of each: whoever draws a quarter of some number exactly finds enough
+TOLD_EVERY = 5.0  # seconds
+
+
+def apart_plan(questions: int) -> Plan:
+    """As PLAN, with one question a scene: 40% of all are long, so 8 of 15 of those about media."""
+    scenes = -(-questions // 4) + SPARE
+    return {media: (scenes, PLAN[media][1], 8 / 15 if media else 0.0) for media in APART}
+
+
+def once(path: Path, write: Callable[[Path], None]) -> None:
+    """Has a file made, unless it is there; under its own name it is there whole or not at all."""
+    if path.exists():
+        return
+    part = path.with_name("part-" + path.name)
+    write(part)
+    part.replace(path)
+
 
 def write_clip(path: Path, frames: np.ndarray) -> None:
     """H.264 in MP4, yuv420p, STORED_FPS frames a second."""
@@ -61,16 +91,20 @@ def write_sound(path: Path, wave: np.ndarray) -> None:
         soundfile.write(path, pcm, world.SAMPLE_RATE, subtype="PCM_16")
 
 
-def vqa(out: Path, scale: float, first: int, seen: bool) -> list[world.Scene]:
+def vqa(out: Path, plan: Plan, first: int, seen: bool, apart: bool) -> list[world.Scene]:
     questions, annotations, scenes = [], [], []
     number = first
     for folder in ("images", "clips", "sounds"):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    pictures = 0
-    for media, (count, many, described) in PLAN.items():
-        if seen and media not in SEEN:
-            continue
-        for i in range(round(count * scale)):
+    make = once if apart else lambda path, write: write(path)
+    pictures, told = 0, time.monotonic()
+    every = sum(count for count, _, _ in plan.values())
+    for media, (count, many, described) in plan.items():
+        only_described = set(random.Random(number * 77 + 9).sample(range(count), round(count * described))) if apart else ()
+        for i in range(count):
+            if apart and time.monotonic() - told > TOLD_EVERY:
+                told = time.monotonic()
+                print(f"  {len(scenes)} of {every} scenes", file=sys.stderr, flush=True)
             rng = random.Random(number * 77 + 5)
             size = (112, 112)
             if "image" in media:
@@ -81,16 +115,16 @@ def vqa(out: Path, scale: float, first: int, seen: bool) -> list[world.Scene]:
             files: dict = {}
             if "image" in media:
                 name = f"images/COCO_demo_{number:012d}.jpg"
-                Image.fromarray(world.render_image(scene)).save(out / name, quality=64)
+                make(out / name, lambda path: Image.fromarray(world.render_image(scene)).save(path, quality=64))
                 files["images"] = [name]
             if "video" in media:
                 name = f"clips/demo_{number:012d}.mp4"
-                write_clip(out / name, world.render_clip(scene, world.STORED_FPS))
+                make(out / name, lambda path: write_clip(path, world.render_clip(scene, world.STORED_FPS)))
                 files["video"] = name
             if "audio" in media:
                 ending = "wav" if i == 26 and len(media) == 1 else "mp3" if i % 2 else "flac"
                 name = f"sounds/demo_{number:012d}.{ending}"
-                write_sound(out / name, world.render_sound(scene))
+                make(out / name, lambda path: write_sound(path, world.render_sound(scene)))
                 files["audio"] = name
             pool = world.questions(scene, rng)
             text_only = world.text_questions(rng)
@@ -100,7 +134,9 @@ def vqa(out: Path, scale: float, first: int, seen: bool) -> list[world.Scene]:
                     chosen.append(rng.choice(text_only))
             else:
                 chosen = text_only + world.text_questions(rng)[: many - len(text_only)]
-            if rng.random() < described:
+            if apart:
+                chosen = world.long_questions(scene, rng) if i in only_described else [rng.choice(chosen)]
+            elif rng.random() < described:
                 chosen += world.long_questions(scene, rng)
             seen_texts: set[str] = set()
             for q in chosen:
@@ -163,9 +199,16 @@ def main() -> None:
     ap.add_argument("--scale", type=float, default=1.0)
     ap.add_argument("--first", type=int, default=30_001)
     ap.add_argument("--seen", action="store_true", help="only mixes that occur in training, and no MMBench table")
+    ap.add_argument("--apart", type=int, metavar="N", help="N questions, each about a medium of its own or none, and no MMBench table")
     args = ap.parse_args()
-    scenes = vqa(args.out, args.scale, args.first, args.seen)
-    if not args.seen:
+    if args.apart is None:
+        plan = {m: (round(n * args.scale), q, d) for m, (n, q, d) in PLAN.items() if m in SEEN or not args.seen}
+    else:
+        if args.apart < 1 or args.seen or args.scale != 1.0:
+            ap.error("--apart takes a number from 1 on, and goes with neither --seen nor --scale")
+        plan = apart_plan(args.apart)
+    scenes = vqa(args.out, plan, args.first, args.seen, args.apart is not None)
+    if not args.seen and args.apart is None:
         mmbench(args.out, scenes, args.scale)
     loaded = packed.read(args.out / "v2_OpenEnded_mscoco_demo_questions.json")["questions"]
     total = sum(p.stat().st_size for p in args.out.rglob("*") if p.is_file())

@@ -7,12 +7,10 @@
 //!   openai-node-7.57.0/node_modules     from npm
 //! ```
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context, Result};
 
 use crate::guest_tools;
-use crate::lock::CacheLock;
+use crate::lock::made_once;
 use crate::pip::Pip;
 use crate::places::{Places, relink};
 use crate::run::must;
@@ -25,8 +23,8 @@ const PACKAGE: &str = "tests/clients/package.json";
 
 /// Makes sure that both clients are there, and that the tests find them.
 pub fn ensure(places: &Places) -> Result<()> {
-    let python = made(
-        places,
+    let python = made_once(
+        &places.cache,
         PYTHON,
         "OpenAI's Python client, for tests: 60 MB",
         |folder| {
@@ -37,8 +35,8 @@ pub fn ensure(places: &Places) -> Result<()> {
             )
         },
     )?;
-    let node = made(
-        places,
+    let node = made_once(
+        &places.cache,
         NODE,
         "OpenAI's Node.js client, for tests: 30 MB",
         |folder| {
@@ -64,26 +62,10 @@ pub fn ensure(places: &Places) -> Result<()> {
     relink(&node, &links.join("node"))
 }
 
-fn made(
-    places: &Places,
-    name: &str,
-    what: &str,
-    fetch: impl FnOnce(&Path) -> Result<()>,
-) -> Result<PathBuf> {
-    let folder = places.cache.join(name);
-    if !folder.exists() {
-        let lock = CacheLock::take(&places.cache)?;
-        // Looked at under the lock: another set-up may just have fetched it.
-        if !folder.exists() {
-            println!("  {name}: {what}, once for all clones");
-            lock.make_folder(name, fetch)?;
-        }
-    }
-    Ok(folder)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

@@ -84,6 +84,25 @@ impl CacheLock {
     }
 }
 
+/// A folder of the cache, made by `fetch` if it is not there yet. `what` is told then: what it is for, and its size.
+pub fn made_once(
+    cache: &Path,
+    name: &str,
+    what: &str,
+    fetch: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let folder = cache.join(name);
+    if !folder.exists() {
+        let lock = CacheLock::take(cache)?;
+        // Looked at under the lock: another set-up may just have fetched it.
+        if !folder.exists() {
+            println!("  {name}: {what}, once for all clones");
+            lock.make_folder(name, fetch)?;
+        }
+    }
+    Ok(folder)
+}
+
 /// Removes a folder and all in it; nothing there is fine.
 pub fn remove_all(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {

@@ -12,6 +12,7 @@
 
 mod clients;
 mod cuda;
+mod data;
 mod demo;
 mod doctor;
 mod guest_tools;
@@ -77,6 +78,12 @@ enum Command {
     Record,
     /// Build every policy, post-processor and example into target/plugins, fetching what that needs
     Plugins,
+    /// Draw the questions that evaluations tell accuracy by into target/data/accuracy, fetching what draws them
+    ///
+    /// 20,000 of them, each about a picture, a clip or a sound of its own, or about none: some minutes and 150 MB. An interrupted
+    /// one is gone on with. `prove bench` does it by itself.
+    #[command(verbatim_doc_comment)]
+    Data,
     /// Set up, build the plug-ins and run the tests of the workspace
     ///
     /// With cargo-nextest installed it runs the tests and cargo the documentation's examples; without it cargo
@@ -119,6 +126,7 @@ fn main() -> ExitCode {
         Command::Demo { stay } => demo::command(&places, stay),
         Command::Record => record::command(&places),
         Command::Plugins => plugins::command(&places),
+        Command::Data => data::command(&places),
         Command::Test { args } => test::command(&places, &args),
         Command::Prove { name, args } => prove::command(&places, &name, &args),
         Command::Doctor => doctor::command(&places),

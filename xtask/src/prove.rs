@@ -4,6 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
+use crate::data;
 use crate::places::{Places, target_folder};
 use crate::plugins;
 use crate::reference;
@@ -19,6 +20,9 @@ pub fn command(places: &Places, name: &str, args: &[String]) -> Result<ExitCode>
     } else {
         Vec::new()
     };
+    if wants_data(name, args) {
+        data::ensure_there(places)?;
+    }
     println!();
     let program = if name == "plugins" {
         "msao-prove-plugins"
@@ -68,6 +72,14 @@ fn wants_reference(name: &str, args: &[String]) -> bool {
     name == "serving" && !help && (only.is_empty() || only.contains(&"speed"))
 }
 
+/// Only the proof's own grid is known to ask the questions that are drawn for it.
+fn wants_data(name: &str, args: &[String]) -> bool {
+    let other = |arg: &String| {
+        arg == "--help" || arg == "-h" || arg == "--spec" || arg.starts_with("--spec=")
+    };
+    name == "bench" && !args.iter().any(other)
+}
+
 /// `--device cuda`, `--device cuda:1` or `--device=cuda`.
 fn wants_cuda(args: &[String]) -> bool {
     let devices = args.windows(2).filter_map(|pair| match pair {
@@ -95,6 +107,20 @@ mod tests {
         assert!(!wants("serving", "--only soak"));
         assert!(!wants("serving", "--help"));
         assert!(!wants("engine", ""));
+    }
+
+    #[test]
+    fn questions_are_drawn_for_the_proofs_own_grid_alone() {
+        let wants = |name: &str, line: &str| {
+            let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            wants_data(name, &args)
+        };
+        assert!(wants("bench", ""));
+        assert!(wants("bench", "--fresh --out figures.json"));
+        assert!(!wants("bench", "--spec configs/bench/quick.toml"));
+        assert!(!wants("bench", "--spec=quick.toml"));
+        assert!(!wants("bench", "--help"));
+        assert!(!wants("nodes", ""));
     }
 
     #[test]

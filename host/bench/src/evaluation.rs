@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 use msao_evaluate::capacity::Capacity;
-use msao_evaluate::report::{Aim, Duel, Met, Outcome, Summary, report};
+use msao_evaluate::report::{Accurate, Aim, Duel, Met, Outcome, Summary, report};
 use msao_evaluate::simulated::{Beside, Compared};
 
 use crate::adaptive::interrupt::Interrupt;
@@ -231,8 +231,27 @@ fn rows(summary: &Summary) -> Vec<Row> {
         ));
     }
     rows.extend(summary.aims.iter().map(aim));
+    rows.extend(summary.accuracy.iter().map(accuracy));
     rows.extend(summary.duels.iter().map(cell));
     rows
+}
+
+/// It has no aim of its own: aims are about who is ranked.
+fn accuracy(found: &Accurate) -> Row {
+    let name = format!(
+        "{}, {}: accuracy of {} less the baseline's",
+        found.data, found.link, found.policy
+    );
+    let mut row = Row::told(name, f64::NAN, "");
+    row.value = found.verdict.map(|it| it.difference);
+    row.figure = match found.verdict {
+        Some(it) => format!(
+            "{:+.2} [{:+.2}, {:+.2}] points, {} items",
+            it.difference, it.lower, it.upper, it.items
+        ),
+        None => "not measured".to_owned(),
+    };
+    row.with_details(vec![found.standing.clone()])
 }
 
 fn aim(aim: &Aim) -> Row {
@@ -377,6 +396,13 @@ mod tests {
             name: "t".into(),
             turns_done: 8,
             turns: 8,
+            accuracy: vec![Accurate {
+                data: "demo".into(),
+                link: "slow".into(),
+                policy: "msao".into(),
+                standing: "ranked".into(),
+                verdict: None,
+            }],
             duels: vec![Duel {
                 block: Block {
                     data: "demo".into(),
@@ -411,8 +437,17 @@ mod tests {
         let rows = rows(&summary(Met::Met, Outcome::Won));
         assert_eq!(rows[1].figure, "50.1% lower");
         assert_eq!(rows[1].value, Some(50.1));
-        assert!(rows[2].figure.starts_with("won: 0.500"));
-        assert!(rows[2].name.contains("demo, slow, closed-1"));
+        assert_eq!(
+            rows[2].name,
+            "demo, slow: accuracy of msao less the baseline's"
+        );
+        assert_eq!(
+            (rows[2].figure.as_str(), rows[2].met),
+            ("not measured", true)
+        );
+        assert_eq!(rows[2].details, ["ranked"]);
+        assert!(rows[3].figure.starts_with("won: 0.500"));
+        assert!(rows[3].name.contains("demo, slow, closed-1"));
     }
 
     fn compared(errors: &[Option<f64>]) -> Compared {

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::capacity::{Capacity, CapacityArgs};
 use crate::compare::compare;
 use crate::manifest::write_whole;
-use crate::plan::Plan;
+use crate::plan::{Plan, Purpose, Turn};
 use crate::profiled::{ProfileArgs, Profiled};
 use crate::report::{self, Met, Outcome, Summary};
 use crate::rows::Results;
@@ -68,6 +68,8 @@ enum BenchCommand {
 /// The folder gets rows.csv (a line for each request), turns.csv (what is finished) and manifest.json (machine, versions, commit,
 /// digests, seeds). Ctrl-C ends it after the request under way; the same command goes on, as it does after a crash or a full disk.
 /// Only `repeats` and `accuracy.requests` may be raised meanwhile. A folder of another specification, machine or build is refused.
+///
+/// Where accuracy has `rounds`, it is looked after each of them which policies are decided, and only the others are asked further.
 ///
 ///   msao bench run configs/bench/quick.toml --out quick
 ///   msao bench run configs/bench/quick.toml --check        what would be asked
@@ -261,20 +263,7 @@ impl RunArgs {
         let spec = Spec::read(&self.spec)?;
         let base = self.spec.parent().unwrap_or(Path::new(""));
         if self.check {
-            let plan = Plan::new(&spec, base)?;
-            let requests: u64 = plan.turns().iter().map(|it| u64::from(it.requests())).sum();
-            let told = if quiet {
-                format!(
-                    "{}\n",
-                    json!({ "name": spec.name, "turns": plan.turns().len(), "requests": requests })
-                )
-            } else {
-                format!(
-                    "{}: {} turns, {requests} requests\n",
-                    spec.name,
-                    plan.turns().len()
-                )
-            };
+            let told = would_ask(&spec, &Plan::new(&spec, base)?, quiet);
             print(&told)?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -319,6 +308,34 @@ impl RunArgs {
             ExitCode::from(INTERRUPTED)
         })
     }
+}
+
+/// What a run asks: of accuracy in rounds at least the first, at most all of them.
+fn would_ask(spec: &Spec, plan: &Plan, json: bool) -> String {
+    let count = |is_one: &dyn Fn(&Turn) -> bool| {
+        let turns = plan.turns().iter().filter(|it| is_one(it));
+        turns.fold((0_u64, 0_u64), |(turns, requests), it| {
+            (turns + 1, requests + u64::from(it.requests()))
+        })
+    };
+    let (turns, requests) = count(&|it| it.round == 0);
+    let (most_turns, most_requests) = count(&|_| true);
+    let name = &spec.name;
+    if json {
+        let told = json!({
+            "name": name, "turns": turns, "requests": requests, "most-turns": most_turns, "most-requests": most_requests,
+        });
+        return format!("{told}\n");
+    }
+    if most_turns == turns {
+        return format!("{name}: {turns} turns, {requests} requests\n");
+    }
+    let apart = count(&|it| it.purpose == Purpose::Accuracy && it.round == 0);
+    format!(
+        "{name}: {turns} to {most_turns} turns, {requests} to {most_requests} requests; {} turns and {} requests of them are the first \
+         round about accuracy, and who it decides is asked no further\n",
+        apart.0, apart.1
+    )
 }
 
 impl ReportArgs {
@@ -545,8 +562,10 @@ fn line(progress: &Progress) -> String {
         None => "the time left is not known yet".to_owned(),
     };
     let turn = progress.turn;
+    // What comes behind a round is known when it is over.
+    let or_more = if progress.open { " or more" } else { "" };
     format!(
-        "turn {} of {} ({}, {}, {}, {}), {} of {} requests; {left}",
+        "turn {} of {}{or_more} ({}, {}, {}, {}), {} of {} requests; {left}",
         progress.turns_done + 1,
         progress.turns,
         turn.data.name,

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::manifest::Difference;
 use crate::plan::{Cell, Purpose};
-use crate::report::{column, number, score};
+use crate::report::{column, number};
 use crate::rows::{Results, Row};
 use crate::stats::{Interval, Scores, Verdict, qualify, ratio_of_unpaired};
 
@@ -169,12 +169,12 @@ pub fn compare(
 
 /// By data, link and policy; of turns about accuracy alone, or else of the timed ones.
 fn scores(before: &Results, now: &Results) -> Vec<Scored> {
-    // The first row of an item counts: a later repeat may have asked it again.
-    type Items<'a> = BTreeMap<(String, String, String), BTreeMap<u32, (&'a str, f64)>>;
+    // The first row of an item counts: a later repeat may have asked it again. Of other data sets the same place is another item.
+    type Items<'a> = BTreeMap<(String, String, String), BTreeMap<(u32, &'a str), (&'a str, f64)>>;
     fn items(results: &Results, purpose: Purpose) -> Items<'_> {
         let mut all = Items::new();
         for row in results.rows.iter().filter(|row| row.key.purpose == purpose) {
-            if let Some(score) = score(row) {
+            if let Some(score) = row.score() {
                 let key = (
                     row.key.data.clone(),
                     row.key.link.clone(),
@@ -183,7 +183,7 @@ fn scores(before: &Results, now: &Results) -> Vec<Scored> {
                 let item = (row.measured.group.as_str(), score);
                 all.entry(key)
                     .or_default()
-                    .entry(row.key.index)
+                    .entry((row.key.index, row.measured.item.as_str()))
                     .or_insert(item);
             }
         }

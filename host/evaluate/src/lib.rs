@@ -25,6 +25,7 @@ pub mod plan;
 pub mod profiled;
 mod random;
 pub mod report;
+pub mod rounds;
 pub mod rows;
 pub mod run;
 pub mod simulated;

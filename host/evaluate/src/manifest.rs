@@ -394,7 +394,11 @@ mod tests {
     fn what_differs_is_named() {
         let before = manifest();
         type Change = fn(&mut Manifest);
-        let changes: [(Change, &str); 5] = [
+        let changes: [(Change, &str); 6] = [
+            (
+                |it| it.spec.accuracy.as_mut().unwrap().rounds = vec![100],
+                "spec.accuracy.rounds was a list of 0, is a list of 1",
+            ),
             (
                 |it| it.machine.kernel = "other".to_owned(),
                 "machine.kernel was ",

@@ -3,7 +3,8 @@
 //! A *cell* is (data set, link, arrivals, policy). In each repeat each cell has one *turn*. The turns of one *block* (data set,
 //! link, arrivals) follow each other directly, ask the same items at the same moments with the same seeds, and are in another
 //! order in each repeat: over as many repeats as there are policies each policy is once in each place. So what drifts hits all
-//! alike, and differences between policies are paired. Turns that are about accuracy alone come behind the timed ones.
+//! alike, and differences between policies are paired. Turns that are about accuracy alone come behind the timed ones. Where they
+//! come in rounds, the plan has all that may be wanted; which of them are, the rows of the rounds before tell ([`crate::rounds`]).
 //!
 //! A turn's id is a digest of all that it is. It does not depend on what else a specification has, so that finished turns are
 //! known again when a run is gone on with.
@@ -76,6 +77,9 @@ pub struct Turn {
     pub place: usize,
     /// From 0; of accuracy turns the chunk.
     pub repeat: u32,
+    /// Of accuracy turns, from 0. It follows from all else.
+    #[serde(skip)]
+    pub round: u32,
     /// What it is for.
     pub purpose: Purpose,
     /// The models.
@@ -181,7 +185,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// In the order of work.
+    /// In the order of work. Of accuracy all that may be wanted: a round begins when the turns before it are finished.
     pub fn turns(&self) -> &[Turn] {
         &self.turns
     }
@@ -195,6 +199,7 @@ impl Plan {
                         let block = Block {
                             spec,
                             repeat,
+                            round: 0,
                             purpose: Purpose::Timed,
                             data,
                             link,
@@ -220,23 +225,33 @@ impl Plan {
             name: format!("accuracy-{}", accuracy.concurrency),
             concurrency: accuracy.concurrency,
         };
-        for chunk in 0..accuracy.requests.div_ceil(accuracy.chunk.max(1)) {
+        let links = spec.accuracy_links();
+        for chunk in 0..accuracy.most().div_ceil(accuracy.chunk.max(1)) {
             let first = chunk * accuracy.chunk;
+            // Pooled links take turns.
+            let over = match accuracy.pooled {
+                true => {
+                    let place = chunk as usize % links.len().max(1);
+                    links.get(place..=place).unwrap_or(&[])
+                }
+                false => links.as_slice(),
+            };
             for data in &spec.data {
+                let data = spec.accuracy_data(data);
+                // Behind the last look nobody would look again.
+                let last = (accuracy.looks(data.n).last()).copied().unwrap_or(data.n);
                 // A chunk is never a part of one: a later run with more requests would ask some twice.
-                let whole = data.n.saturating_sub(first).min(accuracy.chunk);
+                let whole = last.saturating_sub(first).min(accuracy.chunk);
                 if whole == 0 {
                     continue;
                 }
-                for link in &spec.links {
-                    if !accuracy.links.is_empty() && !accuracy.links.contains(&link.name) {
-                        continue;
-                    }
+                for &link in over {
                     let block = Block {
                         spec,
                         repeat: chunk,
+                        round: accuracy.round_of(first),
                         purpose: Purpose::Accuracy,
-                        data,
+                        data: &data,
                         link,
                         arrival: &arrival,
                         first,
@@ -265,6 +280,10 @@ impl Plan {
         Random::new(seed_of(self.seed, &names)).shuffle(&mut policies);
         let turned = block.repeat as usize % policies.len().max(1);
         policies.rotate_left(turned);
+        if let Some(accuracy) = block.spec.accuracy.as_ref().filter(|_| block.round > 0) {
+            let baseline = &block.spec.baseline;
+            policies.retain(|it| it.name == *baseline || accuracy.grows(&it.name));
+        }
         let repeat = block.repeat.to_string();
         let [data, link, arrival, purpose] = names;
         let seed = seed_of(self.seed, &[data, link, arrival, purpose, &repeat]);
@@ -273,6 +292,7 @@ impl Plan {
                 id: String::new(),
                 place: 0,
                 repeat: block.repeat,
+                round: block.round,
                 purpose: block.purpose,
                 pair: block.spec.pair.clone(),
                 decoding: block.spec.decoding.clone(),
@@ -354,6 +374,7 @@ impl Plan {
 struct Block<'a> {
     spec: &'a Spec,
     repeat: u32,
+    round: u32,
     purpose: Purpose,
     data: &'a Data,
     link: &'a Link,

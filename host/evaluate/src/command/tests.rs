@@ -227,6 +227,31 @@ fn the_whole_way() {
 }
 
 #[test]
+fn what_would_be_asked_is_told_with_what_may_follow() {
+    let would = |text: &str, json: bool| {
+        let spec = Spec::parse(text).unwrap();
+        would_ask(&spec, &Plan::new(&spec, Path::new("")).unwrap(), json)
+    };
+    assert_eq!(would(SPEC, false), "simulated: 88 turns, 896 requests\n");
+    let rounds = SPEC.replace(
+        "{ requests = 40, chunk = 20 }",
+        "{ rounds = [20, 40], chunk = 20 }",
+    );
+    let told = would(&rounds, false);
+    let wanted = "simulated: 80 to 88 turns, 736 to 896 requests; 8 turns and 160 requests of them are the first round";
+    assert!(told.starts_with(wanted), "{told}");
+    let told: serde_json::Value = serde_json::from_str(&would(&rounds, true)).unwrap();
+    assert_eq!(
+        (&told["turns"], &told["most-turns"]),
+        (&json!(80), &json!(88))
+    );
+    assert_eq!(
+        (&told["requests"], &told["most-requests"]),
+        (&json!(736), &json!(896))
+    );
+}
+
+#[test]
 fn what_goes_wrong_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let none = folder.path().join("none").display().to_string();

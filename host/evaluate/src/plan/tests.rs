@@ -121,6 +121,81 @@ fn accuracy_comes_last_and_grows_by_whole_chunks() {
     );
 }
 
+/// The same with accuracy as it is told.
+fn with_accuracy(accuracy: &str) -> Spec {
+    let mut spec = spec(1, Some(1));
+    let text = format!("{accuracy}\nmargin-points = 0.4\n");
+    spec.accuracy = Some(toml::from_str(&text).unwrap());
+    spec
+}
+
+fn about_accuracy(plan: &Plan) -> Vec<&Turn> {
+    let turns = plan.turns().iter();
+    turns.filter(|it| it.purpose == Purpose::Accuracy).collect()
+}
+
+#[test]
+fn later_rounds_have_only_who_may_go_on() {
+    let spec =
+        with_accuracy("rounds = [20, 40]\nchunk = 10\nlinks = [\"slow\"]\ngrow = [\"msao\"]");
+    let plan = plan(&spec);
+    let turns = about_accuracy(&plan);
+    // Of 50 items 40 are asked, of 30 the 20 of the first look: behind it nobody would look.
+    let of = |data: &str, round: u32| -> Vec<&Turn> {
+        let one = |it: &&&Turn| it.data.name == data && it.round == round;
+        turns.iter().filter(one).copied().collect()
+    };
+    assert_eq!(of("demo-mixed", 0).len(), 2 * 3);
+    assert_eq!(of("demo-long", 0).len(), 2 * 3);
+    assert_eq!(of("demo-long", 1).len(), 0);
+    let second = of("demo-mixed", 1);
+    assert_eq!(second.len(), 2 * 2);
+    assert!(second.iter().all(|it| it.policy.name != "edge-only"));
+    // Rounds follow each other.
+    assert!(turns.is_sorted_by_key(|it| it.round));
+    // That there are rounds changes no turn's id.
+    let at_once = with_accuracy("requests = 40\nchunk = 10\nlinks = [\"slow\"]");
+    let at_once = Plan::new(&at_once, Path::new("")).unwrap();
+    let ids: HashSet<&str> = at_once.turns().iter().map(|it| &*it.id).collect();
+    assert!(turns.iter().all(|it| ids.contains(&*it.id)));
+}
+
+#[test]
+fn pooled_links_take_turns() {
+    let spec = with_accuracy("rounds = [20, 40]\nchunk = 10\npooled = true");
+    let plan = plan(&spec);
+    let mut asked = HashSet::new();
+    for turn in about_accuracy(&plan) {
+        let link = ["fast", "slow"][turn.repeat as usize % 2];
+        assert_eq!(turn.link.name, link);
+        if turn.data.name == "demo-mixed" && turn.policy.name == "msao" {
+            asked.extend(plan.items(turn).iter().map(|it| it.index));
+        }
+    }
+    // Each item over one link.
+    assert_eq!(asked.len(), 40);
+}
+
+#[test]
+fn accuracy_may_be_asked_of_other_files_by_the_same_name() {
+    let spec = with_accuracy(
+        "requests = 70\nchunk = 20\ndata = [{ instead-of = \"demo-long\", folder = \"more\", n = 60 }]",
+    );
+    let plan = plan(&spec);
+    let mut indices = BTreeSet::new();
+    for turn in plan.turns().iter().filter(|it| it.data.name == "demo-long") {
+        match turn.purpose {
+            Purpose::Timed => assert_eq!((turn.data.n, &turn.data.folder), (30, &None)),
+            Purpose::Accuracy => {
+                assert_eq!(turn.data.folder.as_deref(), Some(Path::new("more")));
+                assert_eq!(turn.data.workload, "long");
+                indices.extend(plan.items(turn).iter().map(|it| it.index));
+            }
+        }
+    }
+    assert_eq!(indices, (0..60).collect());
+}
+
 #[test]
 fn ids_are_of_what_a_turn_is() {
     let one = plan(&spec(1, None));

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::figures::{Figures, Repeats, column};
 use crate::plan::{Cell, Plan, Purpose};
+use crate::rounds::{self, Wanted};
 use crate::rows::{Results, Row};
-use crate::spec::{Arrival, Policy, Spec};
+use crate::spec::{Arrival, Link, Policy, Spec};
 use crate::stats::{
-    Decided, Goodput, Interval, Rung, Scores, Verdict, goodput, qualify, quantile, ratio_of_means,
+    Decided, Goodput, Interval, Rung, Verdict, goodput, mean, qualify, quantile, ratio_of_means,
 };
 
 /// What policies are compared within.
@@ -88,6 +89,22 @@ impl Goals {
     }
 }
 
+/// How accurate a policy is beside the baseline.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Accurate {
+    /// Of the data set.
+    pub data: String,
+    /// Of the link; of all whose items are judged together.
+    pub link: String,
+    /// Of the policy.
+    pub policy: String,
+    /// In words: ranked, or why not.
+    pub standing: String,
+    /// None: there are no scores.
+    pub verdict: Option<Verdict>,
+}
+
 /// Results, sorted into cells.
 pub struct Analysis<'a> {
     results: &'a Results,
@@ -137,7 +154,7 @@ impl<'a> Analysis<'a> {
         self.results
     }
 
-    /// Turns of the specification; what is finished, if it cannot be told.
+    /// Turns that are wanted of the specification, by the rows that are there; what is finished, if it cannot be told.
     pub fn turns(&self) -> usize {
         // Recordings may be elsewhere now: only their number matters here.
         let mut spec = self.spec().clone();
@@ -148,7 +165,10 @@ impl<'a> Analysis<'a> {
             };
         }
         let plan = Plan::new(&spec, std::path::Path::new(""));
-        plan.map_or(self.results.finished.len(), |plan| plan.turns().len())
+        let wanted = Wanted::of(&spec, &self.results.rows);
+        plan.map_or(self.results.finished.len(), |plan| {
+            plan.turns().iter().filter(|it| wanted.wants(it)).count()
+        })
     }
 
     /// Blocks in the order of the specification.
@@ -270,13 +290,16 @@ impl<'a> Analysis<'a> {
         others.filter(|it| it.ablation.is_none())
     }
 
-    /// The rows that tell the accuracy of a policy: those that are about it alone, or else the timed ones.
+    /// The rows that tell the accuracy of a policy: those that are about it alone, over any link where links are pooled, or else the
+    /// timed ones.
     pub(super) fn scored(&self, data: &str, link: &str, policy: &str) -> Vec<&'a Row> {
+        let pooled = self.spec().is_pooled();
         let of = |purpose: Purpose| -> Vec<&'a Row> {
+            let any_link = pooled && purpose == Purpose::Accuracy;
             let cells = self.cells.iter().filter(|(cell, _)| {
                 cell.purpose == purpose
                     && cell.data == data
-                    && cell.link == link
+                    && (any_link || cell.link == link)
                     && cell.policy == policy
             });
             cells
@@ -291,6 +314,63 @@ impl<'a> Analysis<'a> {
         }
     }
 
+    /// The links that have verdicts on accuracy of their own: what tables call them, and one whose verdict it is. Where they are
+    /// pooled, it is one verdict.
+    pub(super) fn judged_over(&self) -> Vec<(String, &'a str)> {
+        let spec = self.spec();
+        let names = |links: Vec<&'a Link>| -> Vec<&'a str> {
+            links.into_iter().map(|it| it.name.as_str()).collect()
+        };
+        if !spec.is_pooled() {
+            let all = names(spec.links.iter().collect());
+            return all.into_iter().map(|it| (it.to_owned(), it)).collect();
+        }
+        let asked = names(spec.accuracy_links());
+        let first = asked.first().copied();
+        first
+            .map(|first| (asked.join(" and "), first))
+            .into_iter()
+            .collect()
+    }
+
+    /// Which policies are as accurate as the baseline. Empty on twins.
+    pub fn accurate(&self) -> Vec<Accurate> {
+        let spec = self.spec();
+        let mut all = Vec::new();
+        if spec.pair.is_twin() {
+            return all;
+        }
+        for data in &spec.data {
+            for (links, link) in self.judged_over() {
+                for policy in spec.policies.iter().filter(|it| it.name != spec.baseline) {
+                    all.push(Accurate {
+                        data: data.name.clone(),
+                        link: links.clone(),
+                        policy: policy.name.clone(),
+                        standing: self.qualified(&data.name, link, policy).told(),
+                        verdict: self.verdict(&data.name, link, &policy.name).copied(),
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    /// The accuracy of a policy, 0 to 1; beside others that were asked more or less it is the baseline's plus the difference over
+    /// what both were asked.
+    pub(super) fn accuracy(&self, data: &str, link: &str, policy: &str) -> Option<f64> {
+        let baseline = self.scored(data, link, &self.spec().baseline);
+        let own = self.scored(data, link, policy);
+        let of = |rows: &[&Row]| {
+            let known = rows.iter().any(|it| it.measured.score.is_some());
+            let scores = rows.iter().filter(|_| known).filter_map(|it| it.score());
+            mean(&scores.collect::<Vec<f64>>())
+        };
+        let beside = of(&baseline).zip(difference(&own, &baseline));
+        let beside = beside.map(|(all, (difference, _))| all + difference);
+        beside.or_else(|| of(&own))
+    }
+
     fn judge(&self, data: &str, link: &str, policy: &str) -> Option<Verdict> {
         let spec = self.spec();
         if spec.pair.is_twin() || policy == spec.baseline {
@@ -300,30 +380,17 @@ impl<'a> Analysis<'a> {
             self.scored(data, link, policy),
             self.scored(data, link, &spec.baseline),
         );
-        let key = |row: &Row| {
-            (
-                row.key.purpose,
-                row.key.arrival.clone(),
-                row.key.repeat,
-                row.key.index,
-            )
-        };
-        let other: BTreeMap<_, &Row> = other.into_iter().map(|row| (key(row), row)).collect();
-        let named: Vec<(String, f64, f64)> = (one.into_iter())
-            .filter_map(|row| {
-                let other = other.get(&key(row))?;
-                Some((group(row), score(row)?, score(other)?))
-            })
-            .collect();
-        let pairs = named
-            .iter()
-            .map(|(group, one, other)| (group.as_str(), *one, *other));
-        qualify(
-            &Scores {
-                pairs: pairs.collect(),
-            },
-            spec.margin_points(),
-        )
+        let both = rounds::both(&one, &other);
+        let apart = one
+            .first()
+            .is_some_and(|it| it.key.purpose == Purpose::Accuracy);
+        let accuracy = spec.accuracy.as_ref();
+        let in_rounds = accuracy.filter(|it| apart && !it.rounds.is_empty());
+        let of = spec.data.iter().find(|it| it.name == data);
+        match in_rounds.zip(of) {
+            Some((accuracy, data)) => rounds::judge(spec, accuracy, data, &both).verdict,
+            None => qualify(&rounds::scores(&both), spec.margin_points()),
+        }
     }
 
     /// Within how many ms answers are in time, each kind by its own median. None: the unloaded baseline was not measured.
@@ -401,6 +468,19 @@ impl<'a> Analysis<'a> {
     }
 }
 
+/// By how much one policy scored better than another, over what both were asked, in 0 to 1, and over how many items. None: nothing.
+pub(super) fn difference(one: &[&Row], other: &[&Row]) -> Option<(f64, usize)> {
+    // Of answers that nobody scored only those that did not come are known.
+    let known = |rows: &[&Row]| rows.iter().any(|it| it.measured.score.is_some());
+    if !known(one) || !known(other) {
+        return None;
+    }
+    let both = rounds::both(one, other);
+    let pairs = rounds::scores(&both).pairs;
+    let differences: Vec<f64> = pairs.iter().map(|(_, one, other)| one - other).collect();
+    Some((mean(&differences)?, differences.len()))
+}
+
 /// A timed cell.
 pub(super) fn timed(block: &Block, policy: &str) -> Cell {
     Cell {
@@ -409,23 +489,5 @@ pub(super) fn timed(block: &Block, policy: &str) -> Cell {
         link: block.link.clone(),
         arrival: block.arrival.clone(),
         policy: policy.to_owned(),
-    }
-}
-
-/// What a row's score depends on: its group, or else its item, which several repeats may have asked.
-fn group(row: &Row) -> String {
-    if row.measured.group.is_empty() {
-        format!("#{}", row.key.index)
-    } else {
-        row.measured.group.clone()
-    }
-}
-
-/// An answer that did not come is a wrong one.
-pub(crate) fn score(row: &Row) -> Option<f64> {
-    if row.measured.is_answered() {
-        row.measured.score
-    } else {
-        Some(0.0)
     }
 }

@@ -16,8 +16,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use self::aims::{Aim, Met};
-pub(crate) use self::analysis::score;
-pub use self::analysis::{Analysis, Block, Goals, Standing};
+pub use self::analysis::{Accurate, Analysis, Block, Goals, Standing};
 pub(crate) use self::doc::number;
 pub use self::duel::{Duel, Outcome};
 pub(crate) use self::figures::column;
@@ -43,8 +42,10 @@ pub struct Summary {
     pub name: String,
     /// Turns that are finished.
     pub turns_done: usize,
-    /// Turns of the specification.
+    /// Turns that are wanted of the specification, by what is known.
     pub turns: usize,
+    /// Which policies are as accurate as the baseline, and how sure that is. Empty on twins.
+    pub accuracy: Vec<Accurate>,
     /// The subject against the best ranked baseline, block by block.
     pub duels: Vec<Duel>,
     /// What was to be reached.
@@ -72,6 +73,7 @@ pub fn of(results: &Results) -> Report {
             name: results.manifest.spec.name.clone(),
             turns_done: results.finished.len(),
             turns: analysis.turns(),
+            accuracy: analysis.accurate(),
             duels,
             aims,
         },

@@ -1,6 +1,6 @@
 use super::*;
 use crate::rows::Class;
-use crate::run::tests::{Simulated, go, spec};
+use crate::run::tests::{Simulated, go, in_rounds, some_wrong, spec};
 use crate::spec::{Pair, Spec};
 
 fn results(spec: &Spec, asker: &mut Simulated) -> Results {
@@ -201,6 +201,99 @@ fn who_is_not_as_accurate_is_not_ranked() {
         "{duel:?}"
     );
     assert_eq!(few.summary.aims[0].met, Met::NotMeasured);
+}
+
+#[test]
+fn what_rounds_decided_is_told_with_the_looks() {
+    let mut asker = Simulated {
+        scores: some_wrong,
+        ..Simulated::default()
+    };
+    let mut results = results(&in_rounds(), &mut asker);
+    let found = of(&results);
+    assert_eq!((found.summary.turns_done, found.summary.turns), (36, 36));
+    let accurate = |found: &Report, policy: &str| {
+        let all = found.summary.accuracy.iter();
+        let mut of = all.filter(|it| it.link == "200" && it.policy == policy);
+        of.next().unwrap().verdict.unwrap()
+    };
+    for (policy, items, decided) in [
+        ("msao", 400, None),
+        ("edge-only", 200, Some(crate::stats::Decided::Worse)),
+        ("no-mas", 200, Some(crate::stats::Decided::Qualified)),
+    ] {
+        let verdict = accurate(&found, policy);
+        assert_eq!((verdict.items, verdict.level), (items, 0.975), "{policy}");
+        assert!(decided.is_none_or(|it| it == verdict.decided), "{policy}");
+        assert_eq!(verdict.is_decided(), decided.is_some(), "{policy}");
+    }
+    for part in [
+        "After 200 and 400 items it was looked",
+        "The 2 looks were fixed",
+        "bounds of 97.50%",
+        "everybody undecided was asked",
+        "| 200 | no-mas | 200 | apart |",
+        "| 200 (not ranked) | msao | 400 | apart |",
+    ] {
+        assert!(found.markdown.contains(part), "{part}");
+    }
+    // Differences are over what both were asked, however many more one was: an ablation of the subject, which loses 4%.
+    let ablation = "| without MAS | demo-mixed | 200 | closed-1 |";
+    let line = found.markdown.lines().find(|it| it.starts_with(ablation));
+    assert!(line.unwrap().contains("| +5.00 |"), "{line:?}");
+    // A part of the first round decides nobody.
+    results
+        .rows
+        .retain(|row| row.key.purpose == crate::plan::Purpose::Timed || row.key.repeat == 0);
+    let part = of(&results);
+    assert!(!accurate(&part, "no-mas").is_decided());
+    assert_eq!(part.summary.turns, 32);
+}
+
+#[test]
+fn pooled_links_have_one_verdict_for_all() {
+    let mut spec = in_rounds();
+    let accuracy = spec.accuracy.as_mut().unwrap();
+    accuracy.links.clear();
+    accuracy.pooled = true;
+    let mut asker = Simulated {
+        // Over the slow link one of eight is wrong.
+        scores: |turn, item| {
+            let wrong = turn.link.name == "5" && turn.policy.name == "msao";
+            f64::from(u8::from(!(wrong && item.index.is_multiple_of(8))))
+        },
+        ..Simulated::default()
+    };
+    let results = results(&spec, &mut asker);
+    let found = of(&results);
+    let analysis = Analysis::of(&results);
+    let [fast, slow] =
+        ["200", "5"].map(|link| *analysis.verdict("demo-mixed", link, "msao").unwrap());
+    assert_eq!(fast, slow);
+    // Half of one of eight.
+    assert!((fast.difference + 6.25).abs() < 2.5, "{fast:?}");
+    let told: Vec<&str> = found
+        .summary
+        .accuracy
+        .iter()
+        .map(|it| it.link.as_str())
+        .collect();
+    assert_eq!(told, ["200 and 5"; 3]);
+    let rows: Vec<&str> = found
+        .markdown
+        .lines()
+        .skip_while(|it| !it.contains("Found over each link alone"))
+        .filter(|it| it.contains("| msao |"))
+        .take(2)
+        .collect();
+    assert!(
+        rows[0].starts_with("| 200 | msao |") && rows[0].ends_with("| +0.00 |"),
+        "{rows:?}"
+    );
+    assert!(
+        rows[1].starts_with("| 5 | msao |") && rows[1].contains("| -1"),
+        "{rows:?}"
+    );
 }
 
 #[test]

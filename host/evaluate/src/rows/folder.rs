@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::field::{self, Field};
-use super::results::{check_size, marks};
+use super::results::{Results, check_size, marks};
 use super::{Row, columns};
 use crate::csv;
 use crate::manifest::ManifestError;
@@ -250,6 +250,14 @@ impl Folder {
     /// Turns with an end mark.
     pub fn finished(&self) -> usize {
         self.finished.len()
+    }
+
+    /// What counts of it so far.
+    ///
+    /// # Errors
+    /// [`FolderError`]: it is not as it was left.
+    pub fn results(&self) -> Result<Results, FolderError> {
+        Results::read(self.rows.path.parent().unwrap_or(Path::new("")))
     }
 
     /// Adds a row of the turn that is under way.

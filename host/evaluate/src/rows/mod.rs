@@ -7,6 +7,8 @@ mod field;
 mod folder;
 mod results;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use self::field::Field;
@@ -266,6 +268,23 @@ impl Measured {
 }
 
 impl Row {
+    /// How right it is, 0 to 1: an answer that did not come is a wrong one. None: nobody scored it.
+    pub fn score(&self) -> Option<f64> {
+        if self.measured.is_answered() {
+            self.measured.score
+        } else {
+            Some(0.0)
+        }
+    }
+
+    /// What its score depends on: its group, or else its item, which several repeats may have asked.
+    pub fn group(&self) -> Cow<'_, str> {
+        match self.measured.group.as_str() {
+            "" => Cow::Owned(format!("#{}", self.key.index)),
+            group => Cow::Borrowed(group),
+        }
+    }
+
     /// The header, with its line end.
     pub(crate) fn header() -> String {
         let mut text = String::new();

@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::energy::{Energy, POWERCAP};
 use crate::manifest::{Facts, Machine, Manifest, Run};
 use crate::plan::{ItemRef, Plan, Purpose, Turn};
+use crate::rounds::Wanted;
 use crate::rows::{Folder, FolderError, Key, Measured, Row};
 use crate::spec::Spec;
 
@@ -78,26 +79,28 @@ pub enum Stop {
 pub struct Progress<'a> {
     /// Finished, those of earlier runs too.
     pub turns_done: usize,
-    /// Of the plan.
+    /// That are wanted, by what is known.
     pub turns: usize,
+    /// More may be wanted: accuracy is asked in rounds.
+    pub open: bool,
     /// Requests of the turn under way that were asked.
     pub asked: u32,
     /// Requests of the turn under way.
     pub requests: u32,
     /// The turn under way.
     pub turn: &'a Turn,
-    /// For all that is left, in s, if it goes on as it did. None before anything is known.
+    /// For all that is left of what is wanted, in s, if it goes on as it did. None before anything is known.
     pub left_s: Option<f64>,
 }
 
 /// What became of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// All turns are finished.
+    /// All turns that are wanted are finished.
     pub finished: bool,
     /// Turns that are, those of earlier runs too.
     pub turns_done: usize,
-    /// Of the plan.
+    /// Turns that are wanted.
     pub turns: usize,
 }
 
@@ -246,6 +249,7 @@ pub fn run(
     });
     manifest.write(folder)?;
     Loop {
+        spec: spec.clone(),
         plan,
         store,
         run: id,
@@ -292,6 +296,7 @@ fn unix_ms() -> u64 {
 }
 
 struct Loop {
+    spec: Spec,
     plan: Plan,
     store: Folder,
     run: String,
@@ -308,24 +313,31 @@ impl Loop {
         progress: &mut dyn FnMut(&Progress),
         interrupt: &AtomicBool,
     ) -> anyhow::Result<Outcome> {
-        let todo: Vec<Turn> = (self.plan.turns().iter())
-            .filter(|turn| !self.store.is_finished(&turn.id))
-            .cloned()
-            .collect();
-        let turns = self.plan.turns().len();
-        let mut turns_done = turns - todo.len();
-        for (number, turn) in todo.iter().enumerate() {
+        let all = self.plan.turns().to_vec();
+        let mut wanted = self.wanted()?;
+        let mut round = 0;
+        for (number, turn) in all.iter().enumerate() {
+            if turn.round > round {
+                // All that was wanted of the rounds before is finished.
+                round = turn.round;
+                wanted = self.wanted()?;
+            }
+            if self.store.is_finished(&turn.id) || !wanted.wants(turn) {
+                continue;
+            }
             if interrupt.load(Ordering::SeqCst) {
                 break;
             }
-            let left = todo.get(number..).unwrap_or(&[]);
-            let before_s = self.left_s(left);
+            let left = all.get(number..).unwrap_or(&[]).iter();
+            let before_s = self.left_s(left.filter(|it| self.is_left(&wanted, it)));
+            let (turns_done, turns) = self.counts(&wanted);
             let began = Instant::now();
             let tell = &mut |asked: u32| {
                 let gone = began.elapsed().as_secs_f64();
                 progress(&Progress {
                     turns_done,
                     turns,
+                    open: wanted.is_open(),
                     asked,
                     requests: turn.requests(),
                     turn,
@@ -337,12 +349,34 @@ impl Loop {
                 break;
             }
             self.took(turn, began.elapsed());
-            turns_done += 1;
         }
+        let (turns_done, turns) = self.counts(&wanted);
         Ok(Outcome {
             finished: turns_done == turns,
             turns_done,
             turns,
+        })
+    }
+
+    /// Which turns are wanted, by the rows that are there.
+    fn wanted(&self) -> anyhow::Result<Wanted> {
+        let accuracy = self.spec.accuracy.as_ref();
+        if accuracy.is_none_or(|it| it.rounds.is_empty()) {
+            return Ok(Wanted::default());
+        }
+        Ok(Wanted::of(&self.spec, &self.store.results()?.rows))
+    }
+
+    fn is_left(&self, wanted: &Wanted, turn: &Turn) -> bool {
+        wanted.wants(turn) && !self.store.is_finished(&turn.id)
+    }
+
+    /// Turns that are finished, and turns that are wanted.
+    fn counts(&self, wanted: &Wanted) -> (usize, usize) {
+        let turns = self.plan.turns().iter().filter(|it| wanted.wants(it));
+        turns.fold((0, 0), |(done, all), turn| {
+            let is_done = self.store.is_finished(&turn.id);
+            (done + usize::from(is_done), all + 1)
         })
     }
 
@@ -432,7 +466,7 @@ impl Loop {
     }
 
     /// Turns with the same data and arrivals take the same time; those of which none was seen, the mean of all.
-    fn left_s(&self, left: &[Turn]) -> Option<f64> {
+    fn left_s<'a>(&self, left: impl Iterator<Item = &'a Turn>) -> Option<f64> {
         let (seconds, turns) =
             (self.spent.values()).fold((0.0, 0), |all, it| (all.0 + it.0, all.1 + it.1));
         if turns == 0 {
@@ -444,7 +478,7 @@ impl Loop {
             Some((seconds, turns)) => seconds / f64::from(*turns),
             None => mean,
         };
-        Some(left.iter().map(of).sum())
+        Some(left.map(of).sum())
     }
 }
 

@@ -125,6 +125,26 @@ pub(crate) fn spec() -> Spec {
     Spec::parse(SPEC).unwrap()
 }
 
+/// Accuracy in two rounds, over one link; 24 timed turns, and 8 turns of each round at most.
+pub(crate) fn in_rounds() -> Spec {
+    let rounds = "{ rounds = [200, 400], chunk = 100, margin-points = 5.0, links = [\"200\"] }";
+    let text = SPEC
+        .replace("repeats = 3", "repeats = 1")
+        .replace("{ requests = 40, chunk = 20 }", rounds)
+        .replace("n = 40 }", "n = 400 }");
+    Spec::parse(&text).unwrap()
+}
+
+/// 4% of the subject's answers are wrong, which 400 items do not decide, and 25% of the edge's, which 200 do.
+pub(crate) fn some_wrong(turn: &Turn, item: &ItemRef) -> f64 {
+    let wrong = match turn.policy.name.as_str() {
+        "msao" => item.index.is_multiple_of(25),
+        "edge-only" => item.index.is_multiple_of(4),
+        _ => false,
+    };
+    f64::from(u8::from(!wrong))
+}
+
 pub(crate) fn go(spec: &Spec, asker: &mut Simulated, folder: &Path) -> anyhow::Result<Outcome> {
     run(
         spec,
@@ -183,6 +203,82 @@ fn everything_is_asked_once_and_told() {
     assert_eq!(again.asked, 0);
     let runs = Results::read(folder.path()).unwrap().manifest.runs;
     assert_eq!(runs.len(), 2);
+}
+
+#[test]
+fn who_is_decided_is_asked_no_further() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut asker = Simulated {
+        scores: some_wrong,
+        ..Simulated::default()
+    };
+    let mut told = BTreeSet::new();
+    let mut progress = |it: &Progress| {
+        told.insert((it.turn.purpose, it.turn.round, it.turns, it.open));
+    };
+    let outcome = run(
+        &in_rounds(),
+        Path::new(""),
+        &mut asker,
+        folder.path(),
+        &mut progress,
+        &AtomicBool::new(false),
+    );
+    // Four turns of the second round are left out: two policies are decided.
+    let wanted = Outcome {
+        finished: true,
+        turns_done: 36,
+        turns: 36,
+    };
+    assert_eq!(outcome.unwrap(), wanted);
+    assert_eq!(
+        told,
+        BTreeSet::from([
+            (Purpose::Timed, 0, 32, true),
+            (Purpose::Accuracy, 0, 32, true),
+            (Purpose::Accuracy, 1, 36, false),
+        ])
+    );
+    let rows = Results::read(folder.path()).unwrap().rows;
+    let asked = |policy: &str| {
+        let one = |it: &&Row| it.key.purpose == Purpose::Accuracy && it.key.policy == policy;
+        rows.iter().filter(one).count()
+    };
+    let policies = ["cloud-only", "msao", "edge-only", "no-mas"];
+    assert_eq!(policies.map(asked), [400, 400, 200, 200]);
+    // Nothing is left to do.
+    let mut again = Simulated {
+        scores: some_wrong,
+        ..Simulated::default()
+    };
+    assert_eq!(go(&in_rounds(), &mut again, folder.path()).unwrap(), wanted);
+    assert_eq!(again.asked, 0);
+    // Where nobody differs, the first round decides everybody.
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = go(&in_rounds(), &mut Simulated::default(), folder.path());
+    assert_eq!(outcome.unwrap().turns, 32);
+}
+
+#[test]
+fn rounds_that_were_interrupted_go_on_as_they_would_have() {
+    let asker = |fails_after| Simulated {
+        scores: some_wrong,
+        fails_after,
+        ..Simulated::default()
+    };
+    let whole = tempfile::tempdir().unwrap();
+    go(&in_rounds(), &mut asker(None), whole.path()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut runs, mut finished) = (0, false);
+    while !finished {
+        // Each ends somewhere else: within a turn, between two, at a round's end.
+        let mut asker = asker(Some(150 + 50 * (runs % 4)));
+        finished = go(&in_rounds(), &mut asker, folder.path()).is_ok();
+        runs += 1;
+        assert!(runs < 100);
+    }
+    assert!(runs > 5, "{runs}");
+    assert_eq!(said(folder.path()), said(whole.path()));
 }
 
 #[test]
@@ -370,6 +466,7 @@ fn a_full_disk_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let spec = spec();
     let open = || Loop {
+        spec: spec.clone(),
         plan: Plan::new(&spec, Path::new("")).unwrap(),
         store: Folder::open(folder.path()).unwrap(),
         run: "r1".to_owned(),
@@ -449,6 +546,7 @@ fn what_the_machine_says_of_its_energy_is_kept_by_turn_and_told_by_answer() {
     manifest.write(folder.path()).unwrap();
     crate::energy::tests::zone(counters.path(), "intel-rapl:0", "package-0", 0);
     let all = Loop {
+        spec: spec.clone(),
         plan: Plan::new(&spec, Path::new("")).unwrap(),
         store: Folder::open(folder.path()).unwrap(),
         run: "r1".to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
-use super::{Arrival, Pair, Prices, Rate, Set, Spec};
+use super::{Accuracy, Arrival, Pair, Prices, Rate, Set, Spec};
 
 /// Turns that are counted in a report at most; a grid beyond that is a slip of the pen.
 const MOST_TURNS: u64 = 1_000_000;
@@ -11,6 +11,10 @@ const MOST_TURNS: u64 = 1_000_000;
 const MOST_ENTRIES: usize = 1_000;
 /// Items of a data set, requests of a turn or of an accuracy run.
 const MOST_ITEMS: u32 = 1_000_000;
+/// Items that accuracy is asked with in rounds.
+const MOST_ROUNDED: u32 = 20_000;
+/// Rounds: with each more, every one needs more items.
+const MOST_ROUNDS: usize = 10;
 
 /// A value that may not be.
 #[derive(Debug)]
@@ -290,7 +294,6 @@ fn accuracy(spec: &Spec) -> Checked {
             "is set, but a twin's weights are random, so that it has none; leave the section out",
         );
     }
-    count("accuracy.requests", accuracy.requests, 1..=MOST_ITEMS)?;
     count("accuracy.chunk", accuracy.chunk, 1..=10_000)?;
     count("accuracy.concurrency", accuracy.concurrency, 1..=4_096)?;
     number(
@@ -305,6 +308,124 @@ fn accuracy(spec: &Spec) -> Checked {
                 format!("accuracy.links[{number}]"),
                 format!(
                     "is {link:?}, which is no link here; allowed: {}",
+                    all.join(", ")
+                ),
+            );
+        }
+    }
+    accuracy_data(spec, accuracy)?;
+    match (accuracy.requests, accuracy.rounds.is_empty()) {
+        (0, true) => {
+            return wrong(
+                "accuracy.requests",
+                format!("is missing or 0; allowed: 1 to {MOST_ITEMS}, or rounds in its place"),
+            );
+        }
+        (requests, true) => count("accuracy.requests", requests, 1..=MOST_ITEMS)?,
+        (0, false) => rounds(spec, accuracy)?,
+        (_, false) => {
+            return wrong(
+                "accuracy.requests",
+                "is set beside rounds; leave one of both out",
+            );
+        }
+    }
+    grow(spec, accuracy)
+}
+
+fn accuracy_data(spec: &Spec, accuracy: &Accuracy) -> Checked {
+    let mut seen = HashSet::new();
+    for (number, data) in accuracy.data.iter().enumerate() {
+        let key = |name: &str| format!("accuracy.data[{number}].{name}");
+        if !spec.data.iter().any(|it| it.name == data.instead_of) {
+            let all: Vec<&str> = spec.data.iter().map(|it| it.name.as_str()).collect();
+            return wrong(
+                key("instead-of"),
+                format!(
+                    "is {:?}, which is no data set here; allowed: {}",
+                    data.instead_of,
+                    all.join(", ")
+                ),
+            );
+        }
+        if !seen.insert(data.instead_of.as_str()) {
+            return wrong(
+                key("instead-of"),
+                format!(
+                    "is {:?}, as that of an earlier entry; leave one of both out",
+                    data.instead_of
+                ),
+            );
+        }
+        count(key("n"), data.n, 1..=MOST_ITEMS)?;
+        if data.made_by.len() > 200 || data.made_by.chars().any(char::is_control) {
+            return wrong(
+                key("made-by"),
+                "is no command; allowed: one line of up to 200 bytes",
+            );
+        }
+    }
+    Ok(())
+}
+
+fn rounds(spec: &Spec, accuracy: &Accuracy) -> Checked {
+    let all = &accuracy.rounds;
+    if all.len() > MOST_ROUNDS {
+        return wrong(
+            "accuracy.rounds",
+            format!("has {} entries; allowed: 1 to {MOST_ROUNDS}", all.len()),
+        );
+    }
+    // Pooled links have equal parts in every round.
+    let links = spec.accuracy_links().len().max(1) as u32;
+    let (step, what) = match accuracy.pooled {
+        true => (accuracy.chunk.saturating_mul(links), "chunk times links"),
+        false => (accuracy.chunk, "chunk"),
+    };
+    let mut before = 0;
+    for (number, items) in all.iter().enumerate() {
+        let key = || format!("accuracy.rounds[{number}]");
+        count(key(), *items, before + 1..=MOST_ROUNDED)?;
+        if !items.is_multiple_of(step) {
+            return wrong(
+                key(),
+                format!("is {items}; allowed: multiples of {step} ({what})"),
+            );
+        }
+        before = *items;
+    }
+    let first = all.first().copied().unwrap_or(0);
+    for data in &spec.data {
+        let n = spec.accuracy_data(data).n;
+        if n < first {
+            return wrong(
+                "accuracy.rounds[0]",
+                format!(
+                    "is {first}, but of {} no more than {n} are asked (n); allowed: up to that, or a larger n",
+                    data.name
+                ),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn grow(spec: &Spec, accuracy: &Accuracy) -> Checked {
+    if !accuracy.grow.is_empty() && accuracy.rounds.is_empty() {
+        return wrong(
+            "accuracy.grow",
+            "is set without rounds; set them, or leave it out",
+        );
+    }
+    for (number, policy) in accuracy.grow.iter().enumerate() {
+        let known = spec.policies.iter().any(|it| it.name == *policy);
+        if !known || *policy == spec.baseline {
+            let all = spec.policies.iter().map(|it| it.name.as_str());
+            let all: Vec<&str> = all.filter(|it| *it != spec.baseline).collect();
+            return wrong(
+                format!("accuracy.grow[{number}]"),
+                format!(
+                    "is {policy:?}, which is no policy here besides the baseline; allowed: {}",
                     all.join(", ")
                 ),
             );

@@ -118,12 +118,24 @@ impl Default for Goal {
 }
 
 /// `[accuracy]`: turns in which nothing is timed.
+///
+/// Either all of `requests` are asked of every policy, or items come in `rounds`: behind each it is looked who is decided, and
+/// only who is not goes on, with the baseline beside it. [`crate::rounds`] says how looking several times is paid for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Accuracy {
     /// Items of each data set, asked of each policy over each link; no more than the data set's `n` are. It may be raised when a
-    /// run is gone on with.
+    /// run is gone on with. 0: there are `rounds`.
+    #[serde(default)]
     pub requests: u32,
+    /// Instead of `requests`: after how many items it is looked, ascending; the last is the most that are asked. Those above a data
+    /// set's `n` are none of its own. What was looked at once cannot be looked at otherwise: they stay as they are when a run is
+    /// gone on with.
+    #[serde(default)]
+    pub rounds: Vec<u32>,
+    /// Names of policies that are asked beyond the first round while they are not decided. Empty: all of them.
+    #[serde(default)]
+    pub grow: Vec<String>,
     /// Items of one turn.
     #[serde(default = "Accuracy::usual_chunk")]
     pub chunk: u32,
@@ -133,9 +145,31 @@ pub struct Accuracy {
     /// Names of links. Empty: all of them.
     #[serde(default)]
     pub links: Vec<String>,
+    /// The links take turns, chunk by chunk, and a policy is judged by all that it was asked over any of them: one verdict, for every
+    /// link of the specification. Otherwise every item is asked over each link, and each has a verdict of its own.
+    #[serde(default)]
+    pub pooled: bool,
     /// How much less accurate than the baseline a policy may be to be ranked, in points of 100.
     #[serde(default = "Accuracy::usual_margin")]
     pub margin_points: f64,
+    /// Other questions than those of the timed turns.
+    #[serde(default)]
+    pub data: Vec<AccuracyData>,
+}
+
+/// `[[accuracy.data]]`: what accuracy is asked with in place of a data set's own items. Format and workload are that one's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AccuracyData {
+    /// The data set's name. Rows and tables go by it.
+    pub instead_of: String,
+    /// Where its files are, seen from the specification.
+    pub folder: PathBuf,
+    /// The command that makes them; told where they are missing.
+    #[serde(default)]
+    pub made_by: String,
+    /// How many items at most.
+    pub n: u32,
 }
 
 /// `[prices]`, in any currency.
@@ -379,9 +413,54 @@ impl Spec {
     pub fn margin_points(&self) -> f64 {
         (self.accuracy.as_ref()).map_or(Accuracy::usual_margin(), |it| it.margin_points)
     }
+
+    /// What tells the accuracy on a data set: itself, or what `[[accuracy.data]]` has in its place, under the same name.
+    pub fn accuracy_data(&self, data: &Data) -> Data {
+        let mut others = self.accuracy.iter().flat_map(|it| &it.data);
+        match others.find(|it| it.instead_of == data.name) {
+            Some(other) => Data {
+                folder: Some(other.folder.clone()),
+                n: other.n,
+                ..data.clone()
+            },
+            None => data.clone(),
+        }
+    }
+
+    /// The links that accuracy is asked over.
+    pub fn accuracy_links(&self) -> Vec<&Link> {
+        let wanted = (self.accuracy.as_ref()).map_or(&[][..], |it| it.links.as_slice());
+        let asked = |link: &&Link| wanted.is_empty() || wanted.contains(&link.name);
+        self.links.iter().filter(asked).collect()
+    }
+
+    /// One verdict on accuracy holds for every link.
+    pub fn is_pooled(&self) -> bool {
+        self.accuracy.as_ref().is_some_and(|it| it.pooled)
+    }
 }
 
 impl Accuracy {
+    /// Items that a policy is asked at most.
+    pub fn most(&self) -> u32 {
+        self.rounds.last().copied().unwrap_or(self.requests)
+    }
+
+    /// After how many items of a data set with `n` it is looked who is decided. Empty: there are no rounds.
+    pub fn looks(&self, n: u32) -> Vec<u32> {
+        self.rounds.iter().copied().filter(|it| *it <= n).collect()
+    }
+
+    /// The round, from 0, in which an item is asked that so many come before.
+    pub fn round_of(&self, first: u32) -> u32 {
+        self.rounds.iter().filter(|it| **it <= first).count() as u32
+    }
+
+    /// Whether a policy is asked beyond the first round. The baseline is if another is.
+    pub fn grows(&self, policy: &str) -> bool {
+        self.grow.is_empty() || self.grow.iter().any(|it| it == policy)
+    }
+
     fn usual_chunk() -> u32 {
         100
     }

@@ -125,6 +125,12 @@ impl Spec {
                 files.push((format!("data[{number}].folder"), folder.as_path()));
             }
         }
+        for (number, data) in self.accuracy.iter().flat_map(|it| &it.data).enumerate() {
+            files.push((
+                format!("accuracy.data[{number}].folder"),
+                data.folder.as_path(),
+            ));
+        }
         for (number, link) in self.links.iter().enumerate() {
             for (key, trace) in [
                 ("up-trace", &link.up_trace),
@@ -143,6 +149,13 @@ impl Spec {
         files
     }
 
+    /// The command that makes a folder which it names, where it says so.
+    fn made_by(&self, file: &Path) -> Option<&str> {
+        let mut data = self.accuracy.iter().flat_map(|it| &it.data);
+        let made = data.find(|it| it.folder == file)?;
+        Some(made.made_by.as_str()).filter(|it| !it.is_empty())
+    }
+
     /// Looks whether what it names is there, seen from `base`.
     ///
     /// # Errors
@@ -151,11 +164,15 @@ impl Spec {
         for (key, file) in self.files() {
             let path = base.join(file);
             if let Err(error) = fs::metadata(&path) {
+                let told = match self.made_by(file) {
+                    Some(command) => format!("`{command}` makes it"),
+                    None => "paths are seen from the specification's folder".to_owned(),
+                };
                 return Err(SpecError::Value {
                     line: None,
                     key,
                     problem: format!(
-                        "is {}, which cannot be read ({error}); paths are seen from the specification's folder",
+                        "is {}, which cannot be read ({error}); {told}",
                         path.display()
                     ),
                 });

@@ -176,6 +176,111 @@ fn what_is_wrong_is_named_with_line_and_what_is_allowed() {
     assert!(told(&grid).contains("accuracy is set, but a twin's weights are random"));
 }
 
+/// With a section about accuracy.
+fn accurate(section: &str) -> String {
+    SMALL.replacen("[[links]]", &format!("[accuracy]\n{section}\n[[links]]"), 1)
+}
+
+#[test]
+fn accuracy_is_asked_at_once_or_in_rounds() {
+    let spec = Spec::parse(&accurate("rounds = [10, 20, 100]\nchunk = 10")).unwrap();
+    let accuracy = spec.accuracy.as_ref().unwrap();
+    assert_eq!(accuracy.most(), 100);
+    // Of 40 items nobody is asked 100.
+    assert_eq!(accuracy.looks(40), [10, 20]);
+    assert_eq!(
+        [0, 10, 19, 20].map(|it| accuracy.round_of(it)),
+        [0, 1, 1, 2]
+    );
+    assert_eq!(
+        Spec::parse(&accurate("requests = 9"))
+            .unwrap()
+            .accuracy
+            .unwrap()
+            .most(),
+        9
+    );
+    let data = |instead_of: &str| {
+        format!("[[accuracy.data]]\ninstead-of = \"{instead_of}\"\nfolder = \"more\"\nn = 60")
+    };
+    let unknown = format!("requests = 9\n{}", data("demo"));
+    let twice = format!("requests = 9\n{0}\n{0}", data("demo-mixed"));
+    let cases: [(&str, &str); 10] = [
+        (
+            "chunk = 5",
+            "accuracy.requests is missing or 0; allowed: 1 to 1000000, or rounds",
+        ),
+        (
+            "requests = 9\nrounds = [10]\nchunk = 10",
+            "accuracy.requests is set beside rounds",
+        ),
+        (
+            "rounds = [20, 10]\nchunk = 10",
+            "accuracy.rounds[1] is 10; allowed: 21 to 20000",
+        ),
+        (
+            "rounds = [20001]\nchunk = 1",
+            "accuracy.rounds[0] is 20001; allowed: 1 to 20000",
+        ),
+        (
+            "rounds = [15]\nchunk = 10",
+            "accuracy.rounds[0] is 15; allowed: multiples of 10 (chunk)",
+        ),
+        (
+            "rounds = [50]\nchunk = 10",
+            "accuracy.rounds[0] is 50, but of demo-mixed no more than 40",
+        ),
+        (
+            "rounds = [10]\nchunk = 10\ngrow = [\"cloud-only\"]",
+            "accuracy.grow[0] is \"cloud-only\"",
+        ),
+        (
+            "requests = 9\ngrow = [\"msao\"]",
+            "accuracy.grow is set without rounds",
+        ),
+        (&unknown, "accuracy.data[0].instead-of is \"demo\""),
+        (
+            &twice,
+            "accuracy.data[1].instead-of is \"demo-mixed\", as that of an earlier entry",
+        ),
+    ];
+    for (section, wanted) in cases {
+        let told = told(&accurate(section));
+        assert!(told.contains(wanted), "{section}: {told}");
+    }
+    // Two links that are pooled have equal parts of each round.
+    let second =
+        "[[links]]\nname = \"slow\"\nup-mbit = 5\ndown-mbit = 5\nrtt-ms = 80\n[[arrivals]]";
+    let pooled = |rounds: &str| {
+        let text = accurate(&format!("rounds = [{rounds}]\nchunk = 10\npooled = true"));
+        Spec::parse(&text.replace("[[arrivals]]", second))
+    };
+    assert!(pooled("20, 40").is_ok());
+    let told = pooled("20, 30").unwrap_err().to_string();
+    assert!(
+        told.contains("accuracy.rounds[1] is 30; allowed: multiples of 20 (chunk times links)"),
+        "{told}"
+    );
+}
+
+#[test]
+fn who_lacks_what_can_be_made_is_told_how() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spec.toml");
+    let data = "requests = 9\n[[accuracy.data]]\ninstead-of = \"demo-mixed\"\nfolder = \"more\"\nmade-by = \"make more\"\nn = 60";
+    fs::write(&path, accurate(data)).unwrap();
+    let told = Spec::read(&path).unwrap_err().to_string();
+    assert!(
+        told.contains("accuracy.data[0].folder is ") && told.ends_with("`make more` makes it"),
+        "{told}"
+    );
+    fs::create_dir(folder.path().join("more")).unwrap();
+    let spec = Spec::read(&path).unwrap();
+    let asked = spec.accuracy_data(&spec.data[0]);
+    assert_eq!((asked.name.as_str(), asked.n), ("demo-mixed", 60));
+    assert_eq!(asked.folder.as_deref(), Some(Path::new("more")));
+}
+
 #[test]
 fn files_are_seen_from_the_specification() {
     let folder = tempfile::tempdir().unwrap();
@@ -212,6 +317,11 @@ fn the_digest_is_of_what_results_depend_on() {
     assert_eq!(of(SMALL.replace("repeats = 2", "repeats = 3 # more")), same);
     assert_ne!(of(SMALL.replace("requests = 4", "requests = 5")), same);
     assert_ne!(of(SMALL.replace("rtt-ms = 20", "rtt-ms = 21")), same);
+    // More requests may be asked later, other rounds may not: the looks were fixed before the first.
+    let (few, more) = (accurate("requests = 10"), accurate("requests = 20"));
+    assert_eq!(of(few), of(more));
+    let rounds = |it: &str| of(accurate(&format!("rounds = [{it}]\nchunk = 10")));
+    assert_ne!(rounds("10, 20"), rounds("10, 40"));
 }
 
 #[test]

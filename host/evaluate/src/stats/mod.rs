@@ -13,7 +13,7 @@ mod student;
 
 use serde::Serialize;
 
-pub use self::accuracy::{Decided, Scores, Verdict, qualify};
+pub use self::accuracy::{Decided, Scores, Verdict, level_of, qualify, qualify_in_rounds};
 pub use self::goodput::{Goodput, Rung, goodput};
 pub use self::student::quantile as student_quantile;
 use crate::random::Random;

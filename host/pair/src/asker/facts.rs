@@ -45,6 +45,12 @@ pub(super) fn facts(places: &Places, models: &Models, spec: &Spec, base: &Path) 
             of_folder(&folder, data.folder.is_none())?,
         );
     }
+    for data in spec.accuracy.iter().flat_map(|it| &it.data) {
+        digests.insert(
+            format!("accuracy/{}", data.instead_of),
+            of_folder(&base.join(&data.folder), false)?,
+        );
+    }
     let mut emulated = vec![
         "both nodes are processes of this machine, the edge on core 0, the cloud on core 1, the client on any".to_owned(),
         "links are shaped within the edge's process: bandwidth, delay and jitter; no packet is lost".to_owned(),
@@ -115,7 +121,8 @@ fn of_folder(folder: &Path, whole: bool) -> Result<String> {
         let size = std::fs::metadata(&path).map_or(0, |it| it.len());
         let name = path.strip_prefix(folder).unwrap_or(&path).display();
         hasher.update(format!("{name} {size}\n").as_bytes());
-        let is_table = (path.extension()).is_some_and(|it| it == "json" || it == "tsv");
+        let is_table =
+            (path.extension()).is_some_and(|it| it == "json" || it == "tsv" || it == "zst");
         if whole || is_table {
             add_file(&path, &mut hasher)?;
         }

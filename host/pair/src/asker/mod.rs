@@ -47,7 +47,8 @@ pub struct PairAsker {
     spec: Spec,
     base: PathBuf,
     models: Models,
-    sets: HashMap<String, Arc<Loaded>>,
+    /// By what turns are for and the data set's name.
+    sets: HashMap<(Purpose, String), Arc<Loaded>>,
     runtime: tokio::runtime::Runtime,
     /// What edges have learned, a folder for each link, and in it one for each policy.
     learned: tempfile::TempDir,
@@ -75,9 +76,20 @@ impl PairAsker {
         }
         let mut sets = HashMap::new();
         for data in &spec.data {
-            let loaded = sets::load(data, spec.seed, &places.models, base)
-                .with_context(|| format!("data \"{}\"", data.name))?;
-            sets.insert(data.name.clone(), Arc::new(loaded));
+            let load = |data: &spec::Data| {
+                let loaded = sets::load(data, spec.seed, &places.models, base);
+                Ok::<_, anyhow::Error>(Arc::new(
+                    loaded.with_context(|| format!("data \"{}\"", data.name))?,
+                ))
+            };
+            let timed = load(data)?;
+            let other = spec.accuracy_data(data);
+            let accuracy = match other == *data {
+                true => Arc::clone(&timed),
+                false => load(&other).context("accuracy.data")?,
+            };
+            sets.insert((Purpose::Timed, data.name.clone()), timed);
+            sets.insert((Purpose::Accuracy, data.name.clone()), accuracy);
         }
         // What takes longest comes last.
         let models = match &spec.pair {
@@ -155,7 +167,7 @@ impl PairAsker {
     }
 
     async fn ask(&self, turn: &Turn, items: &[ItemRef], sink: &mut Sink<'_>) -> Result<()> {
-        let loaded = self.sets.get(&turn.data.name);
+        let loaded = self.sets.get(&(turn.purpose, turn.data.name.clone()));
         let loaded = Arc::clone(loaded.context("a data set that the specification does not have")?);
         let (pair, policy) = self.start(turn).await.with_context(|| {
             format!(

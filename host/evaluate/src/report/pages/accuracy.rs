@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::super::analysis::{Analysis, score};
+use super::super::analysis::{Analysis, difference};
 use super::super::doc::{Doc, Line, Look, number, or_dash};
 use super::look;
 use crate::plan::Purpose;
 use crate::rows::{Class, Row, word};
-use crate::stats::{Decided, mean};
+use crate::spec::{Data, Spec};
+use crate::stats::{Decided, level_of, mean};
 
 pub(super) fn accuracy(doc: &mut Doc, analysis: &Analysis) {
     let spec = analysis.spec();
@@ -22,12 +23,13 @@ pub(super) fn accuracy(doc: &mut Doc, analysis: &Analysis) {
         spec.margin_points()
     ));
     for data in &spec.data {
+        asked_how(doc, spec, data);
         let mut rows = Vec::new();
-        for link in &spec.links {
+        for (links, link) in analysis.judged_over() {
             for policy in &spec.policies {
-                let scored = analysis.scored(&data.name, &link.name, &policy.name);
+                let scored = analysis.scored(&data.name, link, &policy.name);
                 let scores: Vec<f64> = if scored.iter().any(|it| it.measured.score.is_some()) {
-                    scored.iter().filter_map(|row| score(row)).collect()
+                    scored.iter().filter_map(|row| row.score()).collect()
                 } else {
                     Vec::new()
                 };
@@ -40,8 +42,8 @@ pub(super) fn accuracy(doc: &mut Doc, analysis: &Analysis) {
                 let apart = scored
                     .first()
                     .is_some_and(|it| it.key.purpose == Purpose::Accuracy);
-                let verdict = analysis.verdict(&data.name, &link.name, &policy.name);
-                let standing = analysis.qualified(&data.name, &link.name, policy);
+                let verdict = analysis.verdict(&data.name, link, &policy.name);
+                let standing = analysis.qualified(&data.name, link, policy);
                 let more = match verdict.map(|it| it.decided) {
                     Some(Decided::Undecided { more: Some(more) }) => format!("{more} more items"),
                     _ => String::new(),
@@ -53,7 +55,7 @@ pub(super) fn accuracy(doc: &mut Doc, analysis: &Analysis) {
                 };
                 rows.push(Line {
                     cells: vec![
-                        link.name.clone(),
+                        links.clone(),
                         policy.name.clone(),
                         scores.len().to_string(),
                         if apart {
@@ -85,7 +87,81 @@ pub(super) fn accuracy(doc: &mut Doc, analysis: &Analysis) {
             "unparsed",
         ];
         doc.table(format!("Accuracy on {}", data.name), &head, rows);
+        if spec.is_pooled() {
+            by_link(doc, analysis, data);
+        }
     }
+}
+
+/// Where accuracy was asked otherwise than all items of all policies over each link.
+fn asked_how(doc: &mut Doc, spec: &Spec, data: &Data) {
+    let Some(accuracy) = &spec.accuracy else {
+        return;
+    };
+    let asked = spec.accuracy_data(data);
+    if let Some(folder) = asked.folder.as_ref().filter(|_| asked != *data) {
+        doc.text(format!(
+            "{}: asked apart with questions of their own, of {}.",
+            data.name,
+            folder.display()
+        ));
+    }
+    let looks: Vec<String> = (accuracy.looks(asked.n).iter())
+        .map(u32::to_string)
+        .collect();
+    if !looks.is_empty() {
+        let level = 100.0 * level_of(looks.len());
+        doc.text(format!(
+            "{}: asked in rounds. After {} items it was looked which policies are decided, and those were asked no further. The {} looks \
+             were fixed beforehand, each with bounds of {level:.2}%, so that all together are of 95%. Beyond the first round {} asked. \
+             Where policies have different numbers of scores, compare them by their differences alone.",
+            data.name,
+            looks.join(" and "),
+            looks.len(),
+            match accuracy.grow.is_empty() {
+                true => "everybody undecided was".to_owned(),
+                false => format!("only {} and the baseline were", accuracy.grow.join(", ")),
+            }
+        ));
+    }
+    if accuracy.pooled {
+        doc.text(
+            "Links took turns, chunk by chunk: a verdict is on all of them together and holds for every link of the specification. What \
+             was found over each alone is told below, and judged nowhere.",
+        );
+    }
+}
+
+/// What one verdict holds together.
+fn by_link(doc: &mut Doc, analysis: &Analysis, data: &Data) {
+    let spec = analysis.spec();
+    let mut rows = Vec::new();
+    for link in spec.accuracy_links() {
+        let of = |policy: &str| -> Vec<&Row> {
+            let scored = analysis.scored(&data.name, &link.name, policy);
+            let here = scored.into_iter().filter(|it| it.key.link == link.name);
+            here.collect()
+        };
+        let baseline = of(&spec.baseline);
+        for policy in spec.policies.iter().filter(|it| it.name != spec.baseline) {
+            if let Some((found, items)) = difference(&of(&policy.name), &baseline) {
+                rows.push(Line {
+                    cells: vec![
+                        link.name.clone(),
+                        policy.name.clone(),
+                        items.to_string(),
+                        format!("{:+.2}", 100.0 * found),
+                    ],
+                    look: Look::Usual,
+                });
+            }
+        }
+    }
+    doc.table(
+        format!("Found over each link alone, on {}", data.name),
+        &["link", "policy", "scores", "difference"],
+        rows,
+    );
 }
 
 fn verdict_word(decided: Option<Decided>) -> String {

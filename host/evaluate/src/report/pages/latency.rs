@@ -1,6 +1,6 @@
 //! How long answers take, at which rates they are in time, and what the parts of the subject are worth.
 
-use super::super::analysis::{Analysis, Block, Goals, score, timed};
+use super::super::analysis::{Analysis, Block, Goals, difference, timed};
 use super::super::doc::{Doc, Line, Look, Part, number};
 use super::super::figures::Spread;
 use super::super::plot::{Dot, Plot, Series};
@@ -121,14 +121,8 @@ fn against_accuracy(doc: &mut Doc, analysis: &Analysis) {
                 let mean_ms = analysis
                     .figures(&block, &policy.name)
                     .and_then(|it| it.mean("total_ms"));
-                let scored = analysis.scored(&data.name, &link.name, &policy.name);
-                let known = scored.iter().any(|it| it.measured.score.is_some());
-                let scores: Vec<f64> = scored
-                    .iter()
-                    .filter(|_| known)
-                    .filter_map(|row| score(row))
-                    .collect();
-                let dot = mean_ms.zip(crate::stats::mean(&scores));
+                let accuracy = analysis.accuracy(&data.name, &link.name, &policy.name);
+                let dot = mean_ms.zip(accuracy);
                 Series {
                     name: policy.name.clone(),
                     ranked: analysis.standing(&block, policy).is_ranked(),
@@ -295,17 +289,8 @@ pub(super) fn ablations(doc: &mut Doc, analysis: &Analysis) {
             if analysis.figures(&block, &policy.name).is_none() {
                 continue;
             }
-            let accuracy = |policy: &str| {
-                let scored = analysis.scored(&block.data, &block.link, policy);
-                let known = scored.iter().any(|it| it.measured.score.is_some());
-                let scores: Vec<f64> = scored
-                    .iter()
-                    .filter(|_| known)
-                    .filter_map(|row| score(row))
-                    .collect();
-                crate::stats::mean(&scores)
-            };
-            let difference = accuracy(&policy.name).zip(accuracy(&subject.name));
+            let scored = |policy: &str| analysis.scored(&block.data, &block.link, policy);
+            let accuracy = difference(&scored(&policy.name), &scored(&subject.name));
             rows.push(Line {
                 cells: vec![
                     format!("without {without}"),
@@ -315,8 +300,8 @@ pub(super) fn ablations(doc: &mut Doc, analysis: &Analysis) {
                     over("total_ms"),
                     over("flops"),
                     over("bytes_up"),
-                    difference.map_or("-".to_owned(), |(one, other)| {
-                        format!("{:+.2}", 100.0 * (one - other))
+                    accuracy.map_or("-".to_owned(), |(found, _)| {
+                        format!("{:+.2}", 100.0 * found)
                     }),
                 ],
                 look: Look::Usual,
