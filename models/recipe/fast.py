@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 from transformers.vision_utils import get_vision_position_ids, get_vision_window_index
 
@@ -73,8 +74,7 @@ def build(which: str, tok) -> Qwen2_5OmniThinkerForConditionalGeneration:
 def weights(file: Path) -> dict[str, torch.Tensor]:
     """Weights of a run (model.pt or ckpt.pt) or of a directory that export.py has written, on the processor."""
     if file.is_dir():
-        model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(file, dtype=torch.float32, device_map="cpu")
-        return model.state_dict()
+        return {name: value.float() for name, value in load_file(file / "model.safetensors", device="cpu").items()}
     state = torch.load(file, map_location="cpu")
     return state.get("model", state)
 
@@ -293,19 +293,26 @@ def language(model, prefix: torch.Tensor, groups: list[torch.Tensor], pos: torch
     return _norm(x, lm.norm)
 
 
-def forward(model, b: Batch, aux: torch.nn.Module | None = None):
-    """Logits at the labelled tokens (M, vocab), in the order of `Batch.labels()`, and the auxiliary loss."""
+def forward(model, b: Batch, aux: torch.nn.Module | None = None, seen: list | None = None):
+    """Logits at the labelled tokens (M, vocab), in the order of `Batch.labels()`, and the auxiliary loss.
+
+    `seen` gets what the vision tower gives for each picture or clip of the prefix, (B, tokens, hidden), dropped tokens included.
+    """
     emb = model.model.embed_tokens
     B = b.keep.shape[0]
     parts, aux_loss = [], torch.zeros(())
     for part in b.layout:
         if part == "image":
             f = vision(model.visual, b.image, *b.image_grid)
+            if seen is not None:
+                seen.append(f)
             if aux is not None:
                 aux_loss = aux_loss + aux.cells(f, b.image_aux, aux.image)
         elif part == "video":
             T = b.video.shape[1]
             f = vision(model.visual, b.video.flatten(0, 1), 8, 8).reshape(B, T * 16, -1)
+            if seen is not None:
+                seen.append(f)
             if aux is not None:
                 aux_loss = aux_loss + aux.cells(f, b.video_aux, aux.video)
         elif part == "audio":

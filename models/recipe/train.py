@@ -101,6 +101,7 @@ def main() -> None:
     ap.add_argument("--hard", type=float, default=0.0, help="start the curriculum from this share of it")
     ap.add_argument("--vision-steps", type=int, default=0, help="first so many steps for the vision tower alone")
     ap.add_argument("--drop", type=float, default=0.5, help="share of media items that lose tokens, in the later part")
+    ap.add_argument("--alike", type=float, default=0.0, help="with --teacher: how much the vision tower's features are to be like the teacher's")
     ap.add_argument("--seldom", type=float, default=1.0, help="share of the questions of world.HARD that are asked")
     ap.add_argument("--resume", action="store_true")
     ap.add_argument("--rank", type=int, default=0, help="number of this process, with --ranks")
@@ -114,6 +115,8 @@ def main() -> None:
         ap.error("--minutes goes with one process and --hard 1: each process has a clock of its own, and the curriculum goes by steps")
     torch.set_num_threads(args.threads)
     torch.set_default_device(args.device)
+    # A processor without instructions for bf16 emulates them, several times slower than f32.
+    quick = args.device != "cpu" or torch.cpu._is_avx512_bf16_supported()
     if args.workers > 1:  # so many batches on their way would take more open files than a process may have
         torch.multiprocessing.set_sharing_strategy("file_system")
     if args.ranks > 1:  # so small a model keeps one core busy, not two: a process a core, gradients averaged
@@ -203,7 +206,7 @@ def main() -> None:
                 o.param_groups[0]["lr"] = b0 * min(1.0, (step + 1) / 50) * (1 - 0.7 * f)
                 o.zero_grad(set_to_none=True)
             b.to(args.device)
-            with torch.autocast(args.device, torch.bfloat16):
+            with torch.autocast(args.device, torch.bfloat16, enabled=quick):
                 seen = vision(model.visual, b.image, *b.image_grid)
                 if teacher is None:
                     loss = aux.cells(seen, b.image_aux, aux.image)
@@ -244,22 +247,28 @@ def main() -> None:
             if not b.seg and aux_weight == 0:
                 continue
             if not b.seg:
-                with torch.autocast(args.device, torch.bfloat16):
+                with torch.autocast(args.device, torch.bfloat16, enabled=quick):
                     aux_loss = aux.cells(vision(model.visual, b.image, *b.image_grid), b.image_aux, aux.image)
                 (aux_weight * 0.5 * aux_loss).backward()
                 continue
             labels, w = b.labels(), b.weights()
-            with torch.autocast(args.device, torch.bfloat16):
-                logits, aux_loss = forward(model, b, aux if aux_weight > 0 else None)
+            with torch.autocast(args.device, torch.bfloat16, enabled=quick):
+                seen: list[torch.Tensor] = []
+                logits, aux_loss = forward(model, b, aux if aux_weight > 0 else None, seen)
                 if teacher is not None:
                     with torch.no_grad():
-                        guide = forward(teacher, b)[0].float()
+                        wanted: list[torch.Tensor] = []
+                        guide = forward(teacher, b, seen=wanted)[0].float()
             logits = logits.float()
             each = F.cross_entropy(logits, labels, reduction="none")
             loss = (each * w).sum() / total
             if teacher is not None:
                 soft = F.kl_div(F.log_softmax(logits, -1), F.log_softmax(guide, -1), reduction="none", log_target=True).sum(-1)
                 loss = 0.2 * loss + (soft * torch.where(w < 1, 1.0, w)).sum() / total
+                # What each token of the media shows is taught directly too, which answers tell but seldom.
+                for got, want in zip(seen, wanted):
+                    alike = F.mse_loss(got.float(), want.float()) / want.float().var()
+                    loss = loss + args.alike * alike
             (loss + aux_weight * aux_loss / len(batches)).backward()
             loss_sum += loss.item()
             good = (logits.argmax(-1) == labels).float()
