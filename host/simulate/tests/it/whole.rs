@@ -10,7 +10,9 @@ use msao_core::offload::{
     Scores, Status, StepInput, Update, flag, kind, overrides,
 };
 use msao_simulate::traffic::{Generator, Mix, Pattern, Traffic};
-use msao_simulate::{Decides, Failed, Options, Plain, Progress, Results, World, run};
+use msao_simulate::{
+    Decides, Failed, NodeCost, Options, Plain, Profile, Progress, Results, World, run,
+};
 
 use crate::common::{answer, by, only, pair, play, round_trip, stream};
 
@@ -195,6 +197,35 @@ fn the_same_seed_gives_the_same_to_the_bit() {
     assert_eq!(first, play(1));
     assert_ne!(first, play(2));
     check(&first, &traffic);
+}
+
+#[test]
+fn promises_hold_where_cores_are_shared() {
+    let traffic = traffic(6, 300, Pattern::Poisson { per_s: 6.0 });
+    let mut world = busy(6, 2);
+    let mut profile = Profile::measured().unwrap();
+    profile.nodes.edge = NodeCost {
+        request_ms: 2.0,
+        picture_ms_per_token: 0.05,
+        ..NodeCost::default()
+    };
+    profile.nodes.cloud = NodeCost {
+        request_ms: 3.0,
+        clip_ms_per_token: 0.02,
+        ..NodeCost::default()
+    };
+    world.profile = Some(profile);
+    let play = |world: &World| play(world, &traffic, &mut Varied::default());
+    let spare = play(&world);
+    world.edges[0].cores = Some(1);
+    world.clouds[0].cores = Some(2);
+    let shared = play(&world);
+    assert_ne!(shared, spare);
+    for results in [&spare, &shared] {
+        check(results, &traffic);
+        assert!(results.summary.routes.iter().all(|count| *count > 0));
+    }
+    assert_eq!(shared, play(&world));
 }
 
 #[test]
