@@ -128,6 +128,10 @@ pub struct Rules {
     pub spare: bool,
     /// All edges learn together, instead of each for itself.
     pub learn_together: bool,
+    /// Media are brought at once to the peer that a plan for the edge alone names, in case the answer is left to it; else they go
+    /// when it is.
+    #[serde(skip_serializing_if = "is_off")]
+    pub bring: bool,
 }
 
 impl Default for Rules {
@@ -138,6 +142,7 @@ impl Default for Rules {
             budget: false,
             spare: true,
             learn_together: false,
+            bring: false,
         }
     }
 }
@@ -152,6 +157,11 @@ impl Rules {
 
 fn one() -> u32 {
     1
+}
+
+/// What is written without it is read without it.
+fn is_off(on: &bool) -> bool {
+    !on
 }
 
 /// The default of a node's `sessions.most`.
@@ -314,9 +324,17 @@ mod tests {
     fn a_plain_world_is_allowed_and_what_cannot_be_is_named() {
         let world = World::parse(GOOD).unwrap();
         assert_eq!((world.edge_count(), world.cloud_count()), (1, 1));
-        assert_eq!(world.edges[0].cores, None);
-        let told = World::parse(&format!("{GOOD}cores = 2")).unwrap();
-        assert_eq!(told.edges[0].cores, Some(2));
+        assert_eq!((world.edges[0].cores, world.rules.bring), (None, false));
+        let told = World::parse(&format!("{GOOD}cores = 2\n[rules]\nbring = true")).unwrap();
+        assert_eq!((told.edges[0].cores, told.rules.bring), (Some(2), true));
+        // What is left out is not written either.
+        let rules = toml::to_string(&world.rules).unwrap();
+        assert!(!rules.contains("bring"), "{rules}");
+        assert!(
+            toml::to_string(&told.rules)
+                .unwrap()
+                .contains("bring = true")
+        );
         let link = |text: &str| format!("{GOOD}[edges.link]\n{text}");
         for (text, named) in [
             (

@@ -42,7 +42,7 @@ impl Simulation<'_> {
         }
     }
 
-    fn connect(&mut self, key: Key) {
+    pub(super) fn connect(&mut self, key: Key) {
         let now_ms = self.now_ms();
         let Some(run) = self.runs.get_mut(key) else {
             return;

@@ -1,9 +1,10 @@
 //! Nodes with few cores: whatever one does takes its time from all else that it does, and nothing is lost.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test's helpers may panic
 
-use msao_core::offload::{Outcome, Route, Status};
+use msao_core::offload::{Action, Outcome, Plan, PlanInput, Route, Status, StepInput};
+use msao_link::shaper::LinkConfig;
 use msao_simulate::traffic::{Generator, Medium, Mix, Pattern, Question, Traffic};
-use msao_simulate::{NodeCost, NodeCosts, World};
+use msao_simulate::{NodeCost, NodeCosts, Plain, World};
 
 use crate::common::{answer, by, near, only, paced, pair, play, round_trip, stream};
 
@@ -212,4 +213,51 @@ fn two_models_on_one_core_are_as_slow_together_as_by_turns() {
         (turns_ms - shared_ms).abs() < 40.0,
         "{turns_ms} and {shared_ms}"
     );
+}
+
+#[test]
+fn media_that_are_brought_ahead_are_not_waited_for_when_the_answer_is_left_to_the_peer() {
+    let mut link = LinkConfig::default();
+    link.up.bandwidth = Some("20 Mbit/s".parse().unwrap());
+    link.up.delay_ms = 15.0;
+    link.down.delay_ms = 5.0;
+    let outcome = |bring: bool, peer: u32, tokens: u32, own: u32| {
+        let mut world = pair(8.0, 30.0, link.clone());
+        world.rules.bring = bring;
+        let question = Question {
+            media: vec![picture(250_000.0)],
+            ..Question::plain(0, 10, tokens)
+        };
+        let traffic = Traffic {
+            questions: vec![question],
+            ..Traffic::default()
+        };
+        let mut decides = Plain::new(
+            move |_: PlanInput| Plan::plain(Route::Edge, peer),
+            move |input: &StepInput| match input.committed < own {
+                true => Action::Draft,
+                false => Action::Escalate,
+            },
+        );
+        let results = play(&world, &traffic, &mut decides);
+        let outcome = only(&results).outcome.clone();
+        assert_eq!(outcome.status, Status::Answered as u8);
+        assert_eq!(outcome.tokens, tokens);
+        assert_eq!(outcome.sent_bytes, results.link_sent_bytes as f64);
+        outcome
+    };
+    // The edge has ten tokens of its own by 80 ms and then asks for the eleventh; media take 140 ms, of which it waits for the rest.
+    let (brought, later) = (outcome(true, 1, 30, 10), outcome(false, 1, 30, 10));
+    let saved_ms = later.total_ms - brought.total_ms;
+    assert!((70.0..100.0).contains(&saved_ms), "{saved_ms}");
+    assert_eq!(brought.sent_bytes, later.sent_bytes);
+    // Without a peer in the plan they are not brought.
+    assert_eq!(outcome(true, 0, 30, 10), later);
+    // An answer that ends before they are there has sent what had gone by then, and no more goes.
+    let ended = outcome(true, 1, 8, 8);
+    assert!(
+        ended.sent_bytes > 0.0 && ended.sent_bytes < 250_000.0,
+        "{ended:?}"
+    );
+    assert_eq!(outcome(false, 1, 8, 8).sent_bytes, 0.0);
 }
