@@ -57,6 +57,9 @@ pub fn play(results: &Results, base: &Path, with: &PlayArgs) -> Result<Plays> {
         ..SandboxConfig::default()
     })?;
     let known = Known::of(results);
+    // Folders that do not tell it are older, and had nodes on a core each.
+    let cores = with.cores.or(results.manifest.facts.node_cores);
+    let cores = Some(cores.unwrap_or(1)).filter(|cores| *cores > 0);
     let mut played = Vec::new();
     for data in &spec.data {
         for link in &spec.links {
@@ -78,11 +81,16 @@ pub fn play(results: &Results, base: &Path, with: &PlayArgs) -> Result<Plays> {
                         arrivals: arrivals(arrival),
                     };
                     let mut world = World::pair(profile.clone(), draft, target, shape(link, base)?);
+                    for edge in &mut world.edges {
+                        edge.cores = cores;
+                    }
                     for cloud in &mut world.clouds {
                         cloud.draft = Some(draft.to_owned());
-                        // An evaluation keeps each node on one core.
-                        cloud.one_device = true;
+                        cloud.cores = cores;
+                        // Of cores both models have their shares anyway.
+                        cloud.one_device = cores.is_none();
                     }
+                    world.rules.bring = true;
                     let mut decides = components(&sandbox, &with.plugins, policy)?;
                     let told = || {
                         format!(
@@ -96,9 +104,16 @@ pub fn play(results: &Results, base: &Path, with: &PlayArgs) -> Result<Plays> {
             }
         }
     }
+    let mut assumed: Vec<String> = ASSUMED.map(str::to_owned).into();
+    assumed.push(match cores {
+        Some(cores) => format!(
+            "each node has cores: {cores}; of these its models have their share and all else has, and what a profile says of a node's work is that node's, clients' own included"
+        ),
+        None => "a node's work beside its models takes nothing from them".to_owned(),
+    });
     Ok(Plays {
         cells: played,
-        assumed: ASSUMED.map(str::to_owned).into(),
+        assumed,
     })
 }
 
