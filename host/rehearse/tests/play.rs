@@ -193,14 +193,14 @@ fn by_the_clock_ms(results: &Results, with: &PlayArgs) -> f64 {
     plays.cells.iter().find(wanted).unwrap().mean_ms.unwrap()
 }
 
-/// Requests of the cells that come by the clock are so far apart.
-fn apart(apart_ms: f64) -> Results {
+/// Requests of the cells that come by the clock are so far apart, and each was sent so much later than it was due.
+fn apart(apart_ms: f64, late_ms: f64) -> Results {
     let mut results = results();
     for row in &mut results.rows {
         if row.measured.arrival_ms.is_some() {
             let due_ms = apart_ms * f64::from(row.key.index);
             row.measured.arrival_ms = Some(due_ms);
-            row.measured.sent_ms = Some(due_ms);
+            row.measured.sent_ms = Some(due_ms + late_ms);
         }
     }
     results
@@ -213,7 +213,7 @@ fn what_nodes_do_beside_their_models_takes_of_the_cores_that_the_folder_tells_of
     let mut with = with(folder.path());
     let profile = format!("{PROFILE}[nodes.edge]\nrequest-ms = 60.0\n");
     std::fs::write(with.profile.as_ref().unwrap(), profile).unwrap();
-    let mut results = apart(50.0);
+    let mut results = apart(50.0, 0.0);
     // 60 ms and an answer of some 105 ms, every 50 ms: with cores to spare nobody is in anybody's way, as answers share passes.
     with.cores = Some(0);
     let spare_ms = by_the_clock_ms(&results, &with);
@@ -234,6 +234,16 @@ fn what_nodes_do_beside_their_models_takes_of_the_cores_that_the_folder_tells_of
     let error = msao_rehearse::play(&results, Path::new(""), &with).unwrap_err();
     let told = format!("{error:#}");
     assert!(told.contains("clouds[0].cores: is 5000"), "{told}");
+}
+
+#[test]
+fn a_client_that_came_late_has_waited_since_it_was_due() {
+    let folder = tempfile::tempdir().unwrap();
+    plugins(folder.path());
+    let with = with(folder.path());
+    let punctual_ms = by_the_clock_ms(&apart(50.0, 0.0), &with);
+    let late_ms = by_the_clock_ms(&apart(50.0, 7.0), &with);
+    assert!((late_ms - punctual_ms - 7.0).abs() < 1e-6, "{late_ms}");
 }
 
 #[test]
