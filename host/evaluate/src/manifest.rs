@@ -116,6 +116,9 @@ pub struct Facts {
     pub digests: BTreeMap<String, String>,
     /// What is not real, a sentence each: links, for instance.
     pub emulated: Vec<String>,
+    /// Cores of each node, for its models and all else that it does. None: not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_cores: Option<u32>,
 }
 
 /// One start of the program.
@@ -346,7 +349,8 @@ mod tests {
     fn what_is_written_is_gone_on_with() {
         let folder = tempfile::tempdir().unwrap();
         assert!(Manifest::read(folder.path()).unwrap().is_none());
-        let first = manifest();
+        let mut first = manifest();
+        first.facts.node_cores = Some(1);
         first.write(folder.path()).unwrap();
         let read = Manifest::read(folder.path()).unwrap().unwrap();
         assert_eq!(read, first);
@@ -354,10 +358,15 @@ mod tests {
         second.runs[0].id = "r2".to_owned();
         second.spec.repeats = 3;
         second.spec.accuracy.as_mut().unwrap().requests = 9;
+        let told = second.goes_on_with(&read).unwrap_err().to_string();
+        assert!(told.contains("node-cores was 1, is nothing"), "{told}");
+        second.facts.node_cores = Some(1);
         second.goes_on_with(&read).unwrap();
         let ids: Vec<&str> = second.runs.iter().map(|it| &*it.id).collect();
         assert_eq!(ids, ["r1", "r2"]);
-        let told = manifest().goes_on_with(&second).unwrap_err().to_string();
+        let mut fewer = manifest();
+        fewer.facts.node_cores = Some(1);
+        let told = fewer.goes_on_with(&second).unwrap_err().to_string();
         assert!(
             told.contains("repeats is 2, but the folder's run has 3"),
             "{told}"

@@ -28,6 +28,10 @@ pub struct PlayArgs {
     /// The profile's engine for targets [default: `target`, likewise; demo-target-zen3 without a profile].
     #[arg(long, value_name = "ENGINE")]
     pub target: Option<String>,
+    /// Cores of each node, which its models share with all else that it does; 0: cores to spare [default: as the folder's
+    /// manifest says, or 1 where it does not, as evaluations had it before].
+    #[arg(long, value_name = "CORES")]
+    pub cores: Option<u32>,
 }
 
 impl PlayArgs {

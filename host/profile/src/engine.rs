@@ -36,6 +36,8 @@ const FEWEST: usize = 3;
 pub(crate) struct EngineFigures {
     /// What computes: a name for people.
     pub kernels: &'static str,
+    /// A pass over one row, by the service alone.
+    pub pass_ms: f64,
     pub row_ms: f64,
     /// Rows of the passes that it was found by.
     pub rows: f64,
@@ -97,6 +99,7 @@ pub(crate) async fn measure(
     let engine = &model.engine;
     Ok(EngineFigures {
         kernels: engine.load().kernels,
+        pass_ms: passes.alone_ms,
         row_ms: ((pass_ms - passes.alone_ms) / (rows - 1.0)).max(0.0),
         rows,
         draft_ms: ((passes.drafted_ms - passes.alone_ms) / DRAFTS as f64).max(0.0),

@@ -156,6 +156,7 @@ impl Spec {
                 count: group.count,
                 draft: Some(self.draft.clone()),
                 target: None,
+                cores: None,
                 peers: 1,
                 link: group.link,
             }
@@ -167,6 +168,8 @@ impl Spec {
                 draft: Some(self.beside.clone()),
                 price_per_mtok: 0.0,
                 one_device: true,
+                // Models have devices of their own; a host's cores suffice for the rest.
+                cores: None,
                 // What an engine has room for is what counts.
                 most_sessions: u32::MAX,
             }],

@@ -29,8 +29,9 @@ pub use self::capacity::capacity;
 use self::questions::Known;
 
 /// What rows do not say.
-pub const ASSUMED: [&str; 4] = [
+pub const ASSUMED: [&str; 5] = [
     "speeds are the profile's, whatever else the machine did",
+    "clients ask when they did: who asked later than was due waited as long for that",
     "tokens and bytes of a question's media are shared evenly among them; text is as long as the questions of text alone",
     "clips and sounds have 8 parts; answers need all of a medium, and a probe finds nothing to leave out",
     "the target's answer is as long as the baseline's, and guessed as well as any policy's drafts for the same question",
@@ -57,6 +58,9 @@ pub fn play(results: &Results, base: &Path, with: &PlayArgs) -> Result<Plays> {
         ..SandboxConfig::default()
     })?;
     let known = Known::of(results);
+    // Folders that do not tell it are older, and had nodes on a core each.
+    let cores = with.cores.or(results.manifest.facts.node_cores);
+    let cores = Some(cores.unwrap_or(1)).filter(|cores| *cores > 0);
     let mut played = Vec::new();
     for data in &spec.data {
         for link in &spec.links {
@@ -69,20 +73,25 @@ pub fn play(results: &Results, base: &Path, with: &PlayArgs) -> Result<Plays> {
                         arrival: arrival.name().to_owned(),
                         policy: policy.name.clone(),
                     };
-                    let questions = known.questions(spec, &cell);
-                    if questions.is_empty() {
+                    let asked = known.asked(spec, &cell);
+                    if asked.questions.is_empty() {
                         continue;
                     }
                     let traffic = Traffic {
-                        questions,
+                        questions: asked.questions,
                         arrivals: arrivals(arrival),
                     };
                     let mut world = World::pair(profile.clone(), draft, target, shape(link, base)?);
+                    for edge in &mut world.edges {
+                        edge.cores = cores;
+                    }
                     for cloud in &mut world.clouds {
                         cloud.draft = Some(draft.to_owned());
-                        // An evaluation keeps each node on one core.
-                        cloud.one_device = true;
+                        cloud.cores = cores;
+                        // Of cores both models have their shares anyway.
+                        cloud.one_device = cores.is_none();
                     }
+                    world.rules.bring = true;
                     let mut decides = components(&sandbox, &with.plugins, policy)?;
                     let told = || {
                         format!(
@@ -90,22 +99,36 @@ pub fn play(results: &Results, base: &Path, with: &PlayArgs) -> Result<Plays> {
                             cell.data, cell.link, cell.arrival, cell.policy
                         )
                     };
-                    played
-                        .push(one(spec, &world, &traffic, &mut decides, &cell).with_context(told)?);
+                    let came_to = one(
+                        spec,
+                        &world,
+                        (&traffic, asked.late_ms.as_slice()),
+                        &mut decides,
+                        &cell,
+                    );
+                    played.push(came_to.with_context(told)?);
                 }
             }
         }
     }
+    let mut assumed: Vec<String> = ASSUMED.map(str::to_owned).into();
+    assumed.push(match cores {
+        Some(cores) => format!(
+            "each node has cores: {cores}; of these its models have their share and all else has, and what a profile says of a node's work is that node's, clients' own included"
+        ),
+        None => "a node's work beside its models takes nothing from them".to_owned(),
+    });
     Ok(Plays {
         cells: played,
-        assumed: ASSUMED.map(str::to_owned).into(),
+        assumed,
     })
 }
 
+/// `late_ms`: by question, what its client had waited before it asked.
 fn one(
     spec: &Spec,
     world: &World,
-    traffic: &Traffic,
+    (traffic, late_ms): (&Traffic, &[f64]),
     decides: &mut Components,
     cell: &Cell,
 ) -> Result<Played> {
@@ -115,9 +138,13 @@ fn one(
         ..Options::default()
     };
     let results = run(world, traffic, decides, options)?;
-    let answered = results.ended.iter().map(|ended| &ended.outcome);
-    let answered = answered.filter(|it| it.status <= Status::Degraded as u8);
-    let times: Vec<f64> = answered.map(|it| it.total_ms.max(0.0)).collect();
+    let answered = results.ended.iter();
+    let answered = answered.filter(|it| it.outcome.status <= Status::Degraded as u8);
+    let times = answered.map(|it| {
+        let late_ms = late_ms.get(it.question as usize).copied();
+        it.outcome.total_ms.max(0.0) + late_ms.unwrap_or(0.0)
+    });
+    let times: Vec<f64> = times.collect();
     Ok(Played {
         cell: cell.clone(),
         asked: traffic.questions.len(),

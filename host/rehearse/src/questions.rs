@@ -18,14 +18,23 @@ const APART_MS: f64 = 600_000.0;
 const TEXT_TOKENS: u32 = 24;
 const TEXT_BYTES: u64 = 1_000;
 
+/// What a cell asked, repeat after repeat.
+#[derive(Default)]
+pub(crate) struct Asked {
+    /// In the order in which they were sent.
+    pub questions: Vec<Question>,
+    /// By question, how long after it was due it was sent, in ms.
+    pub late_ms: Vec<f64>,
+}
+
 /// Which request of a data set: link, arrivals, repeat and item.
-type Asked<'a> = (&'a str, &'a str, &'a str, u32, u32);
+type Request<'a> = (&'a str, &'a str, &'a str, u32, u32);
 
 /// What is known of questions from all policies' rows.
 pub(crate) struct Known<'a> {
     rows: Vec<&'a Row>,
     /// The target's own answers.
-    told: HashMap<Asked<'a>, &'a Row>,
+    told: HashMap<Request<'a>, &'a Row>,
     /// Share of drafts that stood, by item of a data set; and over all.
     stood: HashMap<(&'a str, u32), (u64, u64)>,
     stood_over_all: f64,
@@ -34,7 +43,7 @@ pub(crate) struct Known<'a> {
     text_bytes: u64,
 }
 
-fn asked(row: &Row) -> Asked<'_> {
+fn request(row: &Row) -> Request<'_> {
     let key = &row.key;
     (&key.data, &key.link, &key.arrival, key.repeat, key.index)
 }
@@ -77,7 +86,7 @@ impl<'a> Known<'a> {
                 .filter(|row| {
                     row.key.policy == *baseline && row.measured.route != Some(Route::Edge)
                 })
-                .map(|row| (asked(row), *row))
+                .map(|row| (request(row), *row))
                 .collect(),
             stood,
             stood_over_all: match drafted_over_all {
@@ -91,23 +100,24 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// What a cell asked, repeat after repeat. Empty where nothing of it was answered.
-    pub(crate) fn questions(&self, spec: &Spec, cell: &Cell) -> Vec<Question> {
+    /// What a cell asked. Empty where nothing of it was answered.
+    pub(crate) fn asked(&self, spec: &Spec, cell: &Cell) -> Asked {
         let rows = self.rows.iter().filter(|row| {
             let key = &row.key;
             (&key.data, &key.link) == (&cell.data, &cell.link)
                 && (&key.arrival, &key.policy) == (&cell.arrival, &cell.policy)
         });
         let mut rows: Vec<&Row> = rows.copied().collect();
+        // Clients are not simulated: one that came late comes late again.
         let at_ms = |row: &Row| {
             row.measured
-                .arrival_ms
-                .or(row.measured.sent_ms)
+                .sent_ms
+                .or(row.measured.arrival_ms)
                 .unwrap_or(0.0)
         };
         rows.sort_by(|a, b| (a.key.repeat.cmp(&b.key.repeat)).then(at_ms(a).total_cmp(&at_ms(b))));
         let (mut begin_ms, mut end_ms, mut repeat) = (0.0, 0.0, None);
-        let mut questions = Vec::with_capacity(rows.len());
+        let mut asked = Asked::default();
         for row in rows {
             if repeat.is_some_and(|before| before != row.key.repeat) {
                 begin_ms = end_ms + APART_MS;
@@ -115,13 +125,15 @@ impl<'a> Known<'a> {
             repeat = Some(row.key.repeat);
             let arrives_ms = begin_ms + at_ms(row);
             end_ms = arrives_ms + row.measured.total_ms.unwrap_or(0.0);
-            questions.push(self.question(spec, row, arrives_ms));
+            asked.questions.push(self.question(spec, row, arrives_ms));
+            let due_ms = row.measured.arrival_ms.unwrap_or(f64::INFINITY);
+            asked.late_ms.push((at_ms(row) - due_ms).max(0.0));
         }
-        questions
+        asked
     }
 
     fn question(&self, spec: &Spec, row: &Row, arrives_ms: f64) -> Question {
-        let told = self.told.get(&asked(row)).copied();
+        let told = self.told.get(&request(row)).copied();
         let tokens = |row: &Row| row.measured.tokens;
         let answer_tokens = told.and_then(tokens).or(tokens(row)).unwrap_or(1).max(1);
         let prompt_tokens = row.measured.prompt_tokens.unwrap_or(self.text_tokens);

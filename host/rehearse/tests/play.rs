@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use msao_evaluate::manifest::{Facts, Machine, Manifest};
 use msao_evaluate::plan::Purpose;
 use msao_evaluate::rows::{Key, Measured, Results, Route, Row};
-use msao_evaluate::simulated::{Compared, PlayArgs};
+use msao_evaluate::simulated::{Compared, PlayArgs, Played};
 use msao_evaluate::spec::Spec;
 use msao_hostile::build::{Core, Decision};
 
@@ -143,6 +143,7 @@ fn with(folder: &Path) -> PlayArgs {
         profile: Some(profile),
         draft: None,
         target: None,
+        cores: None,
     }
 }
 
@@ -180,6 +181,69 @@ fn cells_take_what_their_link_and_engine_take() {
     // The same again comes to the same.
     let again = msao_rehearse::play(&results, Path::new(""), &with).unwrap();
     assert_eq!(again, plays);
+}
+
+/// The mean of the cell that comes by the clock, over the near link, of the draft model alone.
+fn by_the_clock_ms(results: &Results, with: &PlayArgs) -> f64 {
+    let plays = msao_rehearse::play(results, Path::new(""), with).unwrap();
+    let wanted = |cell: &&Played| {
+        let cell = &cell.cell;
+        (cell.link.as_str(), cell.policy.as_str()) == ("near", "edge") && cell.arrival != "closed-1"
+    };
+    plays.cells.iter().find(wanted).unwrap().mean_ms.unwrap()
+}
+
+/// Requests of the cells that come by the clock are so far apart, and each was sent so much later than it was due.
+fn apart(apart_ms: f64, late_ms: f64) -> Results {
+    let mut results = results();
+    for row in &mut results.rows {
+        if row.measured.arrival_ms.is_some() {
+            let due_ms = apart_ms * f64::from(row.key.index);
+            row.measured.arrival_ms = Some(due_ms);
+            row.measured.sent_ms = Some(due_ms + late_ms);
+        }
+    }
+    results
+}
+
+#[test]
+fn what_nodes_do_beside_their_models_takes_of_the_cores_that_the_folder_tells_of() {
+    let folder = tempfile::tempdir().unwrap();
+    plugins(folder.path());
+    let mut with = with(folder.path());
+    let profile = format!("{PROFILE}[nodes.edge]\nrequest-ms = 60.0\n");
+    std::fs::write(with.profile.as_ref().unwrap(), profile).unwrap();
+    let mut results = apart(50.0, 0.0);
+    // 60 ms and an answer of some 105 ms, every 50 ms: with cores to spare nobody is in anybody's way, as answers share passes.
+    with.cores = Some(0);
+    let spare_ms = by_the_clock_ms(&results, &with);
+    assert!((160.0..180.0).contains(&spare_ms), "{spare_ms}");
+    // On one core three of four come while there is work of others. What tells nothing had one.
+    with.cores = None;
+    let shared_ms = by_the_clock_ms(&results, &with);
+    assert!(shared_ms > spare_ms + 60.0, "{shared_ms} and {spare_ms}");
+    results.manifest.facts.node_cores = Some(1);
+    assert_eq!(by_the_clock_ms(&results, &with), shared_ms);
+    // With as many as there are threads there are cores to spare. What is named goes before what is told.
+    results.manifest.facts.node_cores = Some(8);
+    let many_ms = by_the_clock_ms(&results, &with);
+    assert!((many_ms - spare_ms).abs() < 1e-6, "{many_ms}");
+    with.cores = Some(1);
+    assert_eq!(by_the_clock_ms(&results, &with), shared_ms);
+    with.cores = Some(5000);
+    let error = msao_rehearse::play(&results, Path::new(""), &with).unwrap_err();
+    let told = format!("{error:#}");
+    assert!(told.contains("clouds[0].cores: is 5000"), "{told}");
+}
+
+#[test]
+fn a_client_that_came_late_has_waited_since_it_was_due() {
+    let folder = tempfile::tempdir().unwrap();
+    plugins(folder.path());
+    let with = with(folder.path());
+    let punctual_ms = by_the_clock_ms(&apart(50.0, 0.0), &with);
+    let late_ms = by_the_clock_ms(&apart(50.0, 7.0), &with);
+    assert!((late_ms - punctual_ms - 7.0).abs() < 1e-6, "{late_ms}");
 }
 
 #[test]

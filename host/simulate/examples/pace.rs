@@ -1,4 +1,4 @@
-//! How many requests are simulated a second: `pace [REQUESTS [EDGES [CLOUDS]]]`.
+//! How many requests are simulated a second: `pace [REQUESTS [EDGES [CLOUDS [CORES]]]]`; with cores, all work of a node shares so many.
 #![allow(clippy::print_stdout)] // what it is for
 
 use std::time::Instant;
@@ -14,7 +14,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         text.map_or(Ok(otherwise), |text| text.parse::<u32>())
     };
     let (count, edges, clouds) = (next(20_000)?, next(1_000)?, next(20)?);
-    let world = World::parse(&format!(
+    let cores = Some(next(0)?).filter(|cores| *cores > 0);
+    let mut world = World::parse(&format!(
         "
         [[clouds]]
         count = {clouds}
@@ -28,6 +29,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         down = {{ bandwidth = '50 Mbit/s', delay-ms = 20.0, jitter-ms = 3.0 }}
         "
     ))?;
+    for group in &mut world.edges {
+        group.cores = cores;
+    }
+    for group in &mut world.clouds {
+        group.cores = cores;
+    }
     let generator = Generator {
         edges,
         count,

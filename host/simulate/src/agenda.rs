@@ -64,6 +64,23 @@ impl<E> Agenda<E> {
         at_ms
     }
 
+    /// When something happens next.
+    pub fn next_ms(&self) -> Option<f64> {
+        self.heap.peek().map(|entry| entry.at_ms)
+    }
+
+    /// How much is going to happen.
+    pub fn count(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Lets so much time pass, but not beyond what happens next; none where nothing does.
+    pub fn pass(&mut self, ms: f64) {
+        if let Some(next_ms) = self.next_ms() {
+            self.now_ms = next_ms.min(self.now_ms + ms);
+        }
+    }
+
     /// Goes on to what happens next.
     pub fn pop(&mut self) -> Option<E> {
         let entry = self.heap.pop()?;
@@ -95,5 +112,18 @@ mod tests {
         assert_eq!(agenda.at(0.5, 'c'), 1.0);
         let rest: String = std::iter::from_fn(|| agenda.pop()).collect();
         assert_eq!((rest.as_str(), agenda.now_ms()), ("cde", 5.0));
+    }
+
+    #[test]
+    fn time_passes_up_to_what_happens_next() {
+        let mut agenda = Agenda::new();
+        agenda.pass(3.0);
+        assert_eq!((agenda.now_ms(), agenda.next_ms()), (0.0, None));
+        agenda.at(5.0, 'a');
+        agenda.pass(3.0);
+        assert_eq!((agenda.now_ms(), agenda.next_ms()), (3.0, Some(5.0)));
+        agenda.pass(3.0);
+        assert_eq!((agenda.now_ms(), agenda.count()), (5.0, 1));
+        assert_eq!((agenda.pop(), agenda.count()), (Some('a'), 0));
     }
 }

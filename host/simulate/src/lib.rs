@@ -20,6 +20,7 @@
 
 mod agenda;
 mod cells;
+mod cores;
 mod decide;
 mod engine;
 mod error;

@@ -59,7 +59,8 @@ pub struct NodeCosts {
 }
 
 /// What a node does for a request before a model may read its prompt: requests and frames are taken apart, media decoded, prompts
-/// laid out. Requests do so beside each other and beside the models, each on time of its own.
+/// laid out. Requests do so beside each other and beside the models, each on a core of its own, unless the world tells how many
+/// cores a node has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct NodeCost {

@@ -48,6 +48,7 @@ impl World {
             draft: model(of_peers, capability::DRAFT, draft),
             price_per_mtok: price(records),
             one_device: false,
+            cores: None,
             most_sessions: most_sessions(),
         };
         let world = World {
@@ -56,6 +57,7 @@ impl World {
                 count: 1,
                 draft: model(can(0), capability::DRAFT, draft),
                 target: model(can(0), capability::TARGET, target),
+                cores: None,
                 peers,
                 link: link_of(records).unwrap_or_default(),
             }],

@@ -122,6 +122,9 @@ pub(crate) struct Run {
     pub outbox: Vec<Frame>,
     /// The peer has laid the prompt out by then; frames before it wait.
     pub laid_out_ms: f64,
+    /// Where the peer's cores are shared nobody knows when that is: frames that have come behind the OPEN whose prompt is being
+    /// laid out. None: no prompt is.
+    pub behind: Option<u32>,
     /// Under way, with their bytes.
     pub up: VecDeque<Frame>,
     pub down: VecDeque<(Frame, u64)>,
@@ -241,6 +244,7 @@ impl Run {
             upload: None,
             outbox: Vec::new(),
             laid_out_ms: 0.0,
+            behind: None,
             up: VecDeque::new(),
             down: VecDeque::new(),
             refused: false,

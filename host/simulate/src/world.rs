@@ -12,6 +12,8 @@ use crate::profile::Profile;
 const MOST_NODES: u32 = 1_000_000;
 /// Peers of an edge at most: rows that a policy looks at.
 const MOST_PEERS: u32 = 64;
+/// Cores of a node at most.
+const MOST_CORES: u32 = 1024;
 
 /// Nodes by groups, what they cost, and what they are able to do.
 ///
@@ -76,6 +78,10 @@ pub struct CloudGroup {
     /// Its two models take turns on one device, pass by pass. Else each has one of its own.
     #[serde(default)]
     pub one_device: bool,
+    /// Cores that its passes, a core each, and all else that it does have in equal shares. None: cores to spare, so that only
+    /// passes wait for each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u32>,
     /// Sessions at once at most.
     #[serde(default = "most_sessions")]
     pub most_sessions: u32,
@@ -94,6 +100,9 @@ pub struct EdgeGroup {
     /// A target of its own.
     #[serde(default)]
     pub target: Option<String>,
+    /// As a cloud's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u32>,
     /// Clouds that each of them knows. The first edge knows the first so many, the second those from the second on, and so
     /// round.
     #[serde(default = "one")]
@@ -119,6 +128,10 @@ pub struct Rules {
     pub spare: bool,
     /// All edges learn together, instead of each for itself.
     pub learn_together: bool,
+    /// Media are brought at once to the peer that a plan for the edge alone names, in case the answer is left to it; else they go
+    /// when it is.
+    #[serde(skip_serializing_if = "is_off")]
+    pub bring: bool,
 }
 
 impl Default for Rules {
@@ -129,6 +142,7 @@ impl Default for Rules {
             budget: false,
             spare: true,
             learn_together: false,
+            bring: false,
         }
     }
 }
@@ -143,6 +157,11 @@ impl Rules {
 
 fn one() -> u32 {
     1
+}
+
+/// What is written without it is read without it.
+fn is_off(on: &bool) -> bool {
+    !on
 }
 
 /// The default of a node's `sessions.most`.
@@ -160,12 +179,14 @@ impl World {
                 draft: None,
                 price_per_mtok: 0.0,
                 one_device: false,
+                cores: None,
                 most_sessions: most_sessions(),
             }],
             edges: vec![EdgeGroup {
                 count: 1,
                 draft: Some(draft.to_owned()),
                 target: None,
+                cores: None,
                 peers: 1,
                 link,
             }],
@@ -232,6 +253,7 @@ impl World {
                 profile.engine(draft, || at("draft"))?;
             }
             within(|| at("price-per-mtok"), group.price_per_mtok, 0.0, 1e9)?;
+            check_cores(group.cores, || at("cores"))?;
             let most = group.most_sessions;
             must(
                 most > 0,
@@ -265,6 +287,7 @@ impl World {
             || at("draft"),
             || "is missing, and there is no target; allowed: one of them, or both".to_owned(),
         )?;
+        check_cores(group.cores, || at("cores"))?;
         let (peers, most) = (group.peers, self.cloud_count().min(MOST_PEERS));
         must(
             peers <= most,
@@ -284,6 +307,13 @@ impl World {
     }
 }
 
+fn check_cores(cores: Option<u32>, field: impl FnOnce() -> String) -> Result<()> {
+    let count = cores.unwrap_or(1);
+    must((1..=MOST_CORES).contains(&count), field, || {
+        format!("is {count}; allowed: 1 to {MOST_CORES}, or nothing where it has cores to spare")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,6 +324,17 @@ mod tests {
     fn a_plain_world_is_allowed_and_what_cannot_be_is_named() {
         let world = World::parse(GOOD).unwrap();
         assert_eq!((world.edge_count(), world.cloud_count()), (1, 1));
+        assert_eq!((world.edges[0].cores, world.rules.bring), (None, false));
+        let told = World::parse(&format!("{GOOD}cores = 2\n[rules]\nbring = true")).unwrap();
+        assert_eq!((told.edges[0].cores, told.rules.bring), (Some(2), true));
+        // What is left out is not written either.
+        let rules = toml::to_string(&world.rules).unwrap();
+        assert!(!rules.contains("bring"), "{rules}");
+        assert!(
+            toml::to_string(&told.rules)
+                .unwrap()
+                .contains("bring = true")
+        );
         let link = |text: &str| format!("{GOOD}[edges.link]\n{text}");
         for (text, named) in [
             (
@@ -316,6 +357,14 @@ mod tests {
             (
                 GOOD.replace("[[edges]]", "most-sessions = 0\n[[edges]]"),
                 "clouds[0].most-sessions: is 0",
+            ),
+            (
+                GOOD.replace("[[edges]]", "cores = 0\n[[edges]]"),
+                "clouds[0].cores: is 0; allowed: 1 to 1024",
+            ),
+            (
+                format!("{GOOD}cores = 2000"),
+                "edges[0].cores: is 2000; allowed: 1 to 1024",
             ),
             (
                 format!("{GOOD}[rules]\nconfidence-floor = nan"),

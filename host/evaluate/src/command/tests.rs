@@ -169,6 +169,7 @@ fn engines_go_by_the_names_that_a_profile_gives_them() {
         profile: None,
         draft: None,
         target: None,
+        cores: None,
     };
     assert_eq!(args.engines(), ("demo-draft-zen3", "demo-target-zen3"));
     args.profile = Some("here.toml".into());

@@ -63,6 +63,8 @@ pub(super) fn facts(places: &Places, models: &Models, spec: &Spec, base: &Path) 
         versions: BTreeMap::from([("msao".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
         digests,
         emulated,
+        // Each has a thread a model, and so is kept on a core (`Pair::start`).
+        node_cores: Some(1),
     })
 }
 

@@ -54,9 +54,10 @@ impl<'a> Simulation<'a> {
                 .at(now_ms + question.deadline_ms, Event::Late(key));
         }
         // What takes no time is done at once, so that nothing comes between.
-        match self.costs.edge.ms(MediaTokens::of(question)) {
+        let media = MediaTokens::of(question);
+        match self.costs.edge.ms(media) {
             takes_ms if takes_ms > 0.0 => {
-                self.agenda.at(now_ms + takes_ms, Event::Prepared(key));
+                self.prepares(edge, takes_ms, media, Event::Prepared(key));
             }
             _ => self.prepared(key),
         }
@@ -144,8 +145,8 @@ impl<'a> Simulation<'a> {
         decided.parts = with_scores(&decided.parts, &scores);
         decided.score_updates = scores.updates;
         run.account.probe_ms += now_ms - run.probe_began_ms + self.plugins.score_ms;
-        let at_ms = now_ms + self.plugins.score_ms;
-        self.agenda.at(at_ms, Event::Scored(key));
+        let (edge, at_ms) = (run.edge, now_ms + self.plugins.score_ms);
+        self.works(edge, at_ms, Event::Scored(key));
     }
 
     /// Asks the policy.
@@ -206,8 +207,8 @@ impl<'a> Simulation<'a> {
                 decided.plan = plan;
                 decided.overrides |= changed;
                 let at_ms = now_ms + self.plugins.plan_ms;
-                let attempt = run.attempt;
-                self.agenda.at(at_ms, Event::Planned(key, attempt));
+                let (edge, attempt) = (run.edge, run.attempt);
+                self.works(edge, at_ms, Event::Planned(key, attempt));
             }
             Err(_) => self.finish(key, Status::Refused),
         }
@@ -257,6 +258,7 @@ impl<'a> Simulation<'a> {
         run.account.looked_ms = 0.0;
         run.upload = None;
         run.laid_out_ms = 0.0;
+        run.behind = None;
         run.outbox.clear();
         run.up.clear();
         let lost: u64 = run.down.drain(..).map(|(_, bytes)| bytes).sum();

@@ -95,8 +95,16 @@ impl Simulation<'_> {
         let (machine, effects) = Edge::start(config, now_ms);
         run.machine = Some(machine);
         run.channel = Channel::Closed;
+        // As nodes do it: to whom the plan names, if that is who the answer may be left to.
+        let row = run.decided.plan.peer as usize;
+        let brings = self.rules.bring
+            && route == Route::Edge
+            && (run.way).is_some_and(|it| it.link.is_some() && it.row == row);
         if route != Route::Edge {
             self.is_ahead(key, edge);
+        }
+        if brings {
+            self.connect(key);
         }
         self.edge_effects(key, effects);
     }

@@ -46,7 +46,8 @@ impl Simulation<'_> {
         let edge = run.edge;
         let outcome = outcome(run, self.cloud_flops(run), status);
         // Of what never ran nothing is learned.
-        let observed = match run.machine.is_some() || run.decided.replanned {
+        let observes = run.machine.is_some() || run.decided.replanned;
+        let observed = match observes {
             true => self.decides.observe(&outcome, &run.decided.calibration),
             false => Ok(Vec::new()),
         };
@@ -85,6 +86,9 @@ impl Simulation<'_> {
             .map(|run| &mut run.decided.score_updates);
         let scored = scored.map(std::mem::take).unwrap_or_default();
         self.learn(edge, &updates, &scored);
+        if observes {
+            self.also_works(edge, self.plugins.observe_ms);
+        }
         self.left -= 1;
         if let Arrivals::InTurn { think_ms, .. } = self.traffic.arrivals {
             self.takes_turn(edge, think_ms);

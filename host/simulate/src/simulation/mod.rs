@@ -12,6 +12,7 @@ mod edge;
 mod finish;
 mod pair;
 mod set_up;
+mod share;
 mod spare;
 mod way;
 
@@ -23,6 +24,7 @@ use msao_link::estimate::EstimateConfig;
 
 use crate::agenda::Agenda;
 use crate::cells::Cells;
+use crate::cores::Cores;
 use crate::decide::Decides;
 use crate::engine::{Done, Engine, Order, Seat, What};
 use crate::error::Result;
@@ -112,6 +114,12 @@ pub(crate) enum Event {
     Scored(Key),
     /// An engine's pass is over.
     Passed(u32),
+    /// A job on a node's cores is over, unless jobs have come or gone since that was noted.
+    Cores(u32, u32),
+    /// The peer has laid the prompt out.
+    LaidOut(Key, u32),
+    /// Work is over for which nobody has waited.
+    Nothing,
     /// The next piece of an upload may go.
     Piece(Key, u32),
     /// The peer has all of it, and says so.
@@ -143,6 +151,10 @@ pub(crate) struct Simulation<'a> {
     engines: Vec<Engine>,
     /// By engine, another one on the same device.
     beside: Vec<Option<usize>>,
+    /// By engine, the node that it is on.
+    homes: Vec<usize>,
+    /// By node, the cores that all its work shares. None: it has cores to spare.
+    cores: Vec<Option<Cores<Event>>>,
     links: Vec<Link>,
     // Boxed: places are moved when there come to be more of them.
     runs: Slab<Box<Run>>,
@@ -150,9 +162,11 @@ pub(crate) struct Simulation<'a> {
     score_cells: Cells,
     /// By edge, the questions that are yet to be asked, where they come in turn.
     turns: Vec<VecDeque<u32>>,
-    /// Engines that may have something to do now, and nodes whose sessions may have to be told of capacity.
+    /// Engines that may have something to do now, nodes whose sessions may have to be told of capacity, and nodes on whose cores
+    /// jobs have come or gone.
     stirred: Vec<usize>,
     flapped: Vec<usize>,
+    shared: Vec<usize>,
     /// Memory that is used again.
     done: Vec<Done>,
     wire: Vec<u8>,
@@ -182,6 +196,7 @@ impl Simulation<'_> {
             };
             self.happens(event);
             self.stir();
+            self.note_cores();
             self.tally.events += 1;
             if self.tally.events.is_multiple_of(LOOK_EVERY) {
                 if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
@@ -234,6 +249,13 @@ impl Simulation<'_> {
                 let other = self.shares_with(engine as usize);
                 self.stirred.extend(other);
             }
+            Event::Cores(node, round) => self.cores_are_due(node as usize, round),
+            Event::LaidOut(key, attempt) => {
+                if self.attempt(key) == Some(attempt) {
+                    self.laid_out(key);
+                }
+            }
+            Event::Nothing => {}
             Event::Piece(key, attempt) => {
                 if self.attempt(key) == Some(attempt) {
                     self.piece(key);
@@ -310,7 +332,8 @@ impl Simulation<'_> {
             let free = other.is_none_or(|other| !other.is_busy());
             let engine = self.engines.get_mut(number);
             if let Some(end_ms) = engine.and_then(|engine| engine.turn(now_ms, free, &mut done)) {
-                self.agenda.at(end_ms, Event::Passed(number as u32));
+                let home = self.homes.get(number).copied().unwrap_or(usize::MAX);
+                self.works(home, end_ms, Event::Passed(number as u32));
             }
             if done.is_empty() {
                 self.done = done;

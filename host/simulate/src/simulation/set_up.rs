@@ -9,6 +9,7 @@ use msao_session::frame::{Cost, Frame, SessionId, encode, limits};
 use super::{Event, Options, SWEEP_EVERY_MS, Simulation};
 use crate::agenda::Agenda;
 use crate::cells::Cells;
+use crate::cores::Cores;
 use crate::decide::Decides;
 use crate::engine::Engine;
 use crate::error::{Result, SimulateError};
@@ -30,19 +31,30 @@ struct Plant {
     engines: Vec<Engine>,
     /// By engine, another one on the same device.
     beside: Vec<Option<usize>>,
+    /// By engine, the node that it is on.
+    homes: Vec<usize>,
+    /// By node, the cores that all its work shares.
+    cores: Vec<Option<Cores<Event>>>,
     links: Vec<Link>,
 }
 
 impl Plant {
+    /// An engine of the node that is made next.
     fn engine(&mut self, profile: &Profile, name: &str) -> Result<usize> {
         let cost = profile.engine(name, || "engines".to_owned())?;
         self.engines.push(Engine::new(cost));
         self.beside.push(None);
+        self.homes.push(self.nodes.len());
         Ok(self.engines.len() - 1)
     }
 
     fn maybe(&mut self, profile: &Profile, name: Option<&String>) -> Result<Option<usize>> {
         name.map(|name| self.engine(profile, name)).transpose()
+    }
+
+    fn node(&mut self, node: Node, cores: Option<u32>) {
+        self.nodes.push(node);
+        self.cores.push(cores.map(Cores::new));
     }
 
     /// Edges come first, so that an edge's number is its node's.
@@ -66,7 +78,7 @@ impl Plant {
                         link,
                     });
                 }
-                self.nodes.push(node);
+                self.node(node, group.cores);
             }
         }
         Ok(())
@@ -112,7 +124,7 @@ impl Plant {
                 let mut node = Node::new(draft, Some(target), &world.estimate);
                 node.price_per_mtok = group.price_per_mtok;
                 node.most_sessions = group.most_sessions as usize;
-                self.nodes.push(node);
+                self.node(node, group.cores);
             }
         }
         Ok(())
@@ -145,6 +157,8 @@ impl<'a> Simulation<'a> {
             nodes: plant.nodes,
             engines: plant.engines,
             beside: plant.beside,
+            homes: plant.homes,
+            cores: plant.cores,
             links: plant.links,
             runs: Slab::new(),
             policy_cells: Cells::new(learners, &options.calibration),
@@ -152,6 +166,7 @@ impl<'a> Simulation<'a> {
             turns: Vec::new(),
             stirred: Vec::new(),
             flapped: Vec::new(),
+            shared: Vec::new(),
             done: Vec::new(),
             wire: Vec::new(),
             keys: Vec::new(),

@@ -42,7 +42,7 @@ impl Simulation<'_> {
         }
     }
 
-    fn connect(&mut self, key: Key) {
+    pub(super) fn connect(&mut self, key: Key) {
         let now_ms = self.now_ms();
         let Some(run) = self.runs.get_mut(key) else {
             return;
@@ -159,8 +159,10 @@ impl Simulation<'_> {
             arrives_ms = link.up.send(now_ms, bytes).arrives_ms;
             link.sent_bytes += bytes;
             run.account.sent_bytes += bytes;
+            let cores = run.way.and_then(|way| self.cores.get(way.node));
+            let shared = cores.is_some_and(Option::is_some);
             // A session that is there already goes on with the prompt that it has.
-            if matches!(frame, Frame::Open(_)) && run.cloud.is_none() {
+            if matches!(frame, Frame::Open(_)) && run.cloud.is_none() && !shared {
                 run.laid_out_ms = arrives_ms + self.costs.cloud.ms(run.treated.target_media);
             }
             arrives_ms = arrives_ms.max(run.laid_out_ms);
@@ -193,6 +195,47 @@ impl Simulation<'_> {
     }
 
     pub(super) fn reaches_cloud(&mut self, key: Key) {
+        if !self.waits_for_prompt(key) {
+            self.cloud_takes(key);
+        }
+    }
+
+    /// Whether the frame that has come waits until the prompt is laid out, by a peer whose cores are shared. An OPEN has that begin.
+    fn waits_for_prompt(&mut self, key: Key) -> bool {
+        let Some(run) = self.runs.get_mut(key) else {
+            return false;
+        };
+        if let Some(behind) = &mut run.behind {
+            *behind += 1;
+            return true;
+        }
+        let opens = matches!(run.up.front(), Some(Frame::Open(_))) && run.cloud.is_none();
+        let Some(way) = run.way.filter(|way| opens && way.link.is_some()) else {
+            return false;
+        };
+        let (media, attempt) = (run.treated.target_media, run.attempt);
+        let takes_ms = self.costs.cloud.ms(media);
+        let shared = self.cores.get(way.node).is_some_and(Option::is_some);
+        if takes_ms <= 0.0 || !shared {
+            return false;
+        }
+        run.behind = Some(0);
+        self.prepares(way.node, takes_ms, media, Event::LaidOut(key, attempt));
+        true
+    }
+
+    /// The session is opened, and then comes what came meanwhile.
+    pub(super) fn laid_out(&mut self, key: Key) {
+        let run = self.runs.get_mut(key);
+        let Some(behind) = run.and_then(|run| run.behind.take()) else {
+            return;
+        };
+        for _ in 0..=behind {
+            self.cloud_takes(key);
+        }
+    }
+
+    fn cloud_takes(&mut self, key: Key) {
         let frame = self.runs.get_mut(key).and_then(|run| run.up.pop_front());
         if let Some(frame) = frame {
             self.arrives_at_cloud(key, frame);

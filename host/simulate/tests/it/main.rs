@@ -3,5 +3,6 @@
 mod closed_forms;
 mod common;
 mod component;
+mod cores;
 mod refused;
 mod whole;

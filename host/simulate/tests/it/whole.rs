@@ -10,7 +10,9 @@ use msao_core::offload::{
     Scores, Status, StepInput, Update, flag, kind, overrides,
 };
 use msao_simulate::traffic::{Generator, Mix, Pattern, Traffic};
-use msao_simulate::{Decides, Failed, Options, Plain, Progress, Results, World, run};
+use msao_simulate::{
+    Decides, Failed, NodeCost, Options, Plain, Profile, Progress, Results, World, run,
+};
 
 use crate::common::{answer, by, only, pair, play, round_trip, stream};
 
@@ -57,6 +59,8 @@ fn traffic(edges: u32, count: u32, pattern: Pattern) -> Traffic {
 /// Every route by turns, every action that has sense, and something learned.
 #[derive(Default)]
 struct Varied {
+    /// Plans for the edge alone name a peer.
+    brings: bool,
     plans: u32,
     observed: u32,
 }
@@ -75,7 +79,7 @@ impl Decides for Varied {
         }
         let peers = input.nodes.len() as u32 - 1;
         let (route, peer) = match self.plans % 5 {
-            0 => (Route::Edge, 0),
+            0 => (Route::Edge, u32::from(self.brings)),
             1 => (Route::Cloud, 1 + self.plans % peers),
             2 => (Route::CloudDraft, 1),
             _ => (Route::Speculate, 1 + self.plans % peers),
@@ -195,6 +199,54 @@ fn the_same_seed_gives_the_same_to_the_bit() {
     assert_eq!(first, play(1));
     assert_ne!(first, play(2));
     check(&first, &traffic);
+}
+
+#[test]
+fn promises_hold_where_cores_are_shared_and_media_are_brought_ahead() {
+    let traffic = traffic(6, 300, Pattern::Poisson { per_s: 6.0 });
+    let mut world = busy(6, 2);
+    let mut profile = Profile::measured().unwrap();
+    profile.nodes.edge = NodeCost {
+        request_ms: 2.0,
+        picture_ms_per_token: 0.05,
+        ..NodeCost::default()
+    };
+    profile.nodes.cloud = NodeCost {
+        request_ms: 3.0,
+        clip_ms_per_token: 0.02,
+        ..NodeCost::default()
+    };
+    world.profile = Some(profile);
+    let play = |world: &World| {
+        let mut varied = Varied {
+            brings: true,
+            ..Varied::default()
+        };
+        play(world, &traffic, &mut varied)
+    };
+    // Answers of the edge alone for which something went up.
+    let brought = |results: &Results| {
+        let outcomes = results.ended.iter().map(|it| &it.outcome);
+        let alone = outcomes.filter(|it| {
+            let planned_once = it.overrides & overrides::PEER == 0;
+            it.route == Route::Edge as u8 && it.status == Status::Answered as u8 && planned_once
+        });
+        alone.filter(|it| it.sent_bytes > 0.0).count()
+    };
+    let spare = play(&world);
+    world.edges[0].cores = Some(1);
+    world.clouds[0].cores = Some(2);
+    let shared = play(&world);
+    assert_ne!(shared, spare);
+    world.rules.bring = true;
+    let both = play(&world);
+    for results in [&spare, &shared, &both] {
+        check(results, &traffic);
+        assert!(results.summary.routes.iter().all(|count| *count > 0));
+    }
+    assert_eq!((brought(&spare), brought(&shared)), (0, 0));
+    assert!(brought(&both) > 3, "{}", brought(&both));
+    assert_eq!(both, play(&world));
 }
 
 #[test]
