@@ -265,7 +265,9 @@ impl<'a> Weighing<'a> {
         if media.media_tokens > 0.0 {
             let total_ms = ready_ms(WHOLE).0 + self.weighed.tokens * machine.target_ms;
             let most = if media.scored { SMALL } else { COARSE };
-            level = media.pick(&peer, self.settings.worth * total_ms, most);
+            let [gain_ms, prune_ms] =
+                [self.settings.worth, self.settings.prune_worth].map(|share| share * total_ms);
+            level = media.pick(&peer, gain_ms, prune_ms, most);
         }
         let (ready_ms, upload_ms, read_ms) = ready_ms(level);
         Row {
@@ -395,7 +397,8 @@ impl<'a> Weighing<'a> {
         };
         let whole_ms = media.times_ms(WHOLE, &peer).1 + self.weighed.tokens * here.draft_ms;
         let most = if media.scored { PRUNED } else { WHOLE };
-        let level = media.pick(&peer, self.settings.worth * whole_ms, most);
+        let gain_ms = self.settings.worth * whole_ms;
+        let level = media.pick(&peer, gain_ms, gain_ms, most);
         let read_ms = media.times_ms(level, &peer).1;
         let tokens = media.tokens.get(level).copied();
         let times = Times {

@@ -20,9 +20,10 @@
 //! **Speculation** is declined where a token of the stream, `draft + (1 - a) * L`, is not at least `margin` quicker
 //! than one of the peer's target, alone or with a draft model beside it.
 //!
-//! **Retention** ([`retention`]): for the draft model hard, since it costs no more than acceptance; for the target only
-//! where it saves a share `worth` of the time, mildest means first. What is unlike anything that calibration has seen
-//! keeps more.
+//! **Retention** ([`retention`]): for the draft model hard, since it costs no more than acceptance; for the target gently,
+//! where it saves a share of the time, mildest means first. Leaving tokens out costs nothing that has not been paid, and
+//! spares the target's memory too: a share `prune-worth` is enough, where making media anew takes `worth`. What is unlike
+//! anything that calibration has seen keeps more.
 //!
 //! **The probe** is asked for only where it can change the plan ([`probe`]).
 //!
@@ -100,6 +101,7 @@ parameters! {
         target_quality: u32,
         target_scale_min: f64,
         worth: f64,
+        prune_worth: f64,
         probe_tokens: u32,
         correction_weight: f64,
         correction_limit: f64,

@@ -60,7 +60,7 @@ pub(crate) fn is_wanted(
         cached: amount(node.cached_bytes, 0.0),
     };
     let gain_ms = settings.worth * arm.total_ms;
-    let level = media.pick(&peer, gain_ms, SMALL);
+    let level = media.pick(&peer, gain_ms, gain_ms, SMALL);
     let (upload_ms, read_ms) = media.times_ms(level, &peer);
     // A draft model beside the target reads as much.
     let readers = match arm.route {

@@ -16,8 +16,9 @@
 //! | cut | what is kept, as JPEG of `target-quality`; the rest painted over | `keep` |
 //! | small | the same, scaled by `target-scale-min` | `keep`, fewer by the scale's square |
 //!
-//! Levels are gone up to where each takes at least `worth` of the whole predicted time off uploading and reading
-//! ([`Media::pick`]). Digits in images suffer first: so by default nothing is scaled, and quality and minimum are high.
+//! Levels are gone up to where each takes at least a share of the whole predicted time off uploading and reading
+//! ([`Media::pick`]): `prune-worth` where tokens are left out for a target and all else is as it came, `worth` where media are made
+//! anew or the draft model's own answer has less to go by. Digits in images suffer first: so by default nothing is scaled, and quality and minimum are high.
 //!
 //! Bytes of what is made anew are thought to be `bytes * keep * scale^2 * quality / 100`, corrected by what was sent
 //! for such requests before. A peer that has the originals already has nothing of what is made anew.
@@ -206,8 +207,8 @@ impl Media {
     }
 
     /// The level that a peer is served by: the mildest one, and from there each up to `most` that takes at least
-    /// `gain_ms` off.
-    pub(crate) fn pick(&self, peer: &Peer, gain_ms: f64, most: usize) -> usize {
+    /// `gain_ms` off; `prune_ms` is enough where tokens are only left out.
+    pub(crate) fn pick(&self, peer: &Peer, gain_ms: f64, prune_ms: f64, most: usize) -> usize {
         if self.media_tokens == 0.0 {
             return WHOLE;
         }
@@ -218,6 +219,7 @@ impl Media {
         let (mut best, mut best_ms) = (WHOLE, time_ms(WHOLE));
         for level in COARSE..=most {
             let level_ms = time_ms(level);
+            let gain_ms = if level == PRUNED { prune_ms } else { gain_ms };
             // Not even where nothing has to be gained is a level taken that gains nothing.
             if level_ms < best_ms && best_ms - level_ms >= gain_ms {
                 (best, best_ms) = (level, level_ms);
