@@ -1,12 +1,12 @@
 //! A post-processor that ships, as a component, given reports that no probe of a small picture makes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a test's helpers may panic
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 
 use msao_core::offload::manifest::Manifest;
 use msao_core::offload::{Calibration, Item, Report, Scores, modality};
+use msao_hostile::shipped;
 use msao_sandbox::{
     Failure, FailureKind, LimitOverrides, Limits, Plugin, PostProcessor, Sandbox, SandboxConfig,
 };
@@ -29,44 +29,17 @@ const ROOM: LimitOverrides = LimitOverrides {
     explain_ms: None,
 };
 
-/// The component's bytes: as `cargo xtask plugins` has put it beside what is built here, or built now.
-fn component(root: &Path) -> Vec<u8> {
-    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let folder = std::env::var_os("MSAO_PLUGINS")
-        .map_or_else(|| temporary.join("../plugins"), PathBuf::from);
-    let there = folder.join(format!("{NAME}.wasm"));
-    if there.is_file() {
-        return std::fs::read(there).unwrap();
-    }
-    let target = temporary.join("shipped-guests");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release", "--locked"])
-        .args(["--package", NAME, "--target", "wasm32-wasip2"])
-        .arg("--manifest-path")
-        .arg(root.join("plugins/Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&target)
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env_remove("CARGO_TARGET_DIR")
-        .status()
-        .unwrap();
-    assert!(built.success(), "{NAME} cannot be built");
-    let file = format!("wasm32-wasip2/release/{}.wasm", NAME.replace('-', "_"));
-    std::fs::read(target.join(file)).unwrap()
-}
-
 /// It, with what the sandbox allows but for `own`. Deadlines are in instructions: how busy the machine is is no matter.
 fn loaded(own: LimitOverrides) -> (Sandbox, Arc<PostProcessor>) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let sandbox = sandbox(SandboxConfig {
         plugins: [(NAME.to_owned(), own)].into(),
         deterministic: true,
         ..SandboxConfig::default()
     });
-    let manifest = root.join("plugins").join(NAME).join("policy.toml");
-    let manifest = Manifest::parse(&std::fs::read_to_string(manifest).unwrap()).unwrap();
-    match sandbox.load(&component(&root), &manifest).unwrap() {
+    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (component, manifest) = shipped(temporary, NAME).unwrap();
+    let manifest = Manifest::parse(&manifest).unwrap();
+    match sandbox.load(&component, &manifest).unwrap() {
         Plugin::PostProcessor(post) => (sandbox, post),
         Plugin::Policy(_) => panic!("{NAME} is a policy"),
     }
