@@ -25,6 +25,7 @@ pub mod setting;
 pub mod stats;
 pub mod tuning;
 pub mod turns;
+pub mod unseen;
 pub mod work;
 
 use std::path::{Path, PathBuf};
