@@ -3,9 +3,10 @@
 //! looks for, whether what was learned survives power cuts. `docs/adaptive.md` says what each part measures.
 //!
 //! Read first: [`Args`] (what may be asked for), [`run`] (the parts), [`measure::Measured`] (what is found out of a
-//! question). `phases`, `turns`, `disagreement` and `kills` need nodes that are processes.
+//! question). `phases`, `turns`, `cost`, `disagreement` and `kills` need nodes that are processes.
 
 pub mod checkpoint;
+pub mod cost;
 pub mod disagreement;
 pub mod fit;
 pub mod guarantee;
@@ -25,6 +26,7 @@ pub mod setting;
 pub mod stats;
 pub mod tuning;
 pub mod turns;
+pub mod unseen;
 pub mod work;
 
 use std::path::{Path, PathBuf};
@@ -42,7 +44,7 @@ use crate::proof::{Part, prove};
 const PARTS: [&str; 9] = [
     scores::PART,
     retention::PART,
-    turns::COST,
+    cost::PART,
     phases::PART,
     "guarantee",
     disagreement::PART,
@@ -123,9 +125,9 @@ pub fn run(args: &Args) -> Result<bool> {
             Box::new(|| retention::rows(&setting)),
         ),
         (
-            turns::COST,
+            cost::PART,
             "What the probe costs (twin of a 0.5B model, two processes: edge on core 0 with the client, cloud on core 1)",
-            Box::new(|| turns::cost(&setting)),
+            Box::new(|| cost::rows(&setting)),
         ),
         (
             phases::PART,

@@ -15,6 +15,7 @@ use super::progress::Progress;
 use super::questions::{Asked, World};
 use super::setting::{Setting, questions};
 use super::stats::{area, mean, spearman};
+use super::unseen;
 use super::work::share;
 use crate::report::Row;
 
@@ -58,7 +59,7 @@ pub fn rows(setting: &Setting) -> Result<Vec<Row>> {
         rows.extend(table(name, number, "", &of_seen, judged));
         rows.extend(table(name, number, "unseen mixes: ", &of_unseen, false));
     }
-    rows.extend(strangeness(&of_seen, &of_unseen));
+    rows.extend(unseen::rows(&of_seen, &of_unseen));
     Ok(rows)
 }
 
@@ -127,7 +128,7 @@ fn about_fit(fit: &Fit) -> Vec<Row> {
     ]
 }
 
-/// The three figures of a post-processor over some questions.
+/// The figures of a post-processor over some questions: the first three are judged.
 fn table(name: &str, number: usize, over: &str, measured: &[&Measured], judged: bool) -> Vec<Row> {
     let said = items(measured, number);
     let pairs = |of: &[(&Item, Said)]| -> Vec<(f64, f64)> {
@@ -171,15 +172,12 @@ fn table(name: &str, number: usize, over: &str, measured: &[&Measured], judged: 
         needed.len(),
         shown(least)
     );
-    let of_all = format!(
-        "of all items, needed or not: {}",
-        shown(spearman(&could_go(false)))
-    );
     let counts = format!(
         "{much} of {} items of {} questions",
         areas.len(),
         measured.len()
     );
+    let of_all = format!("{over}{name}: MAS and what can go of all items, needed or not, Spearman");
     vec![
         with(
             aimed(
@@ -203,8 +201,13 @@ fn table(name: &str, number: usize, over: &str, measured: &[&Measured], judged: 
                 spearman(&needed),
                 SPARSITY,
             ),
-            [needed_alone, of_all],
+            [needed_alone],
         ),
+        // What nobody needs can go as a whole, whatever is in it: that is necessity's to say, and so no aim of this one.
+        match spearman(&could_go(false)) {
+            Some(value) => Row::told(of_all, value, ""),
+            None => undefined(of_all),
+        },
     ]
 }
 
@@ -212,19 +215,6 @@ fn table(name: &str, number: usize, over: &str, measured: &[&Measured], judged: 
 fn with(mut row: Row, details: impl IntoIterator<Item = String>) -> Row {
     row.details.extend(details);
     row
-}
-
-/// How unusual items are said to be, over mixes that were seen and others: higher where less is known.
-fn strangeness(seen: &[&Measured], unseen: &[&Measured]) -> Vec<Row> {
-    let told = |over: &str, measured: &[&Measured]| {
-        let unusual = mean(items(measured, 0).iter().map(|(_, said)| said.unusual));
-        let name = format!("{over}mas-joint: how unusual items are, mean");
-        match unusual {
-            Some(unusual) => Row::told(name, unusual, ""),
-            None => undefined(name),
-        }
-    };
-    vec![told("", seen), told("unseen mixes: ", unseen)]
 }
 
 /// All items, with what a post-processor says of each.
@@ -291,11 +281,9 @@ mod tests {
         // Of the two that are needed the sparser one can lose more; of all four 0.9, 0.2, 0.3, 0.8 against 0.95, 0.95, 0.25,
         // 0.75: ranks 4, 1, 2, 3 and 3.5, 3.5, 1, 2 give 0.5 / sqrt(5 * 4.5).
         assert_eq!(rows[2].value, Some(1.0));
-        assert!(
-            rows[2].details[1].ends_with("0.105"),
-            "{:?}",
-            rows[2].details
-        );
+        let of_all = rows[3].value.unwrap();
+        assert!((of_all - 0.5 / 22.5_f64.sqrt()).abs() < 1e-12, "{of_all}");
+        assert!(rows[3].name.contains("of all items") && rows[3].aim.is_empty());
         assert!(rows[2].details[0].contains("0.500 on average"));
     }
 
@@ -307,16 +295,9 @@ mod tests {
         assert_eq!((rows[0].value, rows[1].value), (None, Some(0.5)));
         // The judged one may not get away with it.
         let rows = table("it", 0, "", &[&one], true);
-        assert!(rows.iter().all(|row| !row.met));
+        assert!(rows.iter().take(3).all(|row| !row.met));
         // Nor with saying nothing.
         let rows = table("it", 7, "", &[&one], true);
-        assert!(rows.iter().all(|row| !row.met));
-    }
-
-    #[test]
-    fn how_unusual_items_are_is_averaged() {
-        let one = measured(&[(0.0, 1.0, 0.5, 0.05)]);
-        let rows = strangeness(&[&one], &[]);
-        assert_eq!((rows[0].value, rows[1].value), (Some(0.25), None));
+        assert!(rows.iter().take(3).all(|row| !row.met));
     }
 }

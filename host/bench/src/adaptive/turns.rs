@@ -1,7 +1,5 @@
-//! What a pair of nodes is asked by several ways in turn, so that what else the machine does meets all of them alike: whether
-//! the adaptive policy declines what cannot pay, and what the probe costs.
-
-use std::path::{Path, PathBuf};
+//! What a pair of nodes is asked by several ways in turn, so that what else the machine does meets all of them alike; and
+//! whether the adaptive policy declines what cannot pay.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -10,16 +8,13 @@ use super::phases::{asked_of, mean};
 use super::progress::Progress;
 use super::questions::Draw;
 use super::setting::Setting;
-use crate::nodes::client::{Answer, ask, bring, is_already_active, operate, push, question};
-use crate::nodes::link::TWINS;
+use crate::nodes::client::{Answer, ask, is_already_active, operate, push, question};
 use crate::nodes::pair::{Pair, Wanted};
 use crate::report::Row;
 use crate::vqa::{Question, read};
 
 /// The part of a policy that declines.
 pub const DECLINES: &str = "declines";
-/// The part of what the probe costs.
-pub const COST: &str = "cost";
 /// Round trip in ms of these parts.
 const ROUND_TRIP_MS: f64 = 20.0;
 /// The ways of [`declines`], ours first. Each comes first with every question in one of as many rounds, each on a pair of nodes of its own.
@@ -32,29 +27,21 @@ const SLOWER: f64 = 1.03;
 /// Points of accuracy that it may lose meanwhile.
 const POINTS: f64 = 0.4;
 const SEED: u64 = 0xdec1;
-/// Pictures that each way is asked about, of which the first counts for nothing; no picture is asked about twice.
-const PICTURES: usize = 15;
-/// Tokens of an answer about one.
-const TOKENS: u64 = 32;
-/// Of the cloud's time, what probe and plug-ins may add.
-const ADDED: f64 = 0.02;
-
-/// What the manifest says of a policy that has everything probed.
-const PROBED: &str = "probe = \"full\"";
-/// The same of one that goes on at the target meanwhile.
-const PROBED_AHEAD: &str = "probe = \"full\"\nahead = \"session\"";
 
 /// Something active: a policy, and a post-processor or `"nothing"`.
-struct Way {
-    name: &'static str,
-    policy: Value,
-    postprocessor: Value,
+pub(super) struct Way {
+    /// For people.
+    pub name: &'static str,
+    /// Its release.
+    pub policy: Value,
+    /// Likewise.
+    pub postprocessor: Value,
 }
 
 impl Way {
     /// Makes it active, and has it plan once: what an exchange costs the first request after it is no part of how a policy
     /// plans.
-    async fn choose(&self, pair: &Pair) -> Result<()> {
+    pub async fn choose(&self, pair: &Pair) -> Result<()> {
         let body = json!({ "policy": self.policy, "postprocessor": self.postprocessor });
         match operate(pair.operator, "/v1/activate", Some(&body)).await {
             Err(error) if !is_already_active(&error) => return Err(error),
@@ -226,173 +213,15 @@ fn kept(right: &[Vec<bool>]) -> Row {
     )))
 }
 
-/// What probe and plug-ins add: a twin of a 0.5B model over a link of 20 ms and 200 Mbit/s.
-///
-/// # Errors
-/// A node does not come up, or a request fails.
-pub fn cost(setting: &Setting) -> Result<Vec<Row>> {
-    setting.interrupt.check("this part had not begun")?;
-    let places = setting.places()?;
-    let [twin, _] = &TWINS;
-    let made = twin.made(&places, &setting.scratch)?;
-    run(async {
-        let wanted = Wanted {
-            draft: Some(made.join("draft")),
-            target: Some(made.join("target")),
-            held: twin.held.into(),
-            shape: shape("200 Mbit/s"),
-            ..Wanted::default()
-        };
-        let pair = Pair::start(&places, &wanted).await?;
-        let mas = push(pair.operator, &places.plugins, "mas-joint").await?;
-        let mut ways = Vec::new();
-        for (name, policy, keys) in [
-            ("speculate", "fixed-speculate", None),
-            ("speculate, probed", "fixed-speculate", Some(PROBED_AHEAD)),
-            ("cloud", "cloud-only", None),
-            ("cloud, probed", "cloud-only", Some(PROBED)),
-        ] {
-            let (component, manifest) = setting.shelf.files(policy)?;
-            let (manifest, postprocessor) = match keys {
-                Some(keys) => (probing(&manifest, keys)?, mas.clone()),
-                None => (manifest, json!("nothing")),
-            };
-            let policy = bring(pair.operator, &component, &manifest).await?;
-            ways.push(Way {
-                name,
-                policy,
-                postprocessor,
-            });
-        }
-        let mut pictures = large_pictures(&setting.heldout)?;
-        ensure!(
-            pictures.len() >= ways.len() * PICTURES,
-            "{} has {} large pictures, and {} are needed",
-            setting.heldout.display(),
-            pictures.len(),
-            ways.len() * PICTURES
-        );
-        Draw(SEED).shuffle(&mut pictures);
-        let mut progress = Progress::new("pictures", ways.len() * PICTURES, 0);
-        let mut times: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
-        let (mut ahead, mut probe_ms) = (0, Vec::new());
-        for (number, pictures) in pictures.chunks(ways.len()).take(PICTURES).enumerate() {
-            for (turn, picture) in pictures.iter().enumerate() {
-                setting.interrupt.check("this part is shown as a whole")?;
-                let chosen = (number + turn) % ways.len();
-                let (Some(way), Some(times)) = (ways.get(chosen), times.get_mut(chosen)) else {
-                    continue;
-                };
-                way.choose(&pair).await?;
-                let mut body = question("demo", &[("image", picture)], "Describe the scene.")?;
-                if let Value::Object(fields) = &mut body {
-                    fields.insert("temperature".into(), json!(0));
-                    fields.insert("max_completion_tokens".into(), json!(TOKENS));
-                }
-                let answer = answered(&pair, &body).await.context(way.name)?;
-                if number > 0 {
-                    times.push(answer.total.as_secs_f64() * 1000.0);
-                    let report = &answer.report;
-                    if chosen == 1 {
-                        ahead += usize::from(report.get("ahead") == Some(&json!("used")));
-                        probe_ms.extend(report.pointer("/cost/probe_ms").and_then(Value::as_f64));
-                    }
-                }
-                progress.step();
-            }
-        }
-        progress.end();
-        let means: Vec<f64> = times.iter().map(|it| mean(it.iter().copied())).collect();
-        let &[plain, probed, cloud, cloud_probed] = means.as_slice() else {
-            anyhow::bail!("four ways were asked");
-        };
-        let error = |one: usize, other: usize| -> f64 {
-            let spread = |of: usize| {
-                let times = times.get(of).map(Vec::as_slice).unwrap_or_default();
-                let own = mean(times.iter().copied());
-                let square = mean(times.iter().map(|ms| (ms - own).powi(2)));
-                square / (times.len() as f64 - 1.0).max(1.0)
-            };
-            100.0 * (spread(one) + spread(other)).sqrt() / cloud
-        };
-        let told = ways.iter().zip(&means);
-        let told: Vec<String> = told
-            .map(|(way, ms)| format!("{}: {ms:.0} ms", way.name))
-            .collect();
-        Ok(vec![
-            Row::at_most(
-                "where the edge's prefill goes on from it: probe and plug-ins, of cloud-only's time (0.5B twin, 20 ms, 200 Mbit/s)",
-                100.0 * (probed - plain) / cloud,
-                100.0 * ADDED,
-                "%",
-            )
-            .with_details(vec![
-                told.join(", "),
-                format!("standard error {:.2} points", error(0, 1)),
-                format!(
-                    "{ahead} of {} answers went on with a session that was opened while the probe ran, for {:.0} ms on average",
-                    PICTURES - 1,
-                    mean(probe_ms.into_iter())
-                ),
-            ]),
-            Row::told(
-                "where it is thrown away (route cloud): the same",
-                100.0 * (cloud_probed - cloud) / cloud,
-                "%",
-            )
-            .with_more(Some(format!(
-                "standard error {:.2} points; a policy that asks for the probe can do without",
-                error(2, 3)
-            ))),
-        ])
-    })
-}
-
 /// Whether anybody has looked at the media of an answer's request.
-fn is_probed(report: &Value) -> bool {
+pub(super) fn is_probed(report: &Value) -> bool {
     let items = report.get("items").and_then(Value::as_array);
     let is_scored = |item: &Value| item.get("necessity").is_some_and(Value::is_number);
     items.is_some_and(|items| items.iter().any(is_scored))
 }
 
-/// A manifest of a policy that has everything probed, under a name of its own. `keys`: what it says of that.
-fn probing(manifest: &str, keys: &str) -> Result<String> {
-    let mut lines: Vec<String> = manifest.lines().map(str::to_owned).collect();
-    let name = lines.iter_mut().find(|line| line.starts_with("name = \""));
-    let name = name.context("the manifest has no name")?;
-    name.insert_str(name.len() - 1, "-probed");
-    let place = lines
-        .iter()
-        .position(|line| line.starts_with("state-schema"));
-    lines.insert(
-        place.context("the manifest has no state-schema")?,
-        keys.into(),
-    );
-    Ok(lines.join("\n") + "\n")
-}
-
-/// Pictures of 256 tokens: those of the largest files' size in pixels.
-fn large_pictures(heldout: &Path) -> Result<Vec<PathBuf>> {
-    let mut sized = Vec::new();
-    let folder = heldout.join("images");
-    let limits = msao_media::Limits::default();
-    for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        let bytes = std::fs::read(&path)?;
-        let image = msao_media::decode_image(&bytes, &limits)
-            .with_context(|| path.display().to_string())?;
-        sized.push((image.width * image.height, path));
-    }
-    let most = sized.iter().map(|(pixels, _)| *pixels).max().unwrap_or(0);
-    sized.retain(|(pixels, _)| *pixels == most);
-    sized.sort();
-    Ok(sized.into_iter().map(|(_, path)| path).collect())
-}
-
 #[cfg(test)]
 mod tests {
-    use msao_core::offload::manifest::{Ahead, Manifest, Probe};
-
     use super::*;
 
     #[test]
@@ -413,16 +242,5 @@ mod tests {
         let report = |necessity: Value| json!({ "items": [{ "necessity": necessity }] });
         assert!(is_probed(&report(json!(0.5))) && !is_probed(&report(Value::Null)));
         assert!(!is_probed(&json!({ "items": [] })) && !is_probed(&Value::Null));
-    }
-
-    #[test]
-    fn a_policy_that_has_everything_probed_is_another() {
-        let manifest = "name = \"cloud-only\"\nversion = \"0.1.0\"\nstate-schema = 0\n";
-        let expected = "name = \"cloud-only-probed\"\nversion = \"0.1.0\"\nprobe = \"full\"\nstate-schema = 0\n";
-        assert_eq!(probing(manifest, PROBED).unwrap(), expected);
-        assert!(probing("version = \"1\"\n", PROBED).is_err());
-        let manifest = format!("{manifest}world = \"offload-policy\"\ndescription = \"\"\n");
-        let ahead = Manifest::parse(&probing(&manifest, PROBED_AHEAD).unwrap()).unwrap();
-        assert_eq!((ahead.probe, ahead.ahead), (Probe::Full, Ahead::Session));
     }
 }

@@ -421,7 +421,8 @@ pub struct Confident {
     pub budget: Option<f64>,
     /// Share of requests that run in exact mode to show what confident mode would have done.
     pub audit_rate: f64,
-    /// Chance, at most, that more is committed unverified than the budget allows.
+    /// Chance, at most, that more is committed unverified than the budget allows: of each class of requests, and each time that
+    /// it begins anew after a drift alarm.
     pub delta: f64,
     /// Drafts judged by the target before the acceptance map is held still and audits begin.
     pub settle_drafts: u32,

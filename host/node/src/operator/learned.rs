@@ -36,14 +36,29 @@ struct Cells {
     cells: Calibration,
 }
 
-/// All that is learned, to be taken to another node: of one plug-in alone, where one is named.
+/// What there is of cells: of which plug-in, schema and models, how many, and whether the active generation goes by them.
+pub fn kept(node: &Node) -> Value {
+    let kept = node.plugins.kept_learned().into_iter();
+    let told = kept.map(|(key, snapshot, active)| {
+        json!({ "key": key, "cells": snapshot.calibration().len(), "active": active })
+    });
+    json!({ "kept": told.collect::<Vec<_>>() })
+}
+
+/// All that is learned, to be taken to another node: of one plug-in alone, where one is named. `kept`: what is kept of
+/// plug-ins, schemas and models that are not active, too.
 ///
 /// # Errors
-/// The plug-in is not active.
-pub fn export(node: &Node, plugin: Option<&str>) -> Result<Value, ApiError> {
+/// The plug-in is not active, or nothing is kept of it.
+pub fn export(node: &Node, plugin: Option<&str>, kept: bool) -> Result<Value, ApiError> {
     node.calibration.settle();
-    let learned = node.plugins.learned_by_key().into_iter();
-    let wanted = learned.filter(|(key, _)| plugin.is_none_or(|plugin| key.plugin == plugin));
+    let active = node.plugins.learned_by_key().into_iter();
+    let others = kept.then(|| node.plugins.kept_learned());
+    let others = others.into_iter().flatten();
+    // Of what is not active an empty set tells nothing.
+    let others = others.filter(|(_, it, active)| !active && !it.calibration().is_empty());
+    let all = active.chain(others.map(|(key, snapshot, _)| (key, snapshot)));
+    let wanted = all.filter(|(key, _)| plugin.is_none_or(|plugin| key.plugin == plugin));
     let cells = wanted.map(|(key, snapshot)| Cells {
         key,
         cells: snapshot.calibration().clone(),
@@ -51,7 +66,10 @@ pub fn export(node: &Node, plugin: Option<&str>) -> Result<Value, ApiError> {
     let cells: Vec<Cells> = cells.collect();
     if let Some(plugin) = plugin {
         if cells.is_empty() {
-            let why = format!("'{plugin}' is not active.");
+            let why = match kept {
+                true => format!("nothing is kept of '{plugin}'."),
+                false => format!("'{plugin}' is not active."),
+            };
             return Err(ApiError::invalid_value("plugin", &why));
         }
         return Ok(json!({ "version": VERSION, "node": node.config.node.name, "plugins": cells }));
@@ -140,21 +158,53 @@ pub fn import(node: &Node, asked: Value) -> Result<Value, ApiError> {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Reset {
     plugin: Option<String>,
+    /// What is kept of the plug-in, be it active or not; of this schema and these models alone, where they are named.
+    #[serde(default)]
+    kept: bool,
+    state_schema: Option<u32>,
+    models: Option<String>,
     #[serde(default)]
     acceptance: bool,
     pair: Option<Pair>,
 }
 
-/// Has a plug-in forget its cells, or the node what it has learned of its drafts, audits included: of a pair, or of all.
+/// Has a plug-in forget its cells, in use or all that are kept of it; or the node what it has learned of its drafts, audits
+/// included: of a pair, or of all.
 ///
 /// # Errors
-/// Nothing is named, the plug-in is not active, or nothing is known of the pair.
+/// Nothing is named, the plug-in is not active, or nothing is kept of it or known of the pair.
 pub fn reset(node: &Node, asked: Value) -> Result<Value, ApiError> {
     let reset: Reset = serde_json::from_value(asked)
         .map_err(|error| ApiError::invalid("invalid_body", None, format!("The body: {error}.")))?;
     match reset {
         Reset {
             plugin: Some(plugin),
+            kept: true,
+            state_schema,
+            models,
+            acceptance: false,
+            pair: None,
+        } => {
+            let all = node.plugins.kept_learned().into_iter();
+            let keys = all.map(|(key, ..)| key).filter(|key| {
+                key.plugin == plugin
+                    && state_schema.is_none_or(|schema| key.state_schema == schema)
+                    && (models.as_ref()).is_none_or(|models| key.models == *models)
+            });
+            let keys: Vec<CellsKey> = keys.collect();
+            if keys.is_empty() {
+                let why = format!("nothing of that kind is kept of '{plugin}'.");
+                return Err(ApiError::invalid_value("plugin", &why));
+            }
+            let forgotten = keys.iter().map(|key| node.plugins.forget_kept(key));
+            let cells: usize = forgotten.sum();
+            Ok(json!({ "plugin": plugin, "sets": keys.len(), "cells": cells }))
+        }
+        Reset {
+            plugin: Some(plugin),
+            kept: false,
+            state_schema: None,
+            models: None,
             acceptance: false,
             pair: None,
         } => {
@@ -165,6 +215,9 @@ pub fn reset(node: &Node, asked: Value) -> Result<Value, ApiError> {
         }
         Reset {
             plugin: None,
+            kept: false,
+            state_schema: None,
+            models: None,
             acceptance: true,
             pair,
         } => {
@@ -182,7 +235,8 @@ pub fn reset(node: &Node, asked: Value) -> Result<Value, ApiError> {
             Ok(json!({ "pairs": forgotten.len(), "drafts": drafts }))
         }
         _ => {
-            let why = "The body: either 'plugin' or 'acceptance': true is expected, and 'pair' beside the second alone.";
+            let why = "The body: either 'plugin' or 'acceptance': true is expected; beside the first 'kept': true, and with \
+                       that 'state-schema' and 'models'; 'pair' beside the second alone.";
             Err(ApiError::invalid("invalid_body", None, why))
         }
     }

@@ -18,10 +18,11 @@
 //! | `GET /v1/decisions/ID/account` | read | scores with their parts, what was kept, and why: `msao_core::offload::account`, with the policy's own words |
 //! | `GET /v1/failures`, `/v1/failures/ID` | read | failing inputs |
 //! | `GET /v1/calibration` | read | what plug-ins have learned |
+//! | `GET /v1/calibration/kept` | read | which cells are kept: of what is active, and of other plug-ins, schemas and models |
 //! | `GET /v1/calibration/acceptance` | read | what the node has learned itself: the acceptance of drafts, and audits |
-//! | `GET /v1/calibration/export` | read | all of it, to be taken to another node; `?plugin=NAME` for one plug-in's cells alone |
+//! | `GET /v1/calibration/export` | read | all of it, to be taken to another node; `?plugin=NAME` for one plug-in's cells alone; `?kept=true` with those that are kept of what is not active |
 //! | `POST /v1/calibration/import` | activate | takes in what was exported, as far as plug-in, schema and models are the same |
-//! | `POST /v1/calibration/reset` | activate | `{plugin}`, or `{acceptance: true, pair?}` |
+//! | `POST /v1/calibration/reset` | activate | `{plugin}`, `{plugin, kept: true, state-schema?, models?}` for what is not active too, or `{acceptance: true, pair?}` |
 //! | `POST /v1/drain` | activate | takes no more requests, and tells peers so |
 //! | `POST /v1/undrain` | activate | takes requests again; 409 once the process is being stopped |
 //!

@@ -181,9 +181,15 @@ fn look(
             let learned = learned.map(|(name, cells)| (name, json!(cells.calibration())));
             Value::Object(learned.collect())
         }
+        ["v1", "calibration", "kept"] => learned::kept(node),
         ["v1", "calibration", "acceptance"] => learned::acceptance(node),
         ["v1", "calibration", "export"] => {
-            learned::export(node, parameter(query, "plugin")?.as_deref())?
+            let kept = match parameter(query, "kept")?.as_deref() {
+                None | Some("false") => false,
+                Some("true") => true,
+                Some(other) => return Err(ApiError::not_one_of("kept", other, &["true", "false"])),
+            };
+            learned::export(node, parameter(query, "plugin")?.as_deref(), kept)?
         }
         _ => return Err(ApiError::not_found(path)),
     };

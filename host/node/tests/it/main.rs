@@ -9,6 +9,7 @@ mod config;
 mod detail;
 mod fetch;
 mod nodes;
+mod nothing;
 mod operator;
 mod peers;
 mod positions;

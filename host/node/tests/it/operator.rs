@@ -6,8 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
+use msao_core::offload::{Operation, Update};
 use msao_hostile::build::Decision;
 use msao_registry::SigningKeyFile;
+use msao_registry::state::CellsKey;
 use serde_json::{Value, json};
 
 use crate::common::{Bench, asking};
@@ -369,4 +371,71 @@ async fn peers_hear_of_a_drain_and_of_its_end() {
     let why = refused(&cloud, "/v1/undrain", json!({}), "not_now").await;
     assert!(why.contains("being stopped"), "{why}");
     assert!(cloud.node.is_draining());
+}
+
+/// Cells stay when a plug-in goes, or comes with another schema.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cells_of_what_is_not_active_are_told_exported_and_forgotten() {
+    let bench = Bench::start("").await;
+    bench.plan(&by(EDGE), 0);
+    let key = |state_schema: u32| CellsKey {
+        plugin: "gone".into(),
+        state_schema,
+        models: "a/b".into(),
+        node: "both".into(),
+    };
+    for schema in [3, 4] {
+        let cells = bench.node.calibration.live(&key(schema));
+        assert!(cells.update(vec![Update {
+            operation: Operation::Add,
+            key: 7,
+            value: 2.0,
+            weight: 1.0,
+        }]));
+    }
+    let kept = async || -> Vec<(Value, Value, Value)> {
+        let (status, told) = bench.operate("/v1/calibration/kept", None).await;
+        assert_eq!(status, 200, "{told}");
+        let all = told["kept"].as_array().unwrap().iter();
+        let of = |it: &Value| {
+            let schema = it["key"]["state-schema"].clone();
+            (schema, it["cells"].clone(), it["active"].clone())
+        };
+        let gone = all.filter(|it| it["key"]["plugin"] == "gone");
+        gone.map(of).collect()
+    };
+    let one = |schema: u32| (json!(schema), json!(1), json!(false));
+    assert_eq!(kept().await, [one(3), one(4)]);
+    // As before, an export is of what is active, unless more is asked for.
+    let exported = async |query: &str| {
+        let path = format!("/v1/calibration/export{query}");
+        let (status, told) = bench.operate(&path, None).await;
+        let plugins = told["plugins"].as_array().map_or(0, Vec::len);
+        (status, plugins)
+    };
+    assert_eq!(exported("").await, (200, 1));
+    assert_eq!(exported("?kept=true").await, (200, 3));
+    assert_eq!(exported("?plugin=gone&kept=true").await, (200, 2));
+    assert_eq!(exported("?plugin=gone").await.0, 400);
+    assert_eq!(exported("?kept=perhaps").await.0, 400);
+    let reset = "/v1/calibration/reset";
+    let (status, told) = bench
+        .operate(reset, Some(json!({ "plugin": "gone" })))
+        .await;
+    assert_eq!(status, 400, "{told}");
+    let one_schema = json!({ "plugin": "gone", "kept": true, "state-schema": 3 });
+    let forgotten = done(&bench, reset, one_schema.clone()).await;
+    assert_eq!(
+        (&forgotten["sets"], &forgotten["cells"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(kept().await, [one(4)]);
+    // It is not there any more, and a schema without `kept` says nothing.
+    let (status, told) = bench.operate(reset, Some(one_schema)).await;
+    assert_eq!(status, 400, "{told}");
+    let half = json!({ "plugin": "gone", "state-schema": 4 });
+    assert_eq!(bench.operate(reset, Some(half)).await.0, 400);
+    let all = json!({ "plugin": "gone", "kept": true });
+    assert_eq!(done(&bench, reset, all).await["cells"], 1);
+    assert!(kept().await.is_empty());
 }

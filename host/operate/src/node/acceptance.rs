@@ -1,8 +1,12 @@
 //! What a node has learned itself, in words: how probably targets accept its drafts, and what audits have shown.
 
+use anyhow::{Context, bail};
 use serde_json::Value;
 
 use crate::output::{plain, share, table};
+
+/// Digits of a digest by which a model is named at least.
+const FEWEST: usize = 4;
 
 /// What `GET /v1/calibration/acceptance` says.
 pub fn words(value: &Value) -> String {
@@ -40,6 +44,60 @@ pub fn words(value: &Value) -> String {
         }
     }
     text
+}
+
+/// The pair of models that is meant, as the node names it: `DRAFT/TARGET`, of each digest as many first digits as tell it from
+/// others, and behind them how the draft model is held, in parentheses, where these are not enough.
+pub fn pair(known: &Value, wanted: &str) -> anyhow::Result<Value> {
+    let (digests, held) = match wanted.split_once(" (") {
+        Some((digests, held)) => (digests, held.strip_suffix(')')),
+        None => (wanted, None),
+    };
+    let named = digests
+        .split_once('/')
+        .filter(|(draft, target)| draft.len() >= FEWEST && target.len() >= FEWEST);
+    let (draft, target) = named.with_context(|| {
+        format!(
+            "\"{wanted}\" names no pair of models: give DRAFT/TARGET, at least {FEWEST} digits of each, as `msao node \
+             calibration --acceptance` tells them"
+        )
+    })?;
+    let pairs = list(known, "pairs").iter().filter_map(|it| it.get("pair"));
+    let all: Vec<&Value> = pairs.collect();
+    let word = |pair: &Value, at: &str| -> String {
+        let word = pair.get(at).and_then(Value::as_str);
+        word.unwrap_or_default().to_owned()
+    };
+    let fits = |pair: &&Value| {
+        word(pair, "draft").starts_with(draft)
+            && word(pair, "target").starts_with(target)
+            && held.is_none_or(|held| word(pair, "held") == held)
+    };
+    let found: Vec<&Value> = all.iter().copied().filter(fits).collect();
+    let names = |pairs: &[&Value]| {
+        let name = |pair: &&Value| {
+            let short = |at: &str| plain(&word(pair, at)).chars().take(12).collect::<String>();
+            format!(
+                "{}/{} ({})",
+                short("draft"),
+                short("target"),
+                plain(&word(pair, "held"))
+            )
+        };
+        pairs.iter().map(name).collect::<Vec<_>>().join(", ")
+    };
+    match (found.as_slice(), all.is_empty()) {
+        ([pair], _) => Ok((*pair).clone()),
+        ([], true) => bail!("nothing is known of \"{wanted}\": no draft has been judged yet"),
+        ([], false) => bail!(
+            "nothing is known of \"{wanted}\"; known are {}",
+            names(&all)
+        ),
+        (several, _) => bail!(
+            "\"{wanted}\" may mean {}: give more digits, or name how the draft model is held, as it stands here",
+            names(several)
+        ),
+    }
 }
 
 fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
@@ -188,6 +246,34 @@ mod tests {
             assert!(text.contains(said), "{said} is not in:\n{text}");
         }
         assert!(!text.contains("checkpoints have failed"), "{text}");
+    }
+
+    #[test]
+    fn a_pair_is_named_by_the_first_digits_of_both_models() {
+        let one = |target: &str, held: &str| json!({ "pair": { "draft": "0123456789abcdef", "target": target, "held": held } });
+        let known = json!({ "pairs": [
+            one("fedcba9876543210", "f32/none on cpu"),
+            one("fedcba9876543210", "bf16/none on cpu"),
+            one("feed000000000000", "f32/none on cpu"),
+        ]});
+        let held = |wanted: &str| pair(&known, wanted).map(|it| it["held"].clone());
+        assert_eq!(held("0123/feed").unwrap(), "f32/none on cpu");
+        let named = "0123456789ab/fedcba987654 (bf16/none on cpu)";
+        assert_eq!(held(named).unwrap(), "bf16/none on cpu");
+        for (wanted, why) in [
+            (
+                "0123/fedc",
+                "may mean 0123456789ab/fedcba987654 (f32/none on cpu), ",
+            ),
+            ("0123/0000", "known are 0123456789ab/"),
+            ("0123/fe", "at least 4 digits"),
+            ("0123", "give DRAFT/TARGET"),
+        ] {
+            let error = pair(&known, wanted).unwrap_err().to_string();
+            assert!(error.contains(why), "{wanted}: {error}");
+        }
+        let error = pair(&json!({}), "0123/fedc").unwrap_err().to_string();
+        assert!(error.contains("no draft has been judged"), "{error}");
     }
 
     #[test]

@@ -23,17 +23,26 @@ const MOST: u64 = 256 << 20;
 /// What is taken in has to be of the same plug-in, the same schema of its state and the same models; what does not fit is
 /// told, and the command ends with 1. Audits are evidence of a node's own traffic, and never taken in.
 ///
+/// Cells stay where a plug-in is no longer active, has another schema or serves other models (--kept).
+///
 ///   msao node calibration
 ///   msao node calibration --acceptance
+///   msao node calibration --kept
 ///   msao node calibration --export learned.json
 ///   msao node calibration --import learned.json --node http://10.0.0.3:8081
 ///   msao node calibration --reset patient
+///   msao node calibration --reset patient --kept --schema 1
+///   msao node calibration --reset-acceptance 0123456789ab/fedcba987654
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct CalibrationArgs {
     /// Tell what the node itself has learned: the acceptance of drafts, and what audits have shown.
     #[arg(long)]
     acceptance: bool,
+    /// Tell which cells are kept, of plug-ins, schemas and models that are not active too; export them; or, with --reset,
+    /// have all that are kept of a plug-in forgotten.
+    #[arg(long, conflicts_with_all = ["acceptance", "import", "reset_acceptance"])]
+    kept: bool,
     /// Write all that was learned to this file.
     #[arg(long, value_name = "FILE", conflicts_with = "acceptance")]
     export: Option<PathBuf>,
@@ -46,10 +55,17 @@ pub struct CalibrationArgs {
     /// Forget all that this plug-in has learned. Cannot be undone; needs a token of the role activate.
     #[arg(long, value_name = "PLUG-IN", conflicts_with_all = ["acceptance", "export", "import"])]
     reset: Option<String>,
+    /// Of what is kept of it only the cells of this schema.
+    #[arg(long, value_name = "N", requires_all = ["reset", "kept"])]
+    schema: Option<u32>,
+    /// Of what is kept of it only what was learned of these models, as --kept tells them.
+    #[arg(long, value_name = "MODELS", requires_all = ["reset", "kept"])]
+    models: Option<String>,
     /// Forget what the node itself has learned, audits included: nothing is committed unverified until new ones have shown
-    /// that it may be. Cannot be undone; needs a token of the role activate.
-    #[arg(long, conflicts_with_all = ["acceptance", "export", "import", "reset"])]
-    reset_acceptance: bool,
+    /// that it may be. Of one pair of models, named as --acceptance tells it (DRAFT/TARGET), or of all. Cannot be undone;
+    /// needs a token of the role activate.
+    #[arg(long, value_name = "PAIR", conflicts_with_all = ["acceptance", "export", "import", "reset"])]
+    reset_acceptance: Option<Option<String>>,
     /// Cells of each plug-in that are listed; --json has all.
     #[arg(long, value_name = "N", default_value_t = 20, conflicts_with = "reset")]
     cells: usize,
@@ -60,15 +76,29 @@ pub struct CalibrationArgs {
 pub fn run(args: &CalibrationArgs) -> anyhow::Result<bool> {
     let (client, output) = (args.common.client()?, args.common.output());
     if let Some(plugin) = &args.reset {
-        let answer = client.post("/v1/calibration/reset", &json!({ "plugin": plugin }))?;
+        let mut body = json!({ "plugin": plugin });
+        if let (true, Value::Object(fields)) = (args.kept, &mut body) {
+            fields.insert("kept".into(), json!(true));
+            let schema = args.schema.map(|schema| ("state-schema", json!(schema)));
+            let models = (args.models.as_ref()).map(|models| ("models", json!(models)));
+            for (name, value) in schema.into_iter().chain(models) {
+                fields.insert(name.into(), value);
+            }
+        }
+        let answer = client.post("/v1/calibration/reset", &body)?;
         output.answer(&answer, |answer| {
             let cells = answer.get("cells").and_then(Value::as_u64).unwrap_or(0);
             format!("{plugin} has forgotten {cells} cells\n")
         })?;
         return Ok(true);
     }
-    if args.reset_acceptance {
-        let answer = client.post("/v1/calibration/reset", &json!({ "acceptance": true }))?;
+    if let Some(wanted) = &args.reset_acceptance {
+        let mut body = json!({ "acceptance": true });
+        if let (Some(wanted), Value::Object(fields)) = (wanted, &mut body) {
+            let known = client.get("/v1/calibration/acceptance")?;
+            fields.insert("pair".into(), acceptance::pair(&known, wanted)?);
+        }
+        let answer = client.post("/v1/calibration/reset", &body)?;
         output.answer(&answer, |answer| {
             let count = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
             format!(
@@ -79,9 +109,16 @@ pub fn run(args: &CalibrationArgs) -> anyhow::Result<bool> {
         return Ok(true);
     }
     if let Some(path) = &args.export {
-        let asked = match &args.plugin {
-            Some(plugin) => format!("/v1/calibration/export?plugin={}", name(plugin)?),
-            None => "/v1/calibration/export".to_owned(),
+        let mut asked = vec![];
+        if let Some(plugin) = &args.plugin {
+            asked.push(format!("plugin={}", name(plugin)?));
+        }
+        if args.kept {
+            asked.push("kept=true".to_owned());
+        }
+        let asked = match asked.is_empty() {
+            true => "/v1/calibration/export".to_owned(),
+            false => format!("/v1/calibration/export?{}", asked.join("&")),
         };
         // As it came: numbers are to be the same to the bit.
         let bytes = files::write_with(path, |file| Ok(client.copy(&asked, file)?))?;
@@ -95,6 +132,11 @@ pub fn run(args: &CalibrationArgs) -> anyhow::Result<bool> {
             format!("{} is no export of `msao node calibration`", path.display())
         })?;
         return import(&client, output, &exported);
+    }
+    if args.kept {
+        let value = client.get("/v1/calibration/kept")?;
+        output.answer(&value, kept)?;
+        return Ok(true);
     }
     if args.acceptance {
         let value = client.get("/v1/calibration/acceptance")?;
@@ -158,6 +200,28 @@ fn import(client: &Client, output: Output, exported: &Value) -> anyhow::Result<b
         }
     })?;
     Ok(refused.is_empty())
+}
+
+/// Which cells are kept.
+fn kept(value: &Value) -> String {
+    let kept = value.get("kept").and_then(Value::as_array);
+    let row = |it: &Value| {
+        let word = |name: &str| it.pointer(name).and_then(Value::as_str).map(plain);
+        let count = |name: &str| it.pointer(name).and_then(Value::as_u64).unwrap_or(0);
+        let active = it.get("active").and_then(Value::as_bool) == Some(true);
+        vec![
+            word("/key/plugin").unwrap_or_default(),
+            count("/key/state-schema").to_string(),
+            word("/key/models").unwrap_or_default(),
+            count("/cells").to_string(),
+            if active { "active" } else { "-" }.to_owned(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = kept.into_iter().flatten().map(row).collect();
+    match rows.is_empty() {
+        true => "no cells are kept\n".to_owned(),
+        false => table(&["plug-in", "schema", "models", "cells", ""], &rows),
+    }
 }
 
 /// One plug-in's cells.

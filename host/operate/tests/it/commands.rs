@@ -398,6 +398,26 @@ fn a_node_is_looked_at() {
     assert!(own.starts_with("budget: 2% of requests"), "{own}");
     let forgotten = text(&run(&node, &["node", "calibration", "--reset-acceptance"]));
     assert!(forgotten.contains("12 drafts is forgotten"), "{forgotten}");
+    assert_eq!(
+        node.body("/v1/calibration/reset"),
+        json!({ "acceptance": true })
+    );
+    let one = ["node", "calibration", "--reset-acceptance", "0123/fedc"];
+    assert!(text(&run(&node, &one)).contains("is forgotten"));
+    assert_eq!(
+        node.body("/v1/calibration/reset")["pair"],
+        json!({ "draft": "0123456789abcdef", "target": "fedcba9876543210", "held": "f32/none on cpu" })
+    );
+    let kept = text(&run(&node, &["node", "calibration", "--kept"]));
+    assert!(kept.contains("patient"), "{kept}");
+    assert_eq!(kept.matches("active").count(), 1, "{kept}");
+    let only = "node calibration --reset patient --kept --schema 1 --models a/b";
+    let words: Vec<&str> = only.split(' ').collect();
+    assert!(text(&run(&node, &words)).contains("has forgotten"));
+    assert_eq!(
+        node.body("/v1/calibration/reset"),
+        json!({ "plugin": "patient", "kept": true, "state-schema": 1, "models": "a/b" })
+    );
     assert!(text(&run(&node, &["node", "decisions"])).contains("req_1"));
     assert_eq!(text(&run(&node, &["explain", "req_1"])), "Request req_1\n");
     assert_eq!(

@@ -60,6 +60,23 @@ impl Plugins {
         own.map(|(key, cells)| (key, cells.snapshot())).collect()
     }
 
+    /// All that is kept of what plug-ins have learned, be they active or not, under whatever schema and models; and whether it
+    /// is what the active generation goes by. What candidates have learned is not in force, and not among it.
+    pub fn kept_learned(&self) -> Vec<(CellsKey, Arc<Snapshot>, bool)> {
+        let own = self.own_cells();
+        let kept = self.inner.calibration.kept().into_iter();
+        kept.map(|(key, snapshot)| {
+            let active = own.iter().any(|(own, _)| *own == key);
+            (key, snapshot, active)
+        })
+        .collect()
+    }
+
+    /// Has what is kept under `key` forgotten, whether anything goes by it or not. Returns how many cells that were.
+    pub fn forget_kept(&self, key: &CellsKey) -> usize {
+        self.inner.calibration.erase(key)
+    }
+
     /// Has a plug-in of the active generation go on from cells that were learned under `key`, be it on another node, in place
     /// of its own. Returns how many they are.
     ///

@@ -69,3 +69,34 @@ fn cells_go_to_the_same_plugin_schema_and_models_alone() {
     );
     assert_eq!(snapshot.calibration(), &cells());
 }
+
+#[test]
+fn what_is_kept_of_another_schema_is_told_and_can_be_forgotten() {
+    let bench = Bench::new("");
+    let plugins = bench.plugins();
+    let release = push(&plugins, "salt=1");
+    plugins.activate(Choice::policy(release)).unwrap();
+    let (own, _) = plugins.learned_by_key().remove(0);
+    assert_eq!(plugins.take_learned(&own, &cells()), Ok(2));
+    // As a version before has left them.
+    let before = CellsKey {
+        state_schema: own.state_schema + 1,
+        ..own.clone()
+    };
+    let left = bench.calibration.live(&before);
+    left.replace(&cells()).unwrap();
+    drop(left);
+    let told = || -> Vec<(u32, usize, bool)> {
+        let kept = plugins.kept_learned().into_iter();
+        kept.map(|(key, cells, active)| (key.state_schema, cells.calibration().len(), active))
+            .collect()
+    };
+    let (schema, other) = (own.state_schema, before.state_schema);
+    assert_eq!(told(), [(schema, 2, true), (other, 2, false)]);
+    assert_eq!(plugins.forget_kept(&before), 2);
+    assert_eq!(told(), [(schema, 2, true)]);
+    assert_eq!(plugins.forget_kept(&own), 2);
+    // The active one goes on, from nothing.
+    assert_eq!(told(), [(schema, 0, true)]);
+    assert!(plugins.learned()[0].1.calibration().is_empty());
+}

@@ -4,3 +4,4 @@ mod common;
 mod frozen;
 mod hostile;
 mod sandbox;
+mod shipped;

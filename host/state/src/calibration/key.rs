@@ -4,7 +4,7 @@ use msao_core::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 /// What cells belong to. Cells of one key mean nothing under another.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CellsKey {
     /// The plug-in's name.

@@ -223,6 +223,25 @@ impl CalibrationStore {
         self.tell(Message::Forget { number, key });
     }
 
+    /// Every set in force that is kept, be it of a plug-in, a schema and models that are in use or not: with its cells after
+    /// all updates that were handed in before. In the order of their keys.
+    pub fn kept(&self) -> Vec<(CellsKey, Arc<Snapshot>)> {
+        let kept: Vec<(CellsKey, Arc<Shared>)> = self.ask(|answer| Message::Kept { answer });
+        let kept = kept.into_iter();
+        let mut kept: Vec<(CellsKey, Arc<Snapshot>)> = kept
+            .map(|(key, shared)| (key, shared.snapshot.load_full()))
+            .collect();
+        kept.sort_by(|(one, _), (other, _)| one.cmp(other));
+        kept
+    }
+
+    /// Has the set in force under `key` forget all, after all updates that were handed in before; handles stay what they
+    /// were. Returns how many cells it had. What is kept for candidates stays.
+    pub fn erase(&self, key: &CellsKey) -> usize {
+        let key = key.clone();
+        self.ask(|answer| Message::Erase { key, answer })
+    }
+
     /// After a restart: has what is kept agree with what is active. Of the generations that are not in `known`, those after
     /// `active` were rolled back just before the stop, and what they displaced is in force again; what else is kept for
     /// them is dropped. `active` itself is promoted, where the stop came before that.

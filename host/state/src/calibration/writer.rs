@@ -67,6 +67,13 @@ pub(super) enum Message {
         known: Vec<u64>,
         answer: Sender<()>,
     },
+    Kept {
+        answer: Sender<Vec<(CellsKey, Arc<Shared>)>>,
+    },
+    Erase {
+        key: CellsKey,
+        answer: Sender<usize>,
+    },
     Settle {
         answer: Sender<()>,
     },
@@ -247,6 +254,20 @@ impl Writer {
                 self.reconcile(active, &known);
                 let _ = answer.send(());
             }
+            Message::Kept { answer } => {
+                self.publish();
+                let in_force = self.names.iter().filter_map(|(name, id)| match name {
+                    Name::Live(key) => Some((key.clone(), self.shared(*id)?)),
+                    Name::Fork(..) | Name::Displaced(..) => None,
+                });
+                let _ = answer.send(in_force.collect());
+            }
+            Message::Erase { key, answer } => {
+                let cells = self.erase(key);
+                // Who asked for it is to see it.
+                self.publish();
+                let _ = answer.send(cells);
+            }
             Message::Settle { answer } => {
                 self.publish();
                 let _ = answer.send(());
@@ -295,6 +316,22 @@ impl Writer {
 
     fn shared(&self, id: u64) -> Option<Arc<Shared>> {
         self.sets.get(&id).map(|set| Arc::clone(&set.shared))
+    }
+
+    /// Whoever has a handle goes on with an empty set under the same name; where nobody has one, the name goes too.
+    fn erase(&mut self, key: CellsKey) -> usize {
+        let name = Name::Live(key);
+        let id = self.names.get(&name).copied();
+        let Some(set) = id.and_then(|id| self.sets.get_mut(&id)) else {
+            return 0;
+        };
+        let cells = std::mem::take(&mut set.cells).to_calibration().len();
+        set.unseen = true;
+        set.unwritten = true;
+        if Arc::strong_count(&set.shared) == 1 {
+            self.unname(&name);
+        }
+        cells
     }
 
     fn promote(&mut self, number: u64, key: CellsKey) {

@@ -286,3 +286,35 @@ fn cells_from_elsewhere_take_the_place_of_what_was_there_and_are_kept() {
     store.close();
     assert_eq!(store.live(&key(1)).replace(&other), Ok(false));
 }
+
+#[test]
+fn what_nothing_uses_any_more_is_listed_and_can_be_forgotten() {
+    let (storage, store) = in_memory();
+    let (used, other) = (store.live(&key(2)), store.live(&key(1)));
+    used.update(vec![add(3, 1.0), add(4, 1.0)]);
+    other.update(vec![add(3, 1.0)]);
+    drop(other);
+    // A candidate's own are no set in force.
+    store.fork(9, &key(2)).update(vec![add(5, 1.0)]);
+    let listed = |store: &CalibrationStore| -> Vec<(u32, usize)> {
+        let kept = store.kept().into_iter();
+        kept.map(|(key, cells)| (key.state_schema, cells.calibration().len()))
+            .collect()
+    };
+    assert_eq!(listed(&store), [(1, 1), (2, 2)]);
+    assert_eq!(store.erase(&key(1)), 1);
+    assert_eq!(listed(&store), [(2, 2)]);
+    // Who has a handle goes on with it.
+    assert_eq!(store.erase(&key(2)), 2);
+    assert!(used.snapshot().calibration().is_empty());
+    used.update(vec![add(7, 1.0)]);
+    assert_eq!(listed(&store), [(2, 1)]);
+    assert_eq!(store.erase(&key(3)), 0);
+    store.close();
+    let store = CalibrationStore::open(storage).unwrap();
+    assert_eq!(listed(&store), [(2, 1)]);
+    assert_eq!(
+        store.fork(9, &key(2)).snapshot().calibration().keys,
+        [3, 4, 5]
+    );
+}

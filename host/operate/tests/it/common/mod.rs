@@ -272,7 +272,16 @@ impl Node {
             ("GET", "/v1/calibration") => Ok(
                 json!({"patient": {"keys": [3], "mean": [0.5], "variance": [0.1], "count": [9.0]}}),
             ),
-            ("GET", "/v1/calibration/acceptance") => Ok(json!({"budget": 0.02, "pairs": []})),
+            ("GET", "/v1/calibration/acceptance") => Ok(json!({"budget": 0.02, "pairs": [
+                {"pair": {"draft": "0123456789abcdef", "target": "fedcba9876543210", "held": "f32/none on cpu"},
+                 "drafts": 12, "alarms": 0},
+            ]})),
+            ("GET", "/v1/calibration/kept") => Ok(json!({"kept": [
+                {"key": {"plugin": "patient", "state-schema": 1, "models": "a/b", "node": "edge-1"},
+                 "cells": 7, "active": false},
+                {"key": {"plugin": "patient", "state-schema": 2, "models": "a/b", "node": "edge-1"},
+                 "cells": 1, "active": true},
+            ]})),
             ("GET", "/v1/calibration/export") => {
                 // Not as any program of ours would write it.
                 return (
