@@ -1,9 +1,11 @@
-//! `cargo xtask data`: questions that accuracy is told by, many more than are committed, drawn by the recipe of the demo models.
+//! `cargo xtask data`: questions that are not committed, drawn by the recipe of the demo models: those that accuracy is told by, and
+//! those that post-processors are calibrated with.
 //!
 //! ```text
 //! ~/.cache/msao/demo-data-.../packages   from PyPI: what draws and packs, some 200 MB; torch is not among it
 //! target/data/accuracy/                  as models/heldout, without the table; some 150 MB
-//! target/data/accuracy/made-of           a hash of the recipe and of what was asked of it
+//! target/data/calibration/               likewise, with mixes alone that the models have seen; below 1 MB
+//! target/data/.../made-of                a hash of the recipe and of what was asked of it
 //! target/data/unfinished-HASH/           what an interrupted one has left; the next one goes on with it
 //! ```
 //!
@@ -23,8 +25,31 @@ use crate::places::Places;
 use crate::run::{answer, must};
 use crate::setup::row;
 
-/// What is made, seen from the checkout.
-const FOLDER: &str = "target/data/accuracy";
+/// Questions that are drawn together.
+pub struct Set {
+    /// The folder, seen from the checkout.
+    folder: &'static str,
+    /// What the recipe is asked for.
+    wanted: &'static [&'static str],
+    /// For people.
+    what: &'static str,
+    cost: &'static str,
+}
+
+/// As many questions as accuracy is asked at most, of scenes that nothing else has seen (models/recipe/README.md).
+pub const ACCURACY: Set = Set {
+    folder: "target/data/accuracy",
+    wanted: &["--apart", "20000", "--first", "200001"],
+    what: "accuracy data",
+    cost: "questions that accuracy is told by: some minutes and 150 MB, once; an interrupted one is gone on with",
+};
+/// What a calibration sees, and no figure is of.
+pub const CALIBRATION: Set = Set {
+    folder: "target/data/calibration",
+    wanted: &["--first", "60001", "--scale", "0.4", "--seen"],
+    what: "calibration data",
+    cost: "questions that post-processors are calibrated with: some seconds, once",
+};
 /// Folders of unfinished ones begin so.
 const UNFINISHED: &str = "unfinished-";
 const STAMP: &str = "made-of";
@@ -32,20 +57,19 @@ const RECIPE: &str = "models/recipe";
 const REQUIREMENTS: &str = "requirements-data.txt";
 /// Of the recipe, what a question depends on.
 const SOURCES: [&str; 4] = ["data.py", "world.py", "packed.py", REQUIREMENTS];
-/// As many questions as accuracy is asked at most, of scenes that nothing else has seen (models/recipe/README.md).
-const WANTED: [&str; 4] = ["--apart", "20000", "--first", "200001"];
 const IMPORTS: &str = "import av, numpy, PIL, soundfile, zstandard";
 
 /// `cargo xtask data`.
 pub fn command(places: &Places) -> Result<ExitCode> {
-    ensure_there(places)?;
+    ensure_there(places, &CALIBRATION)?;
+    ensure_there(places, &ACCURACY)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes sure that the questions are there, as the recipe would draw them now.
-pub fn ensure_there(places: &Places) -> Result<()> {
-    let folder = places.root.join(FOLDER);
-    let made_of = made_of(&places.root)?;
+/// Makes sure that the questions of a set are there, as the recipe would draw them now.
+pub fn ensure_there(places: &Places, set: &Set) -> Result<()> {
+    let folder = places.root.join(set.folder);
+    let made_of = made_of(&places.root, set)?;
     if !is_made(&folder, &made_of) {
         let shelf = folder.parent().context("the data lie in no folder")?;
         fs::create_dir_all(shelf).with_context(|| format!("cannot make {}", shelf.display()))?;
@@ -56,10 +80,10 @@ pub fn ensure_there(places: &Places) -> Result<()> {
         lock.lock()
             .with_context(|| format!("cannot lock {}", name.display()))?;
         if !is_made(&folder, &made_of) {
-            make(places, &folder, &made_of)?;
+            make(places, set, &folder, &made_of)?;
         }
     }
-    row("accuracy data", &format!("there, in {FOLDER}"));
+    row(set.what, &format!("there, in {}", set.folder));
     Ok(())
 }
 
@@ -68,23 +92,24 @@ fn is_made(folder: &Path, made_of: &str) -> bool {
     fs::read_to_string(folder.join(STAMP)).is_ok_and(|it| it == made_of)
 }
 
-fn make(places: &Places, folder: &Path, made_of: &str) -> Result<()> {
+fn make(places: &Places, set: &Set, folder: &Path, made_of: &str) -> Result<()> {
     let unfinished = folder.with_file_name(format!("{UNFINISHED}{made_of}"));
     sweep(folder, &unfinished)?;
     let (python, packages) = python(places)?;
-    println!(
-        "  questions that accuracy is told by: some minutes and 150 MB, once; an interrupted one is gone on with"
-    );
+    println!("  {}", set.cost);
     let mut draw = Command::new(python);
     draw.arg(places.root.join(RECIPE).join("data.py"))
         .arg(&unfinished)
-        .args(WANTED)
+        .args(set.wanted)
         .env("PYTHONPATH", packages)
         // No byte code beside the recipe.
         .env("PYTHONDONTWRITEBYTECODE", "1");
-    must(&mut draw).context(
-        "the questions that accuracy is told by are not drawn yet; the same command goes on from there",
-    )?;
+    must(&mut draw).with_context(|| {
+        format!(
+            "the {} are not drawn yet; the same command goes on from there",
+            set.what
+        )
+    })?;
     let stamp = unfinished.join(STAMP);
     fs::write(&stamp, made_of).with_context(|| format!("cannot write {}", stamp.display()))?;
     remove_all(folder)?;
@@ -140,9 +165,9 @@ fn packages_name(requirements: &str) -> Result<String> {
 }
 
 /// A hash of what the data depend on: the recipe, its packages' versions, and what is asked of it.
-fn made_of(root: &Path) -> Result<String> {
+fn made_of(root: &Path, set: &Set) -> Result<String> {
     let mut hasher = DefaultHasher::new();
-    WANTED.hash(&mut hasher);
+    set.wanted.hash(&mut hasher);
     for name in SOURCES {
         let path = root.join(RECIPE).join(name);
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -162,7 +187,7 @@ mod tests {
     #[test]
     fn the_proof_asks_what_is_made_here() {
         let spec = fs::read_to_string(root().join("configs/bench/prove.toml")).unwrap();
-        assert!(spec.contains(&format!("folder = \"../../{FOLDER}\"")));
+        assert!(spec.contains(&format!("folder = \"../../{}\"", ACCURACY.folder)));
         assert!(spec.contains("made-by = \"cargo xtask data\""));
     }
 
@@ -239,6 +264,8 @@ mod tests {
         assert!(!is_made(&folder, "1") && is_made(&folder, "2"));
         sweep(&folder, &ours).unwrap();
         assert!(ours.exists() && folder.exists() && !other.exists());
-        assert_eq!(made_of(&root()).unwrap(), made_of(&root()).unwrap());
+        let of = |set| made_of(&root(), set).unwrap();
+        assert_eq!(of(&ACCURACY), of(&ACCURACY));
+        assert_ne!(of(&ACCURACY), of(&CALIBRATION));
     }
 }

@@ -20,8 +20,8 @@ pub fn command(places: &Places, name: &str, args: &[String]) -> Result<ExitCode>
     } else {
         Vec::new()
     };
-    if wants_data(name, args) {
-        data::ensure_there(places)?;
+    if let Some(set) = wanted_data(name, args) {
+        data::ensure_there(places, &set)?;
     }
     println!();
     let program = if name == "plugins" {
@@ -72,12 +72,21 @@ fn wants_reference(name: &str, args: &[String]) -> bool {
     name == "serving" && !help && (only.is_empty() || only.contains(&"speed"))
 }
 
-/// Only the proof's own grid is known to ask the questions that are drawn for it.
-fn wants_data(name: &str, args: &[String]) -> bool {
-    let other = |arg: &String| {
-        arg == "--help" || arg == "-h" || arg == "--spec" || arg.starts_with("--spec=")
+/// What a proof asks that is drawn for it: of `bench` its own grid is known to, of `adaptive` whatever calibrates.
+fn wanted_data(name: &str, args: &[String]) -> Option<data::Set> {
+    let gives = |option: &str| {
+        let with_value = format!("{option}=");
+        let is_it = |arg: &String| arg == option || arg.starts_with(&with_value);
+        args.iter().any(is_it)
     };
-    name == "bench" && !args.iter().any(other)
+    if gives("--help") || gives("-h") {
+        return None;
+    }
+    match name {
+        "bench" if !gives("--spec") => Some(data::ACCURACY),
+        "adaptive" if !gives("--calibration") => Some(data::CALIBRATION),
+        _ => None,
+    }
 }
 
 /// `--device cuda`, `--device cuda:1` or `--device=cuda`.
@@ -110,16 +119,18 @@ mod tests {
     }
 
     #[test]
-    fn questions_are_drawn_for_the_proofs_own_grid_alone() {
+    fn questions_are_drawn_for_those_who_ask_them_alone() {
         let wants = |name: &str, line: &str| {
             let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            wants_data(name, &args)
+            wanted_data(name, &args).is_some()
         };
         assert!(wants("bench", ""));
         assert!(wants("bench", "--fresh --out figures.json"));
         assert!(!wants("bench", "--spec configs/bench/quick.toml"));
         assert!(!wants("bench", "--spec=quick.toml"));
         assert!(!wants("bench", "--help"));
+        assert!(wants("adaptive", "--only scores"));
+        assert!(!wants("adaptive", "--calibration=other"));
         assert!(!wants("nodes", ""));
     }
 

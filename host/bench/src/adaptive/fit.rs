@@ -1,6 +1,6 @@
 //! Calibrating `mas-joint`: from the attention that questions pay to an item to how often the item was needed.
 //!
-//! What is fitted sees a calibration set alone (`models/calibration`), never the held-out one, and only mixes that the
+//! What is fitted sees a calibration set alone (`cargo xtask data` draws it), never the held-out one, and only mixes that the
 //! models were trained on. Of each item it sees what a plug-in sees of it, and whether dropping it did harm: never the
 //! words of the question, its kind, or what the generator says is needed.
 //!

@@ -73,13 +73,13 @@ pub struct Args {
     /// Threads, each with models of its own [default: all cores, at most 8].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// The folder that holds demo-target, demo-draft, heldout and calibration [default: this checkout's models].
+    /// The folder that holds demo-target, demo-draft and heldout [default: this checkout's models].
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
     /// Held-out questions, in a folder that models/recipe/data.py wrote [default: heldout in the models' folder].
     #[arg(long, value_name = "DIR")]
     heldout: Option<PathBuf>,
-    /// Questions to calibrate with, likewise [default: calibration in the models' folder].
+    /// Questions to calibrate with, likewise [default: target/data/calibration of this checkout, where `cargo xtask data` draws them].
     #[arg(long, value_name = "DIR")]
     calibration: Option<PathBuf>,
     /// The folder of components that `cargo xtask plugins` makes [default: plugins in cargo's target folder].
@@ -101,7 +101,8 @@ pub fn run(args: &Args) -> Result<bool> {
         |folder: &Option<PathBuf>, name: &str| folder.clone().unwrap_or_else(|| models.join(name));
     let setting = Setting {
         heldout: within(&args.heldout, "heldout"),
-        calibration: within(&args.calibration, "calibration"),
+        calibration: (args.calibration.clone())
+            .unwrap_or_else(|| msao_golden::root().join("../../target/data/calibration")),
         shelf: Shelf::new(args.plugins.as_deref())?,
         scratch: PathBuf::from("target/prove"),
         workers: args.threads.map_or_else(work::workers, usize::from),
