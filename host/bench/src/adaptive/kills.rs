@@ -283,7 +283,8 @@ async fn acceptance(operator: SocketAddr) -> Result<Value> {
 fn samples(cells: &Value) -> Stand {
     let counts = cells.get(POLICY).and_then(|cells| cells.get("count"));
     let counts = counts.and_then(Value::as_array).into_iter().flatten();
-    (0.0, counts.filter_map(Value::as_f64).sum())
+    // What there is none of sums up to -0.
+    (0.0, counts.filter_map(Value::as_f64).sum::<f64>() + 0.0)
 }
 
 fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> + use<'a> {

@@ -180,9 +180,11 @@ fn of_mix(mix: &Value) -> Vec<String> {
     let bins = list(mix, "bins");
     let of = |bin: &Value, place: usize| bin.get(place).and_then(Value::as_f64).unwrap_or(0.0);
     for (first, end) in [(0, 8), (8, 12), (12, 15), (15, 16)] {
-        let bins = || bins.iter().take(end).skip(first);
-        let drafted: f64 = bins().map(|bin| of(bin, 0)).sum();
-        row.push(part(bins().map(|bin| of(bin, 1)).sum(), drafted));
+        let joined = |place: usize| -> f64 {
+            let bins = bins.iter().take(end).skip(first);
+            bins.map(|bin| of(bin, place)).sum()
+        };
+        row.push(part(joined(1), joined(0)));
     }
     row
 }

@@ -6,12 +6,12 @@
 
 use msao_core::offload::{Action, Plan, PlanInput, Route, Status, StepInput};
 use msao_link::shaper::LinkConfig;
-use msao_simulate::traffic::{Generator, Medium, Mix, Pattern, Question, Traffic};
+use msao_simulate::traffic::{Medium, Question, Traffic};
 use msao_simulate::{EngineCost, Plain, World};
 
 use crate::common::{
-    acceptance, answer, by, near, only, paced, pair, play, profile, round_trip, rounds, stream,
-    tokens_per_s,
+    acceptance, answer, at_random, by, near, only, paced, pair, play, profile, round_trip, rounds,
+    stream, tokens_per_s,
 };
 
 const DRAFT_MS: f64 = 2.5;
@@ -311,27 +311,8 @@ fn a_queue_is_as_long_as_it_should_be() {
     limits.waiting = 1_000_000;
     world.clouds[0].most_sessions = 1_000_000;
     for load in [0.3, 0.6] {
-        let generator = Generator {
-            seed: 11,
-            count: 30_000,
-            pattern: Pattern::Poisson {
-                per_s: load * 1000.0 / service_ms,
-            },
-            mix: Mix {
-                text_tokens: [100, 100],
-                answer_tokens: [1, 1],
-                max_tokens: 1,
-                images: 0.0,
-                clips: 0.0,
-                sounds: 0.0,
-                deadlines: 0.0,
-                exact: 0.0,
-                media_at_edge: 0.0,
-                ..Mix::default()
-            },
-            ..Generator::default()
-        };
-        let results = play(&world, &generator.traffic().unwrap(), &mut by(Route::Cloud));
+        let traffic = at_random(load * 1000.0 / service_ms);
+        let results = play(&world, &traffic, &mut by(Route::Cloud));
         assert!(
             results
                 .ended

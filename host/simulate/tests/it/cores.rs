@@ -3,10 +3,10 @@
 
 use msao_core::offload::{Action, Outcome, Plan, PlanInput, Route, Status, StepInput};
 use msao_link::shaper::LinkConfig;
-use msao_simulate::traffic::{Generator, Medium, Mix, Pattern, Question, Traffic};
+use msao_simulate::traffic::{Medium, Question, Traffic};
 use msao_simulate::{NodeCost, NodeCosts, Plain, World};
 
-use crate::common::{answer, by, near, only, paced, pair, play, round_trip, stream};
+use crate::common::{answer, at_random, by, near, only, paced, pair, play, round_trip, stream};
 
 /// A picture of a hundred tokens.
 fn picture(bytes: f64) -> Medium {
@@ -164,27 +164,8 @@ fn a_shared_core_is_as_slow_as_it_should_be() {
     );
     world.edges[0].cores = Some(1);
     for load in [0.3, 0.6] {
-        let generator = Generator {
-            seed: 11,
-            count: 30_000,
-            pattern: Pattern::Poisson {
-                per_s: load * 1000.0 / service_ms,
-            },
-            mix: Mix {
-                text_tokens: [100, 100],
-                answer_tokens: [1, 1],
-                max_tokens: 1,
-                images: 0.0,
-                clips: 0.0,
-                sounds: 0.0,
-                deadlines: 0.0,
-                exact: 0.0,
-                media_at_edge: 0.0,
-                ..Mix::default()
-            },
-            ..Generator::default()
-        };
-        let results = play(&world, &generator.traffic().unwrap(), &mut by(Route::Edge));
+        let traffic = at_random(load * 1000.0 / service_ms);
+        let results = play(&world, &traffic, &mut by(Route::Edge));
         // One after the other they would be there for 24.3 and 35 ms; means of 30,000 that are like their neighbours: a few percent.
         near(
             results.summary.latency_ms.mean,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use msao_core::offload::{Action, Outcome, Plan, PlanInput, Route, StepInput, kind};
 use msao_link::shaper::LinkConfig;
-use msao_simulate::traffic::{Drawn, Guessing, Question, Traffic};
+use msao_simulate::traffic::{Drawn, Generator, Guessing, Mix, Pattern, Question, Traffic};
 use msao_simulate::{
     Decides, Ended, EngineCost, NodeCosts, Options, Plain, PluginCost, Profile, Results, Rules,
     World, run,
@@ -136,4 +136,27 @@ pub fn near(got: f64, expected: f64, share: f64) {
         (got / expected - 1.0).abs() < share,
         "{got} beside {expected}"
     );
+}
+
+/// Short questions about nothing, answered by one token: 30,000 that come at random, so many a second.
+pub fn at_random(per_s: f64) -> Traffic {
+    let generator = Generator {
+        seed: 11,
+        count: 30_000,
+        pattern: Pattern::Poisson { per_s },
+        mix: Mix {
+            text_tokens: [100, 100],
+            answer_tokens: [1, 1],
+            max_tokens: 1,
+            images: 0.0,
+            clips: 0.0,
+            sounds: 0.0,
+            deadlines: 0.0,
+            exact: 0.0,
+            media_at_edge: 0.0,
+            ..Mix::default()
+        },
+        ..Generator::default()
+    };
+    generator.traffic().unwrap()
 }
