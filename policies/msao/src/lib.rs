@@ -96,6 +96,7 @@ parameters! {
         checks_least: f64,
         draft_keep_min: f64,
         target_keep_min: f64,
+        target_keep_max: f64,
         draft_drop: f64,
         target_drop: f64,
         target_quality: u32,

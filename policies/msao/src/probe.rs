@@ -2,8 +2,8 @@
 //!
 //! - On routes `edge` and `speculate` the draft model goes on from the probe, so that it costs next to nothing, and
 //!   what it says shortens what the draft model reads.
-//! - On others it is thrown away. It is worth its time only where pruning for the target is thought to take more than
-//!   that off, and a share `worth` of the whole time.
+//! - On others it is thrown away. It is worth its time only where what is spared for the target is thought to take more than
+//!   that off, and a share of the whole time: `prune-worth` where tokens are only left out, `worth` where media are made anew.
 //!
 //! It is not asked for where it has run, for a few tokens, or where a plan was just refused by its peer: the host asks
 //! once more then, without that peer, and lets no policy ask for the probe again.
@@ -13,7 +13,7 @@ use msao_plugin::{Node, PlanInput, Route};
 use crate::arms::{Arm, Weighed};
 use crate::cells::{self, seen};
 use crate::model::{Link, Machine, amount};
-use crate::retention::{Peer, SMALL};
+use crate::retention::{PRUNED, Peer, SMALL};
 use crate::{Settings, within};
 
 /// The probe runs this share of the draft model's layers, the encoders aside.
@@ -60,7 +60,8 @@ pub(crate) fn is_wanted(
         cached: amount(node.cached_bytes, 0.0),
     };
     let gain_ms = settings.worth * arm.total_ms;
-    let level = media.pick(&peer, gain_ms, gain_ms, SMALL);
+    let prune_ms = settings.prune_worth * arm.total_ms;
+    let level = media.pick(&peer, gain_ms, prune_ms, SMALL);
     let (upload_ms, read_ms) = media.times_ms(level, &peer);
     // A draft model beside the target reads as much.
     let readers = match arm.route {
@@ -71,5 +72,6 @@ pub(crate) fn is_wanted(
     let off = seen(input.calibration.get(cells::PROBE)).map_or(1.0, |(mean, _)| mean);
     let probe_ms = Machine::of(input.here()).waits_ms
         + predicted_ms(input, weighed) * within(off, 1.0 / FAR_OFF, FAR_OFF);
+    let gain_ms = if level == PRUNED { prune_ms } else { gain_ms };
     saved_ms - probe_ms >= gain_ms && saved_ms > probe_ms
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! rho  = keep-min + (1 - MAS) * (1 - keep-min)          the system's formula, with a minimum of its own for each model
+//! rho  = min(rho, keep-max)                             for the target
 //! keep = rho + unusual * (1 - rho)                      0 where necessity < drop * (1 - unusual)
 //! ```
 //!
@@ -48,9 +49,9 @@ const ASSUMED_KEPT: f64 = 0.7;
 /// What is made anew is never thought to have less than this share of the formula's bytes, nor more than the tenfold.
 const FAR_OFF: f64 = 0.1;
 
-/// Share of the part's tokens that is kept: `least` at least, unless necessity is below `drop_below`. All of what
-/// nobody has looked at, or where a score is none.
-pub(crate) fn kept(part: &Part, least: f64, drop_below: f64) -> f64 {
+/// Share of the part's tokens that is kept: between `least` and `most`, and `most` where that is less; more of what is
+/// unusual, and nothing where necessity is below `drop_below`. All of what nobody has looked at, or where a score is none.
+pub(crate) fn kept(part: &Part, least: f64, most: f64, drop_below: f64) -> f64 {
     let is_share = |value: f64| (0.0..=1.0).contains(&value);
     if !(is_share(part.mas) && is_share(part.unusual) && is_share(part.necessity)) {
         return 1.0;
@@ -60,13 +61,22 @@ pub(crate) fn kept(part: &Part, least: f64, drop_below: f64) -> f64 {
         return 0.0;
     }
     let least = within(least, 0.0, 1.0);
-    let rho = least + (1.0 - part.mas) * (1.0 - least);
+    let rho = smaller(least + (1.0 - part.mas) * (1.0 - least), within(most, 0.0, 1.0));
     // Rounding may leave a share just outside its range.
     within(rho + part.unusual * (1.0 - rho), 0.0, 1.0)
 }
 
 fn kept_by_target(part: &Part, settings: &Settings) -> f64 {
-    kept(part, settings.target_keep_min, settings.target_drop)
+    kept(
+        part,
+        settings.target_keep_min,
+        settings.target_keep_max,
+        settings.target_drop,
+    )
+}
+
+fn kept_by_draft(part: &Part, settings: &Settings) -> f64 {
+    kept(part, settings.draft_keep_min, 1.0, settings.draft_drop)
 }
 
 /// How much there is to send and to read.
@@ -142,7 +152,7 @@ impl Media {
             Some(assumed) => (assumed, 1.0),
             None => (
                 kept_by_target(part, settings),
-                kept(part, settings.draft_keep_min, settings.draft_drop),
+                kept_by_draft(part, settings),
             ),
         };
         self.media_tokens += tokens;
@@ -299,7 +309,7 @@ pub(crate) fn part_plans(
             plan.target = for_target(part, arm.level_there, settings);
             // On other routes the draft model answers, be it for a peer that is lost: it is spared no more than a target would be.
             plan.draft = Treatment::keeping(match prunes_draft {
-                true => kept(part, settings.draft_keep_min, settings.draft_drop),
+                true => kept_by_draft(part, settings),
                 false => for_target(part, arm.level, settings).keep,
             });
         }

@@ -13,13 +13,13 @@ mod steps;
 mod trials;
 
 const MANIFEST: &str = include_str!("../../policy.toml");
-const DEFAULTS: [f64; 36] = [
+const DEFAULTS: [f64; 37] = [
     10_000.0, 0.0, 200.0, 1.0, 0.08, 0.25, 0.3, 4.0, 4.0, 3.0, 0.98, 0.97, 2.0, 0.85, 0.1, 4.0,
-    0.02, 0.1, 0.5, 0.05, 0.0, 80.0, 1.0, 0.05, 0.0, 64.0, 0.2, 2.0, 0.05, 0.2, 64.0, 0.1, 0.25,
-    0.7, 1.0, 1.0,
+    0.02, 0.1, 0.5, 1.0, 0.05, 0.0, 80.0, 1.0, 0.05, 0.0, 64.0, 0.2, 2.0, 0.05, 0.2, 64.0, 0.1,
+    0.25, 0.7, 1.0, 1.0,
 ];
 /// The same without a cascade: what most tests are about are the other ways, and an edge answer is dear.
-const PARAMS: [f64; 36] = {
+const PARAMS: [f64; 37] = {
     let mut params = DEFAULTS;
     params[2] = 5000.0;
     params[11] = 0.0;

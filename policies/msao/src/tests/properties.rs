@@ -276,14 +276,17 @@ proptest! {
     #[test]
     fn more_of_what_is_unusual_or_dense_is_kept(
         mas in 0.0f64..=1.0, unusual in 0.0f64..=1.0, necessity in 0.0f64..=1.0, more in 0.0f64..=1.0, least in 0.0f64..=1.0,
+        most in 0.0f64..=1.0,
     ) {
         let part = |mas: f64, unusual: f64| Part { modality: 1, necessity, mas, unusual, ..Part::default() };
-        let share = kept(&part(mas, unusual), least, 0.05);
+        let share = kept(&part(mas, unusual), least, most, 0.05);
         prop_assert!((0.0..=1.0).contains(&share));
         let stranger = unusual + more * (1.0 - unusual);
-        prop_assert!(kept(&part(mas, stranger), least, 0.05) >= share - 1e-9);
-        prop_assert!(kept(&part(mas * more, unusual), least, 0.05) >= share - 1e-9);
-        prop_assert!(share == 0.0 || share >= least - 1e-9);
+        prop_assert!(kept(&part(mas, stranger), least, most, 0.05) >= share - 1e-9);
+        prop_assert!(kept(&part(mas * more, unusual), least, most, 0.05) >= share - 1e-9);
+        prop_assert!(share <= kept(&part(mas, unusual), least, 1.0, 0.05) + 1e-9);
+        prop_assert!(unusual > 0.0 || share <= most + 1e-9);
+        prop_assert!(share == 0.0 || share >= least.min(most) - 1e-9);
     }
 
     #[test]

@@ -34,14 +34,19 @@ fn probed(part: Part) -> Scene {
 
 #[test]
 fn what_is_kept_is_the_formula() {
-    close(kept(&image(0.4, 0.0, 0.9), 0.1, 0.05), 0.1 + 0.6 * 0.9);
-    close(kept(&image(0.4, 0.5, 0.9), 0.1, 0.05), 0.82);
-    close(kept(&image(1.0, 0.0, 0.9), 0.1, 0.05), 0.1);
-    close(kept(&image(1.0, 1.0, 0.9), 0.1, 0.05), 1.0);
+    close(kept(&image(0.4, 0.0, 0.9), 0.1, 1.0, 0.05), 0.1 + 0.6 * 0.9);
+    close(kept(&image(0.4, 0.5, 0.9), 0.1, 1.0, 0.05), 0.82);
+    close(kept(&image(1.0, 0.0, 0.9), 0.1, 1.0, 0.05), 0.1);
+    close(kept(&image(1.0, 1.0, 0.9), 0.1, 1.0, 0.05), 1.0);
+    // No more than the maximum, however dense, but for what is unusual; it outdoes the minimum.
+    close(kept(&image(0.4, 0.0, 0.9), 0.1, 0.3, 0.05), 0.3);
+    close(kept(&image(0.9, 0.0, 0.9), 0.1, 0.3, 0.05), 0.19);
+    close(kept(&image(0.4, 0.5, 0.9), 0.1, 0.3, 0.05), 0.65);
+    close(kept(&image(1.0, 0.0, 0.9), 0.5, 0.3, 0.05), 0.3);
     // Dropped by necessity alone, and not where nothing like it was seen.
-    close(kept(&image(0.0, 0.0, 0.04), 0.1, 0.05), 0.0);
-    close(kept(&image(0.0, 0.3, 0.04), 0.1, 0.05), 1.0);
-    close(kept(&image(0.0, 0.0, 0.0), 0.1, 0.0), 1.0);
+    close(kept(&image(0.0, 0.0, 0.04), 0.1, 1.0, 0.05), 0.0);
+    close(kept(&image(0.0, 0.3, 0.04), 0.1, 1.0, 0.05), 1.0);
+    close(kept(&image(0.0, 0.0, 0.0), 0.1, 1.0, 0.0), 1.0);
     // Nobody has looked, or what they say is no score.
     for part in [
         image(-1.0, -1.0, -1.0),
@@ -49,7 +54,7 @@ fn what_is_kept_is_the_formula() {
         image(0.5, 1.5, 0.5),
         image(0.5, 0.0, f64::INFINITY),
     ] {
-        close(kept(&part, 0.1, 0.05), 1.0);
+        close(kept(&part, 0.1, 1.0, 0.05), 1.0);
     }
 }
 
@@ -69,7 +74,9 @@ fn the_draft_is_pruned_hard_and_the_target_only_where_it_pays() {
     let quick = scene.clone().peer(|_| {});
     close(planned(&quick).parts[0].target.keep, 0.7);
     let params = with(&[("prune-worth", 0.05)]);
-    assert!(planned(&quick.params(&params)).parts.is_empty());
+    assert!(planned(&quick.clone().params(&params)).parts.is_empty());
+    let plan = planned(&quick.params(&with(&[("target-keep-max", 0.25)])));
+    close(plan.parts[0].target.keep, 0.25);
     let plan = planned(&scene.peer(slow));
     let target = plan.parts[0].target;
     close(target.keep, 0.7);
