@@ -11,7 +11,7 @@ use msao_plugin::{Calibration, Outcome, Route, Update, overrides, status};
 use crate::cells::{self, MAX_ROWS, seen};
 use crate::off::FAR_OFF;
 use crate::shape::Shape;
-use crate::{Note, Settings, noted, within};
+use crate::{Note, Settings, larger, noted, within};
 
 /// By how much a request that failed, or lost its peer, counts as late.
 const FAILED: f64 = 3.0;
@@ -177,9 +177,12 @@ fn gate(
         amiss += f64::from(all.saturating_sub(*stood));
     }
     if drafted > 0.0 {
-        // Rare as it is, it takes many to tell: all count alike at first.
+        // Rare as it is, it takes many to tell: all drafts count alike at first. One that is amiss of an answer of two would weigh
+        // like fifteen of an answer of thirty if all requests did.
         let count = seen(calibration.get(cells::amiss(shape))).map_or(0.0, |(_, count)| count);
-        let weight = within(1.0 / (count + 1.0), LEAST_OF_MANY, 1.0);
+        let usual = seen(calibration.get(cells::length(shape))).map_or(drafted, |(mean, _)| mean);
+        let weight = drafted / larger(usual, 1.0) / (count + 1.0);
+        let weight = within(weight, LEAST_OF_MANY, 1.0);
         learned.sample(cells::amiss(shape), amiss / drafted, weight);
     }
 }
