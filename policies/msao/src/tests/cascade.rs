@@ -2,7 +2,7 @@
 
 use super::learning::{as_predicted, observed};
 use super::*;
-use crate::cells::{amiss, left};
+use crate::cells::{amiss, left, length};
 use crate::shape::Shape;
 
 /// A short question to a target that is 200 ms away and verifies.
@@ -119,6 +119,13 @@ fn how_often_sure_drafts_do_not_stand_is_learned_where_they_are_judged() {
     let nine = Calibration::from_cells(&[(amiss(shape()), cell(0.5, 9.0))]);
     let updates = Msao::observe(&outcome, &DEFAULTS, &nine);
     assert_eq!(found(updates, amiss(shape())), Some((0.25, 0.1)));
+    // Where answers have 16 tokens, one of which 4 were drafted counts a quarter of that.
+    let of_sixteen = Calibration::from_cells(&[
+        (length(shape()), cell(16.0, 50.0)),
+        (amiss(shape()), cell(0.5, 9.0)),
+    ]);
+    let updates = Msao::observe(&outcome, &DEFAULTS, &of_sixteen);
+    assert_eq!(found(updates, amiss(shape())), Some((0.25, 0.025)));
 }
 
 #[test]
