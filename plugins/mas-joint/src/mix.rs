@@ -2,20 +2,21 @@
 //!
 //! **Which media, and how many.** Up to three images, clips and sounds are told apart, which makes 64 mixes; cell `64 + images +
 //! 4 * clips + 16 * sounds` counts the requests of a mix. Between two mixes lies a distance of 1 for each item that one has more,
-//! and 2 more for each modality that one alone has. A mix is as familiar as `n = sum over mixes of requests * e^-distance`: two
-//! images are something like one, an image with a sound is hardly like either.
+//! and 2 more for each modality that one alone has. A mix is as familiar as `max over mixes of n / (n + prior) * e^-distance`, `n` the
+//! requests of each: two images are something like one, an image with a sound is hardly like either, however often
+//! either was seen alone.
 //!
 //! **How large, and what is needed.** For each set of modalities (bits 1, 2, 4 for images, clips, sounds) there are cells, number
 //! `128 + 8 * set + trait`, of the logarithm of all media tokens, and of the largest necessity among the items of each
 //! modality of the set: the pattern of what requests of this kind are about.
 //!
-//! **Unusual** is `1 - n / (n + prior) * exp(-d / 8)` as for an item, `d` the mean squared distance of these traits from their
+//! **Unusual** is `1 - familiar * exp(-d / 8)`, as for an item, `d` the mean squared distance of these traits from their
 //! mean, in variances. For a set that was never seen `d` is 8, as far as everything lay 2.8 standard deviations away.
 
 use msao_plugin::{Calibration, Update, math, modality};
 
 use crate::Settings;
-use crate::traits::{Traits, apart, unfamiliar};
+use crate::traits::{Traits, apart, sure, unfamiliar};
 
 /// Images, clips, sounds.
 const MODALITIES: usize = 3;
@@ -60,13 +61,14 @@ impl Mix {
     }
 
     pub(crate) fn unusual(&self, calibration: &Calibration, settings: &Settings) -> f64 {
-        let seen: f64 = (0..MIXES)
+        // Not a sum of requests: of these there would be enough in the end for anything to pass for familiar.
+        let familiar = (0..MIXES)
             .filter_map(|mix| {
                 let cell = calibration.get(FIRST_MIX + mix)?;
                 let apart = distance(self.items, items_of(mix));
-                Some(cell.count.max(0.0) * math::exp(-apart))
+                Some(sure(cell.count, settings.prior) * math::exp(-apart))
             })
-            .sum();
+            .fold(0.0, f64::max);
         let (mut sum, mut traits) = (0.0, 0.0);
         for (key, value) in self.traits() {
             let least = match key % PER_SET {
@@ -77,7 +79,7 @@ impl Mix {
             sum += seen.map_or(UNSEEN, |cell| apart(value, &cell, least));
             traits += 1.0;
         }
-        unfamiliar(seen, sum / traits, settings.prior)
+        unfamiliar(familiar, sum / traits)
     }
 
     /// What this request teaches; nothing where an item of it could not be measured, or there is none.

@@ -101,7 +101,7 @@ impl Traits {
             distance += apart(value, &cell, MIN_VARIANCE) / TRAITS as f64;
             count = cell.count.min(count);
         }
-        unfamiliar(count, distance, settings.prior)
+        unfamiliar(sure(count, settings.prior), distance)
     }
 
     /// What this item teaches; nothing where one of its traits could not be measured.
@@ -119,10 +119,15 @@ pub(crate) fn apart(value: f64, cell: &Cell, least: f64) -> f64 {
     apart * apart / cell.variance.max(least)
 }
 
-/// How unusual something is that lies so far from what was seen so many times. 1 where that is no number.
-pub(crate) fn unfamiliar(count: f64, distance: f64, prior: f64) -> f64 {
+/// How familiar something is that was seen so many times, in `[0, 1)`.
+pub(crate) fn sure(count: f64, prior: f64) -> f64 {
     let count = count.max(0.0);
-    let familiar = count / (count + prior) * math::exp(-distance / 8.0);
+    count / (count + prior)
+}
+
+/// How unusual something is that lies so far from what is so familiar. 1 where that is no number.
+pub(crate) fn unfamiliar(familiar: f64, distance: f64) -> f64 {
+    let familiar = familiar * math::exp(-distance / 8.0);
     if familiar.is_nan() {
         1.0
     } else {

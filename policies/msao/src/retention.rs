@@ -3,7 +3,7 @@
 //! ```text
 //! rho  = keep-min + (1 - MAS) * (1 - keep-min)          the system's formula, with a minimum of its own for each model
 //! rho  = min(rho, keep-max)                             for the target
-//! keep = rho + unusual * (1 - rho)                      0 where necessity < drop * (1 - unusual)
+//! keep = rho + unusual * (1 - rho)                      1 from 0.95 on; 0 where necessity < drop * (1 - unusual)
 //! ```
 //!
 //! The draft model gets that wherever its drafts are verified. For the target, and for answers of the draft model
@@ -44,6 +44,8 @@ pub(crate) const SMALL: usize = 4;
 
 /// A medium of so many bytes is asked for before it is sent, as nodes have it.
 const ASKED_FROM: f64 = 65_536.0;
+/// All is kept of what so large a share would be kept of.
+const NEARLY_ALL: f64 = 0.95;
 /// What the formula is thought to keep before it has kept anything.
 const ASSUMED_KEPT: f64 = 0.7;
 /// What is made anew is never thought to have less than this share of the formula's bytes, nor more than the tenfold.
@@ -62,8 +64,9 @@ pub(crate) fn kept(part: &Part, least: f64, most: f64, drop_below: f64) -> f64 {
     }
     let least = within(least, 0.0, 1.0);
     let rho = smaller(least + (1.0 - part.mas) * (1.0 - least), within(most, 0.0, 1.0));
-    // Rounding may leave a share just outside its range.
-    within(rho + part.unusual * (1.0 - rho), 0.0, 1.0)
+    let keep = rho + part.unusual * (1.0 - rho);
+    // So little is not worth the doubt whether it was needed.
+    if keep < NEARLY_ALL { keep } else { 1.0 }
 }
 
 fn kept_by_target(part: &Part, settings: &Settings) -> f64 {

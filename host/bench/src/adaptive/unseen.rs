@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! rho  = keep-min + (1 - MAS) * (1 - keep-min)
-//! keep = rho + unusual * (1 - rho)                      0 where necessity < drop * (1 - unusual)
+//! keep = rho + unusual * (1 - rho)                      1 from 0.95 on; 0 where necessity < drop * (1 - unusual)
 //! ```
 //!
 //! Too little is kept of an item that is needed if it is less than the smallest share without harm, by the keep order of
@@ -19,6 +19,8 @@ use crate::report::Row;
 /// `draft-keep-min` and `draft-drop`, as the manifest has them.
 const LEAST: f64 = 0.1;
 const DROP: f64 = 0.05;
+/// From here on it keeps all.
+const NEARLY_ALL: f64 = 0.95;
 const POINTS: &str = " points";
 /// The numbers of the one that is judged, and of the baseline that it may not be worse than.
 const OURS: usize = 0;
@@ -53,7 +55,8 @@ fn kept(said: &Said) -> f64 {
         return 0.0;
     }
     let rho = LEAST + (1.0 - said.mas) * (1.0 - LEAST);
-    rho + said.unusual * (1.0 - rho)
+    let keep = rho + said.unusual * (1.0 - rho);
+    if keep < NEARLY_ALL { keep } else { 1.0 }
 }
 
 fn all<'a>(measured: &[&'a Measured]) -> Vec<Seen<'a>> {

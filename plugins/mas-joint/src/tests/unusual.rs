@@ -105,6 +105,19 @@ fn a_mix_is_the_more_unusual_the_less_it_is_like_those_seen() {
 }
 
 #[test]
+fn a_mix_that_never_came_stays_unusual_however_often_its_parts_came_alone() {
+    let clip = Probe::new(2).video(4, 4, 4);
+    let mut both = after(image().video(4, 4, 4), &image(), 2000);
+    let before = unusual(&both);
+    let mut seen = clip.clone();
+    seen.calibration = both.calibration;
+    both.calibration = after(clip, &seen, 2000).calibration;
+    for now in before.into_iter().chain(unusual(&both)) {
+        assert!(now > 0.95, "{now}");
+    }
+}
+
+#[test]
 fn a_mix_that_is_about_something_else_is_unusual() {
     // The clip is what questions are about; then the sound is.
     let usual = clip_and_sound(3.0, 1.0 / 3.0);

@@ -38,6 +38,9 @@ fn what_is_kept_is_the_formula() {
     close(kept(&image(0.4, 0.5, 0.9), 0.1, 1.0, 0.05), 0.82);
     close(kept(&image(1.0, 0.0, 0.9), 0.1, 1.0, 0.05), 0.1);
     close(kept(&image(1.0, 1.0, 0.9), 0.1, 1.0, 0.05), 1.0);
+    // A twentieth is not left out.
+    close(kept(&image(0.4, 0.8, 0.9), 0.1, 1.0, 0.05), 0.928);
+    close(kept(&image(0.4, 0.9, 0.9), 0.1, 1.0, 0.05), 1.0);
     // No more than the maximum, however dense, but for what is unusual; it outdoes the minimum.
     close(kept(&image(0.4, 0.0, 0.9), 0.1, 0.3, 0.05), 0.3);
     close(kept(&image(0.9, 0.0, 0.9), 0.1, 0.3, 0.05), 0.19);
