@@ -12,16 +12,17 @@
 //!   is proposed.
 //! - Files are there whole or not at all; after an interruption all that was found so far is there.
 //!
-//! Read first: [`CalibrateArgs`], [`search::Search`], [`judge::Judge`].
+//! Read first: [`CalibrateArgs`], [`search::Search`], [`judge::Judge`]; whoever searches in another way begins with
+//! [`scene::SceneArgs`] and [`play::Player`].
 #![forbid(unsafe_code)]
 
 mod command;
 pub mod judge;
-mod play;
+pub mod play;
 mod plot;
 mod progress;
 mod report;
-mod scene;
+pub mod scene;
 pub mod search;
 mod state;
 pub mod tunable;

@@ -10,7 +10,7 @@ use crate::judge::Measured;
 use crate::scene::Scene;
 use crate::search::Played;
 
-/// Whoever plays, again and again.
+/// Whoever plays, again and again: one for each thread.
 pub struct Player {
     world: World,
     traffic: Traffic,
@@ -31,8 +31,11 @@ impl Player {
         }
     }
 
-    /// Has all requests asked with these parameters, and tells `watch` now and then which share has ended. Ends early once
-    /// `stop` is set.
+    /// Has all requests asked with these parameters, in the manifest's order, and tells `watch` now and then which share has
+    /// ended. Ends early once `stop` is set. The same parameters come to the same.
+    ///
+    /// # Errors
+    /// A parameter is out of its range, or the world cannot be played.
     pub fn play(
         &mut self,
         params: Vec<f64>,

@@ -123,6 +123,9 @@ fn assignment(text: &str) -> Result<(String, Value), String> {
 
 impl SceneArgs {
     /// Reads everything and sets it up. `seed`: of the audits' coin.
+    ///
+    /// # Errors
+    /// A file cannot be read or says what cannot be, by the option that names it; nothing that was recorded can be played.
     pub fn scene(&self, wanted: &Wanted, seed: u64) -> anyhow::Result<Scene> {
         if !(1..=MOST_REQUESTS).contains(&self.requests) {
             bail!(

@@ -49,6 +49,11 @@ impl Interrupt {
         self.0.load(Ordering::SeqCst)
     }
 
+    /// What is set once it came, for whoever looks at that by itself.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
     /// Fails if it came.
     ///
     /// # Errors

@@ -147,7 +147,7 @@ pub fn run(args: &Args) -> Result<bool> {
         ),
         (
             "tuning",
-            "Bayesian optimisation on problems of known answer",
+            "Bayesian optimisation: problems of known answer, and msao in the simulator over recorded requests",
             Box::new(|| tuning::rows(&setting)),
         ),
         (

@@ -1,4 +1,6 @@
-//! Bayesian optimisation beside random search and a dense grid, on problems whose answer is known.
+//! Bayesian optimisation beside random search and a dense grid: on problems whose answer is known, and on a policy in the simulator.
+
+mod simulated;
 
 use anyhow::Result;
 use msao_adapt::tune::trial::{Comparison, Problem, compare};
@@ -19,9 +21,18 @@ const NEAR: f64 = 5.0;
 /// The part's rows.
 ///
 /// # Errors
-/// It is interrupted.
+/// There is no component of the policy, it cannot be played, or it is interrupted.
 pub fn rows(setting: &Setting) -> Result<Vec<Row>> {
     setting.interrupt.check("this part had not begun")?;
+    // First, since it ends at once where the component is missing.
+    let simulated = simulated::rows(setting)?;
+    let mut rows = analytic(setting)?;
+    rows.extend(simulated);
+    Ok(rows)
+}
+
+/// What comes of the problems whose answer is known.
+fn analytic(setting: &Setting) -> Result<Vec<Row>> {
     let counts = || [EVALUATIONS].into_iter().chain(TOLD);
     let jobs: Vec<(Problem, u32)> = Problem::ALL
         .into_iter()
@@ -52,7 +63,7 @@ pub fn rows(setting: &Setting) -> Result<Vec<Row>> {
         .flat_map(|((problem, count), it)| {
             let name = format!("{problem:?}, {count} evaluations");
             match it {
-                Some(comparison) => told(&name, &comparison, *count == EVALUATIONS),
+                Some(comparison) => figures(&name, &comparison, *count == EVALUATIONS),
                 None => vec![Row::failed(name, "compared", "it was not")],
             }
         });
@@ -60,7 +71,7 @@ pub fn rows(setting: &Setting) -> Result<Vec<Row>> {
 }
 
 /// What came of a comparison.
-fn told(name: &str, comparison: &Comparison, judged: bool) -> Vec<Row> {
+fn figures(name: &str, comparison: &Comparison, judged: bool) -> Vec<Row> {
     let percent = |value: f64| 100.0 * value / comparison.grid.abs();
     let gain = percent(comparison.random_mean() - comparison.tuned_mean());
     let above = percent(comparison.tuned_mean() - comparison.grid);
@@ -103,7 +114,7 @@ mod tests {
     #[test]
     fn tuning_must_beat_random_search_and_come_near_the_grid() {
         // Means -1.95 and -1.5 where the best is -2: 22.5% better, 2.5% above.
-        let rows = told("it", &reached(&[-1.9, -2.0], &[-1.0, -2.0]), true);
+        let rows = figures("it", &reached(&[-1.9, -2.0], &[-1.0, -2.0]), true);
         let value = |row: &Row| row.value.map(|it| (1e6 * it).round() / 1e6);
         assert_eq!((value(&rows[0]), value(&rows[1])), (Some(22.5), Some(2.5)));
         assert!(rows[0].met && rows[1].met);
@@ -112,9 +123,9 @@ mod tests {
 
     #[test]
     fn being_as_good_as_random_search_is_a_miss() {
-        let rows = told("it", &reached(&[-1.0], &[-1.0]), true);
+        let rows = figures("it", &reached(&[-1.0], &[-1.0]), true);
         assert!(!rows[0].met && !rows[1].met);
-        let rows = told("it", &reached(&[-1.0], &[-1.0]), false);
+        let rows = figures("it", &reached(&[-1.0], &[-1.0]), false);
         assert!(rows[0].met && rows[1].met);
     }
 }
