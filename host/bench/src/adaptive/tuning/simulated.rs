@@ -424,10 +424,7 @@ mod tests {
                 now.flags & flag::EXACT != 0,
                 !stays || before.flags & flag::EXACT != 0
             );
-            assert_eq!(
-                (now.seed, now.arrives_ms),
-                (before.seed, before.arrives_ms)
-            );
+            assert_eq!((now.seed, now.arrives_ms), (before.seed, before.arrives_ms));
             long += u32::from(cut && !stays);
             here += u32::from(stays);
         }
@@ -459,10 +456,7 @@ mod tests {
         // That nothing was answered is known as well.
         let other = table.at(vec![0.5, 4.5], |_| Ok(Played::Over(None)));
         assert_eq!(other.unwrap(), Played::Over(None));
-        assert_eq!(
-            table.at(vec![0.5, 4.5], never).unwrap(),
-            Played::Over(None)
-        );
+        assert_eq!(table.at(vec![0.5, 4.5], never).unwrap(), Played::Over(None));
         assert!(table.at(vec![0.5, 5.0], never).is_err());
         assert!(table.at(vec![0.5, 5.0], |_| Ok(Played::Stopped)).is_ok());
     }
