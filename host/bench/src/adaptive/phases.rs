@@ -33,7 +33,7 @@ const ADAPTIVE: &str = "msao";
 const FIXED: [&str; 4] = ["cloud-only", "cloud-draft", "fixed-speculate", "edge-only"];
 /// Requests to get used to a phase, and requests that are compared.
 const USED_TO: usize = 20;
-const COMPARED: usize = 30;
+const COMPARED: usize = 60;
 /// Seed of the choice of questions.
 const SEED: u64 = 0xada;
 /// Clients that keep the cloud busy, and tokens for which each of them has room set aside in the target's cache. As many as fit in

@@ -76,17 +76,29 @@ fn queue(phases: usize, own: &[Seen]) -> Option<Row> {
     Some(Row::at_least(of, full_ms - before_ms, FULL_MS, " ms").with_more(Some(more)))
 }
 
-/// How often an answer came by which route in a phase, of those that are compared.
+/// How often an answer came by which route in a phase, of those that are compared, and how long that took.
 fn routes(seen: &[Seen], phase: usize) -> String {
-    let mut routes: Vec<(&str, usize)> = Vec::new();
+    let mut routes: Vec<(&str, usize, f64)> = Vec::new();
     for it in counted(seen, phase) {
-        match routes.iter_mut().find(|(route, _)| *route == it.route) {
-            Some((_, count)) => *count += 1,
-            None => routes.push((&it.route, 1)),
+        match routes.iter_mut().find(|(route, ..)| *route == it.route) {
+            Some((_, count, ms)) => (*count, *ms) = (*count + 1, *ms + it.ms),
+            None => routes.push((&it.route, 1, it.ms)),
         }
     }
-    let routes: Vec<String> = routes.iter().map(|(it, n)| format!("{it} {n}")).collect();
+    let routes = routes.iter().map(|(it, count, ms)| {
+        let mean_ms = ms / *count as f64;
+        format!("{it} {count} ({mean_ms:.0} ms)")
+    });
+    let routes: Vec<String> = routes.collect();
     routes.join(", ")
+}
+
+/// Standard error of the difference between one's mean latency in a phase and another's, over the same questions; in ms.
+fn error_ms(own: &[Seen], other: &[Seen], phase: usize) -> f64 {
+    let both = || counted(own, phase).zip(counted(other, phase));
+    let apart = mean(both().map(|(own, other)| own.ms - other.ms));
+    let square = mean(both().map(|(own, other)| (own.ms - other.ms - apart).powi(2)));
+    (square / COMPARED as f64).sqrt()
 }
 
 /// The rows of a run. `seen`: of the adaptive policy, and of the fixed ones.
@@ -117,8 +129,10 @@ pub(super) fn compared(phases: &[&str], seen: &[Vec<Seen>]) -> Vec<Row> {
             true => Row::at_most(of, ours / best, BEST, ""),
             false => Row::failed(of, "<= 1.1", "no fixed policy was compared"),
         };
+        let error_ms = error_ms(own, cloud, phase);
         let told = [
             each.join(", "),
+            format!("standard error beside cloud-only, over the same questions: {error_ms:.1} ms"),
             format!("its routes: {}", routes(own, phase)),
         ];
         rows.push(
