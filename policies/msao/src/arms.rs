@@ -41,6 +41,8 @@ const TOLD: f64 = 4.0;
 const SURE: f64 = 16.0;
 /// Share of edge answers that are thought to be left to a target before any was.
 const LEFT: f64 = 0.4;
+/// That counts like so many answers.
+const GUESSED: f64 = 4.0;
 /// Nobody's drafts are thought to stand more often.
 const MOST_ACCEPTED: f64 = 0.98;
 
@@ -458,7 +460,11 @@ impl<'a> Weighing<'a> {
     /// where none is.
     fn gated(&self) -> (f64, f64) {
         let (shape, known) = (self.weighed.shape, self.input.calibration);
-        let left = shape::with_guess(seen(known.get(cells::left(shape))), LEFT);
+        // What the first few came to is no reason never to try again: whoever is not asked here teaches nothing of it.
+        let left = match seen(known.get(cells::left(shape))) {
+            Some((mean, count)) => (mean * count + LEFT * GUESSED) / (count + GUESSED),
+            None => LEFT,
+        };
         // Nobody has looked yet: as unsure as a token may be.
         let unsure = 1.0 - self.settings.escalate_below;
         let amiss = match seen(known.get(cells::amiss(shape))) {

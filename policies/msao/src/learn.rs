@@ -21,7 +21,7 @@ const PACE_TOKENS: f64 = 3.0;
 const MANY_DRAFTS: f64 = 32.0;
 /// Bytes of media below which what was sent says nothing of how they were made anew.
 const SOME_BYTES: f64 = 4096.0;
-/// How much one edge answer counts in how many are left to a target.
+/// How much one edge answer counts at least in how many are left to a target.
 const SLOWLY: f64 = 0.05;
 /// How much a request counts at least in how often drafts do not stand that were sure.
 const LEAST_OF_MANY: f64 = 1.0 / 512.0;
@@ -165,7 +165,13 @@ fn gate(
         let below = f64::from(note.escalate_below);
         if below > 0.0 && outcome.overrides & otherwise == 0 {
             let left = f64::from(u8::from(outcome.route != note.route));
-            learned.sample(cells::left(shape), left, SLOWLY);
+            // All count alike at first: else the first one alone would say how it is for a long time.
+            let count = seen(calibration.get(cells::left(shape))).map_or(0.0, |(_, count)| count);
+            learned.sample(
+                cells::left(shape),
+                left,
+                larger(1.0 / (count + 1.0), SLOWLY),
+            );
         }
         return;
     }

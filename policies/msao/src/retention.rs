@@ -63,7 +63,10 @@ pub(crate) fn kept(part: &Part, least: f64, most: f64, drop_below: f64) -> f64 {
         return 0.0;
     }
     let least = within(least, 0.0, 1.0);
-    let rho = smaller(least + (1.0 - part.mas) * (1.0 - least), within(most, 0.0, 1.0));
+    let rho = smaller(
+        least + (1.0 - part.mas) * (1.0 - least),
+        within(most, 0.0, 1.0),
+    );
     let keep = rho + part.unusual * (1.0 - rho);
     // So little is not worth the doubt whether it was needed.
     if keep < NEARLY_ALL { keep } else { 1.0 }

@@ -59,8 +59,8 @@ fn what_is_left_to_the_target_takes_its_time() {
     };
     let cloud = arm(&far(), 1, Route::Cloud);
     let (none, all) = (answered(0.0), answered(1.0));
-    // A guess weighs like one of nine.
-    let guessed = |share: f64| (8.0 * share + 0.4) / 9.0;
+    // A guess of 0.4 counts like four answers.
+    let guessed = |share: f64| (1e9 * share + 1.6) / (1e9 + 4.0);
     let time = |share: f64| {
         let rest_ms = 31.0 * none.times.token_ms;
         let left = guessed(share);
@@ -151,9 +151,32 @@ fn whether_a_target_took_over_is_learned_of_edge_answers() {
     taken_over.accepted = vec![0; 16];
     taken_over.drafted[15] = 1;
     assert_eq!(share(&taken_over), Some(1.0));
+    // All count alike at first, and each a twentieth in the end.
+    let weight = |count: f64| {
+        let so_far = Calibration::from_cells(&[(left(shape()), cell(0.5, count))]);
+        let updates = Msao::observe(&taken_over, &DEFAULTS, &so_far);
+        let found = updates.iter().find(|update| update.key == left(shape()));
+        found.unwrap().weight
+    };
+    assert_eq!([weight(1.0), weight(3.0), weight(1e6)], [0.5, 0.25, 0.05]);
     // The host's doing.
     taken_over.overrides = overrides::ROUTE;
     assert_eq!(share(&taken_over), None);
+}
+
+#[test]
+fn one_answer_that_was_left_to_a_target_is_no_reason_never_to_try_again() {
+    let routes = |count: f64| {
+        let scene = learned(
+            far(),
+            &[(left(shape()), 1.0, count), (amiss(shape()), 0.0, 1e9)],
+        );
+        let plans =
+            (0..64).map(|seed| planned(&scene.clone().request(|request| request.seed = seed)));
+        plans.filter(|plan| plan.route == Route::Edge).count()
+    };
+    assert!(routes(1.0) > 32, "{}", routes(1.0));
+    assert_eq!(routes(1e9), 0);
 }
 
 #[test]
@@ -182,7 +205,7 @@ fn media_are_brought_to_where_an_answer_may_be_left_to() {
     let (scene, cloud) = (about(1.0, 1e5), arm(&about(1.0, 1e5), 1, Route::Cloud));
     let taken = |scene: &Scene| {
         let own = arm(scene, 0, Route::Edge);
-        let left = (8.0 + 0.4) / 9.0;
+        let left = (1e9 + 1.6) / (1e9 + 4.0);
         (own.total_ms - own.first_ms - (1.0 - left) * 31.0 * own.times.token_ms) / left
     };
     let mut slow = scene.clone();
