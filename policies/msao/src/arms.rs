@@ -32,7 +32,7 @@ use crate::cells::{self, ArmCells, MAX_ROWS, RowCells, seen};
 use crate::model::{Link, MOST, Machine, amount};
 use crate::off::Off;
 use crate::retention::{COARSE, Media, PRUNED, Peer, SMALL, WHOLE};
-use crate::shape::{self, Shape, answer_tokens};
+use crate::shape::{Shape, answer_tokens};
 use crate::stream::{Stream, side_by_side_ms, verdict_ms};
 use crate::{Settings, larger, smaller, within};
 

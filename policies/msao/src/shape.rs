@@ -52,7 +52,7 @@ impl Shape {
 }
 
 /// The mean of what was seen and of a guess that counts like one more.
-pub(crate) fn with_guess(seen: Option<(f64, f64)>, guess: f64) -> f64 {
+fn with_guess(seen: Option<(f64, f64)>, guess: f64) -> f64 {
     match seen {
         Some((mean, count)) => {
             let count = smaller(count, SURE);
