@@ -219,8 +219,8 @@ mod tests {
         all[0][0].right = Some(false);
         let rows = compared(&["a phase"], &all);
         let last = rows.last().unwrap();
-        // One of fifty.
-        assert_eq!((last.value, last.met), (Some(2.0), false));
+        let one_of_all = 100.0 / (USED_TO + COMPARED) as f64;
+        assert_eq!((last.value, last.met), (Some(one_of_all), false));
         for it in all.iter_mut().flatten() {
             it.right = None;
         }
