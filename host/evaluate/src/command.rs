@@ -321,19 +321,25 @@ fn would_ask(spec: &Spec, plan: &Plan, json: bool) -> String {
     let (turns, requests) = count(&|it| it.round == 0);
     let (most_turns, most_requests) = count(&|_| true);
     let name = &spec.name;
+    let learn = u64::from(spec.learn) * (spec.links.len() * spec.policies.len()) as u64;
     if json {
         let told = json!({
             "name": name, "turns": turns, "requests": requests, "most-turns": most_turns, "most-requests": most_requests,
+            "learn": learn,
         });
         return format!("{told}\n");
     }
+    let learn = match learn {
+        0 => String::new(),
+        learn => format!("; {learn} more come before, for nodes and policies to learn from"),
+    };
     if most_turns == turns {
-        return format!("{name}: {turns} turns, {requests} requests\n");
+        return format!("{name}: {turns} turns, {requests} requests{learn}\n");
     }
     let apart = count(&|it| it.purpose == Purpose::Accuracy && it.round == 0);
     format!(
         "{name}: {turns} to {most_turns} turns, {requests} to {most_requests} requests; {} turns and {} requests of them are the first \
-         round about accuracy, and who it decides is asked no further\n",
+         round about accuracy, and who it decides is asked no further{learn}\n",
         apart.0, apart.1
     )
 }

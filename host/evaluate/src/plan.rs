@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::random::{Random, digest, seed_of};
-use crate::spec::{Arrival, Data, Decoding, Link, Pair, Policy, Spec};
+use crate::spec::{Accuracy, Arrival, Data, Decoding, Link, Pair, Policy, Spec};
 use crate::trace::{self, Recorded, TraceError};
 
 /// Why there is no plan.
@@ -310,6 +310,30 @@ impl Plan {
             self.turns.push(turn);
         }
         Ok(())
+    }
+
+    /// What a turn's policy is asked over its link before anything counts, as if it were about accuracy: as many requests at once, and
+    /// with those questions, the last of them first asked. None: nothing.
+    pub fn learning(&self, spec: &Spec, turn: &Turn) -> Option<Turn> {
+        let concurrency =
+            (spec.accuracy.as_ref()).map_or_else(Accuracy::usual_concurrency, |it| it.concurrency);
+        let data = spec.accuracy_data(&turn.data);
+        (spec.learn > 0).then(|| Turn {
+            id: "learning".to_owned(),
+            repeat: 0,
+            round: 0,
+            purpose: Purpose::Accuracy,
+            arrival: Arrival::Closed {
+                name: format!("learning-{concurrency}"),
+                concurrency,
+            },
+            seed: seed_of(self.seed, &["learning", &turn.link.name]),
+            first: data.n.saturating_sub(spec.learn),
+            count: 0,
+            warm_up: spec.learn,
+            data,
+            ..turn.clone()
+        })
     }
 
     /// What a turn asks: first what does not count, then what counts, in the order in which it is due.

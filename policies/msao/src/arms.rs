@@ -28,7 +28,7 @@ use alloc::vec::Vec;
 
 use msao_plugin::{Node, PlanInput, Route, capability, flag};
 
-use crate::cells::{self, ArmCells, MAX_ROWS, RowCells, seen};
+use crate::cells::{self, ArmCells, MAX_ROWS, RowCells, mean_beside};
 use crate::model::{Link, MOST, Machine, amount};
 use crate::off::Off;
 use crate::retention::{COARSE, Media, PRUNED, Peer, SMALL, WHOLE};
@@ -43,6 +43,8 @@ const SURE: f64 = 16.0;
 const LEFT: f64 = 0.4;
 /// That counts like so many answers.
 const GUESSED: f64 = 4.0;
+/// What was learned of a mix counts like so many requests whose text is as long.
+const ALIKE: f64 = 4.0;
 /// Nobody's drafts are thought to stand more often.
 const MOST_ACCEPTED: f64 = 0.98;
 
@@ -461,16 +463,12 @@ impl<'a> Weighing<'a> {
     fn gated(&self) -> (f64, f64) {
         let (shape, known) = (self.weighed.shape, self.input.calibration);
         // What the first few came to is no reason never to try again: whoever is not asked here teaches nothing of it.
-        let left = match seen(known.get(cells::left(shape))) {
-            Some((mean, count)) => (mean * count + LEFT * GUESSED) / (count + GUESSED),
-            None => LEFT,
-        };
+        let left = mean_beside(known.get(cells::left(shape)), LEFT, GUESSED);
+        let left = mean_beside(known.get(cells::left_by_text(shape)), left, ALIKE);
         // Nobody has looked yet: as unsure as a token may be.
         let unsure = 1.0 - self.settings.escalate_below;
-        let amiss = match seen(known.get(cells::amiss(shape))) {
-            Some((mean, count)) => (mean * count + unsure) / (count + 1.0),
-            None => unsure,
-        };
+        let amiss = mean_beside(known.get(cells::amiss(shape)), unsure, 1.0);
+        let amiss = mean_beside(known.get(cells::amiss_by_text(shape)), amiss, ALIKE);
         (within(left, 0.0, 1.0), within(amiss, 0.0, 1.0))
     }
 

@@ -14,9 +14,12 @@
 //! | 1024 + 32 * row + 8 + 4 * route | first token of a node by a route | time, divided by what was predicted |
 //! | ... + 1 | the tokens behind it | likewise, given how many came |
 //! | ... + 2 | when it was last taken | number of requests by then (the latest counts alone) |
+//! | 4096 + 64 * mix + text | length of answers, as at 16 | tokens |
+//! | 4608 + 64 * mix + text | edge answers, as at 160 | 1 or 0 |
+//! | 5120 + 64 * mix + text | sure drafts, as at 224 | share of a request's that did not stand |
 //!
-//! `mix` and `bucket` are those of [`Shape`]; routes are 0 edge, 1 cloud, 2 cloud-draft, 3 speculate. 64 rows at most
-//! are learned of: with all of them there are 1,442 cells, of 4,096 that a plug-in may have.
+//! `mix`, `bucket` and `text` are those of [`Shape`]; routes are 0 edge, 1 cloud, 2 cloud-draft, 3 speculate. 64 rows at most
+//! are learned of: with all of them there are 2,498 cells, of 4,096 that a plug-in may have.
 
 use msao_plugin::{Calibration, Cell, Rising, Route};
 
@@ -34,6 +37,10 @@ const ROWS: u32 = 1024;
 const ROW: u32 = 32;
 const ARMS: u32 = MIXES;
 const ARM: u32 = 4;
+const LENGTH_BY_TEXT: u32 = 4096;
+const LEFT_BY_TEXT: u32 = 4608;
+const AMISS_BY_TEXT: u32 = 5120;
+const TEXT: u32 = 64;
 
 /// Rows that are learned of, and planned for; a node with more peers knows the first ones alone.
 pub(crate) const MAX_ROWS: u32 = 64;
@@ -62,6 +69,23 @@ pub(crate) fn amiss(shape: Shape) -> u32 {
     AMISS + shape.mix
 }
 
+/// The last three: what was learned of a mix, by how much text there is.
+fn by_text(first: u32, shape: Shape) -> u32 {
+    first + TEXT * shape.mix + shape.text
+}
+
+pub(crate) fn length_by_text(shape: Shape) -> u32 {
+    by_text(LENGTH_BY_TEXT, shape)
+}
+
+pub(crate) fn left_by_text(shape: Shape) -> u32 {
+    by_text(LEFT_BY_TEXT, shape)
+}
+
+pub(crate) fn amiss_by_text(shape: Shape) -> u32 {
+    by_text(AMISS_BY_TEXT, shape)
+}
+
 fn arm(row: u32, route: Route) -> u32 {
     ROWS + row * ROW + ARMS + route as u32 * ARM
 }
@@ -86,6 +110,14 @@ pub(crate) fn acceptance(row: u32, shape: Shape) -> u32 {
 pub(crate) fn seen(cell: Option<Cell>) -> Option<(f64, f64)> {
     let cell = cell?;
     (cell.count > 0.0 && cell.mean.is_finite()).then_some((cell.mean, cell.count))
+}
+
+/// The mean of a cell with `guess` counting like so many samples more.
+pub(crate) fn mean_beside(cell: Option<Cell>, guess: f64, weight: f64) -> f64 {
+    match seen(cell) {
+        Some((mean, count)) => (mean * count + guess * weight) / (count + weight),
+        None => guess,
+    }
 }
 
 /// What was learned of a node by one route.

@@ -65,7 +65,7 @@ pub(crate) fn updates(
 ) -> Vec<Update> {
     let mut learned = Learned(Vec::with_capacity(12));
     let Some((note, shape, route)) = Note::decode(&outcome.memo).and_then(|note| {
-        let shape = Shape::with_number(u32::from(note.shape))?;
+        let shape = Shape::with_number(u32::from(note.shape), u32::from(note.text))?;
         Some((note, shape, route_of(note.route)?))
     }) else {
         return learned.0;
@@ -100,10 +100,20 @@ pub(crate) fn updates(
     learned.0
 }
 
+/// The weight by which all samples of a cell count alike: else the first one alone would say how it is for a long time.
+fn alike_at_first(calibration: &Calibration, key: u32) -> f64 {
+    let count = seen(calibration.get(key)).map_or(0.0, |(_, count)| count);
+    1.0 / (count + 1.0)
+}
+
 /// How long answers to such requests are.
 fn length(learned: &mut Learned, outcome: &Outcome, settings: &Settings, shape: Shape) {
     let tokens = f64::from(outcome.tokens);
-    for key in [cells::length(shape), cells::length_by_bucket(shape)] {
+    for key in [
+        cells::length(shape),
+        cells::length_by_bucket(shape),
+        cells::length_by_text(shape),
+    ] {
         learned.sample(key, tokens, settings.length_weight);
     }
 }
@@ -165,13 +175,10 @@ fn gate(
         let below = f64::from(note.escalate_below);
         if below > 0.0 && outcome.overrides & otherwise == 0 {
             let left = f64::from(u8::from(outcome.route != note.route));
-            // All count alike at first: else the first one alone would say how it is for a long time.
-            let count = seen(calibration.get(cells::left(shape))).map_or(0.0, |(_, count)| count);
-            learned.sample(
-                cells::left(shape),
-                left,
-                larger(1.0 / (count + 1.0), SLOWLY),
-            );
+            for key in [cells::left(shape), cells::left_by_text(shape)] {
+                let weight = larger(alike_at_first(calibration, key), SLOWLY);
+                learned.sample(key, left, weight);
+            }
         }
         return;
     }
@@ -185,11 +192,14 @@ fn gate(
     if drafted > 0.0 {
         // Rare as it is, it takes many to tell: all drafts count alike at first. One that is amiss of an answer of two would weigh
         // like fifteen of an answer of thirty if all requests did.
-        let count = seen(calibration.get(cells::amiss(shape))).map_or(0.0, |(_, count)| count);
-        let usual = seen(calibration.get(cells::length(shape))).map_or(drafted, |(mean, _)| mean);
-        let weight = drafted / larger(usual, 1.0) / (count + 1.0);
-        let weight = within(weight, LEAST_OF_MANY, 1.0);
-        learned.sample(cells::amiss(shape), amiss / drafted, weight);
+        for (key, length) in [
+            (cells::amiss(shape), cells::length(shape)),
+            (cells::amiss_by_text(shape), cells::length_by_text(shape)),
+        ] {
+            let usual = seen(calibration.get(length)).map_or(drafted, |(mean, _)| mean);
+            let weight = drafted / larger(usual, 1.0) * alike_at_first(calibration, key);
+            learned.sample(key, amiss / drafted, within(weight, LEAST_OF_MANY, 1.0));
+        }
     }
 }
 

@@ -151,8 +151,9 @@ memo! {
         /// Of the plan, by number.
         route: u8,
         row: u32,
-        /// The request's [`shape::Shape`], by number.
+        /// The request's [`shape::Shape`], by number, and its text.
         shape: u8,
+        text: u8,
         flags: u8,
         /// Requests that had been learned from.
         requests: f64,

@@ -105,6 +105,7 @@ pub(crate) fn plan(
         route: arm.route as u8,
         row: arm.row,
         shape: weighed.shape.number() as u8,
+        text: weighed.shape.text as u8,
         flags: bit(input.request.has(flag::EXACT), noted::EXACT)
             | bit(anew, noted::ANEW)
             | bit(media.scored, noted::PROBED),

@@ -11,6 +11,10 @@ pub(crate) const MIXES: u32 = 8;
 pub(crate) const BUCKETS: u32 = 8;
 /// Up to how many tokens a class goes; the last one has no end.
 const ENDS: [u32; 7] = [16, 32, 64, 128, 256, 512, 2048];
+/// Classes of how much text a prompt has.
+pub(crate) const TEXTS: u32 = 44;
+/// Up to so many tokens each number is a class of its own; then four are, up to twice as many.
+const EACH: u32 = 32;
 /// Answers after which a mean is as sure as it gets: the guess before the first one weighs like one more.
 const SURE: f64 = 8.0;
 
@@ -21,14 +25,20 @@ pub(crate) struct Shape {
     pub(crate) mix: u32,
     /// Below [`BUCKETS`].
     pub(crate) bucket: u32,
+    /// Below [`TEXTS`]. Questions that are as long as each other are often alike: clients ask by templates, and what is asked for
+    /// says more of an answer than what media there are.
+    pub(crate) text: u32,
 }
 
 impl Shape {
     pub(crate) fn of(input: &PlanInput) -> Shape {
-        let mut mix = 0;
+        let (mut mix, mut tokens) = (0, 0_u32);
         for part in input.parts {
             mix |= match part.modality {
-                modality::TEXT => 0,
+                modality::TEXT => {
+                    tokens = tokens.saturating_add(part.tokens);
+                    0
+                }
                 modality::VIDEO => 2,
                 modality::AUDIO => 4,
                 _ => 1,
@@ -36,19 +46,37 @@ impl Shape {
         }
         let most = input.request.max_tokens;
         let bucket = ENDS.iter().filter(|end| most > **end).count() as u32;
-        Shape { mix, bucket }
+        Shape {
+            mix,
+            bucket,
+            text: text(tokens),
+        }
     }
 
-    /// Below `MIXES * BUCKETS`.
+    /// Below `MIXES * BUCKETS`: of mix and bucket.
     pub(crate) fn number(self) -> u32 {
         self.mix * BUCKETS + self.bucket
     }
 
-    /// The one with this number.
-    pub(crate) fn with_number(number: u32) -> Option<Shape> {
+    /// The one with this number and text.
+    pub(crate) fn with_number(number: u32, text: u32) -> Option<Shape> {
         let (mix, bucket) = (number / BUCKETS, number % BUCKETS);
-        (mix < MIXES).then_some(Shape { mix, bucket })
+        (mix < MIXES && text < TEXTS).then_some(Shape { mix, bucket, text })
     }
+}
+
+/// The class of so many tokens of text.
+fn text(tokens: u32) -> u32 {
+    if tokens < 2 * EACH {
+        smaller_of(tokens, EACH + tokens.saturating_sub(EACH) / 4)
+    } else {
+        // 64, 128, 256, and 512 and more.
+        smaller_of(34 + tokens.ilog2(), TEXTS - 1)
+    }
+}
+
+fn smaller_of(a: u32, b: u32) -> u32 {
+    if a < b { a } else { b }
 }
 
 /// The mean of what was seen and of a guess that counts like one more.
@@ -73,5 +101,7 @@ pub(crate) fn answer_tokens(
     let by_bucket = seen(calibration.get(cells::length_by_bucket(shape)));
     let guess = with_guess(by_bucket, settings.length_prior * most);
     let own = seen(calibration.get(cells::length(shape)));
-    within(with_guess(own, guess), 1.0, most)
+    let guess = with_guess(own, guess);
+    let alike = seen(calibration.get(cells::length_by_text(shape)));
+    within(with_guess(alike, guess), 1.0, most)
 }

@@ -197,6 +197,33 @@ fn accuracy_may_be_asked_of_other_files_by_the_same_name() {
 }
 
 #[test]
+fn what_is_learned_from_is_asked_like_accuracy() {
+    let mut spec = spec(1, Some(30));
+    assert_eq!(plan(&spec).learning(&spec, &plan(&spec).turns()[0]), None);
+    spec.learn = 10;
+    let plan = plan(&spec);
+    let timed = &plan.turns()[0];
+    let turn = plan.learning(&spec, timed).unwrap();
+    assert_eq!((turn.counted(), turn.requests()), (0, 10));
+    assert_eq!(turn.purpose, Purpose::Accuracy);
+    assert_eq!(
+        (&turn.link, &turn.policy, turn.arrival.name()),
+        (&timed.link, &timed.policy, "learning-4")
+    );
+    let items = plan.items(&turn);
+    let asked: HashSet<u32> = items.iter().map(|it| it.index).collect();
+    assert_eq!((items.len(), asked.len()), (10, 10));
+    // Accuracy begins at the other end, and asks whole chunks: 40 of 50.
+    let first = (plan.turns().iter())
+        .filter(|it| it.purpose == Purpose::Accuracy && it.data.name == turn.data.name);
+    let counted: HashSet<u32> = first
+        .flat_map(|it| plan.items(it))
+        .map(|it| it.index)
+        .collect();
+    assert!(!counted.is_empty() && counted.is_disjoint(&asked));
+}
+
+#[test]
 fn ids_are_of_what_a_turn_is() {
     let one = plan(&spec(1, None));
     let more = plan(&spec(3, None));

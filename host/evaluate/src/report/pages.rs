@@ -192,6 +192,12 @@ fn facts(doc: &mut Doc, analysis: &Analysis) {
             spec.decoding.max_tokens,
             spec.decoding.temperature
         ),
+        match spec.learn {
+            0 => "over each link every policy begins with nothing learned".to_owned(),
+            learn => format!(
+                "over each link every policy is asked {learn} questions first, that do not count, to learn from"
+            ),
+        },
         format!("program starts: {}", manifest.runs.len()),
     ];
     lines.extend(

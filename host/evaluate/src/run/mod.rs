@@ -1,6 +1,6 @@
 //! The loop: one turn after the other, kept as it comes, until all are done or somebody wants it to end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -255,6 +255,7 @@ pub fn run(
         run: id,
         began: Instant::now(),
         spent: BTreeMap::new(),
+        taught: BTreeSet::new(),
         energy: Energy::of(Path::new(POWERCAP)),
     }
     .go(asker, progress, interrupt)
@@ -304,6 +305,8 @@ struct Loop {
     /// Seconds and turns of this run, by what makes turns alike.
     spent: BTreeMap<(Purpose, String, String), (f64, u32)>,
     energy: Energy,
+    /// Links and policies that have learned in this run.
+    taught: BTreeSet<(String, String)>,
 }
 
 impl Loop {
@@ -316,7 +319,7 @@ impl Loop {
         let all = self.plan.turns().to_vec();
         let mut wanted = self.wanted()?;
         let mut round = 0;
-        for (number, turn) in all.iter().enumerate() {
+        'turns: for (number, turn) in all.iter().enumerate() {
             if turn.round > round {
                 // All that was wanted of the rounds before is finished.
                 round = turn.round;
@@ -328,27 +331,35 @@ impl Loop {
             if interrupt.load(Ordering::SeqCst) {
                 break;
             }
-            let left = all.get(number..).unwrap_or(&[]).iter();
-            let before_s = self.left_s(left.filter(|it| self.is_left(&wanted, it)));
-            let (turns_done, turns) = self.counts(&wanted);
-            let began = Instant::now();
-            let tell = &mut |asked: u32| {
-                let gone = began.elapsed().as_secs_f64();
-                progress(&Progress {
-                    turns_done,
-                    turns,
-                    open: wanted.is_open(),
-                    asked,
-                    requests: turn.requests(),
-                    turn,
-                    left_s: before_s.map(|left| (left - gone).max(0.0)),
-                });
+            let key = (turn.link.name.clone(), turn.policy.name.clone());
+            let learning = match self.taught.contains(&key) {
+                true => None,
+                false => self.plan.learning(&self.spec, turn),
             };
-            tell(0);
-            if !self.one(turn, asker, tell, interrupt)? {
-                break;
+            let (turns_done, turns) = self.counts(&wanted);
+            for turn in learning.iter().chain([turn]) {
+                let left = all.get(number..).unwrap_or(&[]).iter();
+                let before_s = self.left_s(left.filter(|it| self.is_left(&wanted, it)));
+                let began = Instant::now();
+                let tell = &mut |asked: u32| {
+                    let gone = began.elapsed().as_secs_f64();
+                    progress(&Progress {
+                        turns_done,
+                        turns,
+                        open: wanted.is_open(),
+                        asked,
+                        requests: turn.requests(),
+                        turn,
+                        left_s: before_s.map(|left| (left - gone).max(0.0)),
+                    });
+                };
+                tell(0);
+                if !self.one(turn, asker, tell, interrupt)? {
+                    break 'turns;
+                }
+                self.took(turn, began.elapsed());
+                self.taught.insert(key.clone());
             }
-            self.took(turn, began.elapsed());
         }
         let (turns_done, turns) = self.counts(&wanted);
         Ok(Outcome {
@@ -452,6 +463,10 @@ impl Loop {
             }
             Err(error) => return Err(error.context(named())),
         }
+        if turn.counted() == 0 {
+            // Nothing is told of it, and whoever goes on has to learn anew.
+            return Ok(true);
+        }
         let wall_ms = began.elapsed().as_millis() as u64;
         let energy_j = self.energy.joules();
         self.store
@@ -465,7 +480,8 @@ impl Loop {
         *turns += 1;
     }
 
-    /// Turns with the same data and arrivals take the same time; those of which none was seen, the mean of all.
+    /// Turns with the same data and arrivals take the same time; those of which none was seen, the mean of all. So it is with what is
+    /// still to be learned before them.
     fn left_s<'a>(&self, left: impl Iterator<Item = &'a Turn>) -> Option<f64> {
         let (seconds, turns) =
             (self.spent.values()).fold((0.0, 0), |all, it| (all.0 + it.0, all.1 + it.1));
@@ -478,7 +494,17 @@ impl Loop {
             Some((seconds, turns)) => seconds / f64::from(*turns),
             None => mean,
         };
-        Some(left.map(of).sum())
+        let mut untaught = BTreeSet::new();
+        let all_s = left.map(|turn| {
+            let key = (turn.link.name.as_str(), turn.policy.name.as_str());
+            let is_taught = self.taught.contains(&(key.0.to_owned(), key.1.to_owned()));
+            let learning = match !is_taught && untaught.insert(key) {
+                true => self.plan.learning(&self.spec, turn),
+                false => None,
+            };
+            learning.as_ref().map_or(0.0, of) + of(turn)
+        });
+        Some(all_s.sum())
     }
 }
 

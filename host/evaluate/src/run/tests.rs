@@ -206,6 +206,71 @@ fn everything_is_asked_once_and_told() {
 }
 
 #[test]
+fn who_learns_does_so_once_a_run_over_each_link_and_nothing_of_it_counts() {
+    /// Who was asked what does not count: link, policy, requests, whether some are about what counts.
+    #[derive(Default)]
+    struct Learner {
+        asker: Simulated,
+        learned: Vec<(String, String)>,
+        turns: usize,
+    }
+    impl Asker for Learner {
+        fn facts(&mut self) -> anyhow::Result<Facts> {
+            self.asker.facts()
+        }
+
+        fn turn(&mut self, turn: &Turn, items: &[ItemRef], sink: &mut Sink) -> anyhow::Result<()> {
+            let key = (turn.link.name.clone(), turn.policy.name.clone());
+            if turn.counted() == 0 {
+                assert_eq!((turn.purpose, items.len()), (Purpose::Accuracy, 9));
+                assert!(items.iter().all(|it| it.warm && it.at_ms.is_none()));
+                self.learned.push(key);
+            } else {
+                assert!(self.learned.contains(&key));
+                self.turns += 1;
+            }
+            self.asker.turn(turn, items, sink)
+        }
+    }
+    let mut spec = spec();
+    spec.learn = 9;
+    let folder = tempfile::tempdir().unwrap();
+    let go = |learner: &mut Learner| {
+        let mut told = BTreeSet::new();
+        let outcome = run(
+            &spec,
+            Path::new(""),
+            learner,
+            folder.path(),
+            &mut |it| drop(told.insert((it.turn.arrival.name().to_owned(), it.requests))),
+            &AtomicBool::new(false),
+        );
+        (outcome, told)
+    };
+    // It stops in the second turn over the first link.
+    let mut first = Learner::default();
+    first.asker.fails_after = Some(9 + 8 + 9 + 3);
+    assert!(go(&mut first).0.is_err());
+    assert_eq!((first.learned.len(), first.turns), (2, 2));
+    let mut second = Learner::default();
+    let (outcome, told) = go(&mut second);
+    let wanted = Outcome {
+        finished: true,
+        turns_done: TURNS,
+        turns: TURNS,
+    };
+    assert_eq!(outcome.unwrap(), wanted);
+    // Four policies over two links, those of the run before among them.
+    let each: BTreeSet<_> = second.learned.iter().collect();
+    assert_eq!((second.learned.len(), each.len()), (8, 8));
+    assert_eq!(second.turns, TURNS - 1);
+    assert!(told.contains(&("learning-4".to_owned(), 9)));
+    let results = Results::read(folder.path()).unwrap();
+    assert_eq!(results.rows.len(), ROWS);
+    assert!(results.rows.iter().all(|it| it.key.arrival != "learning-4"));
+}
+
+#[test]
 fn who_is_decided_is_asked_no_further() {
     let folder = tempfile::tempdir().unwrap();
     let mut asker = Simulated {
@@ -472,6 +537,7 @@ fn a_full_disk_loses_nothing() {
         run: "r1".to_owned(),
         began: Instant::now(),
         spent: BTreeMap::new(),
+        taught: BTreeSet::new(),
         energy: Energy::default(),
     };
     let mut manifest = Manifest::new(
@@ -552,6 +618,7 @@ fn what_the_machine_says_of_its_energy_is_kept_by_turn_and_told_by_answer() {
         run: "r1".to_owned(),
         began: Instant::now(),
         spent: BTreeMap::new(),
+        taught: BTreeSet::new(),
         energy: Energy::of(counters.path()),
     };
     let mut asker = Burning {

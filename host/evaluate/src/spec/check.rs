@@ -95,6 +95,7 @@ pub(super) fn check(spec: &Spec) -> Checked {
     }
     count("repeats", spec.repeats, 1..=1_000)?;
     count("warm-up", spec.warm_up, 0..=MOST_ITEMS)?;
+    count("learn", spec.learn, 0..=MOST_ITEMS)?;
     count("requests", spec.requests, 1..=MOST_ITEMS)?;
     if let Pair::Twin(twin) = &spec.pair {
         name("pair.twin", twin)?;

@@ -28,6 +28,10 @@ pub struct Spec {
     /// Requests at the beginning of each turn that do not count.
     #[serde(default)]
     pub warm_up: u32,
+    /// Requests that a policy is asked over a link before its first turn there, and that do not count: what its nodes and itself learn
+    /// from them they know in all turns over that link. 0: they begin with nothing. A run that is gone on with asks them anew.
+    #[serde(default)]
+    pub learn: u32,
     /// Requests of a turn that count: of one cell in one repeat.
     pub requests: u32,
     /// The pair of models.
@@ -465,7 +469,7 @@ impl Accuracy {
         100
     }
 
-    fn usual_concurrency() -> u32 {
+    pub(crate) fn usual_concurrency() -> u32 {
         4
     }
 

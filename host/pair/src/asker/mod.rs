@@ -190,18 +190,19 @@ impl PairAsker {
         let api = pair.edge.api;
         let judged = !turn.pair.is_twin();
         let (warm, counted): (Vec<_>, Vec<_>) = items.iter().partition(|item| item.warm);
-        for item in warm {
-            let (_, body) = question(item)?;
-            // What goes wrong here goes wrong where it counts as well.
-            let _answer = asked(api, &body).await;
-            sink.warmed()?;
-        }
         let clients = match (turn.purpose, &turn.arrival) {
             (Purpose::Accuracy, _) => self.spec.accuracy.as_ref().map_or(1, |it| it.concurrency),
             (Purpose::Timed, Arrival::Closed { concurrency, .. }) => *concurrency,
             // They come when they are due, each by a client of its own.
             (Purpose::Timed, _) => counted.len() as u32,
         };
+        let warm = warm.into_iter().map(|item| Ok(question(item)?.1));
+        let at_once = match turn.purpose {
+            Purpose::Accuracy => clients,
+            // As soon as the one before has its answer.
+            Purpose::Timed => 1,
+        };
+        warmed(api, warm, at_once as usize, sink).await?;
         // Read and encoded before the clock starts.
         let mut list = VecDeque::with_capacity(counted.len());
         for item in counted {
@@ -286,6 +287,31 @@ async fn asked(api: SocketAddr, body: &Value) -> Result<client::Answer> {
     tokio::time::timeout(ANSWERED_WITHIN, client::ask(api, body))
         .await
         .unwrap_or_else(|_| Err(NoAnswer.into()))
+}
+
+/// Asks what does not count, so many at once.
+async fn warmed(
+    api: SocketAddr,
+    bodies: impl Iterator<Item = Result<Value>>,
+    at_once: usize,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let mut asking = JoinSet::new();
+    for body in bodies {
+        let body = body?;
+        if asking.len() >= at_once.max(1) {
+            asking.join_next().await;
+            sink.warmed()?;
+        }
+        asking.spawn(async move {
+            // What goes wrong here goes wrong where it counts as well.
+            let _answer = asked(api, &body).await;
+        });
+    }
+    while asking.join_next().await.is_some() {
+        sink.warmed()?;
+    }
+    Ok(())
 }
 
 /// Asks an item when it is due. What it came to, and whose plan it was where that is told.

@@ -2,7 +2,7 @@
 
 use super::learning::{as_predicted, observed};
 use super::*;
-use crate::cells::{amiss, left, length};
+use crate::cells::{amiss, amiss_by_text, left, left_by_text, length, length_by_text};
 use crate::shape::Shape;
 
 /// A short question to a target that is 200 ms away and verifies.
@@ -76,6 +76,32 @@ fn what_is_left_to_the_target_takes_its_time() {
 }
 
 #[test]
+fn questions_as_long_as_this_one_say_more_than_all_others() {
+    let edge = |cells: &[(u32, f64, f64)]| arm(&learned(far(), cells), 0, Route::Edge);
+    let mix = [(left(shape()), 0.5, 1e9), (amiss(shape()), 0.02, 1e9)];
+    let alike = |share: f64, wrong: f64, count: f64| {
+        let text = [
+            (left_by_text(shape()), share, count),
+            (amiss_by_text(shape()), wrong, count),
+        ];
+        edge(&[mix.as_slice(), &text].concat())
+    };
+    let all = edge(&mix);
+    // Twelve count three times as much as all others.
+    close(alike(0.5, 0.02, 12.0).score, all.score);
+    let (none, each) = (alike(0.0, 0.0, 12.0), alike(1.0, 0.1, 12.0));
+    close(none.doubt_ms, 200.0 * 0.005 * (1.0 - 0.125) * 32.0);
+    close(each.doubt_ms, 200.0 * 0.08 * (1.0 - 0.875) * 32.0);
+    close(none.beside_ms, 0.125 / 0.5 * all.beside_ms);
+    assert!(none.total_ms < all.total_ms && all.total_ms < each.total_ms);
+    // Another length, another class.
+    let own = left_by_text(shape());
+    let other = |cells: &[(u32, f64, f64)]| arm(&learned(far().text(20), cells), 0, Route::Edge);
+    let besides = [(left(shape()), 0.5, 1e9), (own, 1.0, 1e9)];
+    close(other(&besides).beside_ms, other(&besides[..1]).beside_ms);
+}
+
+#[test]
 fn sure_drafts_are_verified_often_at_first_and_ever_fewer() {
     // The first is for certain.
     assert_eq!(checks(&far(), 100), 100);
@@ -114,6 +140,10 @@ fn how_often_sure_drafts_do_not_stand_is_learned_where_they_are_judged() {
         update.map(|update| (update.value, update.weight))
     };
     assert_eq!(found(observed(&outcome), amiss(shape())), Some((0.25, 1.0)));
+    assert_eq!(
+        found(observed(&outcome), amiss_by_text(shape())),
+        Some((0.25, 1.0))
+    );
     assert_eq!(found(observed(&outcome), left(shape())), None);
     // The tenth counts a tenth.
     let nine = Calibration::from_cells(&[(amiss(shape()), cell(0.5, 9.0))]);
@@ -126,6 +156,14 @@ fn how_often_sure_drafts_do_not_stand_is_learned_where_they_are_judged() {
     ]);
     let updates = Msao::observe(&outcome, &DEFAULTS, &of_sixteen);
     assert_eq!(found(updates, amiss(shape())), Some((0.25, 0.025)));
+    // Questions that are as long have answers of their own length.
+    let of_two = Calibration::from_cells(&[
+        (length(shape()), cell(16.0, 50.0)),
+        (length_by_text(shape()), cell(8.0, 50.0)),
+        (amiss_by_text(shape()), cell(0.5, 4.0)),
+    ]);
+    let updates = Msao::observe(&outcome, &DEFAULTS, &of_two);
+    assert_eq!(found(updates, amiss_by_text(shape())), Some((0.25, 0.1)));
 }
 
 #[test]
@@ -144,6 +182,10 @@ fn whether_a_target_took_over_is_learned_of_edge_answers() {
     };
     let stayed = as_predicted(&plan, 9);
     assert_eq!(share(&stayed), Some(0.0));
+    let alike = observed(&stayed)
+        .into_iter()
+        .find(|it| it.key == left_by_text(shape()));
+    assert_eq!(alike.map(|it| (it.value, it.weight)), Some((0.0, 1.0)));
     let mut taken_over = as_predicted(&plan, 9);
     (taken_over.route, taken_over.peer) = (Route::Cloud as u8, 1);
     // The token in question was judged: it says nothing of those that are sure.

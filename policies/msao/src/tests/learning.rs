@@ -68,6 +68,7 @@ fn what_came_is_held_against_what_was_predicted() {
     close(of(cells::last(row, route)), 0.0);
     close(of(cells::length(shape(&scene))), 20.0);
     close(of(cells::length_by_bucket(shape(&scene))), 20.0);
+    close(of(cells::length_by_text(shape(&scene))), 20.0);
     assert_eq!(updates[0], Update::add(cells::REQUESTS, 1.0));
     // Twice as late, and what is behind it three times as slow.
     let late = Outcome {
@@ -178,6 +179,31 @@ fn answers_are_thought_to_be_as_long_as_such_answers_were() {
         plain
     );
     close(tokens(&[(cells::length(other), 10.0, 100.0)]), 32.0);
+    // Where the prompt's text is as long, what that came to comes before the rest of the shape.
+    let alike = cells::length_by_text(plain);
+    let both = [(own, 10.0, 1e9), (alike, 91.0, 8.0)];
+    close(
+        tokens(&both),
+        (8.0 * 91.0 + (8.0 * 10.0 + 32.0) / 9.0) / 9.0,
+    );
+}
+
+#[test]
+fn every_length_of_text_has_a_class_and_longer_ones_none_before() {
+    let class = |tokens: u32| {
+        let scene = Scene::new().text(tokens);
+        shape(&scene).text
+    };
+    let mut last = 0;
+    for tokens in (0..2000).chain([u32::MAX]) {
+        let text = class(tokens);
+        assert!(text == last || text == last + 1, "{tokens}: {text}");
+        last = text;
+    }
+    assert_eq!([class(0), class(17), class(31)], [0, 17, 31]);
+    assert_eq!([class(32), class(35), class(63)], [32, 32, 39]);
+    assert_eq!([class(64), class(511), class(u32::MAX)], [40, 42, 43]);
+    assert_eq!(last + 1, shape::TEXTS);
 }
 
 #[test]

@@ -148,16 +148,22 @@ fn every_cell_is_one_of_its_own_and_all_fit() {
     use crate::cells::{
         MAX_ROWS, REQUESTS, acceptance, amiss, bytes, first, kept, last, left, length,
     };
-    use crate::cells::{PROBE, length_by_bucket, rest};
-    use crate::shape::Shape;
-    let shapes: Vec<Shape> = (0..).map_while(Shape::with_number).collect();
+    use crate::cells::{
+        PROBE, amiss_by_text, left_by_text, length_by_bucket, length_by_text, rest,
+    };
+    use crate::shape::{Shape, TEXTS};
+    let numbered = |number: u32| Shape::with_number(number, 0);
+    let shapes: Vec<Shape> = (0..).map_while(numbered).collect();
     let mut keys = vec![REQUESTS, PROBE];
     for shape in &shapes {
-        assert_eq!(Shape::with_number(shape.number()), Some(*shape));
+        assert_eq!(numbered(shape.number()), Some(*shape));
         keys.extend([length(*shape), left(*shape)]);
         if shape.bucket == 0 {
             keys.extend([bytes(*shape), kept(*shape), amiss(*shape)]);
             keys.extend((0..MAX_ROWS).map(|row| acceptance(row, *shape)));
+            for text in (0..).map_while(|text| Shape::with_number(shape.number(), text)) {
+                keys.extend([length_by_text, left_by_text, amiss_by_text].map(|key| key(text)));
+            }
         }
         if shape.mix == 0 {
             keys.push(length_by_bucket(*shape));
@@ -177,5 +183,6 @@ fn every_cell_is_one_of_its_own_and_all_fit() {
     let all = keys.len();
     keys.sort_unstable();
     keys.dedup();
-    assert_eq!((keys.len(), all), (1442, 1442));
+    assert_eq!((keys.len(), all), (2498, 2498));
+    assert_eq!(Shape::with_number(0, TEXTS), None);
 }
