@@ -19,6 +19,11 @@
 //! prompt as well, on the same machine, and how fast it does nobody tells. `later`: by how much the first draft comes
 //! after the target is ready. `L` is there once more for the last verdict. [`stream`] has `L` and `t`.
 //!
+//! Where the probe is going to run, edge and speculate wait for it first, and half of the edge's reading is then over.
+//!
+//! A draft model beside the target has its node compute half as much again, at the expense of whoever comes next: like a stream it
+//! must pay by `margin`, or is declined.
+//!
 //! [`off`] has how far off they were.
 //!
 //! [`off`]: crate::off
@@ -28,13 +33,13 @@ use alloc::vec::Vec;
 
 use msao_plugin::{Node, PlanInput, Route, capability, flag};
 
-use crate::cells::{self, ArmCells, MAX_ROWS, RowCells, mean_beside};
+use crate::cells::{self, ArmCells, MAX_ROWS, RowCells, mean_beside, seen};
 use crate::model::{Link, MOST, Machine, amount};
 use crate::off::Off;
 use crate::retention::{COARSE, Media, PRUNED, Peer, SMALL, WHOLE};
 use crate::shape::{Shape, answer_tokens};
 use crate::stream::{Stream, side_by_side_ms, verdict_ms};
-use crate::{Settings, larger, smaller, within};
+use crate::{Settings, larger, probe, root, smaller, within};
 
 /// What the host says of acceptance weighs like so many requests, and requests weigh like so many at most.
 const TOLD: f64 = 4.0;
@@ -120,6 +125,10 @@ struct Weighing<'a> {
     weighed: Weighed,
     cells: RowCells<'a>,
     here: Machine,
+    /// What the probe is going to take where this node's draft model is asked; 0 where it has run, or may not.
+    probe_ms: f64,
+    /// Share of the draft model's reading that is left behind it.
+    behind_probe: f64,
     /// When this node has its first draft for somebody who verifies it.
     draft_ready_ms: f64,
     /// The target that an edge answer would be left to.
@@ -161,6 +170,8 @@ struct Beside {
     plain_ms: f64,
     /// What a draft model beside the target takes to read the prompt.
     read_ms: f64,
+    /// What is still to be looked at before it is asked.
+    probe_ms: f64,
 }
 
 /// Weighs all that can run the request.
@@ -169,11 +180,23 @@ pub(crate) fn weigh(input: &PlanInput, settings: &Settings) -> Weighed {
     let media = Media::of(input, settings, shape);
     let requests = (input.calibration.get(cells::REQUESTS)).map_or(0.0, |cell| cell.count);
     let here = Machine::of(input.here());
+    let opens = probe::is_open(input, settings, &media);
+    let behind_probe = match opens || media.scored {
+        true => 1.0 - probe::SHARE,
+        false => 1.0,
+    };
+    let read_ms = behind_probe * media.draft_tokens * here.read_ms;
     let mut weighing = Weighing {
         input,
         settings,
         cells: RowCells::of(input.calibration),
-        draft_ready_ms: here.waits_ms + media.draft_tokens * here.read_ms + here.draft_ms,
+        probe_ms: if opens {
+            probe::time_ms(input, &media)
+        } else {
+            0.0
+        },
+        behind_probe,
+        draft_ready_ms: here.waits_ms + read_ms + here.draft_ms,
         heir: None,
         here,
         weighed: Weighed {
@@ -305,6 +328,7 @@ impl<'a> Weighing<'a> {
         let alone_ms = machine.target_ms;
         let alone = times(0.0, alone_ms);
         self.add(row, Route::Cloud, alone, cloud, Beside::default());
+        let alone_total_ms = self.weighed.arms.last().map_or(MOST, |arm| arm.total_ms);
         if row.node.is(capability::SAME_TOKENIZER)
             && let Some(arm) = self.weighed.arms.last()
             && self.heir.is_none_or(|heir| arm.total_ms < heir.total_ms)
@@ -342,6 +366,9 @@ impl<'a> Weighing<'a> {
                 ..times(0.0, token_ms)
             };
             self.add(row, Route::CloudDraft, times, both, beside);
+            if let Some(arm) = self.weighed.arms.last_mut() {
+                arm.declined = arm.total_ms * (1.0 + self.settings.margin) > alone_total_ms;
+            }
             plain_ms = smaller(token_ms * both.rest, plain_ms);
             plain_told_ms = token_told_ms;
         }
@@ -364,6 +391,7 @@ impl<'a> Weighing<'a> {
                 hopeless: !pays(told.token_ms(), plain_told_ms),
                 plain_ms: alone_ms * cloud.rest / stream.rest,
                 read_ms: 0.0,
+                probe_ms: self.probe_ms,
             };
             let times = times(later_ms + round.verdict_ms, token_ms);
             self.add(row, Route::Speculate, times, stream, beside);
@@ -373,7 +401,6 @@ impl<'a> Weighing<'a> {
     fn add(&mut self, row: &Row, route: Route, times: Times, off: Off, beside: Beside) {
         let tokens = self.weighed.media.tokens.get(row.level).copied();
         let arm = Arm {
-            route,
             row: row.row,
             level: row.level,
             level_there: row.level,
@@ -384,14 +411,23 @@ impl<'a> Weighing<'a> {
             declined: beside.declined,
             hopeless: beside.hopeless,
             plain_ms: beside.plain_ms,
-            ..self.predicted(times, off)
+            ..self.predicted(route, times, off)
+        };
+        let arm = Arm {
+            first_ms: arm.first_ms + beside.probe_ms,
+            total_ms: arm.total_ms + beside.probe_ms,
+            ..arm
         };
         self.finish(arm, row.node, tokens.unwrap_or(0.0));
     }
 
     /// The draft model's own answer.
-    fn edge(&mut self, node: &Node, cells: ArmCells, acceptance: f64) {
+    fn edge(&mut self, node: &Node, mut cells: ArmCells, acceptance: f64) {
         let here = self.here;
+        if self.behind_probe < 1.0 {
+            // What is left behind the probe is off by a factor of its own: most of the time is over by then.
+            cells.first = seen(self.input.calibration.get(cells::BEHIND_PROBE));
+        }
         let [off] = Off::of([cells], self.weighed.requests, self.settings);
         let media = &self.weighed.media;
         let peer = Peer {
@@ -403,7 +439,7 @@ impl<'a> Weighing<'a> {
         let most = if media.scored { PRUNED } else { WHOLE };
         let gain_ms = self.settings.worth * whole_ms;
         let level = media.pick(&peer, gain_ms, gain_ms, most);
-        let read_ms = media.times_ms(level, &peer).1;
+        let read_ms = self.behind_probe * media.times_ms(level, &peer).1;
         let tokens = media.tokens.get(level).copied();
         let times = Times {
             first_ms: here.waits_ms + read_ms + here.draft_ms,
@@ -416,7 +452,9 @@ impl<'a> Weighing<'a> {
         } else {
             (0.0, 1.0 - acceptance)
         };
-        let own = self.predicted(times, off);
+        let mut own = self.predicted(Route::Edge, times, off);
+        own.first_ms += self.probe_ms;
+        own.total_ms += self.probe_ms;
         let alone = Heir {
             row: 0,
             level,
@@ -435,8 +473,6 @@ impl<'a> Weighing<'a> {
         let taken_ms = larger(heir.total_ms - meanwhile_ms, 0.0);
         let rest_ms = (1.0 - left) * (own.total_ms - own.first_ms) + left * taken_ms;
         let arm = Arm {
-            route: Route::Edge,
-            row: 0,
             level,
             waits_ms: here.waits_ms,
             upload_ms: 0.0,
@@ -464,7 +500,11 @@ impl<'a> Weighing<'a> {
         let (shape, known) = (self.weighed.shape, self.input.calibration);
         // What the first few came to is no reason never to try again: whoever is not asked here teaches nothing of it.
         let left = mean_beside(known.get(cells::left(shape)), LEFT, GUESSED);
-        let left = mean_beside(known.get(cells::left_by_text(shape)), left, ALIKE);
+        let alike = known.get(cells::left_by_text(shape));
+        let left = mean_beside(alike, left, ALIKE);
+        // As few as there may be by what is known, for the same reason: a standard error less.
+        let known_of = seen(alike).map_or(0.0, |(_, count)| count) + ALIKE;
+        let left = left - root(left * (1.0 - left) / known_of);
         // Nobody has looked yet: as unsure as a token may be.
         let unsure = 1.0 - self.settings.escalate_below;
         let amiss = mean_beside(known.get(cells::amiss(shape)), unsure, 1.0);
@@ -475,12 +515,12 @@ impl<'a> Weighing<'a> {
     /// The times of an arm of which nothing else is said yet.
     // Inlined, as `finish` is: an arm has some two hundred bytes, which need not be copied from function to function.
     #[inline(always)]
-    fn predicted(&self, times: Times, off: Off) -> Arm {
+    fn predicted(&self, route: Route, times: Times, off: Off) -> Arm {
         let first_ms = times.first_ms * off.first;
         let behind = self.weighed.tokens - 1.0;
         let rest_ms = (times.tail_ms + behind * times.token_ms) * off.rest;
         Arm {
-            route: Route::Edge,
+            route,
             row: 0,
             level: WHOLE,
             level_there: WHOLE,
@@ -512,7 +552,14 @@ impl<'a> Weighing<'a> {
         let (settings, request) = (self.settings, self.input.request);
         let tokens = self.weighed.tokens;
         let price = amount(node.price_per_mtok, 0.0) * (read + tokens) * 1e-6;
-        arm.price_ms = settings.cost_weight * price + arm.beside_ms;
+        let charge_ms = match arm.row {
+            0 => 0.0,
+            _ => {
+                let token_ms = smaller(arm.times.token_ms, Machine::of(node).target_ms);
+                settings.target_charge * (arm.read_ms + tokens * token_ms)
+            }
+        };
+        arm.price_ms = settings.cost_weight * price + charge_ms + arm.beside_ms;
         let first_weight = if request.has(flag::STREAMED) {
             settings.first_weight
         } else {

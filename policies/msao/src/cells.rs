@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | 0 | requests learned from | count alone |
 //! | 1 | probe | time that it took, divided by what was predicted |
+//! | 2 | edge answers behind the probe | first token's time from there on, divided by what was predicted |
 //! | 16 + shape | length of answers to requests of this [`Shape`] | tokens |
 //! | 80 + bucket | the same, whatever media a request has | tokens |
 //! | 96 + mix | bytes of media that were made anew | bytes sent, divided by what was predicted |
@@ -19,7 +20,7 @@
 //! | 5120 + 64 * mix + text | sure drafts, as at 224 | share of a request's that did not stand |
 //!
 //! `mix`, `bucket` and `text` are those of [`Shape`]; routes are 0 edge, 1 cloud, 2 cloud-draft, 3 speculate. 64 rows at most
-//! are learned of: with all of them there are 2,498 cells, of 4,096 that a plug-in may have.
+//! are learned of: with all of them there are 2,499 cells, of 4,096 that a plug-in may have.
 
 use msao_plugin::{Calibration, Cell, Rising, Route};
 
@@ -27,6 +28,7 @@ use crate::shape::{BUCKETS, MIXES, Shape};
 
 pub(crate) const REQUESTS: u32 = 0;
 pub(crate) const PROBE: u32 = 1;
+pub(crate) const BEHIND_PROBE: u32 = 2;
 const LENGTH: u32 = 16;
 const LENGTH_BY_BUCKET: u32 = LENGTH + MIXES * BUCKETS;
 const BYTES: u32 = 96;

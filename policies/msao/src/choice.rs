@@ -120,7 +120,8 @@ pub(crate) fn choose<'a>(
     let other = checked.or(tried);
     let arm = other.unwrap_or(best);
     let next = if other.is_some() { Some(best) } else { second };
-    let declines = |other: &Arm| other.declined && other.row == arm.row;
+    let declines =
+        |other: &Arm| other.declined && other.row == arm.row && other.route == Route::Speculate;
     Some(Chosen {
         arm,
         next: next.map_or(-1.0, |next| next.score),

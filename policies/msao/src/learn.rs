@@ -127,12 +127,11 @@ fn times(learned: &mut Learned, outcome: &Outcome, note: &Note, route: Route, we
     let row = note.row;
     let probe_ms = within(outcome.probe_ms, 0.0, first_ms);
     let predicted_ms = f64::from(note.first_ms);
-    learned.off(
-        cells::first(row, route),
-        first_ms - probe_ms,
-        predicted_ms,
-        weight,
-    );
+    let key = match note.flags & noted::PROBED != 0 && route == Route::Edge {
+        true => cells::BEHIND_PROBE,
+        false => cells::first(row, route),
+    };
+    learned.off(key, first_ms - probe_ms, predicted_ms, weight);
     let behind = f64::from(outcome.tokens) - 1.0;
     if behind >= PACE_TOKENS {
         let rest_ms = outcome.total_ms - first_ms;

@@ -5,7 +5,7 @@
 //! ([`model`], [`stream`]), from the figures that the host hands over *now*, and takes the least of
 //!
 //! ```text
-//! score = first-weight * first + total + cost-weight * price + doubt * amiss * tokens    (doubt: route edge only)
+//! score = first-weight * first + total + cost-weight * price + target-charge * time there + doubt * amiss * tokens    (doubt: route edge only)
 //! ```
 //!
 //! among those that keep the deadline and find room ([`arms`], [`choice`]). So a link or a queue that changes is
@@ -78,6 +78,7 @@ parameters! {
     /// In the manifest's order.
     pub(crate) struct Settings {
         cost_weight: f64,
+        target_charge: f64,
         first_weight: f64,
         doubt: f64,
         bandwidth_caution: f64,
@@ -208,6 +209,19 @@ pub(crate) fn smaller(a: f64, b: f64) -> f64 {
 /// The greater of two; the second where one is not a number.
 pub(crate) fn larger(a: f64, b: f64) -> f64 {
     if a > b { a } else { b }
+}
+
+/// The square root of what is in `[0, 1]`, to within a millionth; 0 of what is not.
+pub(crate) fn root(value: f64) -> f64 {
+    if !(value > 1e-12 && value <= 1.0) {
+        return 0.0;
+    }
+    // Heron's: each step halves the digits that are wrong, once it is near.
+    let mut root = 1.0;
+    for _ in 0..24 {
+        root = 0.5 * (root + value / root);
+    }
+    root
 }
 
 /// `value` between both; what is not a number is the lower one.

@@ -115,7 +115,7 @@ pub(crate) fn plan(
         token_ms: arm.times.token_ms as f32,
         bytes: (if anew { bytes / media.bytes_off } else { bytes }) as f32,
         kept: media.kept as f32,
-        probe_ms: probe::predicted_ms(input, weighed) as f32,
+        probe_ms: probe::predicted_ms(input, media) as f32,
         draft_ms: draft_ms as f32,
         verdict_ms: (verdict + link.rtt_ms - rtt_ms) as f32,
         rtt_ms: rtt_ms as f32,

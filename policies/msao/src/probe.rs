@@ -1,7 +1,7 @@
 //! Whether the probe is asked for: only where what it says can change the plan.
 //!
 //! - On routes `edge` and `speculate` the draft model goes on from the probe, so that it costs next to nothing, and
-//!   what it says shortens what the draft model reads.
+//!   what it says shortens what the draft model reads. Before it has run its time is counted with theirs.
 //! - On others it is thrown away. It is worth its time only where what is spared for the target is thought to take more than
 //!   that off, and a share of the whole time: `prune-worth` where tokens are only left out, `worth` where media are made anew.
 //!
@@ -13,20 +13,33 @@ use msao_plugin::{Node, PlanInput, Route};
 use crate::arms::{Arm, Weighed};
 use crate::cells::{self, seen};
 use crate::model::{Link, Machine, amount};
-use crate::retention::{PRUNED, Peer, SMALL};
+use crate::retention::{Media, PRUNED, Peer, SMALL};
 use crate::{Settings, within};
 
-/// The probe runs this share of the draft model's layers, the encoders aside.
-const LAYERS: f64 = 0.125;
+/// What the probe takes of the time in which the draft model reads a prompt: the encoders, most of what a small model does with media,
+/// and an eighth of the layers. What it does take is learned.
+pub(crate) const SHARE: f64 = 0.5;
 /// A prediction is never taken to be further off than by this factor.
 const FAR_OFF: f64 = 10.0;
 
 /// Time of the probe as predicted from this node's figures, in ms.
-pub(crate) fn predicted_ms(input: &PlanInput, weighed: &Weighed) -> f64 {
-    let Some(tokens) = weighed.media.tokens.first() else {
+pub(crate) fn predicted_ms(input: &PlanInput, media: &Media) -> f64 {
+    let Some(tokens) = media.tokens.first() else {
         return 0.0;
     };
-    LAYERS * tokens * Machine::of(input.here()).read_ms
+    SHARE * tokens * Machine::of(input.here()).read_ms
+}
+
+/// The same as such predictions were off before: the time that it takes, once it has begun.
+pub(crate) fn time_ms(input: &PlanInput, media: &Media) -> f64 {
+    let off = seen(input.calibration.get(cells::PROBE)).map_or(1.0, |(mean, _)| mean);
+    predicted_ms(input, media) * within(off, 1.0 / FAR_OFF, FAR_OFF)
+}
+
+/// Whether it may be asked for.
+pub(crate) fn is_open(input: &PlanInput, settings: &Settings, media: &Media) -> bool {
+    let few = media.media_tokens < f64::from(settings.probe_tokens.max(1));
+    !media.scored && !few && !input.nodes.iter().skip(1).any(has_refused)
 }
 
 /// A peer that is down and has not been lost: what a lost one says of itself is forgotten, so this one has refused just
@@ -43,8 +56,7 @@ pub(crate) fn is_wanted(
     arm: &Arm,
 ) -> bool {
     let media = &weighed.media;
-    let few = media.media_tokens < f64::from(settings.probe_tokens.max(1));
-    if media.scored || few || input.nodes.iter().skip(1).any(has_refused) {
+    if !is_open(input, settings, media) {
         return false;
     }
     if matches!(arm.route, Route::Edge | Route::Speculate) {
@@ -69,9 +81,7 @@ pub(crate) fn is_wanted(
         _ => 1.0,
     };
     let saved_ms = arm.upload_ms + arm.read_ms - upload_ms - readers * read_ms;
-    let off = seen(input.calibration.get(cells::PROBE)).map_or(1.0, |(mean, _)| mean);
-    let probe_ms = Machine::of(input.here()).waits_ms
-        + predicted_ms(input, weighed) * within(off, 1.0 / FAR_OFF, FAR_OFF);
+    let probe_ms = Machine::of(input.here()).waits_ms + time_ms(input, media);
     let gain_ms = if level == PRUNED { prune_ms } else { gain_ms };
     saved_ms - probe_ms >= gain_ms && saved_ms > probe_ms
 }

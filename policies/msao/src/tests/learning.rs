@@ -264,8 +264,8 @@ fn a_route_that_is_slower_than_it_should_be_is_left_soon() {
         fold(&mut cells, &observed(&outcome));
         routes.push(plan.route);
     }
-    assert_eq!(routes[..2], [Route::CloudDraft; 2]);
-    assert_eq!(routes[2..], [Route::Cloud; 18]);
+    assert_eq!(routes[0], Route::CloudDraft);
+    assert_eq!(routes[1..], [Route::Cloud; 19]);
 }
 
 #[test]
@@ -296,6 +296,43 @@ fn of_two_routes_that_are_far_off_the_slower_one_is_seen_to_be_slower() {
 }
 
 #[test]
+fn what_an_edge_answer_takes_behind_the_probe_is_learned_apart() {
+    let about = |probed: bool, cells: &[(u32, f64, f64)]| {
+        let scene = scene().image(100, 1e5).request(|request| {
+            if probed {
+                request.flags |= flag::PROBED;
+            }
+        });
+        learned(scene, cells)
+    };
+    // 200 tokens at 2,000/s: half of them is the probe's, and a draft takes 10 ms.
+    let first = |probed: bool, cells: &[(u32, f64, f64)]| {
+        arm(&about(probed, cells), 0, Route::Edge).first_ms
+    };
+    close(first(false, &[]), 50.0 + 60.0);
+    close(first(true, &[]), 60.0);
+    let known = [
+        (cells::PROBE, 1.5, 1e9),
+        (cells::BEHIND_PROBE, 0.5, 1e9),
+        (cells::first(0, Route::Edge), 2.0, 1e9),
+    ];
+    close(first(false, &known), 1.5 * 50.0 + 0.5 * 60.0);
+    close(first(true, &known), 0.5 * 60.0);
+    // Of what is not looked at, both are one.
+    let small = learned(scene().image(20, 1e5), &known);
+    close(arm(&small, 0, Route::Edge).first_ms, 2.0 * 70.0);
+    for (probed, key, other) in [
+        (true, cells::BEHIND_PROBE, cells::first(0, Route::Edge)),
+        (false, cells::first(0, Route::Edge), cells::BEHIND_PROBE),
+    ] {
+        let plan = planned(&about(probed, &[]).params(&with(&[("probe_tokens", 999.0)])));
+        assert_eq!(plan.route, Route::Edge);
+        let updates = observed(&as_predicted(&plan, 9));
+        assert!(value(&updates, key).is_some() && value(&updates, other).is_none());
+    }
+}
+
+#[test]
 fn the_probe_and_what_was_sent_are_learned_from() {
     let image = Part {
         modality: modality::IMAGE,
@@ -313,13 +350,13 @@ fn the_probe_and_what_was_sent_are_learned_from() {
     let plan = planned(&scene);
     let shape = shape(&scene);
     let sent = Outcome {
-        probe_ms: 87.5,
+        probe_ms: 350.0,
         sent_bytes: 336_000.0,
         parts: plan.parts.clone(),
         ..as_predicted(&plan, 20)
     };
     let updates = observed(&sent);
-    // Predicted: an eighth of 700 tokens at 2,000/s, and 224 kB.
+    // Predicted: half of 700 tokens at 2,000/s, and 224 kB.
     close(value(&updates, cells::PROBE).unwrap(), 2.0);
     close(value(&updates, cells::kept(shape)).unwrap(), 0.7);
     close(value(&updates, cells::bytes(shape)).unwrap(), 1.5);

@@ -28,13 +28,82 @@ fn times_are_what_a_hand_gets() {
     let verdict = 22.0 + 30.0 + 15.0 + 3.0 + 68.0 * 8.0 / 22_500.0;
     let stream = arm(&scene, 1, Route::Speculate);
     close(stream.times.token_ms, 10.0 + 0.2 * verdict);
+    // The session is opened when the probe has looked, which takes half of the reading.
+    close(stream.first_ms, 75.0 + ready);
+    let rest = verdict + 31.0 * (10.0 + 0.2 * verdict);
+    close(stream.total_ms, 75.0 + ready + rest);
+    // Without, the first draft comes after the target is ready.
+    let unseen = Scene::params(scene, &with(&[("probe_tokens", 999.0)]));
+    let stream = arm(&unseen, 1, Route::Speculate);
     close(stream.first_ms, ready);
-    let rest = 160.0 - ready + verdict + 31.0 * (10.0 + 0.2 * verdict);
-    close(stream.total_ms, ready + rest);
+    close(stream.total_ms, 160.0 + rest);
     // A unit of price for a million tokens is worth 10 s: 332 tokens.
     close(cloud.price_ms, 3.32);
     // A fifth of 32 tokens would have been others, of 5 s each.
     close(edge.doubt_ms, 32_000.0);
+}
+
+#[test]
+fn a_draft_model_beside_the_target_has_to_pay_by_the_margin() {
+    let both = |margin: f64| {
+        let scene = scene()
+            .peer(|_| {})
+            .params(&with(&[("margin", margin), ("explore", 0.0)]));
+        let [alone, both] = [Route::Cloud, Route::CloudDraft].map(|it| arm(&scene, 1, it));
+        (
+            alone.total_ms / both.total_ms - 1.0,
+            both.declined,
+            planned(&scene),
+        )
+    };
+    let gain = both(0.0).0;
+    assert!(gain > 0.5, "{gain}");
+    assert_eq!(both(gain - 0.01).1, false);
+    assert_eq!(both(gain - 0.01).2.route, Route::CloudDraft);
+    let (_, declined, plan) = both(gain + 0.01);
+    assert!(declined);
+    assert_eq!(plan.route, Route::Cloud);
+}
+
+#[test]
+fn what_a_peers_target_reads_and_makes_is_charged() {
+    let scene = |charge: f64| {
+        scene()
+            .peer(|_| {})
+            .params(&with(&[("target-charge", charge)]))
+    };
+    let price = |charge: f64, row: u32, route: Route| arm(&scene(charge), row, route).price_ms;
+    // 100 tokens are read in 5 ms, some 32 made in 800.
+    let time_ms = arm(&scene(0.0), 1, Route::Cloud).read_ms + 32.0 * 25.0;
+    let more = |route: Route| price(0.25, 1, route) - price(0.0, 1, route);
+    close(more(Route::Cloud), 0.25 * time_ms);
+    let both = arm(&scene(0.0), 1, Route::CloudDraft);
+    close(
+        more(Route::CloudDraft),
+        0.25 * (both.read_ms + 32.0 * both.times.token_ms),
+    );
+    close(price(0.25, 0, Route::Edge), price(0.0, 0, Route::Edge));
+    // Who leaves answers there pays for these.
+    let gated = |charge: f64| {
+        let scene = scene(0.0).params(&with(&[("target-charge", charge), ("escalate-below", 0.9)]));
+        let edge = arm(&scene, 0, Route::Edge);
+        (edge.beside_ms, edge.price_ms)
+    };
+    let (none, some) = (gated(0.0), gated(0.25));
+    assert!(some.0 > none.0 + 1.0 && some.0 < none.0 + 0.25 * time_ms);
+    close(some.1 - some.0, none.1 - none.0);
+}
+
+#[test]
+fn roots_are_roots() {
+    for value in [1.0, 0.25, 1e-3, 1e-6, 1e-9] {
+        let found = root(value);
+        assert!(
+            (found / value.sqrt() - 1.0).abs() < 1e-6,
+            "{value}: {found}"
+        );
+    }
+    assert_eq!([root(0.0), root(-1.0), root(f64::NAN), root(2.0)], [0.0; 4]);
 }
 
 #[test]
@@ -274,11 +343,13 @@ fn confident_mode_takes_the_higher_threshold() {
 #[test]
 fn the_probe_is_asked_for_where_it_can_change_the_plan() {
     let asks = |scene: &Scene| scene.decide::<Msao>() == Decision::Probe;
-    let fast = scene().image(600, 4e5);
+    // The probe takes a quarter of what it is thought to before anything is known: 44 ms.
+    let quick = [(cells::PROBE, 0.25, 1e9)];
+    let fast = learned(scene().image(600, 4e5), &quick);
     // The draft model goes on from it; of a larger picture it would be ready too late to pay.
     assert!(asks(&scene().image(200, 4e5).peer(verifier)));
     assert!(asks(&fast));
-    // Pruning saves some 40 ms at 50 Mbit/s, and the probe takes 44; at 5 Mbit/s it saves 180.
+    // Pruning saves some 40 ms at 50 Mbit/s; at 5 Mbit/s it saves 180.
     assert!(!asks(&fast.clone().peer(|_| {})));
     let slow = fast.clone().peer(slow);
     assert!(asks(&slow));
@@ -290,7 +361,7 @@ fn the_probe_is_asked_for_where_it_can_change_the_plan() {
     assert!(!asks(&learned(slow.clone(), &[(cells::PROBE, 8.0, 9.0)])));
     assert!(!asks(&learned(
         slow.clone(),
-        &[(cells::kept(shape_of(&slow)), 0.99, 9.0)]
+        &[quick[0], (cells::kept(shape_of(&slow)), 0.99, 9.0)]
     )));
     // Not twice, not for next to nothing, not without media.
     assert!(!asks(
