@@ -419,6 +419,7 @@ mod tests {
                 outcome,
                 why: "ways speculate 100%".into(),
             }],
+            oracle: Vec::new(),
             aims: vec![Aim {
                 what: "mean latency".into(),
                 wanted: "50% lower".into(),

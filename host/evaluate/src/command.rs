@@ -325,7 +325,7 @@ fn would_ask(spec: &Spec, plan: &Plan, json: bool) -> String {
     if json {
         let told = json!({
             "name": name, "turns": turns, "requests": requests, "most-turns": most_turns, "most-requests": most_requests,
-            "learn": learn,
+            "learn-requests": learn,
         });
         return format!("{told}\n");
     }

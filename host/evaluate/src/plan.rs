@@ -132,8 +132,8 @@ impl Turn {
 pub struct ItemRef {
     /// Of the data set's first `n` items, from 0.
     pub index: u32,
-    /// It does not count, and nothing is told of it. Such ones come first; they are asked as soon as the one before has its answer,
-    /// whatever the arrivals are.
+    /// It does not count, and nothing is told of it. Such ones come first; in timed turns they are asked as soon as the one before has
+    /// its answer, whatever the arrivals are, and elsewhere as many at once as what counts.
     pub warm: bool,
     /// When it is due, in ms since the first that counts may be asked. None: as soon as a client is free.
     pub at_ms: Option<f64>,
@@ -312,28 +312,33 @@ impl Plan {
         Ok(())
     }
 
-    /// What a turn's policy is asked over its link before anything counts, as if it were about accuracy: as many requests at once, and
-    /// with those questions, the last of them first asked. None: nothing.
-    pub fn learning(&self, spec: &Spec, turn: &Turn) -> Option<Turn> {
+    /// What a turn's policy is asked over its link before anything counts, as if it were about accuracy: as many requests at once, and of
+    /// each data set as many of those questions, the last ones in their order. Empty: nothing.
+    pub fn learning(&self, spec: &Spec, turn: &Turn) -> Vec<Turn> {
         let concurrency =
             (spec.accuracy.as_ref()).map_or_else(Accuracy::usual_concurrency, |it| it.concurrency);
-        let data = spec.accuracy_data(&turn.data);
-        (spec.learn > 0).then(|| Turn {
-            id: "learning".to_owned(),
-            repeat: 0,
-            round: 0,
-            purpose: Purpose::Accuracy,
-            arrival: Arrival::Closed {
-                name: format!("learning-{concurrency}"),
-                concurrency,
-            },
-            seed: seed_of(self.seed, &["learning", &turn.link.name]),
-            first: data.n.saturating_sub(spec.learn),
-            count: 0,
-            warm_up: spec.learn,
-            data,
-            ..turn.clone()
-        })
+        let sets = spec.data.len().max(1) as u32;
+        let shares = (0..).map(|number| spec.learn / sets + u32::from(number < spec.learn % sets));
+        let turns = spec.data.iter().zip(shares).map(|(data, share)| {
+            let data = spec.accuracy_data(data);
+            Turn {
+                id: "learning".to_owned(),
+                repeat: 0,
+                round: 0,
+                purpose: Purpose::Accuracy,
+                arrival: Arrival::Closed {
+                    name: format!("learning-{concurrency}"),
+                    concurrency,
+                },
+                seed: seed_of(self.seed, &["learning", &data.name, &turn.link.name]),
+                first: data.n.saturating_sub(share),
+                count: 0,
+                warm_up: share,
+                data,
+                ..turn.clone()
+            }
+        });
+        turns.filter(|it| it.warm_up > 0).collect()
     }
 
     /// What a turn asks: first what does not count, then what counts, in the order in which it is due.

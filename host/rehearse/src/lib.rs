@@ -29,11 +29,12 @@ pub use self::capacity::capacity;
 use self::questions::Known;
 
 /// What rows do not say.
-pub const ASSUMED: [&str; 5] = [
+pub const ASSUMED: [&str; 6] = [
     "speeds are the profile's, whatever else the machine did",
     "clients ask when they did: who asked later than was due waited as long for that",
     "tokens and bytes of a question's media are shared evenly among them; text is as long as the questions of text alone",
     "clips and sounds have 8 parts; answers need all of a medium, and a probe finds nothing to leave out",
+    "policies have learned nothing before a cell's own questions, whatever the nodes' had learned from",
     "the target's answer is as long as the baseline's, and guessed as well as any policy's drafts for the same question",
 ];
 

@@ -19,7 +19,8 @@
 //! prompt as well, on the same machine, and how fast it does nobody tells. `later`: by how much the first draft comes
 //! after the target is ready. `L` is there once more for the last verdict. [`stream`] has `L` and `t`.
 //!
-//! Where the probe is going to run, edge and speculate wait for it first, and half of the edge's reading is then over.
+//! Where the probe is going to run, edge and speculate wait for it first: its time is added to theirs, and half of the edge's reading is
+//! then over.
 //!
 //! A draft model beside the target has its node compute half as much again, at the expense of whoever comes next: like a stream it
 //! must pay by `margin`, or is declined.
@@ -50,6 +51,8 @@ const LEFT: f64 = 0.4;
 const GUESSED: f64 = 4.0;
 /// What was learned of a mix counts like so many requests whose text is as long.
 const ALIKE: f64 = 4.0;
+/// The mean of what was left to a target remembers so many answers: each counts a twentieth at least.
+const REMEMBERED: f64 = 39.0;
 /// Nobody's drafts are thought to stand more often.
 const MOST_ACCEPTED: f64 = 0.98;
 
@@ -81,15 +84,18 @@ pub(crate) struct Arm {
     /// Factors by which the first token and the rest were off before.
     pub(crate) first_off: f64,
     pub(crate) rest_off: f64,
-    /// Corrected by these.
+    /// What the probe takes before all that, where it is going to run; waiting for its turn is in it where that is not in the waits.
+    pub(crate) probe_ms: f64,
+    /// Corrected by these, and behind the probe.
     pub(crate) first_ms: f64,
     pub(crate) total_ms: f64,
     /// Share of drafts that stand.
     pub(crate) acceptance: f64,
     /// What others are thought to cost whom it is left to, in ms.
     pub(crate) beside_ms: f64,
-    /// Price, that included, and doubt, in ms.
+    /// Price, that included; what a target's time is charged; and doubt, in ms.
     pub(crate) price_ms: f64,
+    pub(crate) charge_ms: f64,
     pub(crate) doubt_ms: f64,
     pub(crate) score: f64,
     /// Requests since it was last taken.
@@ -127,6 +133,8 @@ struct Weighing<'a> {
     here: Machine,
     /// What the probe is going to take where this node's draft model is asked; 0 where it has run, or may not.
     probe_ms: f64,
+    /// It is going to.
+    opens: bool,
     /// Share of the draft model's reading that is left behind it.
     behind_probe: f64,
     /// When this node has its first draft for somebody who verifies it.
@@ -145,6 +153,7 @@ struct Heir {
     /// Of that, until it has the media.
     way_ms: f64,
     price_ms: f64,
+    charge_ms: f64,
 }
 
 /// A row that has the target.
@@ -185,18 +194,20 @@ pub(crate) fn weigh(input: &PlanInput, settings: &Settings) -> Weighed {
         true => 1.0 - probe::SHARE,
         false => 1.0,
     };
+    // The probe waits for its turn, and what comes behind it does not wait once more.
+    let (probe_ms, waits_ms) = match opens {
+        true => (probe::time_ms(input, &media), 0.0),
+        false => (0.0, here.waits_ms),
+    };
     let read_ms = behind_probe * media.draft_tokens * here.read_ms;
     let mut weighing = Weighing {
         input,
         settings,
         cells: RowCells::of(input.calibration),
-        probe_ms: if opens {
-            probe::time_ms(input, &media)
-        } else {
-            0.0
-        },
+        probe_ms,
+        opens,
         behind_probe,
-        draft_ready_ms: here.waits_ms + read_ms + here.draft_ms,
+        draft_ready_ms: waits_ms + read_ms + here.draft_ms,
         heir: None,
         here,
         weighed: Weighed {
@@ -328,7 +339,8 @@ impl<'a> Weighing<'a> {
         let alone_ms = machine.target_ms;
         let alone = times(0.0, alone_ms);
         self.add(row, Route::Cloud, alone, cloud, Beside::default());
-        let alone_total_ms = self.weighed.arms.last().map_or(MOST, |arm| arm.total_ms);
+        let (alone_total_ms, alone_rank) =
+            (self.weighed.arms.last()).map_or((MOST, 0), |arm| (arm.total_ms, arm.rank));
         if row.node.is(capability::SAME_TOKENIZER)
             && let Some(arm) = self.weighed.arms.last()
             && self.heir.is_none_or(|heir| arm.total_ms < heir.total_ms)
@@ -343,6 +355,7 @@ impl<'a> Weighing<'a> {
                 total_ms: arm.total_ms,
                 way_ms: row.upload_ms + (trips - 1.0) * row.link.rtt_ms,
                 price_ms: arm.price_ms,
+                charge_ms: arm.charge_ms,
             });
         }
         // What a token takes without this node's drafts; and by the node's own figures, nothing learned.
@@ -366,11 +379,16 @@ impl<'a> Weighing<'a> {
                 ..times(0.0, token_ms)
             };
             self.add(row, Route::CloudDraft, times, both, beside);
+            let margin = 1.0 + self.settings.margin;
             if let Some(arm) = self.weighed.arms.last_mut() {
-                arm.declined = arm.total_ms * (1.0 + self.settings.margin) > alone_total_ms;
+                // What keeps the deadline that the target alone does not keep is not held against it.
+                let is_worse = arm.total_ms * margin > alone_total_ms;
+                arm.declined = is_worse && alone_rank <= arm.rank;
+                if !arm.declined {
+                    plain_ms = smaller(token_ms * both.rest, plain_ms);
+                    plain_told_ms = token_told_ms;
+                }
             }
-            plain_ms = smaller(token_ms * both.rest, plain_ms);
-            plain_told_ms = token_told_ms;
         }
         if speculates {
             let round = Stream {
@@ -391,7 +409,10 @@ impl<'a> Weighing<'a> {
                 hopeless: !pays(told.token_ms(), plain_told_ms),
                 plain_ms: alone_ms * cloud.rest / stream.rest,
                 read_ms: 0.0,
-                probe_ms: self.probe_ms,
+                probe_ms: match self.opens {
+                    true => self.here.waits_ms + self.probe_ms,
+                    false => 0.0,
+                },
             };
             let times = times(later_ms + round.verdict_ms, token_ms);
             self.add(row, Route::Speculate, times, stream, beside);
@@ -414,6 +435,7 @@ impl<'a> Weighing<'a> {
             ..self.predicted(route, times, off)
         };
         let arm = Arm {
+            probe_ms: beside.probe_ms,
             first_ms: arm.first_ms + beside.probe_ms,
             total_ms: arm.total_ms + beside.probe_ms,
             ..arm
@@ -447,12 +469,13 @@ impl<'a> Weighing<'a> {
             token_ms: here.draft_ms,
         };
         self.weighed.gated = self.heir.is_some() && self.settings.escalate_below > 0.0;
-        let (left, amiss) = if self.weighed.gated {
+        let (seen_left, left, amiss) = if self.weighed.gated {
             self.gated()
         } else {
-            (0.0, 1.0 - acceptance)
+            (0.0, 0.0, 1.0 - acceptance)
         };
         let mut own = self.predicted(Route::Edge, times, off);
+        own.probe_ms = self.probe_ms;
         own.first_ms += self.probe_ms;
         own.total_ms += self.probe_ms;
         let alone = Heir {
@@ -461,12 +484,14 @@ impl<'a> Weighing<'a> {
             total_ms: 0.0,
             way_ms: 0.0,
             price_ms: 0.0,
+            charge_ms: 0.0,
         };
         let heir = self.heir.filter(|_| self.weighed.gated).unwrap_or(alone);
-        let brings = heir.way_ms > 0.0 && left >= self.settings.bring_from;
+        let brings = heir.way_ms > 0.0 && seen_left >= self.settings.bring_from;
         // What is on its way meanwhile is not waited for.
         let meanwhile_ms = if brings {
-            smaller(heir.way_ms, own.first_ms)
+            // Nothing is brought before there is a plan, behind the probe.
+            smaller(heir.way_ms, own.first_ms - self.probe_ms)
         } else {
             0.0
         };
@@ -482,6 +507,7 @@ impl<'a> Weighing<'a> {
             brings_to: if brings { heir.row } else { 0 },
             total_ms: own.first_ms + rest_ms,
             beside_ms: left * heir.price_ms,
+            charge_ms: left * heir.charge_ms,
             doubt_ms: self.settings.doubt * amiss * (1.0 - left) * self.weighed.tokens,
             ..own
         };
@@ -494,22 +520,24 @@ impl<'a> Weighing<'a> {
         }
     }
 
-    /// Of edge answers that a target can take over: the share that are left to it, and how often it would choose otherwise
-    /// where none is.
-    fn gated(&self) -> (f64, f64) {
+    /// Of edge answers that a target can take over: the share that were left to it, the least that it may well be, and how often it
+    /// would choose otherwise where none is.
+    fn gated(&self) -> (f64, f64, f64) {
         let (shape, known) = (self.weighed.shape, self.input.calibration);
         // What the first few came to is no reason never to try again: whoever is not asked here teaches nothing of it.
         let left = mean_beside(known.get(cells::left(shape)), LEFT, GUESSED);
         let alike = known.get(cells::left_by_text(shape));
         let left = mean_beside(alike, left, ALIKE);
-        // As few as there may be by what is known, for the same reason: a standard error less.
-        let known_of = seen(alike).map_or(0.0, |(_, count)| count) + ALIKE;
-        let left = left - root(left * (1.0 - left) / known_of);
+        // For the same reason a standard error less is hoped for.
+        let known_of = seen(alike).map_or(0.0, |(_, count)| smaller(count, REMEMBERED)) + ALIKE;
+        let hoped = left - root(left * (1.0 - left) / known_of);
         // Nobody has looked yet: as unsure as a token may be.
         let unsure = 1.0 - self.settings.escalate_below;
         let amiss = mean_beside(known.get(cells::amiss(shape)), unsure, 1.0);
         let amiss = mean_beside(known.get(cells::amiss_by_text(shape)), amiss, ALIKE);
-        (within(left, 0.0, 1.0), within(amiss, 0.0, 1.0))
+        [left, hoped, amiss]
+            .map(|share| within(share, 0.0, 1.0))
+            .into()
     }
 
     /// The times of an arm of which nothing else is said yet.
@@ -535,6 +563,8 @@ impl<'a> Weighing<'a> {
             total_ms: first_ms + rest_ms,
             acceptance: 0.0,
             price_ms: 0.0,
+            charge_ms: 0.0,
+            probe_ms: 0.0,
             beside_ms: 0.0,
             doubt_ms: 0.0,
             score: 0.0,
@@ -552,20 +582,20 @@ impl<'a> Weighing<'a> {
         let (settings, request) = (self.settings, self.input.request);
         let tokens = self.weighed.tokens;
         let price = amount(node.price_per_mtok, 0.0) * (read + tokens) * 1e-6;
-        let charge_ms = match arm.row {
-            0 => 0.0,
-            _ => {
-                let token_ms = smaller(arm.times.token_ms, Machine::of(node).target_ms);
-                settings.target_charge * (arm.read_ms + tokens * token_ms)
-            }
-        };
-        arm.price_ms = settings.cost_weight * price + charge_ms + arm.beside_ms;
+        arm.price_ms = settings.cost_weight * price + arm.beside_ms;
+        if arm.row > 0 {
+            // A stream's tokens take as long as its drafts and the link do, of which the target has its passes: no more is charged than
+            // what it would take alone.
+            let token_ms = smaller(arm.times.token_ms, Machine::of(node).target_ms);
+            arm.charge_ms += settings.target_charge * (arm.read_ms + tokens * token_ms);
+        }
         let first_weight = if request.has(flag::STREAMED) {
             settings.first_weight
         } else {
             0.0
         };
-        let score = arm.total_ms + first_weight * arm.first_ms + arm.price_ms + arm.doubt_ms;
+        let costs_ms = arm.price_ms + arm.charge_ms + arm.doubt_ms;
+        let score = arm.total_ms + first_weight * arm.first_ms + costs_ms;
         arm.score = smaller(score, MOST);
         let late = request.deadline_ms > 0.0 && arm.total_ms > request.deadline_ms;
         // The cache sets aside what the answer may come to need.

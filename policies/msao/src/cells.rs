@@ -12,11 +12,11 @@
 //! | 160 + shape | edge answers that were left to a target | 1 where it was, else 0 |
 //! | 224 + mix | drafts that were sure enough for an edge answer, and were judged elsewhere | share of a request's that did not stand |
 //! | 1024 + 32 * row + mix | acceptance by a node | share of a request's drafts |
-//! | 1024 + 32 * row + 8 + 4 * route | first token of a node by a route | time, divided by what was predicted |
+//! | 1024 + 32 * row + 8 + 4 * route | first token of a node by a route, edge answers behind the probe aside | time, divided by what was predicted |
 //! | ... + 1 | the tokens behind it | likewise, given how many came |
 //! | ... + 2 | when it was last taken | number of requests by then (the latest counts alone) |
-//! | 4096 + 64 * mix + text | length of answers, as at 16 | tokens |
-//! | 4608 + 64 * mix + text | edge answers, as at 160 | 1 or 0 |
+//! | 4096 + 64 * mix + text | length of answers, as at 16, however many tokens they may have | tokens |
+//! | 4608 + 64 * mix + text | edge answers, as at 160, likewise | 1 or 0 |
 //! | 5120 + 64 * mix + text | sure drafts, as at 224 | share of a request's that did not stand |
 //!
 //! `mix`, `bucket` and `text` are those of [`Shape`]; routes are 0 edge, 1 cloud, 2 cloud-draft, 3 speculate. 64 rows at most

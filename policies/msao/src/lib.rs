@@ -216,7 +216,7 @@ pub(crate) fn root(value: f64) -> f64 {
     if !(value > 1e-12 && value <= 1.0) {
         return 0.0;
     }
-    // Heron's: each step halves the digits that are wrong, once it is near.
+    // Heron's: each step doubles the digits that are right, once it is near.
     let mut root = 1.0;
     for _ in 0..24 {
         root = 0.5 * (root + value / root);

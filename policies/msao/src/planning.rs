@@ -177,6 +177,7 @@ pub(crate) fn plan(
             arm.level as f64,
             told(media.kept),
             told(bytes),
+            told(arm.charge_ms),
         ],
         ..Plan::plain(arm.route, arm.row.max(arm.brings_to))
     }

@@ -68,15 +68,11 @@ impl Shape {
 /// The class of so many tokens of text.
 fn text(tokens: u32) -> u32 {
     if tokens < 2 * EACH {
-        smaller_of(tokens, EACH + tokens.saturating_sub(EACH) / 4)
+        tokens.min(EACH + tokens.saturating_sub(EACH) / 4)
     } else {
         // 64, 128, 256, and 512 and more.
-        smaller_of(34 + tokens.ilog2(), TEXTS - 1)
+        (34 + tokens.ilog2()).min(TEXTS - 1)
     }
-}
-
-fn smaller_of(a: u32, b: u32) -> u32 {
-    if a < b { a } else { b }
 }
 
 /// The mean of what was seen and of a guess that counts like one more.

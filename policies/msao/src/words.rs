@@ -24,16 +24,18 @@ fn place(arm: &Arm) -> String {
 }
 
 /// What an arm's score is made of, in ms.
-fn components(arm: &Arm) -> [(&'static str, f64); 7] {
+fn components(arm: &Arm) -> [(&'static str, f64); 9] {
     let off = arm.first_off;
     let way_ms = arm.times.first_ms - arm.waits_ms - arm.upload_ms - arm.read_ms;
     [
+        ("the probe", arm.probe_ms),
         ("waits", arm.waits_ms * off),
         ("upload", arm.upload_ms * off),
         ("reading", arm.read_ms * off),
         ("the way", way_ms * off),
         ("tokens", arm.total_ms - arm.first_ms),
         ("price", arm.price_ms),
+        ("charge", arm.charge_ms),
         ("doubt", arm.doubt_ms),
     ]
 }
@@ -126,7 +128,7 @@ fn decided(plan: &Plan, weighed: &Weighed) -> Option<String> {
     let edge = plan.route == Route::Edge;
     let is_plans = |arm: &&Arm| arm.route == plan.route && (edge || arm.row == plan.peer);
     let chosen = weighed.arms.iter().find(is_plans)?;
-    let others = weighed.arms.iter().filter(|arm| !is_plans(arm));
+    let others = (weighed.arms.iter()).filter(|arm| !is_plans(arm) && !arm.declined);
     let mut next: Option<&Arm> = None;
     for arm in others {
         if next.is_none_or(|next| is_better(arm, next)) {

@@ -240,7 +240,7 @@ fn what_would_be_asked_is_told_with_what_may_follow() {
         "simulated: 88 turns, 896 requests; 240 more come before, for nodes and policies to learn from\n"
     );
     let told: serde_json::Value = serde_json::from_str(&would(&learning, true)).unwrap();
-    assert_eq!(told["learn"], json!(240));
+    assert_eq!(told["learn-requests"], json!(240));
     let rounds = SPEC.replace(
         "{ requests = 40, chunk = 20 }",
         "{ rounds = [20, 40], chunk = 20 }",

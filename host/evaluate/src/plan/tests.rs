@@ -199,18 +199,31 @@ fn accuracy_may_be_asked_of_other_files_by_the_same_name() {
 #[test]
 fn what_is_learned_from_is_asked_like_accuracy() {
     let mut spec = spec(1, Some(30));
-    assert_eq!(plan(&spec).learning(&spec, &plan(&spec).turns()[0]), None);
-    spec.learn = 10;
+    assert_eq!(plan(&spec).learning(&spec, &plan(&spec).turns()[0]), []);
+    // Of two data sets, one of which gets one more.
+    spec.learn = 19;
     let plan = plan(&spec);
     let timed = &plan.turns()[0];
-    let turn = plan.learning(&spec, timed).unwrap();
-    assert_eq!((turn.counted(), turn.requests()), (0, 10));
+    let turns = plan.learning(&spec, timed);
+    let asked: Vec<(&str, u32)> = (turns.iter())
+        .map(|it| (it.data.name.as_str(), it.requests()))
+        .collect();
+    assert_eq!(asked, [("demo-mixed", 10), ("demo-long", 9)]);
+    let turn = &turns[0];
+    assert_eq!(turn.counted(), 0);
+    // Whichever turn comes first.
+    let last = plan
+        .turns()
+        .iter()
+        .rfind(|it| it.link == timed.link && it.policy == timed.policy);
+    assert_ne!(last.unwrap().data.name, timed.data.name);
+    assert_eq!(plan.learning(&spec, last.unwrap())[0].data, turn.data);
     assert_eq!(turn.purpose, Purpose::Accuracy);
     assert_eq!(
         (&turn.link, &turn.policy, turn.arrival.name()),
         (&timed.link, &timed.policy, "learning-4")
     );
-    let items = plan.items(&turn);
+    let items = plan.items(turn);
     let asked: HashSet<u32> = items.iter().map(|it| it.index).collect();
     assert_eq!((items.len(), asked.len()), (10, 10));
     // Accuracy begins at the other end, and asks whole chunks: 40 of 50.

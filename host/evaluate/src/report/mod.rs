@@ -8,6 +8,7 @@ mod analysis;
 mod doc;
 mod duel;
 mod figures;
+mod oracle;
 mod pages;
 mod plot;
 
@@ -21,6 +22,7 @@ pub(crate) use self::doc::number;
 pub use self::duel::{Duel, Outcome};
 pub(crate) use self::figures::column;
 pub use self::figures::{Cost, Figures, Spread};
+pub use self::oracle::Oracle;
 use crate::rows::{FolderError, Results};
 
 /// A report.
@@ -50,6 +52,8 @@ pub struct Summary {
     pub duels: Vec<Duel>,
     /// What was to be reached.
     pub aims: Vec<Aim>,
+    /// What choosing between whole answers could come to at best.
+    pub oracle: Vec<Oracle>,
 }
 
 /// Reads a folder and reports on it.
@@ -65,7 +69,8 @@ pub fn of(results: &Results) -> Report {
     let analysis = Analysis::of(results);
     let duels = analysis.duels();
     let aims = aims::aims(&analysis, &duels);
-    let doc = pages::doc(&analysis, &duels, &aims);
+    let oracle = Oracle::all(&analysis);
+    let doc = pages::doc(&analysis, &duels, &aims, &oracle);
     Report {
         html: doc.html(),
         markdown: doc.markdown(),
@@ -76,6 +81,7 @@ pub fn of(results: &Results) -> Report {
             accuracy: analysis.accurate(),
             duels,
             aims,
+            oracle,
         },
     }
 }

@@ -8,15 +8,16 @@ use super::aims::{Aim, Met};
 use super::analysis::Analysis;
 use super::doc::{Doc, Line, Look, Part, number};
 use super::duel::{Duel, Outcome};
+use super::oracle::Oracle;
 use crate::spec::Policy;
 use crate::stats::{Interval, Sample};
 
-pub(super) fn doc(analysis: &Analysis, duels: &[Duel], aims: &[Aim]) -> Doc {
+pub(super) fn doc(analysis: &Analysis, duels: &[Duel], aims: &[Aim], oracle: &[Oracle]) -> Doc {
     let mut doc = Doc {
         title: format!("Evaluation {}", analysis.spec().name),
         ..Doc::default()
     };
-    first(&mut doc, analysis, duels, aims);
+    first(&mut doc, analysis, duels, aims, oracle);
     accuracy::accuracy(&mut doc, analysis);
     latency::latency(&mut doc, analysis);
     resources::resources(&mut doc, analysis);
@@ -29,7 +30,7 @@ pub(super) fn doc(analysis: &Analysis, duels: &[Duel], aims: &[Aim]) -> Doc {
 }
 
 /// What the first page has: the rest only says why.
-fn first(doc: &mut Doc, analysis: &Analysis, duels: &[Duel], aims: &[Aim]) {
+fn first(doc: &mut Doc, analysis: &Analysis, duels: &[Duel], aims: &[Aim], oracle: &[Oracle]) {
     let spec = analysis.spec();
     let done = analysis.results().finished.len();
     let all = analysis.turns();
@@ -115,6 +116,9 @@ fn first(doc: &mut Doc, analysis: &Analysis, duels: &[Duel], aims: &[Aim]) {
         },
     });
     doc.table("Aims", &["aim", "wanted", "found", "met"], aims.collect());
+    for bound in oracle {
+        doc.text(bound.told(&spec.baseline));
+    }
     doc.table(
         "Even within noise",
         &head,

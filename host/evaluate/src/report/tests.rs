@@ -20,6 +20,62 @@ fn decided() -> Spec {
 }
 
 #[test]
+fn what_an_oracle_would_take_is_told() {
+    let mut asker = Simulated {
+        // The edge is wrong about every fourth, and the baseline about every eighth.
+        scores: |turn, item| match turn.policy.name.as_str() {
+            "edge-only" => f64::from(u8::from(!item.index.is_multiple_of(4))),
+            _ => f64::from(u8::from(!item.index.is_multiple_of(8))),
+        },
+        takes: |turn, _| {
+            if turn.policy.name == "edge-only" {
+                30.0
+            } else {
+                100.0
+            }
+        },
+        ..Simulated::default()
+    };
+    let found = of(&results(&decided(), &mut asker));
+    let [bound] = found.summary.oracle.as_slice() else {
+        panic!("{:?}", found.summary.oracle);
+    };
+    // Both are wrong about every eighth: of 1,600 questions 200 are the baseline's to answer.
+    assert_eq!((bound.asked, bound.at_edge), (1_600, 1_400));
+    assert_eq!(
+        (bound.data.as_str(), bound.policy.as_str()),
+        ("demo-mixed", "edge-only")
+    );
+    assert!(bound.points.abs() < 1e-9);
+    let over = (1_400.0 * 30.0 + 200.0 * 100.0) / (1_600.0 * 100.0);
+    for figure in [bound.flops, bound.flops_cloud, bound.cache_cloud] {
+        assert!((figure.unwrap() - over).abs() < 1e-9);
+    }
+    assert!(
+        found
+            .markdown
+            .contains("1400 of 1600 answers by edge-only are at least as good")
+    );
+    // Where the edge is right alone, accuracy would be better.
+    let mut asker = Simulated {
+        scores: |turn, item| {
+            let wrong = turn.policy.name != "edge-only" && item.index.is_multiple_of(10);
+            f64::from(u8::from(!wrong))
+        },
+        ..Simulated::default()
+    };
+    let found = of(&results(&decided(), &mut asker));
+    let bound = &found.summary.oracle[0];
+    assert_eq!(bound.at_edge, bound.asked);
+    assert!((bound.points - 10.0).abs() < 1e-9);
+    // Nobody answers at the edge alone, or nothing can be said of accuracy.
+    let mut without = decided();
+    without.policies.retain(|it| it.name != "edge-only");
+    let found = of(&results(&without, &mut Simulated::default()));
+    assert_eq!(found.summary.oracle, []);
+}
+
+#[test]
 fn who_is_ahead_is_told() {
     let found = of(&results(&decided(), &mut Simulated::default()));
     let summary = &found.summary;

@@ -333,7 +333,7 @@ impl Loop {
             }
             let key = (turn.link.name.clone(), turn.policy.name.clone());
             let learning = match self.taught.contains(&key) {
-                true => None,
+                true => Vec::new(),
                 false => self.plan.learning(&self.spec, turn),
             };
             let (turns_done, turns) = self.counts(&wanted);
@@ -358,8 +358,8 @@ impl Loop {
                     break 'turns;
                 }
                 self.took(turn, began.elapsed());
-                self.taught.insert(key.clone());
             }
+            self.taught.insert(key);
         }
         let (turns_done, turns) = self.counts(&wanted);
         Ok(Outcome {
@@ -447,6 +447,13 @@ impl Loop {
                 Err(error) => error.context(named()),
             });
         }
+        if turn.counted() == 0 {
+            // Nothing is kept of it: whoever goes on has to learn anew.
+            return match told {
+                _ if interrupt.load(Ordering::SeqCst) => Ok(false),
+                told => told.map(|()| true).map_err(|error| error.context(named())),
+            };
+        }
         match told {
             Ok(()) if left == 0 => {}
             // It ended because it was told to.
@@ -462,10 +469,6 @@ impl Loop {
                 }
             }
             Err(error) => return Err(error.context(named())),
-        }
-        if turn.counted() == 0 {
-            // Nothing is told of it, and whoever goes on has to learn anew.
-            return Ok(true);
         }
         let wall_ms = began.elapsed().as_millis() as u64;
         let energy_j = self.energy.joules();
@@ -500,9 +503,9 @@ impl Loop {
             let is_taught = self.taught.contains(&(key.0.to_owned(), key.1.to_owned()));
             let learning = match !is_taught && untaught.insert(key) {
                 true => self.plan.learning(&self.spec, turn),
-                false => None,
+                false => Vec::new(),
             };
-            learning.as_ref().map_or(0.0, of) + of(turn)
+            learning.iter().chain([turn]).map(of).sum::<f64>()
         });
         Some(all_s.sum())
     }

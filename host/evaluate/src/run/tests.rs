@@ -271,6 +271,22 @@ fn who_learns_does_so_once_a_run_over_each_link_and_nothing_of_it_counts() {
 }
 
 #[test]
+fn who_is_interrupted_while_learning_is_asked_nothing_more() {
+    let mut spec = spec();
+    spec.learn = 9;
+    for after in [3, 8] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut asker = Simulated {
+            interrupts_after: Some(after),
+            ..Simulated::default()
+        };
+        let outcome = go(&spec, &mut asker, folder.path()).unwrap();
+        assert_eq!((outcome.finished, outcome.turns_done), (false, 0));
+        assert_eq!(asker.asked, after + 1);
+    }
+}
+
+#[test]
 fn who_is_decided_is_asked_no_further() {
     let folder = tempfile::tempdir().unwrap();
     let mut asker = Simulated {

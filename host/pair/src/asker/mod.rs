@@ -10,6 +10,7 @@ mod measure;
 mod sets;
 mod twin;
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -190,11 +191,10 @@ impl PairAsker {
         let api = pair.edge.api;
         let judged = !turn.pair.is_twin();
         let (warm, counted): (Vec<_>, Vec<_>) = items.iter().partition(|item| item.warm);
-        let clients = match (turn.purpose, &turn.arrival) {
-            (Purpose::Accuracy, _) => self.spec.accuracy.as_ref().map_or(1, |it| it.concurrency),
-            (Purpose::Timed, Arrival::Closed { concurrency, .. }) => *concurrency,
+        let clients = match &turn.arrival {
+            Arrival::Closed { concurrency, .. } => *concurrency,
             // They come when they are due, each by a client of its own.
-            (Purpose::Timed, _) => counted.len() as u32,
+            _ => counted.len() as u32,
         };
         let warm = warm.into_iter().map(|item| Ok(question(item)?.1));
         let at_once = match turn.purpose {
@@ -202,7 +202,18 @@ impl PairAsker {
             // As soon as the one before has its answer.
             Purpose::Timed => 1,
         };
-        warmed(api, warm, at_once as usize, sink).await?;
+        let whose = Whose {
+            name: &turn.policy.name,
+            policy: &policy,
+            decided: OnceCell::new(),
+        };
+        let answered = warmed(api, warm, at_once as usize, &whose, sink).await?;
+        ensure!(
+            answered > 0 || turn.counted() > 0,
+            "policy \"{}\" answered none of {} questions that it was to learn from; why not is in the edge's log",
+            turn.policy.name,
+            turn.requests()
+        );
         // Read and encoded before the clock starts.
         let mut list = VecDeque::with_capacity(counted.len());
         for item in counted {
@@ -231,19 +242,10 @@ impl PairAsker {
             });
         }
         drop(tell);
-        let mut decided: Option<Value> = None;
         loop {
             match tokio::time::timeout(LOOKED, told.recv()).await {
                 Ok(Some((item, (measured, generation)))) => {
-                    // Who fails too often is taken out of force: what follows would be another policy's.
-                    if let Some(generation) = generation {
-                        let first = decided.get_or_insert_with(|| generation.clone());
-                        ensure!(
-                            generation.get("policy") == Some(&policy) && *first == generation,
-                            "policy \"{}\" was taken out of force while it was asked; what failed is in the edge's log",
-                            turn.policy.name
-                        );
-                    }
+                    whose.check(generation)?;
                     sink.put(&item, measured)?;
                 }
                 // Of the last answers some may have been cut short by whoever wants it to end.
@@ -289,29 +291,58 @@ async fn asked(api: SocketAddr, body: &Value) -> Result<client::Answer> {
         .unwrap_or_else(|_| Err(NoAnswer.into()))
 }
 
-/// Asks what does not count, so many at once.
+/// Whose answers a turn is about.
+struct Whose<'a> {
+    name: &'a str,
+    /// The component's digest.
+    policy: &'a Value,
+    /// The first generation that planned an answer.
+    decided: OnceCell<Value>,
+}
+
+impl Whose<'_> {
+    /// Who fails too often is taken out of force: what follows would be another policy's. `generation`: that planned an answer, where
+    /// that is told.
+    fn check(&self, generation: Option<Value>) -> Result<()> {
+        let Some(generation) = generation else {
+            return Ok(());
+        };
+        let first = self.decided.get_or_init(|| generation.clone());
+        ensure!(
+            generation.get("policy") == Some(self.policy) && *first == generation,
+            "policy \"{}\" was taken out of force while it was asked; what failed is in the edge's log",
+            self.name
+        );
+        Ok(())
+    }
+}
+
+/// Asks what does not count, so many at once; how many were answered. What goes wrong now and then goes wrong where it counts as well.
 async fn warmed(
     api: SocketAddr,
-    bodies: impl Iterator<Item = Result<Value>>,
+    mut bodies: impl Iterator<Item = Result<Value>>,
     at_once: usize,
+    whose: &Whose<'_>,
     sink: &mut Sink<'_>,
-) -> Result<()> {
+) -> Result<usize> {
     let mut asking = JoinSet::new();
-    for body in bodies {
-        let body = body?;
-        if asking.len() >= at_once.max(1) {
-            asking.join_next().await;
-            sink.warmed()?;
+    let mut answered = 0;
+    loop {
+        while asking.len() < at_once.max(1)
+            && let Some(body) = bodies.next()
+        {
+            let body = body?;
+            asking.spawn(async move { asked(api, &body).await });
         }
-        asking.spawn(async move {
-            // What goes wrong here goes wrong where it counts as well.
-            let _answer = asked(api, &body).await;
-        });
-    }
-    while asking.join_next().await.is_some() {
+        let Some(answer) = asking.join_next().await else {
+            return Ok(answered);
+        };
+        if let Ok(answer) = answer? {
+            answered += 1;
+            whose.check(answer.report.get("generation").cloned())?;
+        }
         sink.warmed()?;
     }
-    Ok(())
 }
 
 /// Asks an item when it is due. What it came to, and whose plan it was where that is told.

@@ -58,11 +58,50 @@ fn a_draft_model_beside_the_target_has_to_pay_by_the_margin() {
     };
     let gain = both(0.0).0;
     assert!(gain > 0.5, "{gain}");
-    assert_eq!(both(gain - 0.01).1, false);
+    assert!(!both(gain - 0.01).1);
     assert_eq!(both(gain - 0.01).2.route, Route::CloudDraft);
     let (_, declined, plan) = both(gain + 0.01);
     assert!(declined);
     assert_eq!(plan.route, Route::Cloud);
+    // Nothing is declined for the sake of what would be late.
+    let between = |scene: &Scene| {
+        let [alone, both] = [Route::Cloud, Route::CloudDraft].map(|it| arm(scene, 1, it).total_ms);
+        (alone + both) / 2.0
+    };
+    let scene = scene()
+        .peer(|_| {})
+        .params(&with(&[("margin", gain + 0.01), ("explore", 0.0)]));
+    let deadline_ms = between(&scene);
+    let hurried = scene.request(|request| request.deadline_ms = deadline_ms);
+    assert_eq!(planned(&hurried).route, Route::CloudDraft);
+}
+
+#[test]
+fn a_stream_is_held_against_ways_that_are_not_declined() {
+    // Both models side by side are a little quicker than the target alone, and the stream quicker than either.
+    let scene = |margin: f64| {
+        let fast = |peer: &mut Node| {
+            peer.rtt_ms = 1.0;
+            peer.jitter_ms = 0.0;
+            peer.acceptance = 0.95;
+            peer.draft_tok_per_s = 70.0;
+        };
+        scene()
+            .peer(fast)
+            .params(&with(&[("margin", margin), ("explore", 0.0)]))
+    };
+    let ways = |margin: f64| {
+        [Route::Cloud, Route::CloudDraft, Route::Speculate].map(|it| arm(&scene(margin), 1, it))
+    };
+    let [alone, both, stream] = ways(0.0);
+    let over = |one: &Arm, other: &Arm| one.times.token_ms / other.times.token_ms - 1.0;
+    let (beside_alone, beside_both) = (over(&alone, &stream), over(&both, &stream));
+    assert!(beside_both > 0.0 && beside_alone > beside_both + 0.02);
+    // More than it is ahead of both by, and than both are ahead of the target.
+    let margin = (beside_both + beside_alone) / 2.0;
+    assert!(margin > alone.total_ms / both.total_ms - 1.0);
+    let [_, both, stream] = ways(margin);
+    assert_eq!((both.declined, stream.declined), (true, false));
 }
 
 #[test]
@@ -72,26 +111,29 @@ fn what_a_peers_target_reads_and_makes_is_charged() {
             .peer(|_| {})
             .params(&with(&[("target-charge", charge)]))
     };
-    let price = |charge: f64, row: u32, route: Route| arm(&scene(charge), row, route).price_ms;
+    let charged = |charge: f64, row: u32, route: Route| arm(&scene(charge), row, route).charge_ms;
     // 100 tokens are read in 5 ms, some 32 made in 800.
     let time_ms = arm(&scene(0.0), 1, Route::Cloud).read_ms + 32.0 * 25.0;
-    let more = |route: Route| price(0.25, 1, route) - price(0.0, 1, route);
-    close(more(Route::Cloud), 0.25 * time_ms);
+    close(charged(0.25, 1, Route::Cloud), 0.25 * time_ms);
     let both = arm(&scene(0.0), 1, Route::CloudDraft);
     close(
-        more(Route::CloudDraft),
+        charged(0.25, 1, Route::CloudDraft),
         0.25 * (both.read_ms + 32.0 * both.times.token_ms),
     );
-    close(price(0.25, 0, Route::Edge), price(0.0, 0, Route::Edge));
+    close(charged(0.25, 0, Route::Edge), 0.0);
+    let scored = arm(&scene(0.25), 1, Route::Cloud).score;
+    close(
+        scored - arm(&scene(0.0), 1, Route::Cloud).score,
+        0.25 * time_ms,
+    );
     // Who leaves answers there pays for these.
-    let gated = |charge: f64| {
-        let scene = scene(0.0).params(&with(&[("target-charge", charge), ("escalate-below", 0.9)]));
-        let edge = arm(&scene, 0, Route::Edge);
-        (edge.beside_ms, edge.price_ms)
-    };
-    let (none, some) = (gated(0.0), gated(0.25));
-    assert!(some.0 > none.0 + 1.0 && some.0 < none.0 + 0.25 * time_ms);
-    close(some.1 - some.0, none.1 - none.0);
+    let gated = with(&[("target-charge", 0.25), ("escalate-below", 0.9)]);
+    let edge = arm(&scene(0.0).params(&gated), 0, Route::Edge);
+    assert!(edge.charge_ms > 1.0 && edge.charge_ms < 0.25 * time_ms);
+    close(
+        edge.score,
+        edge.total_ms + edge.price_ms + edge.charge_ms + edge.doubt_ms,
+    );
 }
 
 #[test]
