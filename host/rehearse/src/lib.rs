@@ -26,7 +26,7 @@ use msao_simulate::traffic::{Arrivals, Traffic};
 use msao_simulate::{Components, Options, Profile, World, run};
 
 pub use self::capacity::capacity;
-use self::questions::Known;
+use self::questions::{APART_MS, Known};
 
 /// What rows do not say.
 pub const ASSUMED: [&str; 6] = [
@@ -34,7 +34,7 @@ pub const ASSUMED: [&str; 6] = [
     "clients ask when they did: who asked later than was due waited as long for that",
     "tokens and bytes of a question's media are shared evenly among them; text is as long as the questions of text alone",
     "clips and sounds have 8 parts; answers need all of a medium, and a probe finds nothing to leave out",
-    "policies have learned nothing before a cell's own questions, whatever the nodes' had learned from",
+    "what policies learn from before a cell's own questions is what was asked over its link, one each fifth of a second",
     "the target's answer is as long as the baseline's, and guessed as well as any policy's drafts for the same question",
 ];
 
@@ -74,12 +74,16 @@ pub fn play(results: &Results, base: &Path, with: &PlayArgs) -> Result<Plays> {
                         arrival: arrival.name().to_owned(),
                         policy: policy.name.clone(),
                     };
-                    let asked = known.asked(spec, &cell);
+                    let mut questions = known.learned_from(spec, &cell);
+                    let lead = questions.len();
+                    let from_ms = questions.last().map_or(0.0, |it| it.arrives_ms + APART_MS);
+                    let asked = known.asked(spec, &cell, from_ms);
                     if asked.questions.is_empty() {
                         continue;
                     }
+                    questions.extend(asked.questions);
                     let traffic = Traffic {
-                        questions: asked.questions,
+                        questions,
                         arrivals: arrivals(arrival),
                     };
                     let mut world = World::pair(profile.clone(), draft, target, shape(link, base)?);
@@ -103,7 +107,7 @@ pub fn play(results: &Results, base: &Path, with: &PlayArgs) -> Result<Plays> {
                     let came_to = one(
                         spec,
                         &world,
-                        (&traffic, asked.late_ms.as_slice()),
+                        (&traffic, lead, asked.late_ms.as_slice()),
                         &mut decides,
                         &cell,
                     );
@@ -125,11 +129,12 @@ pub fn play(results: &Results, base: &Path, with: &PlayArgs) -> Result<Plays> {
     })
 }
 
-/// `late_ms`: by question, what its client had waited before it asked.
+/// `lead`: of the questions so many come first and count nowhere. `late_ms`: by question behind them, what its client had waited before
+/// it asked.
 fn one(
     spec: &Spec,
     world: &World,
-    (traffic, late_ms): (&Traffic, &[f64]),
+    (traffic, lead, late_ms): (&Traffic, usize, &[f64]),
     decides: &mut Components,
     cell: &Cell,
 ) -> Result<Played> {
@@ -141,14 +146,14 @@ fn one(
     let results = run(world, traffic, decides, options)?;
     let answered = results.ended.iter();
     let answered = answered.filter(|it| it.outcome.status <= Status::Degraded as u8);
-    let times = answered.map(|it| {
-        let late_ms = late_ms.get(it.question as usize).copied();
-        it.outcome.total_ms.max(0.0) + late_ms.unwrap_or(0.0)
+    let times = answered.filter_map(|it| {
+        let late_ms = late_ms.get((it.question as usize).checked_sub(lead)?);
+        Some(it.outcome.total_ms.max(0.0) + late_ms.copied().unwrap_or(0.0))
     });
     let times: Vec<f64> = times.collect();
     Ok(Played {
         cell: cell.clone(),
-        asked: traffic.questions.len(),
+        asked: traffic.questions.len() - lead,
         mean_ms: msao_evaluate::stats::mean(&times),
         answered: times.len(),
     })

@@ -13,7 +13,9 @@ const PARTS: u32 = 8;
 /// Pixels across that become one token of a picture: two patches of 14.
 const TOKEN_PX: f64 = 28.0;
 /// Between the end of one repeat and the first question of the next, in ms: nobody waits any more.
-const APART_MS: f64 = 600_000.0;
+pub(crate) const APART_MS: f64 = 600_000.0;
+/// Between two questions that are learned from, in ms.
+const LEARNS_EVERY_MS: f64 = 200.0;
 /// Tokens of a question's text, and the bytes that go up for it, where no question is of text alone.
 const TEXT_TOKENS: u32 = 24;
 const TEXT_BYTES: u64 = 1_000;
@@ -100,8 +102,22 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// What a cell asked. Empty where nothing of it was answered.
-    pub(crate) fn asked(&self, spec: &Spec, cell: &Cell) -> Asked {
+    /// What a cell's policy learns from before it is asked anything that counts: as many questions as the specification has for that, of
+    /// what it was asked over the same link, as often as it takes. One each fifth of a second.
+    pub(crate) fn learned_from(&self, spec: &Spec, cell: &Cell) -> Vec<Question> {
+        let rows = self.rows.iter().filter(|row| {
+            let key = &row.key;
+            (&key.link, &key.policy) == (&cell.link, &cell.policy)
+        });
+        let rows: Vec<&Row> = rows.copied().collect();
+        let numbered = rows.iter().cycle().take(spec.learn as usize).enumerate();
+        numbered
+            .map(|(number, row)| self.question(spec, row, number as f64 * LEARNS_EVERY_MS))
+            .collect()
+    }
+
+    /// What a cell asked, the first at `from_ms` or later. Empty where nothing of it was answered.
+    pub(crate) fn asked(&self, spec: &Spec, cell: &Cell, from_ms: f64) -> Asked {
         let rows = self.rows.iter().filter(|row| {
             let key = &row.key;
             (&key.data, &key.link) == (&cell.data, &cell.link)
@@ -116,7 +132,7 @@ impl<'a> Known<'a> {
                 .unwrap_or(0.0)
         };
         rows.sort_by(|a, b| (a.key.repeat.cmp(&b.key.repeat)).then(at_ms(a).total_cmp(&at_ms(b))));
-        let (mut begin_ms, mut end_ms, mut repeat) = (0.0, 0.0, None);
+        let (mut begin_ms, mut end_ms, mut repeat) = (from_ms, from_ms, None);
         let mut asked = Asked::default();
         for row in rows {
             if repeat.is_some_and(|before| before != row.key.repeat) {

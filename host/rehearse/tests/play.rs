@@ -181,6 +181,15 @@ fn cells_take_what_their_link_and_engine_take() {
     // The same again comes to the same.
     let again = msao_rehearse::play(&results, Path::new(""), &with).unwrap();
     assert_eq!(again, plays);
+    // Whoever learns first is held against what counts alone; these learn nothing.
+    let mut taught = results;
+    taught.manifest.spec.learn = 30;
+    let taught = msao_rehearse::play(&taught, Path::new(""), &with).unwrap();
+    for (cell, before) in taught.cells.iter().zip(&plays.cells) {
+        assert_eq!((cell.asked, cell.answered), (8, 8));
+        let (mean_ms, before_ms) = (cell.mean_ms.unwrap(), before.mean_ms.unwrap());
+        assert!((mean_ms - before_ms).abs() < 1.0, "{cell:?}: {before_ms}");
+    }
 }
 
 /// The mean of the cell that comes by the clock, over the near link, of the draft model alone.
