@@ -1,8 +1,8 @@
 //! What is asked in which order: the grid of a specification, cut into short turns.
 //!
 //! A *cell* is (data set, link, arrivals, policy). In each repeat each cell has one *turn*. The turns of one *block* (data set,
-//! link, arrivals) follow each other directly, ask the same items at the same moments with the same seeds, and are in another
-//! order in each repeat: over as many repeats as there are policies each policy is once in each place. So what drifts hits all
+//! link, arrivals) follow each other directly, ask the same items at the same moments with the same seeds, others than other blocks ask,
+//! and are in another order in each repeat: over as many repeats as there are policies each policy is once in each place. So what drifts hits all
 //! alike, and differences between policies are paired. Turns that are about accuracy alone come behind the timed ones. Where they
 //! come in rounds, the plan has all that may be wanted; which of them are, the rows of the rounds before tell ([`crate::rounds`]).
 //!
@@ -190,12 +190,17 @@ impl Plan {
         &self.turns
     }
 
+    /// Each block asks questions of its own, as long as there are others: few that all share would say more of themselves than of the
+    /// workload.
     fn timed(&mut self, spec: &Spec) -> Result<(), PlanError> {
+        let blocks = (spec.links.len() * spec.arrivals.len()) as u64;
         for repeat in 0..spec.repeats {
             for data in &spec.data {
+                let mut block = u64::from(repeat) * blocks;
                 for link in &spec.links {
                     for arrival in &spec.arrivals {
-                        let first = u64::from(repeat) * u64::from(spec.requests);
+                        let first = block * u64::from(spec.requests);
+                        block += 1;
                         let block = Block {
                             spec,
                             repeat,

@@ -89,6 +89,22 @@ fn no_item_is_asked_twice_while_there_are_others() {
 }
 
 #[test]
+fn blocks_ask_questions_of_their_own() {
+    let mut spec = spec(2, None);
+    // Two repeats of four blocks of ten.
+    spec.data.truncate(1);
+    spec.data[0].n = 80;
+    let plan = plan(&spec);
+    let of_one = plan.turns().iter().filter(|it| it.policy.name == "msao");
+    let asked: Vec<u32> = of_one
+        .flat_map(|it| plan.items(it).into_iter().filter(|item| !item.warm))
+        .map(|item| item.index)
+        .collect();
+    assert_eq!(asked.len(), 80);
+    assert_eq!(asked.into_iter().collect::<HashSet<u32>>().len(), 80);
+}
+
+#[test]
 fn accuracy_comes_last_and_grows_by_whole_chunks() {
     let (small, large) = (plan(&spec(1, Some(30))), plan(&spec(1, Some(60))));
     let of = |plan: &Plan| {
