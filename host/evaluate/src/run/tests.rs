@@ -242,7 +242,9 @@ fn who_learns_does_so_once_a_run_over_each_link_and_nothing_of_it_counts() {
             Path::new(""),
             learner,
             folder.path(),
-            &mut |it| drop(told.insert((it.turn.arrival.name().to_owned(), it.requests))),
+            &mut |it| {
+                told.insert((it.turn.arrival.name().to_owned(), it.requests));
+            },
             &AtomicBool::new(false),
         );
         (outcome, told)

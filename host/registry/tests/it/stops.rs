@@ -34,9 +34,9 @@ fn killed_at_random_moments_the_active_generation_is_the_one_before_or_after() {
         command
     };
     let longest = Duration::from_millis(400);
-    let figures = stop_at_random(&mut spawn, &registry, &state, 20, 7, longest).unwrap();
+    let figures = stop_at_random(&mut spawn, &registry, &state, 45, 7, longest).unwrap();
     assert_eq!(figures.failures, Vec::<String>::new());
-    assert_eq!(figures.stops, 20);
+    assert_eq!(figures.stops, 45);
     let all = (
         figures.changes,
         figures.in_the_middle,
