@@ -68,7 +68,9 @@ impl Plot {
     pub(super) fn svg(&self) -> Option<String> {
         let dots = || self.series.iter().flat_map(|it| &it.dots);
         let finite = |values: Vec<f64>| -> Option<(f64, f64)> {
-            let mut values: Vec<f64> = values.into_iter().filter(|it| it.is_finite()).collect();
+            // Beyond this an axis would be longer than a number can tell; such a dot stands at its end.
+            let drawn = |it: &f64| it.abs() < 1e300;
+            let mut values: Vec<f64> = values.into_iter().filter(drawn).collect();
             values.sort_by(f64::total_cmp);
             Some((*values.first()?, *values.last()?))
         };
