@@ -165,7 +165,7 @@ fn nowhere_lost(duels: &[Duel]) -> Aim {
     }
 }
 
-/// Against the best ranked baseline of the paper's kind, on each data set over each link; each kind of answer by its own goal.
+/// Against the best ranked baseline of the paper's kind, on each data set over each link; each kind of request by its own goal.
 fn goodput(analysis: &Analysis) -> Aim {
     const WANTED: f64 = 2.5;
     let spec = analysis.spec();
@@ -184,7 +184,7 @@ fn goodput(analysis: &Analysis) -> Aim {
         for link in &spec.links {
             let goals = analysis.goals(&data.name, &link.name);
             let carried = |policy: &str| {
-                let found = analysis.goodput(&data.name, &link.name, policy, &goals?)?;
+                let found = analysis.goodput(&data.name, &link.name, policy, goals.as_ref()?)?;
                 Some((found.carried_per_s, found.missed_per_s.is_none()))
             };
             let kind = analysis.baselines().filter(|it| {

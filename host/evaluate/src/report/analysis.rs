@@ -1,9 +1,11 @@
 //! Who is ranked, and who is ahead.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
+use super::doc::number;
 use super::figures::{Figures, Repeats, column};
 use crate::plan::{Cell, Plan, Purpose};
 use crate::rounds::{self, Wanted};
@@ -73,19 +75,37 @@ impl Standing {
     }
 }
 
-/// Within how many ms an answer is in time: see [`crate::spec::Goal`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Goals {
-    /// A short one. None: the unloaded baseline answered none.
-    pub short_ms: Option<f64>,
-    /// A long one.
-    pub long_ms: Option<f64>,
+/// Within how many ms an answer is in time, by what was asked: see [`crate::spec::Goal`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Goals {
+    /// By the media of the request (as in `kind` of the rows), and by whether its answer is long.
+    Kind(BTreeMap<(String, bool), f64>),
+    /// One for all.
+    One(f64),
 }
 
 impl Goals {
-    /// Of a kind, in ms.
-    pub fn of(&self, long: bool) -> Option<f64> {
-        if long { self.long_ms } else { self.short_ms }
+    /// Of what was asked, in ms. None: the unloaded baseline answered none like it.
+    pub fn of(&self, kind: &str, long: bool) -> Option<f64> {
+        match self {
+            Goals::Kind(of) => of.get(&(kind.to_owned(), long)).copied(),
+            Goals::One(ms) => Some(*ms),
+        }
+    }
+}
+
+impl fmt::Display for Goals {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        let of = match self {
+            Goals::Kind(of) => of,
+            Goals::One(ms) => return write!(to, "{} ms", number(*ms)),
+        };
+        for (nth, ((kind, long), ms)) in of.iter().enumerate() {
+            let then = if nth > 0 { ", " } else { "" };
+            let length = if *long { "long" } else { "short" };
+            write!(to, "{then}{} ms ({kind}, {length})", number(*ms))?;
+        }
+        Ok(())
     }
 }
 
@@ -395,25 +415,25 @@ impl<'a> Analysis<'a> {
 
     /// Within how many ms answers are in time, each kind by its own median. None: the unloaded baseline was not measured.
     pub fn goals(&self, data: &str, link: &str) -> Option<Goals> {
-        let of = |long| self.goal_of(data, link, |row| row.measured.long == long);
-        let goals = Goals {
-            short_ms: of(false),
-            long_ms: of(true),
-        };
-        (goals.short_ms.is_some() || goals.long_ms.is_some()).then_some(goals)
+        let mut times: BTreeMap<(String, bool), Vec<f64>> = BTreeMap::new();
+        for (row, total_ms) in self.unloaded(data, link)? {
+            let kind = (row.measured.kind.clone(), row.measured.long);
+            times.entry(kind).or_default().push(total_ms);
+        }
+        let goal_ms = |times: &[f64]| Some(self.spec().goal.times * quantile(times, 0.5)?);
+        let of = (times.into_iter()).filter_map(|(kind, times)| Some((kind, goal_ms(&times)?)));
+        let of: BTreeMap<_, _> = of.collect();
+        (!of.is_empty()).then_some(Goals::Kind(of))
     }
 
-    /// The same by one median, whatever the kind.
+    /// The same by one median, whatever was asked.
     pub fn single_goal(&self, data: &str, link: &str) -> Option<Goals> {
-        let goal_ms = self.goal_of(data, link, |_| true)?;
-        Some(Goals {
-            short_ms: Some(goal_ms),
-            long_ms: Some(goal_ms),
-        })
+        let times: Vec<f64> = self.unloaded(data, link)?.map(|it| it.1).collect();
+        Some(Goals::One(self.spec().goal.times * quantile(&times, 0.5)?))
     }
 
-    /// So many times what the unloaded baseline's median is of some of its answers.
-    fn goal_of(&self, data: &str, link: &str, is_one: impl Fn(&Row) -> bool) -> Option<f64> {
+    /// What the baseline answered without load, and in how many ms.
+    fn unloaded(&self, data: &str, link: &str) -> Option<impl Iterator<Item = (&Row, f64)>> {
         let spec = self.spec();
         let unloaded = spec.arrivals.iter().find(|it| it.is_unloaded())?;
         let block = Block {
@@ -422,12 +442,8 @@ impl<'a> Analysis<'a> {
             arrival: unloaded.name().to_owned(),
         };
         let repeats = self.cells.get(&timed(&block, &spec.baseline))?;
-        let answered = repeats
-            .values()
-            .flatten()
-            .filter(|row| row.measured.is_answered() && is_one(row));
-        let times: Vec<f64> = answered.filter_map(|row| row.measured.total_ms).collect();
-        Some(spec.goal.times * quantile(&times, 0.5)?)
+        let answered = (repeats.values().flatten()).filter(|row| row.measured.is_answered());
+        Some(answered.filter_map(|row| Some((*row, row.measured.total_ms?))))
     }
 
     /// The rates that a policy carries, of the Poisson ones that were tried. None: none was, or it answered requests of a kind that
@@ -455,7 +471,8 @@ impl<'a> Analysis<'a> {
                 // Without a whole answer it is late by any goal.
                 if let Some(total_ms) = row.measured.total_ms.filter(|_| row.measured.is_answered())
                 {
-                    in_time += usize::from(total_ms <= goals.of(row.measured.long)?);
+                    in_time +=
+                        usize::from(total_ms <= goals.of(&row.measured.kind, row.measured.long)?);
                 }
             }
             rungs.push(Rung {

@@ -101,8 +101,8 @@ impl Default for Decoding {
 }
 
 /// `[goal]`: a request is served in time if its answer is complete within `times` the unloaded baseline's median (its cell with
-/// `closed`, concurrency 1, of the same data and link) of answers of the same kind, short or long; a rate is carried if `share` of
-/// all its requests are.
+/// `closed`, concurrency 1, of the same data and link) of requests of the same kind: with the same media, and with a short or a long
+/// answer; a rate is carried if `share` of all its requests are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Goal {

@@ -167,9 +167,9 @@ pub(super) fn goodput(doc: &mut Doc, analysis: &Analysis) {
     doc.heading(2, "Goodput");
     doc.text(format!(
         "The highest Poisson rate that was tried at which at least {:.0}% of the requests had their whole answer within {} times the \
-         median of {} without load (one request at a time) for answers of the same kind, short or long; all lower rates that were \
-         tried included. By one median: the same against the median of all kinds together. Where most answers are short that is a \
-         short one's, which long ones miss at any rate, whoever answers; no aim is about it.",
+         median of {} without load (one request at a time) for requests of the same kind: with the same media, and with a short or a \
+         long answer; all lower rates that were tried included. By one median: the same against the median of all kinds together. \
+         Where it is a short answer's, long ones miss it at any rate, whoever answers; no aim is about it.",
         100.0 * spec.goal.share,
         spec.goal.times,
         spec.baseline
@@ -233,18 +233,11 @@ pub(super) fn goodput(doc: &mut Doc, analysis: &Analysis) {
                     dots: dots.collect(),
                 });
             }
-            let within = [(goals.short_ms, "short"), (goals.long_ms, "long")];
-            let within = within.into_iter().filter_map(|(goal_ms, kind)| {
-                goal_ms.map(|it| format!("{} ms for {kind} answers", number(it)))
-            });
             let caption = format!(
-                "{}, link {}: in time is within {}",
-                data.name,
-                link.name,
-                within.collect::<Vec<_>>().join(", ")
+                "{}, link {}: in time is within {goals}",
+                data.name, link.name
             );
-            let by_one = single.short_ms.map_or(String::new(), number);
-            let by_one = format!("carried by one median ({by_one} ms)");
+            let by_one = format!("carried by one median ({single})");
             let head = [
                 "policy",
                 "carried",
