@@ -15,7 +15,7 @@ use msao_node::models::{Model, Seat};
 use tokio::task::JoinSet;
 
 use crate::questions::{Group, Kind, Questions, prompt};
-use crate::{Job, median, ms, since};
+use crate::{Job, median, ms, pause, since};
 
 /// Tokens of a prompt where passes are timed.
 const PROMPT: usize = 64;
@@ -288,6 +288,7 @@ async fn prompts(
         ))?;
         let inputs = prompt(processor, item, limits)?;
         let tokens = inputs.input_ids.len() as f64;
+        pause().await;
         let seat = asked.open(&inputs, 1, None).await?;
         seat.read().await?;
         let meter = seat.meter().await?;

@@ -154,6 +154,14 @@ fn node_of(draft: &Path, target: &Path, threads: u16) -> config::NodeConfig {
     }
 }
 
+/// Before each question: most of those that evaluations ask come to nodes that were idle for a moment, and what is idle takes longer
+/// (its threads sleep, and caches hold what is others').
+const PAUSE: Duration = Duration::from_millis(60);
+
+pub(crate) async fn pause() {
+    tokio::time::sleep(PAUSE).await;
+}
+
 pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }

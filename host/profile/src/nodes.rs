@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::plugins::{AT_EDGE, IN_CLOUD};
 use crate::questions::{Kind, Questions};
-use crate::{Job, median, ms};
+use crate::{Job, median, ms, pause};
 
 /// Tokens of a long answer at most.
 const LONG: u32 = 64;
@@ -138,6 +138,7 @@ async fn answered(pair: &Pair, item: &Item, most: u32, place: &str) -> Result<An
         fields.insert("max_completion_tokens".into(), json!(most));
         fields.insert("temperature".into(), json!(0.0));
     }
+    pause().await;
     let answer = tokio::time::timeout(ANSWERED_WITHIN, ask(pair.edge.api, &body)).await;
     let within = || format!("question {}: no answer in time", item.id);
     let answer = answer.with_context(within)??;
