@@ -22,7 +22,7 @@ from tokenizer import MODEL_VOCAB
 SIZES = {
     # text: hidden, layers, heads, kv heads, mlp; vision: hidden, layers, heads, mlp, full blocks; audio: d_model, layers, heads, mlp
     "target": dict(h=160, layers=5, heads=5, kv=1, mlp=400, vh=96, vlayers=4, vheads=4, vmlp=256, full=[3], ad=96, alayers=2, aheads=4, amlp=256),
-    "draft": dict(h=160, layers=2, heads=5, kv=1, mlp=256, vh=96, vlayers=3, vheads=4, vmlp=256, full=[2], ad=96, alayers=2, aheads=4, amlp=256),
+    "draft": dict(h=160, layers=2, heads=5, kv=1, mlp=192, vh=96, vlayers=2, vheads=4, vmlp=192, full=[1], ad=96, alayers=2, aheads=4, amlp=256),
 }
 
 
@@ -80,7 +80,7 @@ def weights(file: Path) -> dict[str, torch.Tensor]:
 
 
 LM_LAYERS = (0, 4)  # layers of the target that the draft starts from
-VISION_LAYERS = (0, 1, 3)
+VISION_LAYERS = (0, 3)
 
 
 def inherit(draft, target) -> int:
@@ -100,6 +100,24 @@ def inherit(draft, target) -> int:
                 p.copy_(source[name][tuple(slice(n) for n in p.shape)])
                 taken += 1
     return taken
+
+
+def narrow(state: dict[str, torch.Tensor], model) -> dict[str, torch.Tensor]:
+    """Weights for a model whose MLPs have fewer channels: those that have most to say, by the product of their three norms."""
+    wanted, out = model.state_dict(), dict(state)
+    for name in state:
+        if not name.endswith("mlp.down_proj.weight") or name not in wanted or state[name].shape == wanted[name].shape:
+            continue
+        part = {key: name.replace("down_proj", key) for key in ("gate_proj", "up_proj", "down_proj")}
+        norms = state[part["gate_proj"]].norm(dim=1) * state[part["up_proj"]].norm(dim=1) * state[part["down_proj"]].norm(dim=0)
+        kept = norms.topk(wanted[name].shape[1]).indices.sort().values
+        out[part["down_proj"]] = state[part["down_proj"]][:, kept]
+        for key in ("gate_proj", "up_proj"):
+            for end in (".weight", ".bias"):
+                full = part[key].removesuffix(".weight") + end
+                if full in state:
+                    out[full] = state[full][kept]
+    return out
 
 
 @dataclass

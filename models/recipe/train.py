@@ -23,7 +23,7 @@ import torch.nn.functional as F
 
 import world
 from batches import Maker
-from fast import Aux, Batch, build, forward, inherit, vision, weights
+from fast import SIZES, Aux, Batch, build, forward, inherit, narrow, vision, weights
 from tokenizer import build as build_tokenizer
 
 
@@ -38,9 +38,9 @@ def worker() -> tuple[int, int]:
 class Stream(torch.utils.data.IterableDataset):
     """An endless stream of steps, each a list of batches."""
 
-    def __init__(self, tok_json: str, seed: int, first: int, steps: int, weights_file: Path, hard: float, rank: int, ranks: int, drop: float, seldom: float, batch: float):
+    def __init__(self, tok_json: str, seed: int, first: int, steps: int, weights_file: Path, hard: float, rank: int, ranks: int, drop: float, seldom: float, batch: float, describe: float | None = None):
         self.tok_json, self.seed, self.first, self.steps, self.weights_file, self.hard = tok_json, seed, first, steps, weights_file, hard
-        self.rank, self.ranks, self.drop, self.seldom, self.batch = rank, ranks, drop, seldom, batch
+        self.rank, self.ranks, self.drop, self.seldom, self.batch, self.describe = rank, ranks, drop, seldom, batch, describe
 
     def __iter__(self):
         from tokenizers import Tokenizer
@@ -56,7 +56,7 @@ class Stream(torch.utils.data.IterableDataset):
             large = 0.04 if p < 0.15 else 0.2 if p < 0.5 else 0.33
             small = 0.6 if p < 0.1 else 0.3
             drop = 0.15 if p < 0.6 else self.drop
-            long_share = 0.6 if p < 0.3 else 0.4
+            long_share = self.describe if self.describe is not None else 0.6 if p < 0.3 else 0.4
             u = rng.random()
             size = (448, 448) if u < large else (112, 112) if u < large + small else rng.choice(world.SIZES[1:5])
             area = size[0] * size[1]
@@ -88,6 +88,18 @@ class Crowds(Stream):
             yield maker.crowd(round(14 * part)) if step % 2 else maker.crowd(round(40 * part), (112, 112))
 
 
+def orthogonal(grad: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> torch.Tensor:
+    """What torch's Muon makes of a gradient (https://kellerjordan.github.io/posts/muon), in f32 where torch takes bf16. Emulated, that
+    takes most of a step's time."""
+    a, b, c = coefficients
+    x = grad.T if grad.shape[0] > grad.shape[1] else grad
+    x = x / x.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if grad.shape[0] > grad.shape[1] else x
+
+
 def main() -> None:
     ap = argparse.ArgumentParser()
     ap.add_argument("--which", choices=["target", "draft"], required=True)
@@ -98,11 +110,14 @@ def main() -> None:
     ap.add_argument("--lr", type=float, default=3e-3)
     ap.add_argument("--teacher", type=Path, help="distil from this target as well")
     ap.add_argument("--init", type=Path, help="start from these weights: model.pt, ckpt.pt, or an exported directory")
+    ap.add_argument("--mlp", type=int, help="channels of the MLPs, of the language model and of the vision tower; of --init those that have most to say")
+    ap.add_argument("--tower", action="store_true", help="with --init and --teacher: take the vision tower from layers of the teacher all the same")
     ap.add_argument("--hard", type=float, default=0.0, help="start the curriculum from this share of it")
     ap.add_argument("--vision-steps", type=int, default=0, help="first so many steps for the vision tower alone")
     ap.add_argument("--drop", type=float, default=0.5, help="share of media items that lose tokens, in the later part")
     ap.add_argument("--alike", type=float, default=0.0, help="with --teacher: how much the vision tower's features are to be like the teacher's")
     ap.add_argument("--seldom", type=float, default=1.0, help="share of the questions of world.HARD that are asked")
+    ap.add_argument("--describe", type=float, help="share of the pictures that are described as well, from the beginning on")
     ap.add_argument("--resume", action="store_true")
     ap.add_argument("--rank", type=int, default=0, help="number of this process, with --ranks")
     ap.add_argument("--ranks", type=int, default=1, help="processes that train together, each started with its own --rank")
@@ -117,6 +132,8 @@ def main() -> None:
     torch.set_default_device(args.device)
     # A processor without instructions for bf16 emulates them, several times slower than f32.
     quick = args.device != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    if not quick:
+        torch.optim._muon._zeropower_via_newtonschulz = orthogonal
     if args.workers > 1:  # so many batches on their way would take more open files than a process may have
         torch.multiprocessing.set_sharing_strategy("file_system")
     if args.ranks > 1:  # so small a model keeps one core busy, not two: a process a core, gradients averaged
@@ -127,16 +144,23 @@ def main() -> None:
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     tok = build_tokenizer()
+    if args.mlp:
+        SIZES[args.which].update(mlp=args.mlp, vmlp=args.mlp)
     model = build(args.which, tok).to(args.device).train()
     aux = Aux(model.config.text_config.hidden_size).to(args.device)
-    if args.init:
-        model.load_state_dict(weights(args.init))
+    state = narrow(weights(args.init), model) if args.init else {}
+    if args.tower:
+        if not (args.init and args.teacher):
+            ap.error("--tower goes with --init and --teacher")
+        state = {name: value for name, value in state.items() if not name.startswith("visual.")}
     teacher = None
     if args.teacher:
         teacher = build("target", tok).to(args.device).eval()
         teacher.load_state_dict(weights(args.teacher))
-        if not args.init:
+        if args.tower or not args.init:
             inherit(model, teacher)
+    if args.init:
+        model.load_state_dict({**model.state_dict(), **state} if args.tower else state)
     matrices, rest = [], []
     for name, p in model.named_parameters():
         inner = any(s in name for s in (".layers.", ".blocks.", ".merger.mlp."))
@@ -161,7 +185,7 @@ def main() -> None:
             pass  # other auxiliary heads than then: the optimisers start afresh
         first, spent = state["step"], state["spent"]
     weights_file = args.out / "weights.json"
-    stream = Stream(tok.to_str(), args.seed, first, args.steps, weights_file, args.hard, args.rank, args.ranks, args.drop, args.seldom, args.batch)
+    stream = Stream(tok.to_str(), args.seed, first, args.steps, weights_file, args.hard, args.rank, args.ranks, args.drop, args.seldom, args.batch, args.describe)
     loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=args.workers, prefetch_factor=4)
     log = (args.out / "log.txt").open("a")
 
