@@ -297,6 +297,21 @@ impl<'a> Analysis<'a> {
         ratio_of_means(&self.pairs(&timed(block, policy), &timed(block, other), column))
     }
 
+    /// The same of all requests at once, without an interval. The mean of the repeats' ratios is lower where few requests make most of
+    /// what a repeat costs: half the repeats have less of these than their share, and ratios are averaged by their logarithms.
+    pub fn ratio_of_all(
+        &self,
+        block: &Block,
+        policy: &str,
+        other: &str,
+        column: &str,
+    ) -> Option<f64> {
+        let pairs = self.pairs(&timed(block, policy), &timed(block, other), column);
+        let (one, other) = (pairs.iter().flatten())
+            .fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
+        (one > 0.0 && other > 0.0).then(|| one / other)
+    }
+
     /// The subject, if it takes part.
     pub fn subject(&self) -> Option<&'a Policy> {
         let spec = self.spec();
