@@ -128,11 +128,13 @@ def main() -> None:
     args = ap.parse_args()
     if args.minutes and (args.ranks > 1 or args.hard < 1):
         ap.error("--minutes goes with one process and --hard 1: each process has a clock of its own, and the curriculum goes by steps")
+    if args.tower and not (args.init and args.teacher):
+        ap.error("--tower goes with --init and --teacher")
     torch.set_num_threads(args.threads)
     torch.set_default_device(args.device)
     # A processor without instructions for bf16 emulates them, several times slower than f32.
     quick = args.device != "cpu" or torch.cpu._is_avx512_bf16_supported()
-    if not quick:
+    if not quick:  # Muon has no setting for it
         torch.optim._muon._zeropower_via_newtonschulz = orthogonal
     if args.workers > 1:  # so many batches on their way would take more open files than a process may have
         torch.multiprocessing.set_sharing_strategy("file_system")
@@ -148,11 +150,6 @@ def main() -> None:
         SIZES[args.which].update(mlp=args.mlp, vmlp=args.mlp)
     model = build(args.which, tok).to(args.device).train()
     aux = Aux(model.config.text_config.hidden_size).to(args.device)
-    state = narrow(weights(args.init), model) if args.init else {}
-    if args.tower:
-        if not (args.init and args.teacher):
-            ap.error("--tower goes with --init and --teacher")
-        state = {name: value for name, value in state.items() if not name.startswith("visual.")}
     teacher = None
     if args.teacher:
         teacher = build("target", tok).to(args.device).eval()
@@ -160,7 +157,10 @@ def main() -> None:
         if args.tower or not args.init:
             inherit(model, teacher)
     if args.init:
-        model.load_state_dict({**model.state_dict(), **state} if args.tower else state)
+        begun = narrow(weights(args.init), model)
+        if args.tower:  # the teacher's stays
+            begun = {name: value for name, value in begun.items() if not name.startswith("visual.")}
+        model.load_state_dict(begun, strict=not args.tower)
     matrices, rest = [], []
     for name, p in model.named_parameters():
         inner = any(s in name for s in (".layers.", ".blocks.", ".merger.mlp."))

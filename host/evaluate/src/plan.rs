@@ -196,11 +196,11 @@ impl Plan {
         let blocks = (spec.links.len() * spec.arrivals.len()) as u64;
         for repeat in 0..spec.repeats {
             for data in &spec.data {
-                let mut block = u64::from(repeat) * blocks;
+                let mut number = u64::from(repeat) * blocks;
                 for link in &spec.links {
                     for arrival in &spec.arrivals {
-                        let first = block * u64::from(spec.requests);
-                        block += 1;
+                        let first = number * u64::from(spec.requests);
+                        number += 1;
                         let block = Block {
                             spec,
                             repeat,

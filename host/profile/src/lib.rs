@@ -154,8 +154,7 @@ fn node_of(draft: &Path, target: &Path, threads: u16) -> config::NodeConfig {
     }
 }
 
-/// Before each question: most of those that evaluations ask come to nodes that were idle for a moment, and what is idle takes longer
-/// (its threads sleep, and caches hold what is others').
+/// Before each question: most of those that evaluations ask come to nodes that were idle for a moment, which take longer.
 const PAUSE: Duration = Duration::from_millis(60);
 
 pub(crate) async fn pause() {

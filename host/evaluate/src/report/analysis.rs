@@ -13,6 +13,7 @@ use crate::rows::{Results, Row};
 use crate::spec::{Arrival, Link, Policy, Spec};
 use crate::stats::{
     Decided, Goodput, Interval, Rung, Verdict, goodput, mean, qualify, quantile, ratio_of_means,
+    ratio_of_sums,
 };
 
 /// What policies are compared within.
@@ -297,8 +298,7 @@ impl<'a> Analysis<'a> {
         ratio_of_means(&self.pairs(&timed(block, policy), &timed(block, other), column))
     }
 
-    /// The same of all requests at once, without an interval. The mean of the repeats' ratios is lower where few requests make most of
-    /// what a repeat costs: half the repeats have less of these than their share, and ratios are averaged by their logarithms.
+    /// The same of all requests at once, without an interval ([`ratio_of_sums`]).
     pub fn ratio_of_all(
         &self,
         block: &Block,
@@ -307,9 +307,7 @@ impl<'a> Analysis<'a> {
         column: &str,
     ) -> Option<f64> {
         let pairs = self.pairs(&timed(block, policy), &timed(block, other), column);
-        let (one, other) = (pairs.iter().flatten())
-            .fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
-        (one > 0.0 && other > 0.0).then(|| one / other)
+        ratio_of_sums(&pairs.concat())
     }
 
     /// The subject, if it takes part.

@@ -89,19 +89,24 @@ pub fn mean_of_repeats(repeats: &[Vec<f64>]) -> Option<Interval> {
 /// How many times as large one mean is as another, from pairs `(one, other)` of each repeat. None where nothing is paired, or a mean
 /// is not above 0.
 pub fn ratio_of_means(repeats: &[Vec<(f64, f64)>]) -> Option<Interval> {
-    let of = |pairs: &[(f64, f64)]| {
-        let one: f64 = pairs.iter().map(|pair| pair.0).sum();
-        let other: f64 = pairs.iter().map(|pair| pair.1).sum();
-        (one > 0.0 && other > 0.0).then(|| one / other)
-    };
     let all: Vec<(f64, f64)> = repeats.iter().flatten().copied().collect();
     let used = repeats.iter().filter(|pairs| !pairs.is_empty());
-    let ratios: Vec<f64> = used.clone().filter_map(|pairs| of(pairs)).collect();
+    let ratios: Vec<f64> = (used.clone())
+        .filter_map(|pairs| ratio_of_sums(pairs))
+        .collect();
     if ratios.len() >= ENOUGH_REPEATS && ratios.len() == used.count() {
         let logs: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
         return student(&logs).map(|it| it.exp());
     }
-    bootstrap(&all, |drawn| of(drawn))
+    bootstrap(&all, ratio_of_sums)
+}
+
+/// The same of all pairs at once, without an interval. Where few pairs make most of a sum this is what is wanted of the whole: most
+/// repeats have less of these than their share, so that the mean of the repeats' logarithms is lower.
+pub fn ratio_of_sums(pairs: &[(f64, f64)]) -> Option<f64> {
+    let one: f64 = pairs.iter().map(|pair| pair.0).sum();
+    let other: f64 = pairs.iter().map(|pair| pair.1).sum();
+    (one > 0.0 && other > 0.0).then(|| one / other)
 }
 
 /// How many times as large one mean is as another where nothing is paired: two folders, each with its repeats. Welch's interval of
