@@ -96,7 +96,8 @@ class Maker:
         self.weights: dict[str, float] = {}
         self.weights_file = weights_file
         self.made = 0
-        self.seldom = 1.0  # share of the questions of world.HARD that are asked
+        self.hard = world.HARD  # kinds of which only some questions are asked
+        self.seldom = 1.0  # this share
         tid = tok.token_to_id
         self.ends = (tid("<|vision_bos|>"), tid("<|vision_eos|>"), tid("<|audio_bos|>"), tid("<|audio_eos|>"))
         self.pads = (tid("<|IMAGE|>"), tid("<|VIDEO|>"), tid("<|AUDIO|>"))
@@ -106,7 +107,7 @@ class Maker:
     def scene_questions(self, scene: world.Scene, many: int, long_share: float, choice_share: float, text_share: float):
         """The questions asked of one scene: `many` short ones, by weight, and perhaps a description."""
         rng = self.rng
-        pool = [q for q in world.questions(scene, rng) if q.kind not in world.HARD or rng.random() < self.seldom]
+        pool = [q for q in world.questions(scene, rng) if q.kind not in self.hard or rng.random() < self.seldom]
         if not pool:
             pool = world.text_questions(rng) + world.text_questions(rng)
         elif rng.random() < text_share:

@@ -38,16 +38,16 @@ def worker() -> tuple[int, int]:
 class Stream(torch.utils.data.IterableDataset):
     """An endless stream of steps, each a list of batches."""
 
-    def __init__(self, tok_json: str, seed: int, first: int, steps: int, weights_file: Path, hard: float, rank: int, ranks: int, drop: float, seldom: float, batch: float, describe: float | None = None):
+    def __init__(self, tok_json: str, seed: int, first: int, steps: int, weights_file: Path, hard: float, rank: int, ranks: int, drop: float, seldom: float, batch: float, describe: float | None = None, often: list[str] | None = None):
         self.tok_json, self.seed, self.first, self.steps, self.weights_file, self.hard = tok_json, seed, first, steps, weights_file, hard
-        self.rank, self.ranks, self.drop, self.seldom, self.batch, self.describe = rank, ranks, drop, seldom, batch, describe
+        self.rank, self.ranks, self.drop, self.seldom, self.batch, self.describe, self.often = rank, ranks, drop, seldom, batch, describe, often
 
     def __iter__(self):
         from tokenizers import Tokenizer
 
         me, workers = worker()
         maker = Maker(Tokenizer.from_str(self.tok_json), self.seed + self.first + 10_000 * self.rank + 100_000 * me, self.weights_file)
-        maker.seldom = self.seldom
+        maker.seldom, maker.hard = self.seldom, world.HARD - set(self.often or ())
         rng = random.Random(self.seed * 31 + self.first + 100_000 * me)  # sizes and mixes: the same on every rank, so that none waits
         torch.manual_seed(self.seed + self.first + 10_000 * self.rank + 100_000 * me)
         part = self.batch * (1.0 if self.ranks == 1 else 1.2 / self.ranks)
@@ -117,6 +117,7 @@ def main() -> None:
     ap.add_argument("--drop", type=float, default=0.5, help="share of media items that lose tokens, in the later part")
     ap.add_argument("--alike", type=float, default=0.0, help="with --teacher: how much the vision tower's features are to be like the teacher's")
     ap.add_argument("--seldom", type=float, default=1.0, help="share of the questions of world.HARD that are asked")
+    ap.add_argument("--often", nargs="+", default=[], choices=sorted(world.HARD), metavar="KIND", help="kinds of world.HARD that --seldom leaves alone")
     ap.add_argument("--describe", type=float, help="share of the pictures that are described as well, from the beginning on")
     ap.add_argument("--resume", action="store_true")
     ap.add_argument("--rank", type=int, default=0, help="number of this process, with --ranks")
@@ -185,7 +186,7 @@ def main() -> None:
             pass  # other auxiliary heads than then: the optimisers start afresh
         first, spent = state["step"], state["spent"]
     weights_file = args.out / "weights.json"
-    stream = Stream(tok.to_str(), args.seed, first, args.steps, weights_file, args.hard, args.rank, args.ranks, args.drop, args.seldom, args.batch, args.describe)
+    stream = Stream(tok.to_str(), args.seed, first, args.steps, weights_file, args.hard, args.rank, args.ranks, args.drop, args.seldom, args.batch, args.describe, args.often)
     loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=args.workers, prefetch_factor=4)
     log = (args.out / "log.txt").open("a")
 

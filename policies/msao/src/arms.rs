@@ -188,7 +188,11 @@ pub(crate) fn weigh(input: &PlanInput, settings: &Settings) -> Weighed {
     let shape = Shape::of(input);
     let media = Media::of(input, settings, shape);
     let requests = (input.calibration.get(cells::REQUESTS)).map_or(0.0, |cell| cell.count);
-    let here = Machine::of(input.here());
+    let mut here = Machine::of(input.here());
+    if media.scored {
+        // Its turn has come: rows are those of before the probe.
+        here.waits_ms = 0.0;
+    }
     let opens = probe::is_open(input, settings, &media);
     let behind_probe = match opens || media.scored {
         true => 1.0 - probe::SHARE,

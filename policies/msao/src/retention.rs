@@ -88,7 +88,7 @@ fn kept_by_draft(part: &Part, settings: &Settings) -> f64 {
 /// How much there is to send and to read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Media {
-    /// The probe has run.
+    /// The probe has run: of a prompt without media there is nothing that it could look at.
     pub(crate) scored: bool,
     /// Bytes of media for the target's node, by level. Where nobody has looked at them yet, those of levels that prune
     /// are what they are thought to become.
@@ -110,7 +110,7 @@ pub(crate) struct Media {
 impl Media {
     pub(crate) fn of(input: &PlanInput, settings: &Settings, shape: Shape) -> Media {
         let mut media = Media {
-            scored: input.request.has(flag::PROBED),
+            scored: shape.mix != 0 && input.request.has(flag::PROBED),
             bytes: [0.0; LEVELS],
             largest: [0.0; LEVELS],
             tokens: [0.0; LEVELS],

@@ -494,3 +494,32 @@ fn without_calibration_it_decides_as_if_nothing_had_been_learned() {
     let words = Msao::explain(&learned(alone().params(&without), &cells).input(), &taught);
     assert!(!words.contains("were off"), "{words}");
 }
+
+#[test]
+fn behind_the_probe_the_draft_model_waits_for_nobody() {
+    let busy = |flags: u32| {
+        scene()
+            .image(200, 4e5)
+            .peer(|_| {})
+            .request(move |request| request.flags |= flags)
+            .edge(|here| {
+                here.queue_ms = 70.0;
+                here.planned_ms = 30.0;
+            })
+    };
+    let idle = scene()
+        .image(200, 4e5)
+        .peer(|_| {})
+        .request(|request| request.flags |= flag::PROBED);
+    let first_ms = |scene: &Scene| arm(scene, 0, Route::Edge).first_ms;
+    close(first_ms(&busy(flag::PROBED)), first_ms(&idle));
+    assert!(first_ms(&busy(0)) >= 100.0 + first_ms(&idle));
+    // Without media nobody has looked, whatever the flag says.
+    let text = |flags: u32| {
+        scene()
+            .peer(|_| {})
+            .request(move |request| request.flags |= flags)
+            .edge(|here| here.queue_ms = 70.0)
+    };
+    close(first_ms(&text(flag::PROBED)), first_ms(&text(0)));
+}
