@@ -5,10 +5,11 @@
 //! - On others it is thrown away. It is worth its time only where what is spared for the target is thought to take more than
 //!   that off, and a share of the whole time: `prune-worth` where tokens are only left out, `worth` where media are made anew.
 //!
-//! It is not asked for where it has run, for a few tokens, or where a plan was just refused by its peer: the host asks
-//! once more then, without that peer, and lets no policy ask for the probe again.
+//! Where nothing but this node's draft model can answer, there is no plan to change, and no target to mend what leaving tokens out
+//! would cost the answer. Nor is it asked for where it has run, for a few tokens, or where a plan was just refused by its peer: the host
+//! asks once more then, without that peer, and lets no policy ask for the probe again.
 
-use msao_plugin::{Node, PlanInput, Route};
+use msao_plugin::{Node, PlanInput, Route, capability};
 
 use crate::arms::{Arm, Weighed};
 use crate::cells::{self, seen};
@@ -39,7 +40,16 @@ pub(crate) fn time_ms(input: &PlanInput, media: &Media) -> f64 {
 /// Whether it may be asked for.
 pub(crate) fn is_open(input: &PlanInput, settings: &Settings, media: &Media) -> bool {
     let few = media.media_tokens < f64::from(settings.probe_tokens.max(1));
-    !media.scored && !few && !input.nodes.iter().skip(1).any(has_refused)
+    !media.scored && !few && has_target(input) && !input.nodes.iter().skip(1).any(has_refused)
+}
+
+/// Whether anybody but this node's draft model can answer.
+fn has_target(input: &PlanInput) -> bool {
+    let there = || {
+        let mut peers = input.peers();
+        peers.any(|(_, node)| node.up && node.is(capability::TARGET))
+    };
+    input.here().is(capability::TARGET) || (!input.bound_here() && there())
 }
 
 /// A peer that is down and has not been lost: what a lost one says of itself is forgotten, so this one has refused just

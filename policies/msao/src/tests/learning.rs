@@ -298,7 +298,9 @@ fn of_two_routes_that_are_far_off_the_slower_one_is_seen_to_be_slower() {
 #[test]
 fn what_an_edge_answer_takes_behind_the_probe_is_learned_apart() {
     let about = |probed: bool, cells: &[(u32, f64, f64)]| {
-        let scene = scene().image(100, 1e5).request(|request| {
+        // Somebody else could answer, if only much later: alone a draft model is not looked over.
+        let far = scene().image(100, 1e5).peer(|peer| peer.rtt_ms = 1e6);
+        let scene = far.request(|request| {
             if probed {
                 request.flags |= flag::PROBED;
             }

@@ -390,13 +390,13 @@ fn the_probe_is_asked_for_where_it_can_change_the_plan() {
     let fast = learned(scene().image(600, 4e5), &quick);
     // The draft model goes on from it; of a larger picture it would be ready too late to pay.
     assert!(asks(&scene().image(200, 4e5).peer(verifier)));
-    assert!(asks(&fast));
+    assert!(!asks(&fast));
     // Pruning saves some 40 ms at 50 Mbit/s; at 5 Mbit/s it saves 180.
     assert!(!asks(&fast.clone().peer(|_| {})));
     let slow = fast.clone().peer(slow);
     assert!(asks(&slow));
     // The peer has it already.
-    assert!(!asks(&fast.peer(|peer| {
+    assert!(!asks(&fast.clone().peer(|peer| {
         super::slow(peer);
         peer.cached_bytes = 4e5;
     })));
@@ -415,13 +415,19 @@ fn the_probe_is_asked_for_where_it_can_change_the_plan() {
     assert!(!asks(&scene().peer(verifier)));
     // A peer that is down and still has figures has just refused: nobody may ask again.
     assert!(!asks(&slow.clone().peer(|refused| refused.up = false)));
-    assert!(asks(&slow.peer(|lost| {
+    // Without anybody else there is nothing to change; with another peer there is.
+    let lost = fast.clone().peer(|lost| {
         *lost = Node {
             up: false,
             can: BOTH,
             ..Node::UNKNOWN
         };
-    })));
+    });
+    assert!(!asks(&lost));
+    assert!(asks(&lost.clone().peer(super::slow)));
+    // Nor where nobody else may see the medium.
+    let bound = |request: &mut Request| request.flags |= flag::MEDIA_AT_EDGE;
+    assert!(!asks(&lost.peer(super::slow).request(bound)));
 }
 
 fn shape_of(scene: &Scene) -> shape::Shape {

@@ -153,8 +153,28 @@ pub(super) fn compared(phases: &[&str], seen: &[Vec<Seen>]) -> Vec<Row> {
                 .with_more(Some(right)),
         });
     }
-    rows.push(accuracy(&Loss::of(own, cloud)));
+    let of = format!("of {ADAPTIVE}'s, wrong where cloud-only's are right");
+    let lost = format!("{of}: {}", lost(phases, own, cloud));
+    rows.push(accuracy(&Loss::of(own, cloud)).with_more(Some(lost)));
     rows
+}
+
+/// In which phases and by which routes answers are wrong that another's are right.
+fn lost(phases: &[&str], own: &[Seen], other: &[Seen]) -> String {
+    let is_lost = |own: &Seen, other: &Seen| (own.right, other.right) == (Some(false), Some(true));
+    let size = USED_TO + COMPARED;
+    let each = own.chunks(size).zip(other.chunks(size)).zip(phases);
+    let each = each.filter_map(|((own, other), phase)| {
+        let both = own.iter().zip(other);
+        let lost = both.filter(|(own, other)| is_lost(own, other));
+        let routes: Vec<&str> = lost.map(|(own, _)| own.route.as_str()).collect();
+        (!routes.is_empty()).then(|| format!("{phase} ({})", routes.join(", ")))
+    });
+    let each: Vec<String> = each.collect();
+    match each.is_empty() {
+        true => "none".to_owned(),
+        false => each.join("; "),
+    }
 }
 
 fn accuracy(loss: &Loss) -> Row {
@@ -221,6 +241,8 @@ mod tests {
         let last = rows.last().unwrap();
         let one_of_all = 100.0 / (USED_TO + COMPARED) as f64;
         assert_eq!((last.value, last.met), (Some(one_of_all), false));
+        let told = last.details.last().unwrap();
+        assert!(told.ends_with(": a phase (cloud)"), "{told}");
         for it in all.iter_mut().flatten() {
             it.right = None;
         }
