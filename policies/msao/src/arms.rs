@@ -189,8 +189,8 @@ pub(crate) fn weigh(input: &PlanInput, settings: &Settings) -> Weighed {
     let media = Media::of(input, settings, shape);
     let requests = (input.calibration.get(cells::REQUESTS)).map_or(0.0, |cell| cell.count);
     let mut here = Machine::of(input.here());
-    if media.scored {
-        // Its turn has come: rows are those of before the probe.
+    if media.scored && !probe::was_refused(input) {
+        // It has a seat. Behind a refusal it may have let go of it.
         here.waits_ms = 0.0;
     }
     let opens = probe::is_open(input, settings, &media);

@@ -54,12 +54,7 @@ fn commit_from(input: &PlanInput, settings: &Settings, node: &Node, route: Route
 /// Acceptance probability below which an edge answer is left to a target, if one can take it over.
 fn escalate_below(input: &PlanInput, settings: &Settings, route: Route) -> f64 {
     let heir = capability::TARGET | capability::SAME_TOKENIZER;
-    let here = input.here().is(heir);
-    let there = || {
-        let mut peers = input.peers();
-        !input.bound_here() && peers.any(|(_, node)| node.up && node.is(heir))
-    };
-    if route == Route::Edge && (here || there()) {
+    if route == Route::Edge && probe::somebody_is(input, heir) {
         settings.escalate_below
     } else {
         0.0

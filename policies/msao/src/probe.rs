@@ -40,22 +40,24 @@ pub(crate) fn time_ms(input: &PlanInput, media: &Media) -> f64 {
 /// Whether it may be asked for.
 pub(crate) fn is_open(input: &PlanInput, settings: &Settings, media: &Media) -> bool {
     let few = media.media_tokens < f64::from(settings.probe_tokens.max(1));
-    !media.scored && !few && has_target(input) && !input.nodes.iter().skip(1).any(has_refused)
+    !media.scored && !few && somebody_is(input, capability::TARGET) && !was_refused(input)
 }
 
-/// Whether anybody but this node's draft model can answer.
-fn has_target(input: &PlanInput) -> bool {
+/// Whether this node, or a peer that is up and may have the media, can do all of this.
+pub(crate) fn somebody_is(input: &PlanInput, can: u32) -> bool {
     let there = || {
         let mut peers = input.peers();
-        peers.any(|(_, node)| node.up && node.is(capability::TARGET))
+        !input.bound_here() && peers.any(|(_, node)| node.up && node.is(can))
     };
-    input.here().is(capability::TARGET) || (!input.bound_here() && there())
+    input.here().is(can) || there()
 }
 
-/// A peer that is down and has not been lost: what a lost one says of itself is forgotten, so this one has refused just
+/// Whether a peer is down that has not been lost: what a lost one says of itself is forgotten, so this one has refused just
 /// now.
-fn has_refused(node: &Node) -> bool {
-    !node.up && (node.queue_ms >= 0.0 || node.target_tok_per_s > 0.0)
+pub(crate) fn was_refused(input: &PlanInput) -> bool {
+    let has_refused =
+        |node: &Node| !node.up && (node.queue_ms >= 0.0 || node.target_tok_per_s > 0.0);
+    input.nodes.iter().skip(1).any(has_refused)
 }
 
 /// Whether `arm` should not run before the probe has.

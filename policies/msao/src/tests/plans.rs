@@ -390,6 +390,7 @@ fn the_probe_is_asked_for_where_it_can_change_the_plan() {
     let fast = learned(scene().image(600, 4e5), &quick);
     // The draft model goes on from it; of a larger picture it would be ready too late to pay.
     assert!(asks(&scene().image(200, 4e5).peer(verifier)));
+    // Alone it has no plan to change.
     assert!(!asks(&fast));
     // Pruning saves some 40 ms at 50 Mbit/s; at 5 Mbit/s it saves 180.
     assert!(!asks(&fast.clone().peer(|_| {})));
@@ -415,14 +416,16 @@ fn the_probe_is_asked_for_where_it_can_change_the_plan() {
     assert!(!asks(&scene().peer(verifier)));
     // A peer that is down and still has figures has just refused: nobody may ask again.
     assert!(!asks(&slow.clone().peer(|refused| refused.up = false)));
-    // Without anybody else there is nothing to change; with another peer there is.
-    let lost = fast.clone().peer(|lost| {
+    // One that is lost has not. Without another there is nothing to change.
+    let gone = |lost: &mut Node| {
         *lost = Node {
             up: false,
             can: BOTH,
             ..Node::UNKNOWN
         };
-    });
+    };
+    assert!(asks(&slow.peer(gone)));
+    let lost = fast.clone().peer(gone);
     assert!(!asks(&lost));
     assert!(asks(&lost.clone().peer(super::slow)));
     // Nor where nobody else may see the medium.
@@ -520,6 +523,9 @@ fn behind_the_probe_the_draft_model_waits_for_nobody() {
     let first_ms = |scene: &Scene| arm(scene, 0, Route::Edge).first_ms;
     close(first_ms(&busy(flag::PROBED)), first_ms(&idle));
     assert!(first_ms(&busy(0)) >= 100.0 + first_ms(&idle));
+    // Behind a refusal its seat may be gone.
+    let refused = busy(flag::PROBED).peer(|refused| refused.up = false);
+    assert!(first_ms(&refused) >= 100.0 + first_ms(&idle));
     // Without media nobody has looked, whatever the flag says.
     let text = |flags: u32| {
         scene()

@@ -5,12 +5,16 @@ use super::{
 };
 use crate::report::Row;
 
-/// Requests of all phases but those without a link: there the edge answers, whoever plans.
+/// Whether there is a link in a phase. Without one the edge answers, whoever plans.
+fn has_link(phase: usize) -> bool {
+    !matches!(PHASES.get(phase), Some((_, Change::Lost)))
+}
+
+/// Requests of all phases but those without a link.
 fn with_link(seen: &[Seen]) -> impl Iterator<Item = &Seen> {
-    let lost = |phase: usize| matches!(PHASES.get(phase), Some((_, Change::Lost)));
     let phases = seen.chunks(USED_TO + COMPARED).enumerate();
     phases
-        .filter(move |(phase, _)| !lost(*phase))
+        .filter(|(phase, _)| has_link(*phase))
         .flat_map(|(_, seen)| seen)
 }
 
@@ -154,17 +158,18 @@ pub(super) fn compared(phases: &[&str], seen: &[Vec<Seen>]) -> Vec<Row> {
         });
     }
     let of = format!("of {ADAPTIVE}'s, wrong where cloud-only's are right");
-    let lost = format!("{of}: {}", lost(phases, own, cloud));
-    rows.push(accuracy(&Loss::of(own, cloud)).with_more(Some(lost)));
+    let where_lost = format!("{of}: {}", where_lost(phases, own, cloud));
+    rows.push(accuracy(&Loss::of(own, cloud)).with_more(Some(where_lost)));
     rows
 }
 
-/// In which phases and by which routes answers are wrong that another's are right.
-fn lost(phases: &[&str], own: &[Seen], other: &[Seen]) -> String {
+/// In which phases with a link, and by which routes, answers are wrong where another's are right.
+fn where_lost(phases: &[&str], own: &[Seen], other: &[Seen]) -> String {
     let is_lost = |own: &Seen, other: &Seen| (own.right, other.right) == (Some(false), Some(true));
     let size = USED_TO + COMPARED;
     let each = own.chunks(size).zip(other.chunks(size)).zip(phases);
-    let each = each.filter_map(|((own, other), phase)| {
+    let each = (each.enumerate()).filter(|(phase, _)| has_link(*phase));
+    let each = each.filter_map(|(_, ((own, other), phase))| {
         let both = own.iter().zip(other);
         let lost = both.filter(|(own, other)| is_lost(own, other));
         let routes: Vec<&str> = lost.map(|(own, _)| own.route.as_str()).collect();
