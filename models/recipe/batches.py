@@ -117,8 +117,8 @@ class Maker:
         out = []
         if rng.random() < long_share:
             out += [(q.text, q.answer, "describe", True) for q in world.long_questions(scene, rng)]
-        for q in pool[:many]:
-            if not out and q.choices and rng.random() < choice_share:
+        for i, q in enumerate(pool[:many]):
+            if i == 0 and q.choices and rng.random() < choice_share:
                 text, _ = world.multiple_choice(q, rng)
                 out.append((text, q.answer, "choice", False))
             else:

@@ -22,7 +22,7 @@ from tokenizer import MODEL_VOCAB
 SIZES = {
     # text: hidden, layers, heads, kv heads, mlp; vision: hidden, layers, heads, mlp, full blocks; audio: d_model, layers, heads, mlp
     "target": dict(h=160, layers=5, heads=5, kv=1, mlp=400, vh=96, vlayers=4, vheads=4, vmlp=256, full=[3], ad=96, alayers=2, aheads=4, amlp=256),
-    "draft": dict(h=160, layers=2, heads=5, kv=1, mlp=160, vh=96, vlayers=2, vheads=4, vmlp=160, full=[1], ad=96, alayers=2, aheads=4, amlp=256),
+    "draft": dict(h=160, layers=2, heads=5, kv=1, mlp=160, vh=96, vlayers=2, vheads=4, vmlp=160, full=[], ad=96, alayers=2, aheads=4, amlp=256),
 }
 
 

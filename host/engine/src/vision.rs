@@ -18,6 +18,8 @@ const NORM_EPS: f64 = 1e-6;
 pub(crate) struct VisionEncoder {
     config: VisionConfig,
     patch_embedding: Linear,
+    /// The same for patches all of whose frames are alike, as those of a picture are: given one of them.
+    still_embedding: Linear,
     blocks: Vec<Block>,
     merge_norm: Norm,
     merge_mlp: Mlp,
@@ -76,11 +78,13 @@ impl VisionEncoder {
         let conv = weights.take(&format!("{prefix}.patch_embed.proj.weight"), &kernel)?;
         let (kind, device) = (conv.kind(), conv.device());
         // A convolution whose stride is its kernel is a matrix product over flattened patches.
-        let patch_embedding = Linear::from_parts(
-            conv.f_reshape([width as i64, config.patch_values() as i64])?
-                .f_to_kind(product_kind(kind, device))?,
-            None,
-        );
+        let embedding = |kernel: &Tensor| -> Result<Linear> {
+            let kernel = kernel.f_reshape([width as i64, -1])?;
+            let kernel = kernel.f_to_kind(product_kind(kind, device))?;
+            Ok(Linear::from_parts(kernel, None))
+        };
+        let patch_embedding = embedding(&conv)?;
+        let still_embedding = embedding(&conv.f_sum_dim_intlist(2, false, Kind::Float)?)?;
         let norm = |weights: &mut Weights, name: &str| match family {
             Family::Qwen2Vl => Norm::layer(weights, name, width, NORM_EPS),
             _ => Norm::rms(weights, name, width, NORM_EPS),
@@ -135,6 +139,7 @@ impl VisionEncoder {
         Ok(VisionEncoder {
             config: config.clone(),
             patch_embedding,
+            still_embedding,
             blocks,
             merge_norm: norm(weights, &format!("{merger}.ln_q"))?,
             merge_mlp: Mlp::load(
@@ -167,12 +172,22 @@ impl VisionEncoder {
         };
 
         let rows = patch_count(grids) as i64;
-        let pixels = Tensor::f_from_slice(values)?
-            .f_reshape([rows, self.config.patch_values() as i64])?
+        let mut pixels = Tensor::f_from_slice(values)?;
+        let mut embedding = &self.patch_embedding;
+        if self.is_still(values) {
+            let frames = self.config.temporal_patch_size as i64;
+            let side = self.config.patch_size as i64;
+            pixels = pixels
+                .f_reshape([-1, frames, side * side])?
+                .f_select(1, 0)?;
+            embedding = &self.still_embedding;
+        }
+        let pixels = pixels
+            .f_reshape([rows, -1])?
             .f_to_device(self.device)?
             .f_to_kind(product_kind(self.kind, self.device))?;
         let pixels = work.hold(pixels);
-        let mut x = (self.patch_embedding.forward(&pixels, work)?).f_to_kind(self.kind)?;
+        let mut x = (embedding.forward(&pixels, work)?).f_to_kind(self.kind)?;
         let (mut cos, mut sin) = self.rotary(grids)?;
         if let Some(order) = &order {
             let index = index_tensor(order, self.device)?;
@@ -236,6 +251,16 @@ impl VisionEncoder {
                 Ok(tokens.f_index_select(0, &index_tensor(&back, self.device)?)?)
             }
         }
+    }
+
+    /// Whether all frames of each patch are alike: the kernel's product with them is that of its sum over frames with one.
+    fn is_still(&self, values: &[f32]) -> bool {
+        let frame = self.config.patch_size * self.config.patch_size;
+        let patches = values.chunks_exact(self.config.temporal_patch_size * frame);
+        patches.into_iter().all(|patch| {
+            let (first, others) = patch.split_at(frame);
+            others.chunks_exact(frame).all(|other| other == first)
+        })
     }
 
     fn check(&self, values: &[f32], grids: &[Grid]) -> Result<()> {

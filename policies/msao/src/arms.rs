@@ -22,6 +22,9 @@
 //! Where the probe is going to run, edge and speculate wait for it first: its time is added to theirs, and half of the edge's reading is
 //! then over.
 //!
+//! What a peer computes is charged by `target-charge`, for others wait for it; so is what this node computes for drafts that are verified,
+//! which the target alone would do without.
+//!
 //! A draft model beside the target has its node compute half as much again, at the expense of whoever comes next: like a stream it
 //! must pay by `margin`, or is declined.
 //!
@@ -137,7 +140,9 @@ struct Weighing<'a> {
     opens: bool,
     /// Share of the draft model's reading that is left behind it.
     behind_probe: f64,
-    /// When this node has its first draft for somebody who verifies it.
+    /// What the draft model takes to read the prompt for somebody who verifies its drafts.
+    draft_read_ms: f64,
+    /// When this node has the first of these.
     draft_ready_ms: f64,
     /// The target that an edge answer would be left to.
     heir: Option<Heir>,
@@ -181,6 +186,8 @@ struct Beside {
     read_ms: f64,
     /// What is still to be looked at before it is asked.
     probe_ms: f64,
+    /// What this node computes for it, which is charged like a peer's time.
+    here_ms: f64,
 }
 
 /// Weighs all that can run the request.
@@ -211,6 +218,7 @@ pub(crate) fn weigh(input: &PlanInput, settings: &Settings) -> Weighed {
         probe_ms,
         opens,
         behind_probe,
+        draft_read_ms: read_ms,
         draft_ready_ms: waits_ms + read_ms + here.draft_ms,
         heir: None,
         here,
@@ -417,6 +425,9 @@ impl<'a> Weighing<'a> {
                     true => self.here.waits_ms + self.probe_ms,
                     false => 0.0,
                 },
+                here_ms: self.probe_ms
+                    + self.draft_read_ms
+                    + self.weighed.tokens * self.here.draft_ms,
             };
             let times = times(later_ms + round.verdict_ms, token_ms);
             self.add(row, Route::Speculate, times, stream, beside);
@@ -442,6 +453,7 @@ impl<'a> Weighing<'a> {
             probe_ms: beside.probe_ms,
             first_ms: arm.first_ms + beside.probe_ms,
             total_ms: arm.total_ms + beside.probe_ms,
+            charge_ms: self.settings.target_charge * beside.here_ms,
             ..arm
         };
         self.finish(arm, row.node, tokens.unwrap_or(0.0));

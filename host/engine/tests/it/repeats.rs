@@ -131,6 +131,41 @@ fn assert_close(ours: &[f32], expected: &[f32], what: &str) {
     }
 }
 
+#[test]
+fn of_the_alike_frames_of_a_picture_one_is_multiplied() {
+    let mut seen = 0;
+    for name in models() {
+        let model = load(&name, Kernels::Best);
+        let vision_of = |inputs: &ModelInputs| {
+            let (logits, meter) = prefill(&model, inputs);
+            (logits, vision(&meter))
+        };
+        for case in cases_of(&name) {
+            let inputs = case.prepared.inputs;
+            let Some(images) = inputs.images.clone() else {
+                continue;
+            };
+            let mut apart = inputs.clone();
+            let [rows, width] = images.values.shape[..] else {
+                panic!("{:?}", images.values.shape)
+            };
+            // Each patch's last value, which is of its last frame.
+            let values = &mut apart.images.as_mut().unwrap().values.data;
+            for patch in values.chunks_exact_mut(width) {
+                *patch.last_mut().unwrap() += 1e-6;
+            }
+            let ((expected, all), (logits, spent)) = (vision_of(&apart), vision_of(&inputs));
+            assert_close(&logits, &expected, &name);
+            let tower = model.config().vision.as_ref().unwrap();
+            let frames = tower.temporal_patch_size;
+            let spared = 2 * rows * tower.hidden_size * (width - width / frames);
+            assert_eq!(all - spent, spared as u64, "{name}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 8, "{seen} prompts with pictures");
+}
+
 /// Reads a prompt until its logits are there or the probe waits for a keep list.
 fn read(runner: &mut Runner, id: SequenceId) -> Vec<f32> {
     loop {
