@@ -161,7 +161,8 @@ fn acceptance(learned: &mut Learned, outcome: &Outcome, note: &Note, shape: Shap
 }
 
 /// Of edge answers, whether a target took over. Of drafts that were judged elsewhere, how many did not stand that would have been
-/// sure enough: those of the host's bins that are, and of the one that the threshold lies in.
+/// sure enough: those of the host's bins that are, and of the one that the threshold lies in. And whether an edge answer would have
+/// been left to a target: what is not asked of the draft model would never tell otherwise that it may well be.
 fn gate(
     learned: &mut Learned,
     outcome: &Outcome,
@@ -169,20 +170,30 @@ fn gate(
     shape: Shape,
     calibration: &Calibration,
 ) {
+    let mut was_left = |yes: bool| {
+        for key in [cells::left(shape), cells::left_by_text(shape)] {
+            let weight = larger(alike_at_first(calibration, key), SLOWLY);
+            learned.sample(key, f64::from(u8::from(yes)), weight);
+        }
+    };
     if note.route == Route::Edge as u8 {
         let otherwise = overrides::ROUTE | overrides::PEER | overrides::FALLBACK;
         let below = f64::from(note.escalate_below);
         if below > 0.0 && outcome.overrides & otherwise == 0 {
-            let left = f64::from(u8::from(outcome.route != note.route));
-            for key in [cells::left(shape), cells::left_by_text(shape)] {
-                let weight = larger(alike_at_first(calibration, key), SLOWLY);
-                learned.sample(key, left, weight);
-            }
+            was_left(outcome.route != note.route);
         }
         return;
     }
     let bins = outcome.drafted.len().min(outcome.accepted.len());
-    let from = (f64::from(note.sure_from) * bins as f64) as usize;
+    let bin_of = |threshold: f32| (f64::from(threshold) * bins as f64) as usize;
+    let from = bin_of(note.sure_from);
+    let judged = outcome.drafted.iter().copied().fold(0, u32::saturating_add);
+    if judged > 0 && note.sure_from > 0.0 {
+        // Which of them were the first few nobody tells: of a longer answer they are taken to be as sure as they must be.
+        let late = judged > note.escalate_window;
+        let least = if late { bin_of(note.escalate_late) } else { from };
+        was_left(outcome.drafted.iter().take(least).any(|drafts| *drafts > 0));
+    }
     let (mut drafted, mut amiss) = (0.0, 0.0);
     for (all, stood) in outcome.drafted.iter().zip(&outcome.accepted).skip(from) {
         drafted += f64::from(*all);

@@ -156,7 +156,7 @@ fn of_the_alike_frames_of_a_picture_one_is_multiplied() {
             }
             let ((expected, all), (logits, spent)) = (vision_of(&apart), vision_of(&inputs));
             assert_close(&logits, &expected, &name);
-            let tower = model.config().vision.as_ref().unwrap();
+            let tower = &model.config().vision;
             let frames = tower.temporal_patch_size;
             let spared = 2 * rows * tower.hidden_size * (width - width / frames);
             assert_eq!(all - spent, spared as u64, "{name}");

@@ -157,7 +157,6 @@ fn how_often_sure_drafts_do_not_stand_is_learned_where_they_are_judged() {
         found(observed(&outcome), amiss_by_text(shape())),
         Some((0.25, 1.0))
     );
-    assert_eq!(found(observed(&outcome), left(shape())), None);
     // The tenth counts a tenth.
     let nine = Calibration::from_cells(&[(amiss(shape()), cell(0.5, 9.0))]);
     let updates = Msao::observe(&outcome, &DEFAULTS, &nine);
@@ -177,6 +176,35 @@ fn how_often_sure_drafts_do_not_stand_is_learned_where_they_are_judged() {
     ]);
     let updates = Msao::observe(&outcome, &DEFAULTS, &of_two);
     assert_eq!(found(updates, amiss_by_text(shape())), Some((0.25, 0.1)));
+}
+
+#[test]
+fn whether_a_target_would_have_taken_over_is_learned_of_drafts_that_were_judged() {
+    let plan = planned(&far());
+    assert_eq!(plan.reason, reason::CHECKS);
+    let left_with = |drafts: &[(usize, u32)]| {
+        let mut outcome = as_predicted(&plan, 9);
+        outcome.drafted = vec![0; 16];
+        for (bin, count) in drafts {
+            outcome.drafted[*bin] = *count;
+        }
+        outcome.accepted = outcome.drafted.clone();
+        let updates = observed(&outcome);
+        let of = |key: u32| {
+            let update = updates.iter().find(|update| update.key == key);
+            update.map(|update| (update.value, update.weight))
+        };
+        assert_eq!(of(left(shape())), of(left_by_text(shape())));
+        of(left(shape()))
+    };
+    // A late token needs 0.65, of which the eleventh of 16 bins is taken to be sure enough; the first two need 0.97.
+    let (stays, goes) = (Some((0.0, 1.0)), Some((1.0, 1.0)));
+    assert_eq!(left_with(&[(15, 9)]), stays);
+    assert_eq!(left_with(&[(10, 1), (15, 8)]), stays);
+    assert_eq!(left_with(&[(9, 1), (15, 8)]), goes);
+    assert_eq!(left_with(&[(14, 1), (15, 2)]), stays);
+    assert_eq!(left_with(&[(14, 1), (15, 1)]), goes);
+    assert_eq!(left_with(&[]), None);
 }
 
 #[test]
