@@ -197,11 +197,11 @@ fn whether_a_target_would_have_taken_over_is_learned_of_drafts_that_were_judged(
         assert_eq!(of(left(shape())), of(left_by_text(shape())));
         of(left(shape()))
     };
-    // A late token needs 0.65, of which the eleventh of 16 bins is taken to be sure enough; the first two need 0.97.
+    // A late token needs 0.7, for which the twelfth of 16 bins is taken to be sure enough; the first two need 0.97.
     let (stays, goes) = (Some((0.0, 1.0)), Some((1.0, 1.0)));
     assert_eq!(left_with(&[(15, 9)]), stays);
-    assert_eq!(left_with(&[(10, 1), (15, 8)]), stays);
-    assert_eq!(left_with(&[(9, 1), (15, 8)]), goes);
+    assert_eq!(left_with(&[(11, 1), (15, 8)]), stays);
+    assert_eq!(left_with(&[(10, 1), (15, 8)]), goes);
     assert_eq!(left_with(&[(14, 1), (15, 2)]), stays);
     assert_eq!(left_with(&[(14, 1), (15, 1)]), goes);
     assert_eq!(left_with(&[]), None);
