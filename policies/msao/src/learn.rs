@@ -191,7 +191,11 @@ fn gate(
     if judged > 0 && note.sure_from > 0.0 {
         // Which of them were the first few nobody tells: of a longer answer they are taken to be as sure as they must be.
         let late = judged > note.escalate_window;
-        let least = if late { bin_of(note.escalate_late) } else { from };
+        let least = if late {
+            bin_of(note.escalate_late)
+        } else {
+            from
+        };
         was_left(outcome.drafted.iter().take(least).any(|drafts| *drafts > 0));
     }
     let (mut drafted, mut amiss) = (0.0, 0.0);
