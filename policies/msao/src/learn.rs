@@ -162,7 +162,7 @@ fn acceptance(learned: &mut Learned, outcome: &Outcome, note: &Note, shape: Shap
 
 /// Of edge answers, whether a target took over. Of drafts that were judged elsewhere, how many did not stand that would have been
 /// sure enough: those of the host's bins that are, and of the one that the threshold lies in. And whether an edge answer would have
-/// been left to a target: what is not asked of the draft model would never tell otherwise that it may well be.
+/// been left to a target, for where none is given nothing else tells.
 fn gate(
     learned: &mut Learned,
     outcome: &Outcome,
@@ -189,8 +189,9 @@ fn gate(
     let from = bin_of(note.sure_from);
     let judged = outcome.drafted.iter().copied().fold(0, u32::saturating_add);
     if judged > 0 && note.sure_from > 0.0 {
-        // Which of them were the first few nobody tells: of a longer answer they are taken to be as sure as they must be.
-        let late = judged > note.escalate_window;
+        // Which of them were the first few nobody tells: of a longer answer they are taken to be as sure as they must be. Not all of
+        // an answer need have been judged.
+        let late = outcome.tokens.max(judged) > note.escalate_window;
         let least = if late {
             bin_of(note.escalate_late)
         } else {

@@ -157,6 +157,8 @@ fn how_often_sure_drafts_do_not_stand_is_learned_where_they_are_judged() {
         found(observed(&outcome), amiss_by_text(shape())),
         Some((0.25, 1.0))
     );
+    // Those that were not sure would have left an edge answer to the target.
+    assert_eq!(found(observed(&outcome), left(shape())), Some((1.0, 1.0)));
     // The tenth counts a tenth.
     let nine = Calibration::from_cells(&[(amiss(shape()), cell(0.5, 9.0))]);
     let updates = Msao::observe(&outcome, &DEFAULTS, &nine);
@@ -182,8 +184,8 @@ fn how_often_sure_drafts_do_not_stand_is_learned_where_they_are_judged() {
 fn whether_a_target_would_have_taken_over_is_learned_of_drafts_that_were_judged() {
     let plan = planned(&far());
     assert_eq!(plan.reason, reason::CHECKS);
-    let left_with = |drafts: &[(usize, u32)]| {
-        let mut outcome = as_predicted(&plan, 9);
+    let left_with = |tokens: u32, drafts: &[(usize, u32)]| {
+        let mut outcome = as_predicted(&plan, tokens);
         outcome.drafted = vec![0; 16];
         for (bin, count) in drafts {
             outcome.drafted[*bin] = *count;
@@ -199,12 +201,14 @@ fn whether_a_target_would_have_taken_over_is_learned_of_drafts_that_were_judged(
     };
     // A late token needs 0.7, for which the twelfth of 16 bins is taken to be sure enough; the first two need 0.97.
     let (stays, goes) = (Some((0.0, 1.0)), Some((1.0, 1.0)));
-    assert_eq!(left_with(&[(15, 9)]), stays);
-    assert_eq!(left_with(&[(11, 1), (15, 8)]), stays);
-    assert_eq!(left_with(&[(10, 1), (15, 8)]), goes);
-    assert_eq!(left_with(&[(14, 1), (15, 2)]), stays);
-    assert_eq!(left_with(&[(14, 1), (15, 1)]), goes);
-    assert_eq!(left_with(&[]), None);
+    assert_eq!(left_with(9, &[(15, 9)]), stays);
+    assert_eq!(left_with(9, &[(11, 1), (15, 8)]), stays);
+    assert_eq!(left_with(9, &[(10, 1), (15, 8)]), goes);
+    assert_eq!(left_with(2, &[(14, 1), (15, 2)]), stays);
+    assert_eq!(left_with(2, &[(14, 1), (15, 1)]), goes);
+    // Of a longer answer no more were judged: the others went unverified, or the target had the rest.
+    assert_eq!(left_with(9, &[(14, 1), (15, 1)]), stays);
+    assert_eq!(left_with(9, &[]), None);
 }
 
 #[test]
