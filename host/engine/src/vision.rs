@@ -256,8 +256,8 @@ impl VisionEncoder {
     /// Whether all frames of each patch are alike: the kernel's product with them is that of its sum over frames with one.
     fn is_still(&self, values: &[f32]) -> bool {
         let frame = self.config.patch_size * self.config.patch_size;
-        let patches = values.chunks_exact(self.config.temporal_patch_size * frame);
-        patches.into_iter().all(|patch| {
+        let mut patches = values.chunks_exact(self.config.temporal_patch_size * frame);
+        patches.all(|patch| {
             let (first, others) = patch.split_at(frame);
             others.chunks_exact(frame).all(|other| other == first)
         })
