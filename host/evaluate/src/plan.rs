@@ -193,14 +193,16 @@ impl Plan {
     /// Each block asks questions of its own, as long as there are others: few that all share would say more of themselves than of the
     /// workload.
     fn timed(&mut self, spec: &Spec) -> Result<(), PlanError> {
-        let blocks = (spec.links.len() * spec.arrivals.len()) as u64;
+        let all: u64 = (spec.arrivals.iter())
+            .map(|it| u64::from(spec.counted(it)))
+            .sum();
+        let all = all * spec.links.len() as u64;
         for repeat in 0..spec.repeats {
             for data in &spec.data {
-                let mut number = u64::from(repeat) * blocks;
+                let mut first = u64::from(repeat) * all;
                 for link in &spec.links {
                     for arrival in &spec.arrivals {
-                        let first = number * u64::from(spec.requests);
-                        number += 1;
+                        let count = spec.counted(arrival);
                         let block = Block {
                             spec,
                             repeat,
@@ -210,9 +212,10 @@ impl Plan {
                             link,
                             arrival,
                             first: (first % u64::from(data.n.max(1))) as u32,
-                            count: spec.requests,
+                            count,
                             warm_up: spec.warm_up,
                         };
+                        first += u64::from(count);
                         self.block(&block)?;
                     }
                 }

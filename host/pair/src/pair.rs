@@ -41,7 +41,7 @@ pub struct Wanted {
     pub shape: String,
     /// Other sections of the edge's, as TOML.
     pub sections: String,
-    /// Where the edge's state lies, where that matters.
+    /// The folder of both nodes' states, where that matters.
     pub state: Option<PathBuf>,
     /// Keys of the edge's `[api]`.
     pub api: String,
@@ -85,8 +85,7 @@ impl Pair {
         let nodes = between.map_or(nodes, |between| between.towards(nodes));
         let draft = wanted.draft.clone();
         let draft = draft.unwrap_or_else(|| places.models.join("demo-draft"));
-        let state = wanted.state.clone().unwrap_or_else(|| "edge".into());
-        let mut text = head("edge", "edge", &state) + &model("draft", &draft, wanted, CACHE_MIB);
+        let mut text = head("edge", "edge", wanted) + &model("draft", &draft, wanted, CACHE_MIB);
         let _ = write!(
             text,
             "[api]\nlisten = \"127.0.0.1:0\"\nmodel = \"demo\"\n{}\n[operator]\nlisten = \"127.0.0.1:0\"\n[policy]\n\
@@ -218,7 +217,7 @@ pub async fn until(operator: SocketAddr, up: bool) -> Result<()> {
 }
 
 fn start_cloud(places: &Places, wanted: &Wanted, work: &Path, nodes: &str) -> Result<NodeProcess> {
-    let mut text = head("cloud", "cloud", Path::new("cloud"));
+    let mut text = head("cloud", "cloud", wanted);
     // The cloud drafts with the pair's own draft model, whoever drafts at the edge.
     let (draft, target) = match &wanted.target {
         Some(target) => (wanted.draft.clone(), target.clone()),
@@ -242,7 +241,10 @@ fn core_of(wanted: &Wanted, core: usize) -> Option<usize> {
     (wanted.threads.unwrap_or(1) == 1).then_some(core)
 }
 
-fn head(name: &str, role: &str, state: &Path) -> String {
+fn head(name: &str, role: &str, wanted: &Wanted) -> String {
+    // Seen from where the configuration lies, which is gone with the pair.
+    let states = wanted.state.as_deref().unwrap_or(Path::new(""));
+    let state = states.join(name);
     let state = state.display();
     format!("[node]\nname = \"{name}\"\nrole = \"{role}\"\nstate = \"{state}\"\n")
 }

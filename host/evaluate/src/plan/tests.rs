@@ -264,6 +264,35 @@ fn ids_are_of_what_a_turn_is() {
 }
 
 #[test]
+fn what_comes_at_a_rate_goes_on_for_long_enough() {
+    let mut spec = spec(2, None);
+    let before = plan(&spec);
+    spec.lasts_s = 4.2;
+    let plan = plan(&spec);
+    assert_eq!(plan.turns().len(), before.turns().len());
+    let mut of_data: Vec<(u32, Vec<u32>)> = Vec::new();
+    for turn in plan.turns().iter().filter(|it| {
+        it.data.name == "demo-mixed" && it.policy.name == "msao" && it.link.name == "fast"
+    }) {
+        // Four a second for 4.2 s are more than the ten that are asked anyway; one at a time is as it was.
+        let wanted = if turn.arrival.is_unloaded() { 10 } else { 17 };
+        assert_eq!(turn.counted(), wanted);
+        let items = plan.items(turn);
+        let counted = items.iter().filter(|it| !it.warm);
+        assert_eq!(counted.clone().count(), wanted as usize);
+        of_data.push((wanted, counted.map(|it| it.index).collect()));
+    }
+    // Blocks of different lengths ask items of their own as well, as long as there are any: here 54 of 50.
+    let first: HashSet<u32> = of_data.iter().take(2).flat_map(|it| it.1.clone()).collect();
+    assert_eq!(first.len(), 27);
+    // Where nothing lasts longer, turns are those that they were.
+    spec.lasts_s = 2.0;
+    let ids =
+        |plan: &Plan| -> Vec<String> { plan.turns().iter().map(|it| it.id.clone()).collect() };
+    assert_eq!(ids(&Plan::new(&spec, Path::new("")).unwrap()), ids(&before));
+}
+
+#[test]
 fn recordings_are_cut_into_parts() {
     let folder = tempfile::tempdir().unwrap();
     let lines: String = (0..25)

@@ -189,9 +189,16 @@ fn facts(doc: &mut Doc, analysis: &Analysis) {
             spec.name, manifest.spec_digest, spec.seed
         ),
         format!(
-            "{} repeats of {} requests a turn after {} that do not count; at most {} tokens, temperature {}",
+            "{} repeats of {} requests a turn{} after {} that do not count; at most {} tokens, temperature {}",
             spec.repeats,
             spec.requests,
+            match spec.lasts_s > 0.0 {
+                true => format!(
+                    " (of those that come at a rate at least {} s long)",
+                    spec.lasts_s
+                ),
+                false => String::new(),
+            },
             spec.warm_up,
             spec.decoding.max_tokens,
             spec.decoding.temperature

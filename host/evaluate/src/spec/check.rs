@@ -97,6 +97,7 @@ pub(super) fn check(spec: &Spec) -> Checked {
     count("warm-up", spec.warm_up, 0..=MOST_ITEMS)?;
     count("learn", spec.learn, 0..=MOST_ITEMS)?;
     count("requests", spec.requests, 1..=MOST_ITEMS)?;
+    number("lasts-s", spec.lasts_s, 0.0..=86_400.0)?;
     if let Pair::Twin(twin) = &spec.pair {
         name("pair.twin", twin)?;
     }
@@ -145,12 +146,22 @@ fn data(spec: &Spec) -> Checked {
         let key = |name: &str| format!("data[{number}].{name}");
         name(key("workload"), &data.workload)?;
         count(key("n"), data.n, 1..=MOST_ITEMS)?;
-        if data.n < spec.requests {
+        // Whoever asks most.
+        let most = spec.arrivals.iter().max_by_key(|it| spec.counted(it));
+        if let Some(arrival) = most
+            && data.n < spec.counted(arrival)
+        {
+            let why = match spec.counted(arrival) > spec.requests {
+                true => "lasts-s",
+                false => "requests",
+            };
             return wrong(
                 key("n"),
                 format!(
-                    "is {}, but each turn asks {} (requests), none twice; allowed: {0} requests, or a larger n",
-                    data.n, spec.requests
+                    "is {}, but each turn of arrivals \"{}\" asks {} ({why}), none twice; allowed: a lower {why}, or a larger n",
+                    data.n,
+                    arrival.name(),
+                    spec.counted(arrival)
                 ),
             );
         }

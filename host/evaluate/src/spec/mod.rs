@@ -34,6 +34,10 @@ pub struct Spec {
     pub learn: u32,
     /// Requests of a turn that count: of one cell in one repeat.
     pub requests: u32,
+    /// Seconds that requests which come at a rate (`poisson`, `bursty`) go on coming at least, on average: a turn has more of them where
+    /// `requests` are fewer. A rate that is over before a queue has filled would be carried by anybody.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub lasts_s: f64,
     /// The pair of models.
     pub pair: Pair,
     /// The policy that the others are held against.
@@ -386,7 +390,22 @@ pub enum ArrivalFormat {
     Mooncake,
 }
 
+/// What is not written: what a specification without it has the digest of.
+fn is_nothing(value: &f64) -> bool {
+    *value == 0.0
+}
+
 impl Spec {
+    /// Requests that count of a turn in which they come so. No more than [`u32::MAX`].
+    pub fn counted(&self, arrival: &Arrival) -> u32 {
+        match arrival {
+            Arrival::Poisson { rate_per_s, .. } | Arrival::Bursty { rate_per_s, .. } => {
+                self.requests.max((rate_per_s * self.lasts_s).ceil() as u32)
+            }
+            Arrival::Closed { .. } | Arrival::Trace { .. } => self.requests,
+        }
+    }
+
     fn first_seed() -> u64 {
         1
     }

@@ -1,8 +1,8 @@
 //! Asks what `msao bench run` wants asked.
 //!
 //! Each turn has node processes of its own: what a policy that was asked the same items before has left in caches would be a
-//! gift to the next one. What an edge learns of drafts and speeds, and what the policy learns, stays: its state lies in a folder for each link
-//! and policy, where the next turn's edge finds it. Items that do not count come first, so that what a process does for the first
+//! gift to the next one. What nodes learn of drafts and of their own speeds, and what the policy learns, stays: their states lie in a folder
+//! for each link and policy, where the next turn's nodes find them. Items that do not count come first, so that what a process does for the first
 //! time does not count either.
 
 mod facts;
@@ -51,7 +51,7 @@ pub struct PairAsker {
     /// By what turns are for and the data set's name.
     sets: HashMap<(Purpose, String), Arc<Loaded>>,
     runtime: tokio::runtime::Runtime,
-    /// What edges have learned, a folder for each link, and in it one for each policy.
+    /// What nodes have learned, a folder for each link, and in it one for each policy.
     learned: tempfile::TempDir,
 }
 
