@@ -47,8 +47,23 @@ fn what_is_left_out_is_as_usual() {
 }
 
 #[test]
+fn a_turn_that_would_ask_an_item_twice_says_by_what() {
+    let at_a_rate = SMALL
+        .replace("requests = 4", "requests = 4\nlasts-s = 6")
+        .replace(
+            "kind = \"closed\"\nconcurrency = 1",
+            "kind = \"poisson\"\nrate-per-s = 8",
+        );
+    let told = told(&at_a_rate);
+    let words = ["data[0].n is 40", "\"poisson-8\" asks 48 (lasts-s)"];
+    assert!(words.iter().all(|it| told.contains(it)), "{told}");
+    let spec = Spec::parse(&at_a_rate.replace("lasts-s = 6", "lasts-s = 5")).unwrap();
+    assert_eq!(spec.counted(&spec.arrivals[0]), 40);
+}
+
+#[test]
 fn what_is_wrong_is_named_with_line_and_what_is_allowed() {
-    let changes: [(&str, &str, &[&str]); 24] = [
+    let changes: [(&str, &str, &[&str]); 25] = [
         (
             "repeats = 2",
             "repeats = 0",
@@ -71,6 +86,11 @@ fn what_is_wrong_is_named_with_line_and_what_is_allowed() {
             "requests = 4",
             "requests = 41",
             &["line 9: data[0].n is 40", "41 (requests)"],
+        ),
+        (
+            "requests = 4",
+            "requests = 4\nlasts-s = -1",
+            &["line 5: lasts-s is -1; allowed: 0 to 86400"],
         ),
         (
             "pair = \"demo\"",

@@ -11,6 +11,8 @@ use super::{Latest, UNKNOWN, amount};
 const MOST: f64 = 1e100;
 /// After so many ms without anybody waiting, the waits seen before count `1 / e`.
 const QUEUE_MEMORY_MS: f64 = 5_000.0;
+/// Who has waited for no longer than this, on average, had nobody before him, in ms.
+const AT_REST_MS: f64 = 2.0;
 /// A pass that verifies so many drafts says what one of eight takes.
 const NEAR_EIGHT: std::ops::RangeInclusive<u32> = 4..=16;
 
@@ -111,8 +113,21 @@ impl QueueEstimator {
         if amount(oldest_ms) && oldest_ms > 0.0 {
             return waits_ms.max(oldest_ms);
         }
+        waits_ms * self.busy(now_ms, oldest_ms)
+    }
+
+    /// How much of what was seen last still counts, in `[0, 1]`: all of it while somebody waits.
+    fn busy(&self, now_ms: f64, oldest_ms: f64) -> f64 {
+        if amount(oldest_ms) && oldest_ms > 0.0 {
+            return 1.0;
+        }
         let idle_ms = self.now.peek(now_ms) - self.now.0;
-        waits_ms * (-idle_ms / QUEUE_MEMORY_MS).exp()
+        (-idle_ms / QUEUE_MEMORY_MS).exp()
+    }
+
+    /// Whether nobody has had to wait of late.
+    fn rests(&self) -> bool {
+        self.waits_ms.mean().is_none_or(|ms| ms <= AT_REST_MS)
     }
 }
 
@@ -132,13 +147,52 @@ pub struct SpeedSpread {
     pub verify_sd_ms: f64,
 }
 
+/// A rate as it is, and as it is while nobody waits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Speed {
+    now: RateEstimator,
+    at_rest: RateEstimator,
+}
+
+impl Speed {
+    fn new(weight: f64) -> Speed {
+        let rate = RateEstimator::new(weight);
+        Speed {
+            now: rate,
+            at_rest: rate,
+        }
+    }
+
+    fn sample(&mut self, amount: f64, per: f64, rests: bool) {
+        self.now.sample(amount, per);
+        if rests {
+            self.at_rest.sample(amount, per);
+        }
+    }
+
+    /// A second's, where `busy` of what the load has made of it still counts, in `[0, 1]`.
+    fn per_s(&self, busy: f64) -> f64 {
+        let (now, at_rest) = (self.now.rate(), self.at_rest.rate());
+        let rate = match now > 0.0 && at_rest > 0.0 {
+            // What one takes goes back, and not how many there are in a time: predictions count with that.
+            true => 1.0 / (1.0 / at_rest + busy * (1.0 / now - 1.0 / at_rest)),
+            false => now,
+        };
+        if amount(rate) { rate * 1000.0 } else { UNKNOWN }
+    }
+}
+
 /// How fast a node is. The service reports what it did, the node asks for [`Speeds::figures`].
+///
+/// An answer's tokens take as long as it sees them take, others' passes included: under load all is slower. Who is idle again is as fast as
+/// before, but nobody asks whom figures call slow; so each figure goes back to what was seen while nobody waited.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Speeds {
-    prefill: RateEstimator,
-    draft: RateEstimator,
-    target: RateEstimator,
+    prefill: Speed,
+    draft: Speed,
+    target: Speed,
     verify_ms: Average,
+    verify_at_rest_ms: Average,
     acceptance: RateEstimator,
     queue: QueueEstimator,
 }
@@ -146,30 +200,34 @@ pub struct Speeds {
 impl Speeds {
     /// Nothing seen yet.
     pub fn new(config: &EstimateConfig) -> Speeds {
-        let rate = RateEstimator::new(config.weight);
+        let speed = Speed::new(config.weight);
         Speeds {
-            prefill: rate,
-            draft: rate,
-            target: rate,
+            prefill: speed,
+            draft: speed,
+            target: speed,
             verify_ms: Average::new(config.weight),
-            acceptance: rate,
+            verify_at_rest_ms: Average::new(config.weight),
+            acceptance: RateEstimator::new(config.weight),
             queue: QueueEstimator::new(config),
         }
     }
 
     /// The larger model read `tokens` of prompts in `took_ms`.
     pub fn prefilled(&mut self, tokens: u32, took_ms: f64) {
-        self.prefill.sample(f64::from(tokens), took_ms);
+        let rests = self.queue.rests();
+        self.prefill.sample(f64::from(tokens), took_ms, rests);
     }
 
     /// An answer got `tokens` of the draft model in `took_ms`, as the answer sees it: other answers' passes included.
     pub fn drafted(&mut self, tokens: u32, took_ms: f64) {
-        self.draft.sample(f64::from(tokens), took_ms);
+        let rests = self.queue.rests();
+        self.draft.sample(f64::from(tokens), took_ms, rests);
     }
 
     /// An answer got `tokens` of the target model in `took_ms`, likewise.
     pub fn decoded(&mut self, tokens: u32, took_ms: f64) {
-        self.target.sample(f64::from(tokens), took_ms);
+        let rests = self.queue.rests();
+        self.target.sample(f64::from(tokens), took_ms, rests);
     }
 
     /// A pass verified `drafts` of an answer in `took_ms`, of which `accepted` stood. Those behind the first that did not were
@@ -177,6 +235,9 @@ impl Speeds {
     pub fn verified(&mut self, drafts: u32, accepted: u32, took_ms: f64) {
         if NEAR_EIGHT.contains(&drafts) {
             self.verify_ms.sample(took_ms);
+            if self.queue.rests() {
+                self.verify_at_rest_ms.sample(took_ms);
+            }
         }
         let accepted = accepted.min(drafts);
         let judged = drafts.min(accepted.saturating_add(1));
@@ -198,9 +259,9 @@ impl Speeds {
         let of = |average: &Average| average.standard_deviation().unwrap_or(UNKNOWN);
         SpeedSpread {
             queue_sd_ms: of(&self.queue.waits_ms),
-            prefill_sd_tok_per_s: per_s(&self.prefill),
-            draft_sd_tok_per_s: per_s(&self.draft),
-            target_sd_tok_per_s: per_s(&self.target),
+            prefill_sd_tok_per_s: per_s(&self.prefill.now),
+            draft_sd_tok_per_s: per_s(&self.draft.now),
+            target_sd_tok_per_s: per_s(&self.target.now),
             verify_sd_ms: of(&self.verify_ms),
         }
     }
@@ -214,26 +275,41 @@ impl Speeds {
             (&mut self.draft, figures.draft_tok_per_s),
             (&mut self.target, figures.target_tok_per_s),
         ] {
-            rate.sample(per_s / 1000.0 * RESTORED_MS, RESTORED_MS);
+            rate.sample(per_s / 1000.0 * RESTORED_MS, RESTORED_MS, true);
         }
         self.verify_ms.sample(figures.verify_ms);
+        self.verify_at_rest_ms.sample(figures.verify_ms);
         self.acceptance.sample(figures.acceptance, 1.0);
     }
 
     /// All figures now but for work that has not begun, of which they know nothing. `oldest_ms` as in [`QueueEstimator::queue_ms`]; `kv_free`: tokens for which the cache has room.
     pub fn figures(&self, now_ms: f64, oldest_ms: f64, kv_free: f64) -> Figures {
-        let per_s = |rate: &RateEstimator| match rate.rate() {
-            UNKNOWN => UNKNOWN,
-            per_ms => per_ms * 1000.0,
-        };
+        self.figures_of(
+            self.queue.busy(now_ms, oldest_ms),
+            self.queue.queue_ms(now_ms, oldest_ms),
+            kv_free,
+        )
+    }
+
+    /// All figures as they will be once nobody asks: what a restart begins with, for nobody waits then.
+    pub fn at_rest(&self) -> Figures {
+        self.figures_of(0.0, 0.0, UNKNOWN)
+    }
+
+    /// `busy`: how much of what the load has made of speeds still counts, in `[0, 1]`.
+    fn figures_of(&self, busy: f64, queue_ms: f64, kv_free: f64) -> Figures {
+        let verify_ms = self.verify_ms.mean().map(|now| {
+            let at_rest = self.verify_at_rest_ms.mean().unwrap_or(now);
+            at_rest + busy * (now - at_rest)
+        });
         Figures {
-            queue_ms: self.queue.queue_ms(now_ms, oldest_ms),
+            queue_ms,
             planned_ms: UNKNOWN,
             kv_free,
-            prefill_tok_per_s: per_s(&self.prefill),
-            draft_tok_per_s: per_s(&self.draft),
-            target_tok_per_s: per_s(&self.target),
-            verify_ms: self.verify_ms.mean().unwrap_or(UNKNOWN),
+            prefill_tok_per_s: self.prefill.per_s(busy),
+            draft_tok_per_s: self.draft.per_s(busy),
+            target_tok_per_s: self.target.per_s(busy),
+            verify_ms: verify_ms.unwrap_or(UNKNOWN),
             acceptance: self.acceptance.rate(),
         }
         .checked()
@@ -298,6 +374,53 @@ mod tests {
         }
         let figures = again.figures(0.0, 0.0, 0.0);
         assert!((figures.draft_tok_per_s - 400.0).abs() < 1.0, "{figures:?}");
+    }
+
+    #[test]
+    fn what_a_load_made_slow_is_fast_again_once_nobody_asks() {
+        let mut speeds = Speeds::new(&EstimateConfig::default());
+        let mut now_ms = 0.0;
+        let mut asked = |speeds: &mut Speeds, waited_ms: f64, slower: f64, times: u32| {
+            for _ in 0..times {
+                now_ms += 10.0;
+                speeds.began(now_ms, waited_ms);
+                speeds.prefilled(100, 10.0 * slower);
+                speeds.drafted(10, 20.0 * slower);
+                speeds.decoded(10, 40.0 * slower);
+                speeds.verified(8, 8, 5.0 * slower);
+            }
+            now_ms
+        };
+        let now = asked(&mut speeds, 0.1, 1.0, 50);
+        let before = speeds.figures(now, 0.0, UNKNOWN);
+        let now = asked(&mut speeds, 300.0, 10.0, 200);
+        let under_load = speeds.figures(now, 400.0, UNKNOWN);
+        assert!(under_load.draft_tok_per_s < 0.11 * before.draft_tok_per_s);
+        // Somebody still waits, however long nothing has begun.
+        let stuck = speeds.figures(now + 60_000.0, 60_000.0, UNKNOWN);
+        assert_eq!(stuck.draft_tok_per_s, under_load.draft_tok_per_s);
+        // A while later, and after a restart.
+        let mut again = Speeds::new(&EstimateConfig::default());
+        again.restore(speeds.at_rest());
+        for after in [
+            speeds.figures(now + 60_000.0, 0.0, UNKNOWN),
+            again.figures(0.0, 0.0, UNKNOWN),
+        ] {
+            for (after, before) in [
+                (after.prefill_tok_per_s, before.prefill_tok_per_s),
+                (after.draft_tok_per_s, before.draft_tok_per_s),
+                (after.target_tok_per_s, before.target_tok_per_s),
+                (after.verify_ms, before.verify_ms),
+            ] {
+                // The first waits of the load were still averaged with those before it.
+                assert!((after / before - 1.0).abs() < 0.02, "{after} {before}");
+            }
+        }
+        // Who has never rested is as slow as he was seen.
+        let mut loaded = Speeds::new(&EstimateConfig::default());
+        loaded.began(0.0, 300.0);
+        loaded.drafted(10, 200.0);
+        assert_eq!(loaded.at_rest().draft_tok_per_s, 50.0);
     }
 
     #[test]

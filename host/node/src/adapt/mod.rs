@@ -70,7 +70,7 @@ impl Watched {
         Figures {
             queue_ms: Figures::UNKNOWN.queue_ms,
             kv_free: Figures::UNKNOWN.kv_free,
-            ..speeds.figures(0.0, 0.0, 0.0)
+            ..speeds.at_rest()
         }
     }
 }
