@@ -174,8 +174,12 @@ impl Speed {
     fn per_s(&self, busy: f64) -> f64 {
         let (now, at_rest) = (self.now.rate(), self.at_rest.rate());
         let rate = match now > 0.0 && at_rest > 0.0 {
-            // What one takes goes back, and not how many there are in a time: predictions count with that.
-            true => 1.0 / (1.0 / at_rest + busy * (1.0 / now - 1.0 / at_rest)),
+            // What one takes goes back, and not how many there are in a time: predictions count with that. Never to more: what a process
+            // did first is slow as well, and may be all that nobody had to wait for.
+            true => {
+                let (now, at_rest) = (1.0 / now, 1.0 / at_rest.max(now));
+                1.0 / (at_rest + busy * (now - at_rest))
+            }
             false => now,
         };
         if amount(rate) { rate * 1000.0 } else { UNKNOWN }
@@ -299,7 +303,7 @@ impl Speeds {
     /// `busy`: how much of what the load has made of speeds still counts, in `[0, 1]`.
     fn figures_of(&self, busy: f64, queue_ms: f64, kv_free: f64) -> Figures {
         let verify_ms = self.verify_ms.mean().map(|now| {
-            let at_rest = self.verify_at_rest_ms.mean().unwrap_or(now);
+            let at_rest = self.verify_at_rest_ms.mean().unwrap_or(now).min(now);
             at_rest + busy * (now - at_rest)
         });
         Figures {
@@ -416,6 +420,16 @@ mod tests {
                 assert!((after / before - 1.0).abs() < 0.02, "{after} {before}");
             }
         }
+        // What was slow at first, before anybody waited, does not come back.
+        let mut cold = Speeds::new(&EstimateConfig::default());
+        cold.began(0.0, 0.0);
+        cold.drafted(10, 200.0);
+        for now_ms in [10.0, 20.0, 30.0] {
+            cold.began(now_ms, 50.0);
+            cold.drafted(10, 10.0);
+        }
+        let now = cold.figures(30.0, 1.0, UNKNOWN).draft_tok_per_s;
+        assert!((cold.at_rest().draft_tok_per_s / now - 1.0).abs() < 1e-9);
         // Who has never rested is as slow as he was seen.
         let mut loaded = Speeds::new(&EstimateConfig::default());
         loaded.began(0.0, 300.0);
