@@ -189,7 +189,8 @@ impl Speed {
 /// How fast a node is. The service reports what it did, the node asks for [`Speeds::figures`].
 ///
 /// An answer's tokens take as long as it sees them take, others' passes included: under load all is slower. Who is idle again is as fast as
-/// before, but nobody asks whom figures call slow; so each figure goes back to what was seen while nobody waited.
+/// before, but nobody asks whom figures call slow; so each figure goes back to what was seen while nobody waited, if that
+/// was faster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Speeds {
     prefill: Speed,
